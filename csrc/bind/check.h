@@ -1,0 +1,232 @@
+#pragma once
+// Argument checks and device plumbing, shared by every op.  Stable-ABI torch headers only, so that one binary serves
+// torch 2.11 to 2.15.  Every message names the op and the argument, what was expected and what came.
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cmath>
+#include <mutex>
+#include <string>
+
+#include "../kernels/types.h"
+
+// Weak: there in a CUDA build of torch only, so that the same binary imports on a CPU build.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+
+namespace genfast {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline std::string name_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Int:
+      return "int32";
+    default:
+      return torch::headeronly::toString(type);
+  }
+}
+
+inline std::string name_of(torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::string text = "(";
+  for (size_t i = 0; i < sizes.size(); ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
+  return text + ")";
+}
+
+// Checks the arguments of one call of `op` against its first tensor.
+class Checker {
+ public:
+  // `like`: (B, *), contiguous or channels-last; sets the batch, the shape and the device.
+  Checker(const char* op, const Tensor& like, const char* name) : op_(op), like_(like), name_(name) {
+    STD_TORCH_CHECK(like.dim() >= 1, op, ": ", name, " must have a batch dimension, got a scalar");
+    shape_.batch = like.size(0);
+    shape_.features = 1;
+    for (int64_t i = 1; i < like.dim(); ++i) shape_.features *= like.size(i);
+    STD_TORCH_CHECK(shape_.features <= int64_t(1) << 34, op, ": ", name, " has ", shape_.features,
+                    " elements a sample, at most 2^34 have noise of their own");
+    shape_.channels = channels(like, name);
+  }
+
+  const Shape& shape() const { return shape_; }
+
+  const void* data(const Tensor& t, const char* name, ScalarType type) const {
+    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), ", got ",
+                    name_of(t.scalar_type()));
+    on_device(t, name);
+    bool same = t.dim() == like_.dim();
+    for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == like_.size(i);
+    STD_TORCH_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), ", got ",
+                    name_of(t.sizes()));
+    STD_TORCH_CHECK(channels(t, name) == shape_.channels, op_, ": ", name, " must have the memory format of ", name_,
+                    ": one is contiguous, the other channels-last");
+    return t.data_ptr();
+  }
+  const float* floats(const Tensor& t, const char* name) const {
+    return static_cast<const float*>(data(t, name, ScalarType::Float));
+  }
+
+  // One float a sample.  A NaN or infinity among them is refused where the host can see it; on a GPU it goes through.
+  const float* per_sample(const Tensor& t, const char* name) const {
+    table(t, name, ScalarType::Float, {shape_.batch});
+    const float* p = static_cast<const float*>(t.data_ptr());
+    if (t.is_cpu())
+      for (int64_t i = 0; i < shape_.batch; ++i)
+        STD_TORCH_CHECK(std::isfinite(p[i]), op_, ": ", name, "[", i, "] is ", p[i], ", expected a finite number");
+    return p;
+  }
+  Keys keys(const Tensor& t) const {
+    table(t, "key", ScalarType::Long, {shape_.batch, 2});
+    return static_cast<Keys>(t.data_ptr());
+  }
+
+  // A contiguous tensor of just this type and these sizes.
+  void table(const Tensor& t, const char* name, ScalarType type, std::initializer_list<int64_t> sizes) const {
+    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), ", got ",
+                    name_of(t.scalar_type()));
+    on_device(t, name);
+    bool same = t.dim() == int64_t(sizes.size());
+    for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == sizes.begin()[i];
+    STD_TORCH_CHECK(same, op_, ": ", name, " must have shape ",
+                    name_of(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size())), ", got ",
+                    name_of(t.sizes()));
+    STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous, got strides ", name_of(t.strides()));
+  }
+
+  DType edge_type(ScalarType type, const char* name) const {
+    switch (type) {
+      case ScalarType::Float:
+        return DType::float32;
+      case ScalarType::BFloat16:
+        return DType::bfloat16;
+      case ScalarType::Half:
+        return DType::float16;
+      default:
+        STD_TORCH_CHECK(false, op_, ": ", name, " must be float32, bfloat16 or float16, got ", name_of(type));
+    }
+  }
+
+  uint32_t stream(int64_t value) const {
+    STD_TORCH_CHECK(value >= 0 && value < int64_t(1) << 32, op_, ": stream must lie in [0, 2^32), got ", value);
+    return uint32_t(value);
+  }
+
+  // A new tensor of the shape, device and memory format of `like`.
+  Tensor empty(ScalarType type) const {
+    using torch::headeronly::MemoryFormat;
+    const MemoryFormat format = shape_.channels == 1 ? MemoryFormat::Contiguous
+                                : like_.dim() == 4   ? MemoryFormat::ChannelsLast
+                                                     : MemoryFormat::ChannelsLast3d;
+    return torch::stable::empty(like_.sizes(), type, std::nullopt, like_.device(), std::nullopt, format);
+  }
+  Tensor empty(ScalarType type, std::initializer_list<int64_t> sizes) const {
+    return torch::stable::empty(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), type,
+                                std::nullopt, like_.device());
+  }
+
+ private:
+  void on_device(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.is_cpu() == like_.is_cpu() && t.get_device_index() == like_.get_device_index(), op_, ": ", name,
+                    " must be on the device of ", name_);
+  }
+
+  // 1 for a contiguous tensor, C for a channels-last one; anything else is refused.
+  int64_t channels(const Tensor& t, const char* name) const {
+    if (t.is_contiguous()) return 1;
+    if (t.dim() == 4 || t.dim() == 5) {
+      int64_t expected = t.size(1);
+      bool last = t.stride(1) == 1;
+      for (int64_t i = t.dim() - 1; i > 1; --i) {
+        last = last && (t.size(i) == 1 || t.stride(i) == expected);
+        expected *= t.size(i);
+      }
+      if (last && (t.size(0) == 1 || t.stride(0) == expected)) return t.size(1);
+    }
+    STD_TORCH_CHECK(false, op_, ": ", name, " must be contiguous or channels-last, got shape ", name_of(t.sizes()),
+                    " with strides ", name_of(t.strides()), "; call .contiguous()");
+  }
+
+  const char* op_;
+  const Tensor& like_;
+  const char* name_;
+  Shape shape_{};
+};
+
+// The work of the CPU twin is shared out among torch's own threads (torch.set_num_threads holds; a second OpenMP
+// runtime in the process would spin against it).  `grain`: the least that a thread gets.
+template <class Kernel>
+void on_threads(int64_t work, int64_t grain, Kernel kernel) {
+  torch::stable::parallel_for(0, work, grain > 1 ? grain : 1, kernel);
+}
+
+inline int64_t map_work(const Shape& shape) { return shape.batch * ((shape.features + 63) / 64); }
+constexpr int64_t kGrain = 16384;  // elements
+
+inline Stream current_stream(const Tensor& t) {
+  void* stream = nullptr;
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "genfast: this build of torch has no CUDA");
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+  return static_cast<Stream>(stream);
+}
+
+// In an emulated build, which is for tests on machines without a GPU, CPU tensors go through the CUDA twin.
+inline bool runs_cuda_twin([[maybe_unused]] const Tensor& t) {
+#if defined(GENFAST_EMULATE)
+  return true;
+#else
+  return !t.is_cpu();
+#endif
+}
+
+// GENFAST_RUN(op, tensor, args, work, grain) runs the twin of the tensor's device.
+#define GENFAST_ON_CPU(op, args, work, grain) \
+  on_threads(work, grain, [&](int64_t first, int64_t last) { cpu::op(args, first, last); })
+#define GENFAST_CHECK_LAUNCH(op, args, stream)            \
+  do {                                                    \
+    const char* error = cuda::op(args, stream);           \
+    STD_TORCH_CHECK(error == nullptr, #op ": ", error);   \
+  } while (false)
+#if defined(GENFAST_EMULATE)
+inline std::mutex emulation_mutex;
+#define GENFAST_RUN(op, tensor, args, work, grain)          \
+  do {                                                      \
+    std::lock_guard<std::mutex> lock(emulation_mutex);      \
+    GENFAST_CHECK_LAUNCH(op, args, nullptr);                \
+  } while (false)
+#elif defined(GENFAST_CUDA)
+#define GENFAST_RUN(op, tensor, args, work, grain)                                      \
+  do {                                                                                  \
+    if ((tensor).is_cpu()) {                                                            \
+      GENFAST_ON_CPU(op, args, work, grain);                                            \
+    } else {                                                                            \
+      torch::stable::accelerator::DeviceGuard guard((tensor).get_device_index());       \
+      GENFAST_CHECK_LAUNCH(op, args, current_stream(tensor));                           \
+    }                                                                                   \
+  } while (false)
+#else
+#define GENFAST_RUN(op, tensor, args, work, grain) GENFAST_ON_CPU(op, args, work, grain)
+#endif
+
+// GENFAST_IMPL(op) registers one glue function for every device that was built.
+#define GENFAST_IMPL_FOR(op, device) \
+  STABLE_TORCH_LIBRARY_IMPL(genfast, device, m) { m.impl(#op, TORCH_BOX(&genfast::op)); }
+#if defined(GENFAST_CUDA)
+#define GENFAST_IMPL(op) GENFAST_IMPL_FOR(op, CPU) GENFAST_IMPL_FOR(op, CUDA)
+#else
+#define GENFAST_IMPL(op) GENFAST_IMPL_FOR(op, CPU)
+#endif
+
+}  // namespace genfast

@@ -1,0 +1,71 @@
+#include "../kernels/step.h"
+
+#include <optional>
+
+#include "check.h"
+
+namespace genfast {
+
+void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tensor net,
+          std::optional<Tensor> unconditional, std::optional<Tensor> guidance, Tensor key, Tensor row,
+          Tensor coefficients, Tensor codes, std::optional<double> low, std::optional<double> high) {
+  const Checker check("step", x, "x");
+  const Shape& shape = check.shape();
+  StepArgs args{};
+  args.x = const_cast<float*>(check.floats(x, "x"));
+  args.dtype = check.edge_type(net.scalar_type(), "net");
+  args.net = check.data(net, "net", net.scalar_type());
+  if (y) args.y = const_cast<void*>(check.data(*y, "y", net.scalar_type()));
+  STD_TORCH_CHECK(unconditional.has_value() == guidance.has_value(), "step: unconditional and guidance go together");
+  if (unconditional) {
+    args.unconditional = check.data(*unconditional, "unconditional", net.scalar_type());
+    args.guidance = check.per_sample(*guidance, "guidance");
+  }
+  args.keys = check.keys(key);
+  STD_TORCH_CHECK(coefficients.dim() == 2, "step: coefficients must have shape (rows, 44), got ",
+                  name_of(coefficients.sizes()));
+  args.rows = coefficients.size(0);
+  STD_TORCH_CHECK(args.rows > 0, "step: coefficients must have at least one row");
+  check.table(coefficients, "coefficients", ScalarType::Float, {args.rows, 44});
+  check.table(codes, "codes", ScalarType::Int, {args.rows, 4});
+  check.table(row, "row", ScalarType::Int, {shape.batch});
+  args.coefficients = static_cast<const float*>(coefficients.data_ptr());
+  args.codes = static_cast<const int32_t*>(codes.data_ptr());
+  args.row = static_cast<const int32_t*>(row.data_ptr());
+  STD_TORCH_CHECK(reinterpret_cast<uintptr_t>(args.coefficients) % 16 == 0 &&
+                      reinterpret_cast<uintptr_t>(args.codes) % 16 == 0,
+                  "step: coefficients and codes must be 16-byte aligned; do not slice them");
+  if (history) {
+    const int64_t slots = history->dim() > 0 ? history->size(0) : 0;
+    STD_TORCH_CHECK(history->dim() == x.dim() + 1 && slots >= 1 && slots <= 4,
+                    "step: history must have shape (slots, *x.shape) with 1 to 4 slots, got ",
+                    name_of(history->sizes()));
+    for (int64_t k = 0; k < slots; ++k) check.floats(torch::stable::select(*history, 0, k), "history[k]");
+    STD_TORCH_CHECK(slots == 1 || history->stride(0) == shape.batch * shape.features,
+                    "step: the slots of history must lie one behind the other, got strides ",
+                    name_of(history->strides()));
+    args.history = static_cast<float*>(history->data_ptr());
+    args.slots = int32_t(slots);
+  }
+  if (x.is_cpu()) {  // what the host can see; on a GPU a wrong row makes NaN
+    for (int64_t i = 0; i < shape.batch; ++i)
+      STD_TORCH_CHECK(args.row[i] >= 0 && args.row[i] < args.rows, "step: row[", i, "] is ", args.row[i],
+                      ", expected 0 to ", args.rows - 1);
+    for (int64_t i = 0; i < args.rows; ++i)
+      STD_TORCH_CHECK(((args.codes[4 * i + 2] | args.codes[4 * i + 3]) >> args.slots) == 0, "step: row ", i,
+                      " of the plan touches a history slot beyond the ", args.slots, " given");
+  }
+  STD_TORCH_CHECK(low.has_value() == high.has_value() && (!low || *low <= *high),
+                  "step: clamp must be (low, high) with low <= high");
+  if (low) args.clamp = true, args.low = float(*low), args.high = float(*high);
+  args.shape = shape;
+  GENFAST_RUN(step, x, args, map_work(shape), kGrain / 64);
+}
+
+}  // namespace genfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
+  m.def("step(Tensor(a!) x, Tensor(b!)? y, Tensor(c!)? history, Tensor net, Tensor? unconditional, Tensor? guidance,"
+        " Tensor key, Tensor row, Tensor coefficients, Tensor codes, float? low, float? high) -> ()");
+}
+GENFAST_IMPL(step)

@@ -1,0 +1,29 @@
+#pragma once
+#include "isa.h"
+#include "types.h"
+
+namespace genfast {
+
+struct DenoisingLossArgs {
+  float* loss;      // [batch]: weight / features * sum_i (net - (p x0 + q z))_i^2
+  float* partial;   // [batch, chunks] scratch of the CUDA twin; `loss` itself where there is one chunk
+  const void* net;  // [batch, features] of `dtype`
+  DType dtype;
+  const float* x0;
+  Keys keys;
+  const float *p, *q, *weight;  // [batch]; weight may be null: 1
+  uint32_t stream;
+  Shape shape;
+};
+
+struct DenoisingLossBackwardArgs {
+  void* grad_net;     // [batch, features] of `dtype`: 2 grad weight / features (net - (p x0 + q z))
+  float* grad_x0;     // [batch, features] or null: -p times that
+  const float* grad;  // [batch], of the loss
+  DenoisingLossArgs forward;
+};
+
+GENFAST_TWINS(denoising_loss, DenoisingLossArgs)
+GENFAST_TWINS(denoising_loss_backward, DenoisingLossBackwardArgs)
+
+}  // namespace genfast

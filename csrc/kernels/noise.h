@@ -1,0 +1,20 @@
+#pragma once
+#include "isa.h"
+#include "types.h"
+
+namespace genfast {
+
+enum class Distribution : int32_t { normal, uniform };
+
+struct NoiseArgs {
+  void* out;  // [batch, features], of `dtype`
+  DType dtype;
+  Distribution distribution;
+  Keys keys;        // [batch, 2]
+  uint32_t stream;  // step << 8 | purpose
+  Shape shape;
+};
+
+GENFAST_TWINS(noise, NoiseArgs)
+
+}  // namespace genfast

@@ -1,0 +1,61 @@
+#pragma once
+// The CUDA driver of reductions: one number a row, summed in the order of math/sum.h.
+#include "../math/sum.h"
+#include "map.cuh"
+
+namespace genfast::inline GENFAST_ISA {
+
+constexpr int kWarps = kThreads / 32;
+
+// A warp sums one chunk of one row.
+template <class Body, bool vector>
+__global__ void __launch_bounds__(kThreads)
+    reduce_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape, float* partial, int64_t chunks) {
+  for (int64_t work = blockIdx.x * int64_t(kWarps) + threadIdx.y; work < shape.batch * chunks; work += int64_t(gridDim.x) * kWarps) {
+    const int64_t row = work / chunks, start = work % chunks * kChunk;
+    const auto apply = body.row(row);
+    float accumulators[8] = {};
+    for (int64_t first = start + threadIdx.x * 8; first < start + kChunk && first < shape.features; first += kAccumulators) {
+      const auto values = apply(CudaTile<vector>{shape, row, first});
+      GENFAST_UNROLL
+      for (int k = 0; k < 8; ++k) accumulators[k] = accumulators[k] + values.v[k];
+    }
+    float sum = sum_of_eight(accumulators);
+    for (int distance = 16; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+    if (threadIdx.x == 0) partial[work] = sum;
+  }
+}
+
+// A thread adds the chunks of one row.
+template <class Body>
+__global__ void __launch_bounds__(kThreads)
+    finish_kernel(const __grid_constant__ Body body, int64_t batch, const float* partial, int64_t chunks) {
+  for (int64_t row = blockIdx.x * int64_t(kThreads) + threadIdx.x; row < batch; row += int64_t(gridDim.x) * kThreads) {
+    float sum = 0.0f;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum = sum + partial[row * chunks + chunk];
+    body.finish(row, sum);
+  }
+}
+
+inline unsigned blocks_for(int64_t work, int64_t per_block) {
+  const int64_t blocks = (work + per_block - 1) / per_block;
+  return unsigned(blocks < (1 << 20) ? blocks : (1 << 20));
+}
+
+// partial: [batch, chunks] scratch.
+template <class Body>
+const char* reduce(const Shape& shape, bool are_aligned, const Body& body, float* partial, Stream stream) {
+  if (shape.batch == 0) return nullptr;
+  const int64_t chunks = chunks_per_row(shape.features);
+  const dim3 grid(blocks_for(shape.batch * chunks, kWarps)), block(32, kWarps);
+  if (are_aligned && shape.channels == 1 && shape.features % 8 == 0)
+    GENFAST_KERNEL_LAUNCH((reduce_kernel<Body, true>), grid, block, 0, stream, body, shape, partial, chunks);
+  else
+    GENFAST_KERNEL_LAUNCH((reduce_kernel<Body, false>), grid, block, 0, stream, body, shape, partial, chunks);
+  if (const char* error = launch_error()) return error;
+  GENFAST_KERNEL_LAUNCH((finish_kernel<Body>), dim3(blocks_for(shape.batch, kThreads)), dim3(kThreads), 0, stream, body, shape.batch,
+                        partial, chunks);
+  return launch_error();
+}
+
+}  // namespace genfast::inline GENFAST_ISA

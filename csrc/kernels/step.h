@@ -1,0 +1,28 @@
+#pragma once
+#include "isa.h"
+#include "types.h"
+
+namespace genfast {
+
+struct StepArgs {
+  float* x;                   // [batch, features]; x_t in, x_s out
+  void* y;                    // [batch, features] of `dtype`, or null: the next network input c_in x_s
+  float* history;             // [slots, batch, features], in and out
+  const void* net;            // [batch, features] of `dtype`
+  const void* unconditional;  // [batch, features] of `dtype`, or null
+  DType dtype;
+  const float* guidance;  // [batch], with unconditional
+  Keys keys;              // [batch, 2]
+  const int32_t* row;     // [batch]: which row of the plan each sample is at; beyond it, the sample becomes NaN
+  const float* coefficients;  // [rows, 44], a StepRow each
+  const int32_t* codes;       // [rows, 4], a StepCode each
+  int64_t rows;
+  int32_t slots;  // of history; a row's masks beyond them are ignored
+  float low, high;  // D is clamped to [low, high]
+  bool clamp;
+  Shape shape;
+};
+
+GENFAST_TWINS(step, StepArgs)
+
+}  // namespace genfast

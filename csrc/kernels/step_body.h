@@ -1,0 +1,84 @@
+#pragma once
+#include "../math/noise.h"
+#include "../math/step.h"
+#include "step.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+// `with_history`: some row of the plan reads or writes a slot.  A plan without needs half the registers.
+template <class T, bool with_history>
+struct StepBody {
+  StepArgs p;
+  struct Row {
+    const StepArgs& p;
+    StepCoefficients c;
+    const SlotCoefficients* slots;
+    StepCode code;
+    NoiseRow noise[2];
+    float w;
+
+    template <class Tile>
+    GENFAST_HD void operator()(const Tile& tile) const {
+      using Values = typename Tile::Values;
+      constexpr int parts = Values::kParts, history = with_history ? kSlots : 0;
+      // All loads come first: they are in flight while the noise is made.
+      const Values x = tile.load(p.x);
+      Values d = tile.load(static_cast<const T*>(p.net)), u, h[kSlots];
+      if (p.unconditional) u = tile.load(static_cast<const T*>(p.unconditional));
+      GENFAST_UNROLL
+      for (int j = 0; j < history; ++j)
+        if (code.reads >> j & 1) h[j] = tile.load(slot(j));
+
+      Values next;
+      if (p.unconditional)
+        for (int k = 0; k < parts; ++k) d.v[k] = guided(w, d.v[k], u.v[k]);
+      for (int k = 0; k < parts; ++k) d.v[k] = denoised(c, x.v[k], d.v[k]);
+      if (p.clamp)
+        for (int k = 0; k < parts; ++k) d.v[k] = at_most(at_least(d.v[k], all(p.low)), all(p.high));
+      for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.b), d.v[k], all(c.a) * x.v[k]);
+      GENFAST_UNROLL
+      for (int j = 0; j < history; ++j)
+        if (code.reads >> j & 1)
+          for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.e[j]), h[j].v[k], next.v[k]);
+      GENFAST_UNROLL
+      for (int i = 0; i < 2; ++i)
+        if (c.s[i] != 0.0f) {
+          const Values z = tile.normal(noise[i]);
+          for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.s[i]), z.v[k], next.v[k]);
+        }
+      tile.store(p.x, next);
+      if (p.y) {
+        for (int k = 0; k < parts; ++k) next.v[k] = all(c.c_in) * next.v[k];
+        tile.store(static_cast<T*>(p.y), next);
+      }
+      for (int i = 0; i < history; ++i)
+        if (code.writes >> i & 1) {
+          const SlotCoefficients s = slots[i];
+          Values to;
+          for (int k = 0; k < parts; ++k) to.v[k] = fma_(all(s.q), d.v[k], all(s.p) * x.v[k]);
+          GENFAST_UNROLL
+          for (int j = 0; j < history; ++j)
+            if (code.reads >> j & 1)
+              for (int k = 0; k < parts; ++k) to.v[k] = fma_(all(s.m[j]), h[j].v[k], to.v[k]);
+          tile.store(slot(i), to);
+        }
+    }
+    GENFAST_HD float* slot(int k) const { return p.history + k * p.shape.batch * p.shape.features; }
+  };
+
+  GENFAST_HD Row row(int64_t r) const {
+    const int64_t at = p.row[r];
+    const bool valid = at >= 0 && at < p.rows;
+    const StepRow& table = reinterpret_cast<const StepRow*>(p.coefficients)[valid ? at : 0];
+    StepCode code = reinterpret_cast<const StepCode*>(p.codes)[valid ? at : 0];
+    code.reads &= (1u << p.slots) - 1, code.writes &= (1u << p.slots) - 1;
+    StepCoefficients c = table.step;
+    if (!valid) c.a = as_nan();
+    return {p, c, table.slot, code,
+            {noise_row(p.keys, r, code.stream[0]), noise_row(p.keys, r, code.stream[1])},
+            p.unconditional ? p.guidance[r] : 1.0f};
+  }
+  static GENFAST_HD float as_nan() { return std::bit_cast<float>(0x7fc00000u); }
+};
+
+}  // namespace genfast::inline GENFAST_ISA

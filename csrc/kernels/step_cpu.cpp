@@ -1,0 +1,15 @@
+#include "map.h"
+#include "step_body.h"
+
+namespace genfast::cpu::GENFAST_ISA {
+
+void step(const StepArgs& p, int64_t first, int64_t last) {
+  with_type(p.dtype, [&](auto type) {
+    if (p.history)
+      map(p.shape, first, last, StepBody<decltype(type), true>{p});
+    else
+      map(p.shape, first, last, StepBody<decltype(type), false>{p});
+  });
+}
+
+}  // namespace genfast::cpu::GENFAST_ISA

@@ -1,0 +1,26 @@
+#pragma once
+// What every Args struct is made of.
+#include <cstdint>
+
+struct CUstream_st;  // what cudaStream_t points to; declared here so that no CUDA header is needed
+
+namespace genfast {
+
+using Stream = CUstream_st*;
+
+enum class DType : int32_t { float32, bfloat16, float16 };
+
+// A batch of samples.  Element e of a sample is the logical one, (C, H, W) flattened.  In memory a sample is contiguous
+// (channels = 1) or channels-last, pixels of `channels` values: element e lies at e % pixels * channels + e / pixels.
+struct Shape {
+  int64_t batch, features, channels;
+};
+
+// A sum over a sample is taken in chunks of 2,048 elements (math/sum.h).
+constexpr int64_t kChunk = 2048;
+inline int64_t chunks_per_row(int64_t features) { return (features + kChunk - 1) / kChunk; }
+
+// One (seed, sample index) for each row, on the device: [batch, 2].
+using Keys = const int64_t*;
+
+}  // namespace genfast

@@ -1,0 +1,84 @@
+#pragma once
+// Noise as a pure function of (seed, sample, stream, element): it depends neither on how a batch is split nor on the
+// device.  Element e of a sample takes word e % 4 of counter e / 4.
+#include "philox.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+// The noise of one row of a batch.  stream = step << 8 | purpose.
+struct NoiseRow {
+  uint64_t seed, sample;
+  uint32_t stream;
+};
+
+// Row r of keys [batch, 2] = (seed, sample).
+GENFAST_HD NoiseRow noise_row(const int64_t* keys, int64_t r, uint32_t stream) {
+  return {uint64_t(keys[2 * r]), uint64_t(keys[2 * r + 1]), stream};
+}
+
+// Box-Muller: two words of random bits to two independent N(0, 1) values, at most 6.77 in magnitude.
+// Radius: u = (r1 + 1/2) / 2^32 in (0, 1], L = -ln u by a minimax polynomial of -ln(1 + f)/f on [sqrt(1/2), sqrt(2)),
+// relative error 2.7e-8.  Angle: the low 30 bits of r2 in [-pi/4, pi/4]; turned by 45 degrees, (c - s, c + s) absorb
+// the sqrt(2) of sqrt(2 L), and the two leftover bits are the signs.  Absolute error below 7e-7.
+GENFAST_HD void box_muller(U r1, U r2, F& first, F& second) {
+  const F u = fma_(to_float(r1), all(0x1p-32f), all(0x1p-33f));
+  const U bits = as_uint(u);
+  const I e = (I)(bits - 0x3f3504f3u) >> 23;
+  const F f = as_float(bits - ((U)e << 23)) - all(1.0f);
+  const F p = poly(f, -1.0f, 0.49999988079071045f, -0.3333418369293213f, 0.2500215470790863f, -0.19956977665424347f,
+                   0.16560696065425873f, -0.14949095249176025f, 0.14377330243587494f, -0.08743945509195328f);
+  const F radius = sqrt_(at_least(fma_(p, f, to_float(e) * all(-0.693147180559945f)), all(1e-30f)));
+  const F a = to_float((I)(r2 << 2)) * all(3.6572951981679e-10f), a2 = a * a;  // (pi / 4) 2^-31
+  const F s = fma_(poly(a2, -1.6666654611e-1f, 8.3321608736e-3f, -1.9515295891e-4f) * a2, a, a);
+  const F c = fma_(poly(a2, 4.166664568298827e-2f, -1.388731625493765e-3f, 2.443315711809948e-5f) * a2, a2,
+                   fma_(all(-0.5f), a2, all(1.0f)));
+  first = as_float(as_uint(radius * (c - s)) ^ (r2 & 0x80000000u));
+  second = as_float(as_uint(radius * (c + s)) ^ ((r2 << 1) & 0x80000000u));
+}
+
+// From v[k] lane l = element 4 l + k to v[k] lane l = element kLanes k + l.
+GENFAST_HD void to_memory_order([[maybe_unused]] F (&v)[4]) {
+#if GENFAST_LANES == 8
+  const __m256 a = _mm256_unpacklo_ps((__m256)v[0], (__m256)v[1]), b = _mm256_unpackhi_ps((__m256)v[0], (__m256)v[1]);
+  const __m256 c = _mm256_unpacklo_ps((__m256)v[2], (__m256)v[3]), d = _mm256_unpackhi_ps((__m256)v[2], (__m256)v[3]);
+  const __m256 ac = (__m256)_mm256_unpacklo_pd((__m256d)a, (__m256d)c);
+  const __m256 ca = (__m256)_mm256_unpackhi_pd((__m256d)a, (__m256d)c);
+  const __m256 bd = (__m256)_mm256_unpacklo_pd((__m256d)b, (__m256d)d);
+  const __m256 db = (__m256)_mm256_unpackhi_pd((__m256d)b, (__m256d)d);
+  v[0] = (F)_mm256_permute2f128_ps(ac, ca, 0x20), v[1] = (F)_mm256_permute2f128_ps(bd, db, 0x20);
+  v[2] = (F)_mm256_permute2f128_ps(ac, ca, 0x31), v[3] = (F)_mm256_permute2f128_ps(bd, db, 0x31);
+#elif GENFAST_LANES == 16
+  const __m512 a = _mm512_unpacklo_ps((__m512)v[0], (__m512)v[1]), b = _mm512_unpackhi_ps((__m512)v[0], (__m512)v[1]);
+  const __m512 c = _mm512_unpacklo_ps((__m512)v[2], (__m512)v[3]), d = _mm512_unpackhi_ps((__m512)v[2], (__m512)v[3]);
+  const __m512 ac = (__m512)_mm512_unpacklo_pd((__m512d)a, (__m512d)c);
+  const __m512 ca = (__m512)_mm512_unpackhi_pd((__m512d)a, (__m512d)c);
+  const __m512 bd = (__m512)_mm512_unpacklo_pd((__m512d)b, (__m512d)d);
+  const __m512 db = (__m512)_mm512_unpackhi_pd((__m512d)b, (__m512d)d);
+  const __m512 p = _mm512_shuffle_f32x4(ac, ca, 0x88), q = _mm512_shuffle_f32x4(bd, db, 0x88);
+  const __m512 r = _mm512_shuffle_f32x4(ac, ca, 0xdd), t = _mm512_shuffle_f32x4(bd, db, 0xdd);
+  v[0] = (F)_mm512_shuffle_f32x4(p, q, 0x88), v[1] = (F)_mm512_shuffle_f32x4(r, t, 0x88);
+  v[2] = (F)_mm512_shuffle_f32x4(p, q, 0xdd), v[3] = (F)_mm512_shuffle_f32x4(r, t, 0xdd);
+#endif
+}
+
+GENFAST_HD Words random_words(const NoiseRow& row, int64_t quad) {
+  return philox(row.seed, uint32_t(quad), row.stream, uint32_t(row.sample), uint32_t(row.sample >> 32));
+}
+
+// The 4 kLanes elements from 4 quad on, in memory order.
+GENFAST_HD void normal(const NoiseRow& row, int64_t quad, F (&z)[4]) {
+  const Words r = random_words(row, quad);
+  box_muller(r.x, r.y, z[0], z[1]);
+  box_muller(r.z, r.w, z[2], z[3]);
+  to_memory_order(z);
+}
+
+// Uniform in [0, 1): the top 24 bits of a word, exactly.
+GENFAST_HD void uniform(const NoiseRow& row, int64_t quad, F (&u)[4]) {
+  const Words r = random_words(row, quad);
+  const U words[4] = {r.x, r.y, r.z, r.w};
+  for (int k = 0; k < 4; ++k) u[k] = to_float((I)(words[k] >> 8)) * all(0x1p-24f);
+  to_memory_order(u);
+}
+
+}  // namespace genfast::inline GENFAST_ISA

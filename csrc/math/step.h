@@ -1,0 +1,38 @@
+#pragma once
+// One row of a sampler's plan as an affine map (genfast/solvers.py computes the coefficients, in float64).
+#include "lane.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+constexpr int kSlots = 4;  // history slots
+
+// A row of coefficients as it lies in memory: float32 [rows, 44].
+struct alignas(16) StepCoefficients {
+  float c_skip, c_out;  // D  = c_skip x + c_out F
+  float a, b;           // x' = a x + b D + sum_k e_k h_k + s_0 z_0 + s_1 z_1
+  float e[kSlots];
+  float s[2], c_in, unused;  // y = c_in x', the next network input
+};
+struct alignas(16) SlotCoefficients {
+  float p, q, unused[2];  // h_k' = p x + q D + sum_j m_j h_j
+  float m[kSlots];
+};
+struct StepRow {
+  StepCoefficients step;
+  SlotCoefficients slot[kSlots];
+};
+
+// What a row touches: int32 [rows, 4].
+struct alignas(16) StepCode {
+  uint32_t stream[2];      // of its two noise draws
+  uint32_t reads, writes;  // bit masks of history slots
+};
+
+// F = F_u + w (F_c - F_u): classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598); w = 1 is F_c.
+GENFAST_HD F guided(float w, F conditional, F unconditional) {
+  return fma_(all(w), conditional - unconditional, unconditional);
+}
+
+GENFAST_HD F denoised(const StepCoefficients& c, F x, F net) { return fma_(all(c.c_out), net, all(c.c_skip) * x); }
+
+}  // namespace genfast::inline GENFAST_ISA

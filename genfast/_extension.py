@@ -1,0 +1,24 @@
+"""Loads the compiled module: the ordinary one, or, by environment, a build for tests.
+
+GENFAST_ISA=scalar|avx2|avx512   forces the instruction set of the CPU kernels
+GENFAST_EMULATE=1                the CUDA kernels compiled for the host: CPU tensors go through them
+GENFAST_SANITIZE=1               the build with AddressSanitizer and UndefinedBehaviorSanitizer
+"""
+
+import importlib
+import os
+
+import torch  # noqa: F401  (libtorch must be loaded before the extension)
+
+_name = "_C" + "_emulate" * (os.environ.get("GENFAST_EMULATE") == "1") + "_sanitize" * (os.environ.get("GENFAST_SANITIZE") == "1")
+
+try:
+    extension = importlib.import_module(f"genfast.{_name}")
+except ImportError as error:
+    raise ImportError(
+        f"genfast.{_name} could not be loaded ({error}).  In a checkout, build it with `make build`; in your own environment, "
+        "`pip install --no-build-isolation .` builds it against the torch that is installed there."
+    ) from error
+
+if os.environ.get("GENFAST_ISA"):
+    extension.set_isa(os.environ["GENFAST_ISA"])

@@ -1,0 +1,206 @@
+"""A trained model as a folder of two files: `model.json` and the `model-<hash>.safetensors` that it names.
+
+`model.json` is the commit mark. The weights are written first, under a name made of their own sha256; then the JSON
+that names them replaces the old one, in one rename; then what is stale is removed. So a process killed anywhere leaves
+either the old checkpoint or the new one. Both files carry a sha256, because neither format notices a flipped bit.
+Nothing is ever unpickled. One writer per folder.
+
+A model takes part with four methods: `config()`, its constructor arguments, where a network may stand as itself and
+all else is JSON-able; `from_config(config)`, a class method, the reverse; `state_dict()` and `load_state_dict()`.
+`@register` makes its class known. A network of `genfast.nn.NETWORKS` is rebuilt from its own `config`; any other is
+passed to `load`.
+"""
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+import genfast
+
+from . import nn
+
+FORMAT = 1
+MODELS = {}  # class name -> class; filled by @register
+
+
+class CorruptCheckpoint(RuntimeError):
+    """A file of a checkpoint is damaged or missing; the message names it."""
+
+
+def register(cls):
+    """Class decorator: makes a model class loadable by its name."""
+    MODELS[cls.__name__] = cls
+    return cls
+
+
+def save(model, path, extra=None):
+    """Write the model into the folder `path`, made if need be. Atomic and durable; file modes follow the umask.
+
+    extra: anything JSON-able to keep beside it, e.g. the step; `load` hands it back as `model.extra`.
+    Raises TypeError or ValueError if the model or `extra` cannot be described in JSON, before anything is written;
+    OSError with the file's name if the disk is full or read-only, and then the old checkpoint is intact.
+    """
+    manifest = describe(model)
+    try:
+        manifest["extra"] = json.loads(json.dumps(extra, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"extra: expected something that JSON can hold; {error}") from error
+    # One copy on the CPU, contiguous: safetensors refuses views and weights that share memory.
+    state = {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
+    weights = safetensors.torch.save(state)
+    digest = hashlib.sha256(weights).hexdigest()
+    manifest |= {"weights": f"model-{digest[:16]}.safetensors", "sha256": digest}
+    manifest["manifest_sha256"] = _digest(manifest)
+
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / manifest["weights"], weights)
+    write_file(folder / "model.json", json.dumps(manifest, indent=1).encode())
+    for stale in (*folder.glob("model-*.safetensors"), *folder.glob(".model*.tmp")):
+        if stale.name != manifest["weights"]:
+            stale.unlink(missing_ok=True)
+
+
+def load(path, net=None, device=None):
+    """The model saved in the folder `path`, on the CPU or on `device`; `model.extra` is what was saved beside it.
+
+    net: the network to load the weights into; needed when it is not one of `genfast.nn.NETWORKS`. For a model of
+    several networks, a dict from the argument's name to the network.
+    Raises CorruptCheckpoint naming the damaged file, FileNotFoundError if there is no checkpoint, ValueError if the
+    network or the class is unknown or does not fit.
+    """
+    folder = Path(path)
+    manifest = _read_manifest(folder / "model.json")
+    file = folder / manifest["weights"]
+    try:
+        weights = file.read_bytes()
+    except FileNotFoundError:
+        if _read_manifest(folder / "model.json") != manifest:  # a training run has just replaced it
+            return load(path, net, device)
+        raise CorruptCheckpoint(f"{file} is missing, although model.json names it") from None
+    if hashlib.sha256(weights).hexdigest() != manifest["sha256"]:
+        raise CorruptCheckpoint(f"{file} is damaged: its sha256 is not the one in model.json")
+
+    if manifest["model"] not in MODELS:
+        raise ValueError(f"{folder} holds a model of class {manifest['model']!r}, known are {sorted(MODELS)}")
+    model = MODELS[manifest["model"]].from_config(_build_networks(manifest["config"], net, folder))
+    try:
+        model.load_state_dict(safetensors.torch.load(weights))
+    except RuntimeError as error:
+        raise ValueError(f"net: the weights in {folder} do not fit this network. {error}") from error
+    model.extra = manifest["extra"]
+    return model if device is None else model.to(device)
+
+
+def describe(model):
+    """What rebuilds the model: a JSON-able dict of its class, its arguments, its networks, and versions.
+
+    Raises TypeError if the model cannot say it; so a long run can find out before it starts.
+    """
+    for method in ("config", "from_config", "state_dict", "load_state_dict"):
+        if not callable(getattr(model, method, None)):
+            raise TypeError(f"model: expected a method {method}(), which {type(model).__name__} lacks")
+    config = {name: _describe_network(value) for name, value in model.config().items()}
+    try:
+        config = json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"model: {type(model).__name__}.config() holds something that JSON cannot; {error}") from error
+    return {
+        "format": FORMAT,
+        "genfast": genfast.__version__,
+        "torch": str(torch.__version__),
+        "model": type(model).__name__,
+        "config": config,
+    }
+
+
+def write_file(path, data):
+    """Replace the file by these bytes, or fail and leave it as it is.
+
+    Written beside it and flushed to the disk before the rename, then the folder is flushed, so that a power cut cannot
+    leave the new name with old or no content. Raises OSError with the file's name.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk does not say which file it was
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _describe_network(value):
+    """A network becomes {"network": class name, "config": arguments, or None if it has to be passed to `load`}."""
+    if not isinstance(value, torch.nn.Module):
+        return value
+    name = type(value).__name__
+    return {"network": name, "config": value.config if nn.NETWORKS.get(name) is type(value) else None}
+
+
+def _build_networks(config, net, folder):
+    marks = {"network", "config"}
+    places = [name for name, value in config.items() if isinstance(value, dict) and value.keys() == marks]
+    given = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
+    if unknown := set(given) - set(places):
+        raise ValueError(f"net: {folder} holds the networks {places}, got one for {sorted(unknown)}")
+    if net is not None and not isinstance(net, dict) and len(places) != 1:
+        raise ValueError(f"net: {folder} holds {len(places)} networks, pass a dict with keys of {places}")
+    built = dict(config)
+    for place in places:
+        name, arguments = config[place]["network"], config[place]["config"]
+        if place in given:
+            built[place] = given[place]
+        elif arguments is not None and name in nn.NETWORKS:
+            built[place] = nn.NETWORKS[name](**arguments)
+        else:
+            raise ValueError(
+                f"net: {folder} holds a network of class {name!r}, which is not one of genfast's own "
+                f"{sorted(nn.NETWORKS)}; build it and pass it, load(path, net={name}(...))"
+            )
+    return built
+
+
+def _read_manifest(file):
+    """The content of model.json, if all of it is as it was written."""
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no checkpoint in {file.parent}: there is no model.json") from None
+    try:
+        manifest = json.loads(text)
+        if manifest.pop("manifest_sha256") != _digest(manifest):
+            raise ValueError("its content does not match its own sha256")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptCheckpoint(f"{file} is damaged: {error}") from error
+    if manifest["format"] > FORMAT:
+        raise ValueError(
+            f"{file} has format {manifest['format']}, written by genfast {manifest['genfast']}; "
+            f"genfast {genfast.__version__} reads up to {FORMAT}: upgrade it"
+        )
+    if not re.fullmatch(r"model-[0-9a-f]{16}\.safetensors", manifest["weights"]):
+        raise CorruptCheckpoint(f"{file} names weights outside its folder: {manifest['weights']!r}")
+    return manifest
+
+
+def _digest(manifest):
+    """sha256 of the content, whatever the layout of the text."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,0 +1,134 @@
+"""Data held in memory, and an order of it that can be recomputed anywhere.
+
+Sample counter c = 0, 1, 2, ... of a run is row `order[c mod N]` of the data, where `order` is the permutation of epoch
+`c // N`, a function of (seed, epoch, N) alone. So a batch is a function of (seed, c), whatever came before it.
+"""
+import numpy as np
+import torch
+
+_SEEDS = 2**63
+
+
+def permutation(n, seed, epoch):
+    """The order of epoch `epoch`: int64 array (n,), a permutation of 0..n-1.
+
+    Ranks n 64-bit words of the Philox stream with key (seed, epoch). NumPy keeps the words of a bit generator fixed
+    for ever, which it does not promise for `Generator.permutation`; a run must resume under another version.
+    """
+    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(n)
+    return np.argsort(words, kind="stable")
+
+
+class Data:
+    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` int64 in [0, classes).
+
+    shape      shape of one sample, without N
+    classes    number of classes; 0 without labels; by default one more than the largest label
+    Arrays that already have the right type are shared, not copied.
+    Raises TypeError or ValueError for what is not floating-point, is empty, holds NaN or infinity, or does not match.
+    """
+
+    def __init__(self, x, label=None, classes=None):
+        self.x = _samples(x)
+        self.shape = tuple(self.x.shape[1:])
+        self.label = None if label is None else _labels(label, len(self.x))
+        found = 0 if label is None else int(self.label.max()) + 1
+        self.classes = found if classes is None else classes
+        if not isinstance(self.classes, int) or self.classes < found or (label is None and self.classes):
+            raise ValueError(f"classes: expected an integer of at least {found} (0 without labels), got {classes!r}")
+        self._cached = (None, None, None)  # seed, epoch, its permutation
+
+    def __len__(self):
+        return len(self.x)
+
+    def __repr__(self):
+        return f"Data({len(self)} samples of shape {self.shape}, {self.classes or 'no'} classes)"
+
+    def batch(self, seed, first, size):
+        """Samples first, ..., first + size - 1 of the run `seed`: a dict of x (size, *) and label (size,) or None."""
+        for name, value, low in (("seed", seed, 0), ("first", first, 0), ("size", size, 1)):
+            if not isinstance(value, int | np.integer) or not low <= value < _SEEDS:
+                raise ValueError(f"{name}: expected an integer in [{low}, 2**63), got {value!r}")
+        epoch, position = np.divmod(np.arange(first, first + size), len(self))
+        index = np.concatenate([self._order(seed, e)[position[epoch == e]] for e in range(epoch[0], epoch[-1] + 1)])
+        index = torch.from_numpy(index).to(self.x.device)
+        return {"x": self.x[index], "label": None if self.label is None else self.label[index.to(self.label.device)]}
+
+    def _order(self, seed, epoch):
+        cached = self._cached  # read once: another thread may replace the tuple
+        if cached[:2] != (seed, epoch):
+            cached = self._cached = (seed, epoch, permutation(len(self), seed, epoch))
+        return cached[2]
+
+
+def arrays(x, label=None, classes=None):
+    """Data from arrays or tensors: `x: (N, *)` floating-point, `label: (N,)` integers."""
+    return Data(x, label, classes)
+
+
+def as_data(data):
+    """Data from a Data, a tensor or array x, or a pair (x, label)."""
+    if isinstance(data, Data):
+        return data
+    if isinstance(data, torch.Tensor | np.ndarray):
+        return Data(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        return Data(*data)
+    raise TypeError(f"data: expected Data, a tensor, an array or a pair (x, label), got {type(data).__name__}")
+
+
+def digits(split=None, fraction=0.25):
+    """The 1,797 handwritten digits of scikit-learn: x (N, 1, 8, 8) in [-1, 1], 10 classes (Alpaydin & Kaynak 1998, UCI).
+
+    split      None for all of them, "train" or "test": a fixed split with the share `fraction` of every class in "test"
+    Needs scikit-learn, which carries the images: nothing is downloaded.
+    """
+    if split not in (None, "train", "test"):
+        raise ValueError(f'split: expected None, "train" or "test", got {split!r}')
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: expected a number in (0, 1), got {fraction!r}")
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install genfast[demo]") from error
+    source = load_digits()
+    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # grey levels 0..16, exact in float32
+    label = torch.tensor(source.target, dtype=torch.int64)
+    if split is None:
+        return Data(x, label, classes=10)
+    order = torch.from_numpy(permutation(len(x), seed=0, epoch=0))
+    test = torch.zeros(len(x), dtype=torch.bool)
+    for digit in range(10):
+        members = order[label[order] == digit]
+        test[members[: round(fraction * len(members))]] = True
+    chosen = test if split == "test" else ~test
+    return Data(x[chosen], label[chosen], classes=10)
+
+
+def _samples(x):
+    if not isinstance(x, torch.Tensor | np.ndarray):
+        raise TypeError(f"x: expected a tensor or an array, got {type(x).__name__}")
+    x = torch.as_tensor(x)
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected floating-point samples, got {x.dtype}; scale images first, e.g. x / 127.5 - 1")
+    if x.ndim < 2 or x.numel() == 0:
+        raise ValueError(f"x: expected at least one sample, of shape (N, *), got shape {tuple(x.shape)}")
+    x = x.detach().to(torch.float32)
+    if not (finite := torch.isfinite(x)).all():
+        bad = (~finite).flatten(1).any(1).nonzero().flatten()
+        raise ValueError(f"x: expected finite values, got NaN or infinity in {len(bad)} samples, the first is {bad[0]}")
+    return x
+
+
+def _labels(label, n):
+    if not isinstance(label, torch.Tensor | np.ndarray):
+        raise TypeError(f"label: expected a tensor or an array, got {type(label).__name__}")
+    label = torch.as_tensor(label)
+    if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
+        raise TypeError(f"label: expected integers, got {label.dtype}")
+    if label.shape != (n,):
+        raise ValueError(f"label: expected shape ({n},), one per sample, got {tuple(label.shape)}")
+    label = label.to(torch.int64)
+    if label.min() < 0:
+        raise ValueError(f"label: expected values of at least 0, got {int(label.min())}")
+    return label

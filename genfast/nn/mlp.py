@@ -1,0 +1,50 @@
+"""A residual network for vectors."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import Conditioning, NormModulateAct, positive_int, zero
+
+
+class MLP(nn.Module):
+    """A stack of h <- h + W_2 SiLU(W_1 NMA(h, c)) between two linear maps, conditioned on time and label.
+
+    x: (B, *) float with prod(*) == features; t: (B,) float, the conditioning value of the parameterisation;
+    label: (B,) int64 in [0, classes], `classes` being the null label and None null for all -> the shape of x.
+    The output starts at zero. Raises ValueError / TypeError for an x, t or label of the wrong shape, dtype or range.
+    """
+
+    def __init__(self, features: int, width: int = 256, depth: int = 4, classes: int = 0):
+        super().__init__()
+        self.config = {"features": features, "width": width, "depth": depth, "classes": classes}
+        self.features = positive_int("features", features)
+        positive_int("width", width), positive_int("depth", depth)
+        self.condition = Conditioning(width, classes)
+        self.input = nn.Linear(features, width)
+        self.blocks = nn.ModuleList(VectorBlock(width) for _ in range(depth))
+        self.norm = NormModulateAct(width, width, groups=1)
+        self.output = zero(nn.Linear(width, features))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        if x.ndim < 2 or math.prod(x.shape[1:]) != self.features:
+            raise ValueError(f"x must have shape (B, *) with {self.features} values a row, got {tuple(x.shape)}")
+        c = self.condition(x, t, label)
+        hidden = self.input(x.flatten(1))
+        for block in self.blocks:
+            hidden = block(hidden, c)
+        return self.output(self.norm(hidden, c)).reshape(x.shape)
+
+
+class VectorBlock(nn.Module):
+    """y = x + W_2 SiLU(W_1 NMA(x, c)); x and c: (B, width) -> (B, width)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = NormModulateAct(width, width, groups=1)
+        self.mix_1 = nn.Linear(width, width)
+        self.mix_2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return x + self.mix_2(F.silu(self.mix_1(self.norm(x, c))))

@@ -1,0 +1,11 @@
+"""The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients."""
+
+from .denoising_loss import denoising_loss, denoising_loss_reference
+from .diffuse import diffuse, diffuse_reference
+from .noise import Purpose, make_key, noise_reference, normal, stream, uniform
+from .step import SLOTS, StepTable, step, step_reference
+
+__all__ = [
+    "SLOTS", "Purpose", "StepTable", "denoising_loss", "denoising_loss_reference", "diffuse", "diffuse_reference", "make_key",
+    "noise_reference", "normal", "step", "step_reference", "stream", "uniform",
+]  # fmt: skip

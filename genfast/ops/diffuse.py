@@ -1,0 +1,72 @@
+"""The forward process, scaled for the network, its noise made in registers."""
+
+import torch
+from torch import Tensor
+
+from .dispatch import composed, per_row, same_batch
+from .noise import Purpose, noise_like, stream
+
+
+def diffuse(
+    x0: Tensor,
+    key: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    c_in: Tensor | None = None,
+    *,
+    target: tuple[Tensor, Tensor] | None = None,
+    step: int = 0,
+    purpose: int = Purpose.TRAIN,
+    dtype: torch.dtype | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""y = c_in (alpha x_0 + sigma z),  z ~ N(0, I) from (key, step, purpose).
+
+    x0: (B, *) float32, contiguous or channels-last.  key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32, c_in
+    None for 1.  `target=(p, q)`, each (B,) float32, also returns p x_0 + q z (float32): (0, 1) is the noise itself.
+    y: (B, *) in `dtype` (float32, bfloat16 or float16; None is that of x0), computed in float32 and rounded once.
+    Differentiable in x0.  A float64 x0 is computed in float64, by plain torch, from the same noise.
+    Raises ValueError or RuntimeError naming the argument for a wrong shape, dtype, device or memory format, and on the CPU
+    for a coefficient that is not finite.
+    """
+    dtype = dtype or x0.dtype
+    p, q = target if target is not None else (None, None)
+    same_batch("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
+    trained = torch.is_grad_enabled() and any(c is not None and c.requires_grad for c in (alpha, sigma, c_in, p, q))
+    if trained or composed(x0):
+        y, aim = diffuse_reference(x0, noise_like(x0, key, purpose, step), alpha, sigma, c_in, target)
+        y = y.to(dtype)
+    else:
+        y, aim = torch.ops.genfast.diffuse(x0, key, alpha, sigma, c_in, p, q, stream(purpose, step), dtype)
+    return y if target is None else (y, aim)
+
+
+def diffuse_reference(
+    x0: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, c_in: Tensor | None = None, target: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """`diffuse` of given noise, in plain torch."""
+    y = per_row(alpha, x0) * x0 + per_row(sigma, x0) * z
+    if c_in is not None:
+        y = per_row(c_in, x0) * y
+    return y, None if target is None else per_row(target[0], x0) * x0 + per_row(target[1], x0) * z
+
+
+@torch.library.register_fake("genfast::diffuse")
+def _(x0, key, alpha, sigma, c_in, p, q, stream, dtype):
+    return torch.empty_like(x0, dtype=dtype), torch.empty_like(x0) if p is not None else x0.new_empty(0)
+
+
+def _setup(ctx, inputs, output):
+    _, _, alpha, _, c_in, p, *_ = inputs
+    ctx.scale = alpha if c_in is None else alpha * c_in
+    ctx.p = p
+    ctx.dtype = inputs[0].dtype
+
+
+def _backward(ctx, grad_y, grad_target):
+    grad = per_row(ctx.scale, grad_y) * grad_y.to(ctx.dtype)
+    if ctx.p is not None and grad_target is not None:
+        grad = grad + per_row(ctx.p, grad) * grad_target
+    return grad, *[None] * 8
+
+
+torch.library.register_autograd("genfast::diffuse", _backward, setup_context=_setup)

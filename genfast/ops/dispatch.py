@@ -1,0 +1,28 @@
+"""When an op takes its fused kernel and when plain torch, and the checks that C++ cannot make."""
+
+import torch
+from torch import Tensor
+
+
+def composed(*tensors: Tensor | None) -> bool:
+    """Whether an op must be composed of torch's own ops: in float64, under torch.func, and under forward-mode AD.
+
+    A custom op gives silently zero tangents under `torch.func.jvp`, and fails under `torch.func.grad`.
+    """
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or any(t is not None and t.dtype == torch.float64 for t in tensors)
+    )
+
+
+def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
+    """(B,) to (B, 1, ..., 1), to go with like: (B, *)."""
+    return coefficient.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
+    """Raises ValueError unless every coefficient has shape (B,)."""
+    for name, value in coefficients.items():
+        if value is not None and value.shape != x.shape[:1]:
+            raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample, got {tuple(value.shape)}")

@@ -1,0 +1,136 @@
+r"""Noise that is a pure function of (seed, sample index, step, purpose, element).
+
+Philox4x32-10 (Salmon et al. 2011) with key = seed and counter (element >> 2, step << 8 | purpose, sample low, sample high);
+element e takes word e & 3.  Normals are Box-Muller in IEEE operations only, so that every CPU and GPU gives the same bits.
+An element is the logical (C, H, W) index, whatever the memory format.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+import genfast._extension  # noqa: F401
+
+MAX_SEED = 2**63 - 1
+MAX_STEP = 2**24 - 1
+
+
+class Purpose(IntEnum):
+    """What a draw is for: draws of different purposes are independent."""
+
+    PRIOR = 0
+    STEP = 1
+    CHURN = 2
+    CORRECTOR = 3
+    TRAIN = 4
+    TIME = 5
+    DEQUANTISE = 6
+    LATENT = 7
+    DROPOUT = 8
+    LABEL = 9
+
+
+def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:
+    """The key (B, 2) = (seed, sample index) of each row, int64, on `device`.
+
+    seed: 0 to 2^63 - 1.  index: (B,) sample indices, 0 to 2^63 - 1, or their number B, for 0 to B - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TypeError(f"seed must be an int, got {type(seed).__name__}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must lie in [0, 2^63 - 1], got {seed}")
+    if isinstance(index, int):
+        if index < 0:
+            raise ValueError(f"index, the number of rows, must not be negative, got {index}")
+        index = torch.arange(index)
+    index = torch.as_tensor(index, device=device)
+    if index.ndim != 1 or (index.numel() and index.dtype not in (torch.int64, torch.int32)):
+        raise ValueError(f"index must be one-dimensional integers, got {index.dtype} of shape {tuple(index.shape)}")
+    if index.device.type == "cpu" and index.numel() and int(index.min()) < 0:
+        raise ValueError(f"index must not be negative, got {int(index.min())}")
+    key = torch.full((len(index), 2), seed, dtype=torch.int64, device=index.device)
+    key[:, 1] = index
+    return key
+
+
+def stream(purpose: int, step: int = 0) -> int:
+    """The counter word step << 8 | purpose.  step: 0 to 2^24 - 1; purpose: a `Purpose`, or any number from 0 to 255."""
+    if not 0 <= int(step) <= MAX_STEP:
+        raise ValueError(f"step must lie in [0, 2^24 - 1], got {step}")
+    if not 0 <= int(purpose) <= 255:
+        raise ValueError(f"purpose must lie in [0, 255], got {purpose}")
+    return int(step) << 8 | int(purpose)
+
+
+def _noise(key: Tensor, shape: Sequence[int], purpose: int, step: int, dtype: torch.dtype, uniform: bool) -> Tensor:
+    wide = dtype == torch.float64  # the float32 number, widened: every dtype sees the same noise
+    out = torch.ops.genfast.noise(key, list(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype)
+    return out.double() if wide else out
+
+
+def normal(
+    key: Tensor, shape: Sequence[int], purpose: int = Purpose.STEP, step: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """z ~ N(0, I), (B, *shape): row b is that of key[b], whatever the other rows are.
+
+    Made in float32 (|z| <= 6.77) and rounded to `dtype`: float32, bfloat16, float16, or float64, which is float32 widened.
+    Raises ValueError for a step or purpose out of range, RuntimeError for a key that is not int64 (B, 2).
+    """
+    return _noise(key, shape, purpose, step, dtype, uniform=False)
+
+
+def uniform(
+    key: Tensor, shape: Sequence[int], purpose: int = Purpose.STEP, step: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """u ~ U[0, 1), (B, *shape), multiples of 2^-24 (rounded to `dtype`, so 1 can occur in bfloat16 and float16)."""
+    return _noise(key, shape, purpose, step, dtype, uniform=True)
+
+
+def noise_like(x: Tensor, key: Tensor, purpose: int, step: int) -> Tensor:
+    """`normal` in the shape, dtype and memory format of x."""
+    z = normal(key, x.shape[1:], purpose, step, torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return torch.empty_like(x, dtype=z.dtype).copy_(z) if z.stride() != x.stride() else z
+
+
+def _words(seed: int, c0: Tensor, c1: int, sample: int) -> list[Tensor]:
+    """Philox4x32-10 in int64 arithmetic."""
+    mask = 0xFFFFFFFF
+    x, y, z, w = c0, torch.full_like(c0, c1), torch.full_like(c0, sample & mask), torch.full_like(c0, sample >> 32)
+    k0, k1 = seed & mask, seed >> 32
+
+    def high_low(a: Tensor, m: int) -> tuple[Tensor, Tensor]:  # the halves of a 64-bit product, without overflow
+        low, mid = (a & 0xFFFF) * m, (a >> 16) * m
+        total = (mid & 0xFFFF_FFFF_FFFF) + (low >> 16)
+        return total >> 16, ((total & 0xFFFF) << 16) | (low & 0xFFFF)
+
+    for _ in range(10):
+        (p1, p0), (q1, q0) = high_low(x, 0xD2511F53), high_low(z, 0xCD9E8D57)
+        x, y, z, w = q1 ^ y ^ k0, q0, p1 ^ w ^ k1, p0
+        k0, k1 = (k0 + 0x9E3779B9) & mask, (k1 + 0xBB67AE85) & mask
+    return [x, y, z, w]
+
+
+def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int = 0, uniform: bool = False) -> Tensor:
+    """`normal` or `uniform` in float64, in plain torch: the textbook Box-Muller of the same words."""
+    count = int(torch.Size(shape).numel())
+    rows = []
+    for seed, sample in key.tolist():
+        words = _words(seed, torch.arange((count + 3) // 4), stream(purpose, step), sample)
+        if uniform:
+            values = [(w >> 8).double() * 2.0**-24 for w in words]
+        else:
+            values = []
+            for r1, r2 in ((words[0], words[1]), (words[2], words[3])):
+                radius = (-2 * (r1.float().double() * 2.0**-32 + 2.0**-33).clamp_max(1).log()).sqrt()
+                signed = ((r2 << 2) & 0xFFFFFFFF) - (((r2 >> 29) & 1) << 32)
+                angle = (signed.double() * 2.0**-31 + 1) * (torch.pi / 4)
+                values += [radius * angle.cos() * (1 - 2 * (r2 >> 31)), radius * angle.sin() * (1 - 2 * ((r2 >> 30) & 1))]
+        rows.append(torch.stack(values, 1).flatten()[:count].reshape(shape))
+    return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=torch.float64)
+
+
+@torch.library.register_fake("genfast::noise")
+def _(key, size, stream, uniform, dtype):
+    return key.new_empty([key.shape[0], *size], dtype=dtype)

@@ -1,0 +1,111 @@
+"""One row of a sampler's plan for a whole batch, in one pass and in place."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .dispatch import composed, per_row
+from .noise import normal
+
+SLOTS = 4
+
+
+class StepTable(NamedTuple):
+    r"""A plan as the kernel reads it, R rows.
+
+    coefficients: (R, 44) float32: c_skip, c_out, a, b, e_0..e_3, s_0, s_1, c_in, 0, then for each of four slots p, q, 0, 0,
+    m_0..m_3.  codes: (R, 4) int32: the noise streams of the two draws, bit masks of the slots read and written.
+    """
+
+    coefficients: Tensor
+    codes: Tensor
+
+    def to(self, device: torch.device | str) -> "StepTable":
+        return StepTable(self.coefficients.to(device), self.codes.to(device))
+
+
+def step(
+    x: Tensor,
+    net: Tensor,
+    key: Tensor,
+    row: Tensor,
+    table: StepTable,
+    *,
+    y: Tensor | None = None,
+    history: Tensor | None = None,
+    unconditional: Tensor | None = None,
+    guidance: Tensor | None = None,
+    clamp: tuple[float, float] | None = None,
+) -> None:
+    r"""Advances every sample by the row of the plan that it is at.
+
+        F   = F_u + w (F_c - F_u)                              where unconditional is given
+        D   = c_skip x + c_out F                               then clamped, if clamp is given
+        x'  = a x + b D + sum_k e_k h_k + s_0 z_0 + s_1 z_1
+        h_k' = p_k x + q_k D + sum_j m_kj h_j                  for the slots that the row writes
+        y   = c_in x'
+
+    x: (B, *) float32, becomes x'.  net, unconditional: (B, *) the network's outputs, float32, bfloat16 or float16.
+    y: (B, *) of net's dtype, becomes the next network input.  history: (S, B, *) float32, S <= 4, becomes h'.
+    guidance: (B,) float32, w.  key: (B, 2).  row: (B,) int32.  All in the memory format of x.
+    Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`.
+    Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
+    """
+    if composed(x):
+        with torch.no_grad():
+            step_reference(
+                x, net, key, row, table, y=y, history=history, unconditional=unconditional, guidance=guidance, clamp=clamp
+            )
+        return
+    low, high = clamp if clamp is not None else (None, None)
+    torch.ops.genfast.step(
+        x, y, history, net, unconditional, guidance, key, row, table.coefficients, table.codes, low, high
+    )
+
+
+def step_reference(
+    x: Tensor,
+    net: Tensor,
+    key: Tensor,
+    row: Tensor,
+    table: StepTable,
+    *,
+    y: Tensor | None = None,
+    history: Tensor | None = None,
+    unconditional: Tensor | None = None,
+    guidance: Tensor | None = None,
+    clamp: tuple[float, float] | None = None,
+) -> None:
+    """`step` in plain torch, in the dtype of x; the coefficients may be float64."""
+    c = table.coefficients[row.long()].to(x.dtype)
+    codes = table.codes[row.long()].tolist()
+    column = [per_row(c[:, i], x) for i in range(c.shape[1])]
+    net = net.to(x.dtype)
+    if unconditional is not None:
+        net = unconditional + per_row(guidance.to(x.dtype), x) * (net - unconditional)
+    denoised = column[0] * x + column[1] * net
+    if clamp is not None:
+        denoised = denoised.clamp(*clamp)
+    old = [] if history is None else list(history.clone())
+    following = column[2] * x + column[3] * denoised
+    for k, h in enumerate(old):
+        following = following + column[4 + k] * h
+    for draw in range(2):
+        z = torch.cat([normal(key[i : i + 1], x.shape[1:], s[draw] & 0xFF, (s[draw] >> 8) & 0xFFFFFF) for i, s in enumerate(codes)] or [x])
+        following = following + column[8 + draw] * z.to(x.dtype)
+    for k in range(len(old)):
+        writes = torch.tensor([code[3] >> k & 1 for code in codes], dtype=torch.bool, device=x.device)
+        at = 12 + 8 * k
+        new = column[at] * x + column[at + 1] * denoised
+        for j, h in enumerate(old):
+            new = new + column[at + 4 + j] * h
+        history[k] = torch.where(per_row(writes, x), new, old[k])
+    x.copy_(following)
+    if y is not None:
+        y.copy_(column[10] * following)
+
+
+@torch.library.register_fake("genfast::step")
+def _(x, y, history, net, unconditional, guidance, key, row, coefficients, codes, low, high):
+    return None

@@ -1,0 +1,476 @@
+"""Noise schedules and time grids.
+
+Time runs over [0, 1] everywhere in genfast: t = 0 is data, t = 1 is noise, and s < t is the next state.
+
+    x_t = alpha(t) x_0 + sigma(t) eps,      log-SNR(t) = 2 log(alpha(t) / sigma(t))
+    dx  = f(t) x dt + g(t) dw,              f = alpha' / alpha,   g^2 = (sigma^2)' - 2 f sigma^2
+
+Every schedule has alpha(0) = 1 and sigma(0) = 0: t = 0 is the data itself. A function of time takes a float, a numpy
+array or a tensor, works in float64 and answers with the same kind. Times outside [0, 1] raise a ValueError; tensors on
+an accelerator are not read back to be checked.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import numbers
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch.nn.functional import logsigmoid
+
+
+def _float64(name, value):
+    """`value` as a float64 tensor without NaN, or an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, torch.Tensor)):
+        raise TypeError(f"{name} must be a float, a numpy array or a tensor; got {type(value).__name__}")
+    tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must hold real numbers; got {tensor.dtype}")
+    tensor = tensor.to(torch.float64)
+    if tensor.device.type == "cpu" and bool(tensor.isnan().any()):
+        raise ValueError(f"{name} must not hold NaN; got {value}")
+    return tensor
+
+
+def _function(formula):
+    """A method that takes floats, numpy arrays and tensors, from a formula on float64 tensors."""
+    argument = "log_snr" if formula.__name__ == "time" else "t"
+
+    @functools.wraps(formula)
+    def method(self, value):
+        tensor = _float64(argument, value)
+        if argument == "t" and tensor.device.type == "cpu" and bool(((tensor < 0) | (tensor > 1)).any()):
+            raise ValueError(f"t must lie in [0, 1] (0 is data, 1 is noise); got {value}")
+        result = formula(self, tensor)
+        if isinstance(value, torch.Tensor):
+            return result
+        return result.numpy() if isinstance(value, np.ndarray) else result.item()
+
+    return method
+
+
+class Schedule:
+    """Base of all schedules: frozen dataclasses that give `alpha`, `sigma` and their derivatives in closed form.
+
+    t_min: the smallest time at which a solver evaluates the network, before the last step to 0.
+    prior_std: standard deviation of the x_1 from which sampling starts.
+    t_max: the time from which the karras and log_snr grids are spaced; below 1 where the log-SNR plunges at t = 1.
+    rho: exponent of the Karras grid.
+
+    The formulas are written on float64 tensors; `__init_subclass__` lets them take floats and numpy arrays too.
+    """
+
+    t_min: ClassVar[float] = 1e-3
+    t_max: ClassVar[float] = 1.0
+    prior_std: ClassVar[float] = 1.0
+    rho: ClassVar[float] = 7.0
+
+    def __init_subclass__(cls):
+        formulas = ("alpha", "sigma", "d_alpha", "d_sigma", "log_alpha", "d_log_alpha", "log_snr", "time", "f", "g2")
+        for name in formulas:
+            formula = getattr(cls, name, None)
+            if formula is not None and not hasattr(formula, "__wrapped__"):
+                setattr(cls, name, _function(formula))
+
+    def alpha(self, t):
+        """Factor of the data in x_t."""
+        raise NotImplementedError
+
+    def sigma(self, t):
+        """Standard deviation of the noise in x_t."""
+        raise NotImplementedError
+
+    def d_alpha(self, t):
+        """d alpha / dt."""
+        raise NotImplementedError
+
+    def d_sigma(self, t):
+        """d sigma / dt; infinite at t = 0 where sigma grows like a square root."""
+        raise NotImplementedError
+
+    def log_snr(self, t):
+        """2 log(alpha / sigma), decreasing in t; +inf at t = 0."""
+        return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
+
+    def time(self, log_snr):
+        """The inverse of `log_snr`, by bisection; the nearest end of [0, 1] for values that the schedule does not
+        reach."""
+        low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
+        for _ in range(60):
+            middle = (low + high) / 2
+            noisier = self.log_snr(middle) < log_snr
+            low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
+        return torch.where(log_snr == math.inf, low, high)
+
+    def f(self, t):
+        """Drift coefficient alpha' / alpha."""
+        return self.d_alpha(t) / self.alpha(t)
+
+    def g2(self, t):
+        """Squared diffusion coefficient (sigma^2)' - 2 f sigma^2."""
+        return 2 * self.sigma(t) * (self.d_sigma(t) - self.f(t) * self.sigma(t))
+
+    def __repr__(self):
+        arguments = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self))
+        values = ", ".join(f"{self.log_snr(t):.2f}" for t in (0.1, 0.25, 0.5, 0.75, 0.9))
+        return f"{type(self).__name__}({arguments})  # log-SNR {values} at t = 0.1, 0.25, 0.5, 0.75, 0.9"
+
+    def _require_increasing(self, *names, positive=True):
+        """Raises unless the named fields are finite, increasing and, if asked, positive."""
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"{name} must be a number; got {type(value).__name__}")
+            if not math.isfinite(value) or (positive and value <= 0):
+                raise ValueError(f"{name} must be finite{' and positive' if positive else ''}; got {value}")
+        for low, high in itertools.pairwise(names):
+            if getattr(self, low) >= getattr(self, high):
+                raise ValueError(f"{low} must be below {high}; got {getattr(self, low)} and {getattr(self, high)}")
+
+
+class VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1: a schedule is its log alpha(t), decreasing from 0, and the derivative of that."""
+
+    def log_alpha(self, t):
+        raise NotImplementedError
+
+    def d_log_alpha(self, t):
+        raise NotImplementedError
+
+    def alpha(self, t):
+        return torch.exp(self.log_alpha(t))
+
+    def sigma(self, t):
+        # expm1 keeps every digit of a small sigma, which 1 - alpha^2 loses.
+        return torch.sqrt(-torch.expm1(2 * self.log_alpha(t)))
+
+    def d_alpha(self, t):
+        return self.alpha(t) * self.d_log_alpha(t)
+
+    def d_sigma(self, t):
+        return -(self.alpha(t) ** 2) * self.d_log_alpha(t) / self.sigma(t)
+
+    def g2(self, t):
+        return -2 * self.d_log_alpha(t)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VPLinear(VariancePreserving):
+    """beta(t) = beta_min + t (beta_max - beta_min); log alpha = -1/2 int_0^t beta. Ho et al. 2020, arXiv:2006.11239;
+    the continuous form of Song et al. 2021, arXiv:2011.13456, equation 32."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self):
+        self._require_increasing("beta_min", "beta_max")
+
+    def log_alpha(self, t):
+        return -(self.beta_min * t / 2 + (self.beta_max - self.beta_min) * t**2 / 4)
+
+    def d_log_alpha(self, t):
+        return -(self.beta_min + (self.beta_max - self.beta_min) * t) / 2
+
+    def time(self, log_snr):
+        return self._time_of_log_alpha(logsigmoid(log_snr) / 2)
+
+    def _time_of_log_alpha(self, log_alpha):
+        log_alpha = log_alpha.clamp(min=self.log_alpha(1.0))
+        slope = self.beta_max - self.beta_min
+        return -4 * log_alpha / (self.beta_min + torch.sqrt(self.beta_min**2 - 4 * slope * log_alpha))
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VPCosine(VariancePreserving):
+    """alpha(t) = cos(angle(t)) / cos(angle(0)), angle(0) = pi/2 s/(1+s). Nichol & Dhariwal 2021, arXiv:2102.09672,
+    equation 17.
+
+    The paper's angle ends at pi/2, where alpha = 0, and its betas are clipped instead, which leaves log-SNR -19.8
+    after 1000 steps. Here the angle is linear in t and ends where the log-SNR is -20: smooth up to t = 1, and within
+    5e-5 of the paper's alpha.
+    """
+
+    s: float = 0.008
+
+    t_max: ClassVar[float] = 0.9946  # as Lu et al. 2022, arXiv:2206.00927, do for this schedule; log-SNR -9.6
+
+    def __post_init__(self):
+        self._require_increasing("s")
+
+    @property
+    def _angles(self):
+        """The angle at t = 0, and how much it grows to t = 1."""
+        start = math.pi / 2 * self.s / (1 + self.s)
+        return start, math.acos(math.exp(-10) / math.sqrt(1 + math.exp(-20)) * math.cos(start)) - start
+
+    def log_alpha(self, t):
+        start, span = self._angles
+        # cos(b) - cos(a) = -2 sin((a+b)/2) sin((b-a)/2): no cancellation near t = 0.
+        return torch.log1p(-2 * torch.sin(start + span * t / 2) * torch.sin(span * t / 2) / math.cos(start))
+
+    def d_log_alpha(self, t):
+        start, span = self._angles
+        return -span * torch.tan(start + span * t)
+
+    def time(self, log_snr):
+        start, span = self._angles
+        angle = torch.acos(torch.exp(logsigmoid(log_snr) / 2) * math.cos(start))
+        return ((angle - start) / span).clamp(0, 1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VPSigmoidJabri(VariancePreserving):
+    """alpha^2 falls as a sigmoid: 1 - alpha^2 = (1 - floor) (S(u(t)) - S(start)) / (S(end) - S(start)), with S the
+    logistic function of (.) / tau and u(t) = start + t (end - start). Jabri et al. 2022, arXiv:2212.11972, algorithm
+    1.
+
+    The paper clips alpha^2 below at floor = 1e-9; the affine map here has the same ends and stays smooth. alpha' is
+    close to singular at t = 1 (alpha ~ sqrt(1 - t)): prefer solvers that are exact in alpha and sigma (ddim, dpmpp_2m)
+    to euler in t.
+    """
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+
+    t_max: ClassVar[float] = 0.999
+    _floor: ClassVar[float] = 1e-9
+
+    def __post_init__(self):
+        self._require_increasing("start", "end", positive=False)
+        self._require_increasing("tau")
+
+    def _rise(self, t):
+        """S(u(t)) - S(start), without cancellation near t = 0."""
+        gap = (self.end - self.start) / self.tau * t
+        start = torch.tensor(self.start / self.tau, dtype=torch.float64)
+        return -torch.sigmoid(-start) * torch.sigmoid(start + gap) * torch.expm1(-gap)
+
+    @property
+    def _whole(self):
+        return self._rise(torch.ones((), dtype=torch.float64)).item()
+
+    def log_alpha(self, t):
+        return torch.log1p((self._floor - 1) * self._rise(t) / self._whole) / 2
+
+    def d_log_alpha(self, t):
+        u = (self.start + t * (self.end - self.start)) / self.tau
+        slope = (self.end - self.start) / self.tau * torch.sigmoid(u) * torch.sigmoid(-u) / self._whole
+        return (self._floor - 1) * slope / 2 * torch.exp(-2 * self.log_alpha(t))
+
+    def time(self, log_snr):
+        rise = torch.sigmoid(-log_snr) / (1 - self._floor) * self._whole
+        u = torch.logit(rise + 1 / (1 + math.exp(-self.start / self.tau))) * self.tau
+        return ((u - self.start) / (self.end - self.start)).clamp(0, 1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VPSigmoidGeoDiff(VariancePreserving):
+    """beta(t) = beta_min + (beta_max - beta_min) S(12 t - 6): the sigmoid is in beta, not in alpha^2. Xu et al. 2022
+    (GeoDiff), arXiv:2203.02923, whose 1000-step form many libraries call "sigmoid"; log alpha = -1/2 int_0^t beta."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self):
+        self._require_increasing("beta_min", "beta_max")
+
+    def log_alpha(self, t):
+        # softplus(12 t - 6) - softplus(-6) as one logarithm, without cancellation near t = 0.
+        integral = torch.log1p(torch.expm1(12 * t) / (1 + math.exp(6))) / 12
+        return -(self.beta_min * t + (self.beta_max - self.beta_min) * integral) / 2
+
+    def d_log_alpha(self, t):
+        return -(self.beta_min + (self.beta_max - self.beta_min) * torch.sigmoid(12 * t - 6)) / 2
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SubVP(VPLinear):
+    """alpha of VPLinear with sigma = 1 - alpha^2, smaller than VP's. Song et al. 2021, arXiv:2011.13456, equation
+    29."""
+
+    def sigma(self, t):
+        return -torch.expm1(2 * self.log_alpha(t))
+
+    def d_sigma(self, t):
+        return -2 * self.alpha(t) ** 2 * self.d_log_alpha(t)
+
+    g2 = Schedule.g2
+
+    def time(self, log_snr):
+        # sigma / alpha = 1 / alpha - alpha = -2 sinh(log alpha)
+        return self._time_of_log_alpha(-torch.asinh(torch.exp(-log_snr / 2) / 2))
+
+
+class VarianceExploding(Schedule):
+    """alpha = 1, and sigma grows to sigma_max, which is also the standard deviation of the start."""
+
+    prior_std = property(lambda self: self.sigma_max)
+
+    def alpha(self, t):
+        return torch.ones_like(t)
+
+    def d_alpha(self, t):
+        return torch.zeros_like(t)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VE(VarianceExploding):
+    """alpha = 1, sigma(t) = sigma_min (sigma_max / sigma_min)^t. Song et al. 2021, arXiv:2011.13456, equation 31.
+
+    sigma(0) = 0 by the convention of this module: a jump from the limit sigma_min. d_sigma(0) is the limit from the
+    right.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    t_min: ClassVar[float] = 1e-5
+
+    def __post_init__(self):
+        self._require_increasing("sigma_min", "sigma_max")
+
+    def sigma(self, t):
+        return torch.where(t > 0, self._curve(t), 0)
+
+    def d_sigma(self, t):
+        return math.log(self.sigma_max / self.sigma_min) * self._curve(t)
+
+    def _curve(self, t):
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+
+    def time(self, log_snr):
+        return ((-log_snr / 2 - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)).clamp(0, 1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class EDM(VarianceExploding):
+    """alpha = 1, sigma(t) = sigma_max t, so that time is the noise level. Karras et al. 2022, arXiv:2206.00364, table
+    1.
+
+    sigma_min is the last level at which the network is evaluated (t_min = sigma_min / sigma_max); rho spaces the
+    Karras grid.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    t_min = property(lambda self: self.sigma_min / self.sigma_max)
+
+    def __post_init__(self):
+        self._require_increasing("sigma_min", "sigma_max")
+        self._require_increasing("rho")
+
+    def sigma(self, t):
+        return self.sigma_max * t
+
+    def d_sigma(self, t):
+        return torch.full_like(t, self.sigma_max)
+
+    def time(self, log_snr):
+        return (torch.exp(-log_snr / 2) / self.sigma_max).clamp(0, 1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Flow(Schedule):
+    """alpha = 1 - t, sigma = t: the straight path of rectified flow and flow matching. Liu et al. 2022,
+    arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747 (who run time the other way). The log-SNR at t = 1 is
+    -inf."""
+
+    def alpha(self, t):
+        return 1 - t
+
+    def d_alpha(self, t):
+        return -torch.ones_like(t)
+
+    def sigma(self, t):
+        return t
+
+    def d_sigma(self, t):
+        return torch.ones_like(t)
+
+    def time(self, log_snr):
+        return torch.sigmoid(-log_snr / 2)
+
+
+SCHEDULES = {
+    "vp_linear": VPLinear,
+    "vp_cosine": VPCosine,
+    "vp_sigmoid_jabri": VPSigmoidJabri,
+    "vp_sigmoid_geodiff": VPSigmoidGeoDiff,
+    "sub_vp": SubVP,
+    "ve": VE,
+    "edm": EDM,
+    "flow": Flow,
+}
+
+
+def as_schedule(schedule):
+    """A Schedule as it is, or a new one by its name in SCHEDULES; anything else raises."""
+    if isinstance(schedule, Schedule):
+        return schedule
+    if not isinstance(schedule, str):
+        raise TypeError(f"schedule must be a Schedule or a name; got {schedule!r}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {schedule!r}")
+    return SCHEDULES[schedule]()
+
+
+def _grid(schedule, steps, inner):
+    """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to times and only its interior
+    is used."""
+    as_schedule(schedule)
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
+        raise TypeError(f"steps must be an integer; got {steps!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    times = torch.zeros(int(steps) + 1, dtype=torch.float64)
+    times[:-1] = inner(torch.linspace(0, 1, int(steps), dtype=torch.float64))
+    times[-2] = schedule.t_min
+    times[0] = 1.0
+    return times
+
+
+def uniform(schedule, steps):
+    """Uniform in t."""
+    return _grid(schedule, steps, lambda u: 1 + u * (schedule.t_min - 1))
+
+
+def karras(schedule, steps, rho=None):
+    """Uniform in (sigma / alpha)^(1/rho) from the schedule's t_max on; the first time is 1 all the same.
+
+    rho: that of the schedule by default. Karras et al. 2022, arXiv:2206.00364, equation 5.
+    """
+    rho = schedule.rho if rho is None else rho
+    if isinstance(rho, bool) or not isinstance(rho, numbers.Real) or not 0 < rho < math.inf:
+        raise ValueError(f"rho must be a positive number; got {rho!r}")
+    high, low = (math.exp(-schedule.log_snr(t) / (2 * rho)) for t in (schedule.t_max, schedule.t_min))
+    return _grid(schedule, steps, lambda u: schedule.time(-2 * rho * torch.log(high + u * (low - high))))
+
+
+def log_snr(schedule, steps):
+    """Uniform in the log-SNR from the schedule's t_max on; the first time is 1 all the same."""
+    low, high = schedule.log_snr(schedule.t_max), schedule.log_snr(schedule.t_min)
+    return _grid(schedule, steps, lambda u: schedule.time(low + u * (high - low)))
+
+
+def ddpm(schedule, steps):
+    """Every (1000 / steps)-th of DDPM's 1000 discrete times k / 1000, counted from 1 ("trailing"; Lin et al. 2023,
+    arXiv:2305.08891).
+
+    The last time before 0 is the last of these, about 1 / steps, and not t_min. More than 1000 steps raise a
+    ValueError.
+    """
+    times = _grid(schedule, steps, torch.ones_like)
+    if steps > 1000:
+        raise ValueError(f"steps must be at most 1000 on the ddpm grid (the uniform grid takes more); got {steps}")
+    multiples = [1000 - (2000 * i + steps) // (2 * steps) for i in range(steps)]  # 1000 (1 - i / steps), rounded
+    times[:-1] = torch.tensor(multiples, dtype=torch.float64) / 1000
+    return times
+
+
+GRIDS = {"uniform": uniform, "karras": karras, "log_snr": log_snr, "ddpm": ddpm}

@@ -1,0 +1,162 @@
+"""Builds genfast._C from csrc/ with g++, nvcc and ninja.
+
+One object per instruction set (picked at run time) and, where a working nvcc is found, CUDA kernels for sm_80, sm_90 and
+sm_100 plus PTX.  torch is used through its stable ABI only, so one build runs on torch 2.11 to 2.15, CPU or CUDA.
+
+Environment
+    GENFAST_CUDA=0|1        never | always build the CUDA kernels (default: if nvcc and libcudart_static.a are found)
+    GENFAST_EMULATE=1       build genfast._C_emulate instead: the CUDA kernels compiled for the host, for tests
+    GENFAST_SANITIZE=1      build with AddressSanitizer and UndefinedBehaviorSanitizer, as ..._sanitize
+    MAX_JOBS=N              compile N files at a time
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+ARCHITECTURES = (80, 90, 100)
+TORCH_TARGET = "0x020b000000000000ULL"  # 2.11: the oldest torch that the binary runs on
+ISAS = {"scalar": (1, "")}
+if platform.machine() in ("x86_64", "AMD64"):
+    ISAS |= {
+        "avx2": (8, "-mavx2 -mfma -mf16c"),
+        "avx512": (16, "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl"),
+    }
+
+
+def flag(name: str) -> bool:
+    return os.environ.get(name, "0") == "1"
+
+
+EMULATE, SANITIZE = flag("GENFAST_EMULATE"), flag("GENFAST_SANITIZE")
+MODULE = "_C" + "_emulate" * EMULATE + "_sanitize" * SANITIZE
+
+
+def need(module: str) -> Path:
+    """The folder of a Python package that the build needs."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(
+            f"genfast: building needs the Python package {module!r}, which this environment lacks.\n"
+            f"    pip install {module}\n"
+            "and then    pip install --no-build-isolation .    (the build must see the torch that it will run with)"
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def compiler() -> str:
+    """A C++20 compiler."""
+    cxx = os.environ.get("CXX", "g++")
+    if shutil.which(cxx) is None:
+        raise SystemExit(f"genfast: no C++ compiler {cxx!r}.  apt-get install g++  (11 or newer), or set CXX.")
+    probe = subprocess.run([cxx, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], input="int main(){}", text=True)
+    if probe.returncode:
+        raise SystemExit(f"genfast: {cxx!r} does not take -std=c++20; g++ 11 or newer does.")
+    return cxx
+
+
+def cuda() -> dict | None:
+    """nvcc, its runtime library and the architectures it knows; None for a CPU build, with the reason printed."""
+    wish = os.environ.get("GENFAST_CUDA")
+    if wish == "0" or EMULATE:
+        return None
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    nvcc = shutil.which("nvcc", path=f"{home}/bin") or shutil.which("nvcc")
+    reason = "no nvcc on PATH or in CUDA_HOME"
+    if nvcc:
+        dry = subprocess.run([nvcc, "-dryrun", "-x", "cu", os.devnull], capture_output=True, text=True).stderr
+        top = re.search(r"^#\$ TOP=(.*)$", dry, re.M)
+        top = Path(top[1].strip() if top else home).resolve()
+        libraries = [d for d in (top / "lib64", top / "lib", top / "targets/x86_64-linux/lib") if (d / "libcudart_static.a").exists()]
+        known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
+        architectures = [a for a in ARCHITECTURES if f"compute_{a}" in known]
+        if libraries and architectures:
+            return {"nvcc": nvcc, "top": top, "lib": libraries[0], "architectures": architectures}
+        reason = f"{nvcc} has no libcudart_static.a" if architectures else f"{nvcc} knows none of sm_80, sm_90, sm_100"
+    if wish == "1":
+        raise SystemExit(f"genfast: GENFAST_CUDA=1, but {reason}.  Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME.")
+    print(f"genfast: building for the CPU only ({reason}).", flush=True)
+    return None
+
+
+def ninja_file(output: Path, objects: Path) -> str:
+    """The whole build as ninja statements."""
+    cxx, toolkit, torch = compiler(), cuda(), need("torch")
+    includes = f"-isystem {torch}/include -isystem {need('pybind11')}/include -isystem {sysconfig.get_path('include')}"
+    warnings = "-Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"  # gcc's own AVX-512 headers
+    sanitize = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    optimise = sanitize if SANITIZE else "-O3"
+    common = f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off {optimise} {warnings}"
+    scalar = "-DGENFAST_ISA=scalar -DGENFAST_LANES=1"
+    bind = f"{scalar} {includes} -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"
+    link = f"-L{torch}/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -Wl,-rpath,'$$ORIGIN/../torch/lib'"
+    lines, built = [], []
+
+    def build(source: Path, rule: str, flags: str, suffix: str = "") -> None:
+        target = objects / (source.stem + suffix + ".o")
+        lines.append(f"build {target}: {rule} {source}\n  flags = {flags}")
+        built.append(str(target))
+
+    lines.append(f"rule cxx\n  command = {cxx} {common} $flags -MMD -MF $out.d -c $in -o $out\n  depfile = $out.d\n  deps = gcc\n  description = g++ $out")
+    lines.append(f"rule link\n  description = link $out\n  command = {cxx} -shared {optimise if SANITIZE else ''} $in -o $out $flags")
+    if toolkit:
+        codes = [f"-gencode arch=compute_{a},code=sm_{a}" for a in toolkit["architectures"]]
+        newest = toolkit["architectures"][-1]
+        codes.append(f"-gencode arch=compute_{newest},code=compute_{newest}")
+        lines.append(
+            f"rule nvcc\n  command = {toolkit['nvcc']} -ccbin {cxx} -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr {' '.join(codes)} "
+            "-Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off -DGENFAST_ISA=cuda -DGENFAST_LANES=1 "
+            "-MMD -MF $out.d -c $in -o $out\n  depfile = $out.d\n  deps = gcc\n  description = nvcc $out"
+        )
+        names = " ".join(f"sm_{a}" for a in toolkit["architectures"])
+        bind += f" -DGENFAST_CUDA='\"{names}\"'"
+        link += f" -L{toolkit['lib']} -lcudart_static -lrt -ldl -lpthread"
+    if EMULATE:
+        bind += " -DGENFAST_EMULATE"
+
+    kernels = ROOT / "csrc" / "kernels"
+    for source in sorted(kernels.glob("*_cpu.cpp")):
+        for isa, (lanes, flags) in ISAS.items():
+            build(source, "cxx", f"-DGENFAST_ISA={isa} -DGENFAST_LANES={lanes} {flags}", "_" + isa)
+    for source in sorted(kernels.glob("*_cuda.cu")):
+        if toolkit:
+            build(source, "nvcc", "")
+        elif EMULATE:  # fused multiply-add and float16 in hardware, for speed: their results are the same
+            fast = "-mfma -mf16c" if "avx2" in ISAS else ""
+            build(source, "cxx", f"-x c++ -DGENFAST_EMULATE -DGENFAST_ISA=emulated -DGENFAST_LANES=1 {fast}")
+    build(kernels / "isa.cpp", "cxx", "")
+    for source in sorted((ROOT / "csrc" / "bind").glob("*.cpp")):
+        build(source, "cxx", bind, "_bind")
+    lines.append(f"build {output}: link {' '.join(built)}\n  flags = {link}")
+    lines.append(f"default {output}")
+    return "\n".join(lines) + "\n"
+
+
+class BuildWithNinja(build_ext):
+    def build_extension(self, extension: Extension) -> None:
+        output = Path(self.get_ext_fullpath(extension.name)).resolve()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = ROOT / "build" / MODULE
+        folder.mkdir(parents=True, exist_ok=True)
+        need("ninja")
+        (folder / "build.ninja").write_text(ninja_file(output, folder))
+        jobs = os.environ.get("MAX_JOBS")
+        command = [sys.executable, "-m", "ninja", "-C", str(folder), *(["-j", jobs] if jobs else [])]
+        if subprocess.run(command).returncode:
+            raise SystemExit(
+                "genfast: compiling failed; the compiler's message is above.  Needed: g++ 11 or newer, torch 2.11 or newer, and for CUDA "
+                "nvcc 12.8 or newer (GENFAST_CUDA=0 builds for the CPU only).  Out of memory?  MAX_JOBS=1 compiles one file at a time."
+            )
+
+
+setup(ext_modules=[Extension(f"genfast.{MODULE}", [])], cmdclass={"build_ext": BuildWithNinja})
