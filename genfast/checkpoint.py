@@ -10,6 +10,7 @@ all else is JSON-able; `from_config(config)`, a class method, the reverse; `stat
 `@register` makes its class known. A network of `genfast.nn.NETWORKS` is rebuilt from its own `config`; any other is
 passed to `load`.
 """
+
 import hashlib
 import json
 import os

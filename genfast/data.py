@@ -3,6 +3,7 @@
 Sample counter c = 0, 1, 2, ... of a run is row `order[c mod N]` of the data, where `order` is the permutation of epoch
 `c // N`, a function of (seed, epoch, N) alone. So a batch is a function of (seed, c), whatever came before it.
 """
+
 import numpy as np
 import torch
 
@@ -78,7 +79,7 @@ def as_data(data):
 
 
 def digits(split=None, fraction=0.25):
-    """The 1,797 handwritten digits of scikit-learn: x (N, 1, 8, 8) in [-1, 1], 10 classes (Alpaydin & Kaynak 1998, UCI).
+    """The 1,797 handwritten digits of scikit-learn: x (N, 1, 8, 8) in [-1, 1], label 0 to 9 (Alpaydin & Kaynak 1998).
 
     split      None for all of them, "train" or "test": a fixed split with the share `fraction` of every class in "test"
     Needs scikit-learn, which carries the images: nothing is downloaded.

@@ -45,7 +45,7 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
 
 
 def strip(trajectory, **options):
-    """`trajectory: (T, N, C, h, w)` as uint8 (H, W, C): a row per sample, time from left to right; options of `grid`."""
+    """`trajectory: (T, N, C, h, w)` as uint8 (H, W, C): a row per sample, time to the right; options of `grid`."""
     trajectory = torch.as_tensor(trajectory)
     if trajectory.ndim != 5:
         raise ValueError(f"trajectory: expected shape (T, N, C, h, w), got {tuple(trajectory.shape)}")

@@ -96,8 +96,7 @@ class Schedule:
         return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
 
     def time(self, log_snr):
-        """The inverse of `log_snr`, by bisection; the nearest end of [0, 1] for values that the schedule does not
-        reach."""
+        """The inverse of `log_snr`; the nearest end of [0, 1] for values that the schedule does not reach."""
         low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
         for _ in range(60):
             middle = (low + high) / 2
@@ -160,7 +159,7 @@ class VariancePreserving(Schedule):
 @dataclasses.dataclass(frozen=True, repr=False)
 class VPLinear(VariancePreserving):
     """beta(t) = beta_min + t (beta_max - beta_min); log alpha = -1/2 int_0^t beta. Ho et al. 2020, arXiv:2006.11239;
-    the continuous form of Song et al. 2021, arXiv:2011.13456, equation 32."""
+    the continuous form of Song et al. 2021, arXiv:2011.13456."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -224,8 +223,7 @@ class VPCosine(VariancePreserving):
 @dataclasses.dataclass(frozen=True, repr=False)
 class VPSigmoidJabri(VariancePreserving):
     """alpha^2 falls as a sigmoid: 1 - alpha^2 = (1 - floor) (S(u(t)) - S(start)) / (S(end) - S(start)), with S the
-    logistic function of (.) / tau and u(t) = start + t (end - start). Jabri et al. 2022, arXiv:2212.11972, algorithm
-    1.
+    logistic function of (.) / tau and u(t) = start + t (end - start). Jabri et al. 2022, arXiv:2212.11972.
 
     The paper clips alpha^2 below at floor = 1e-9; the affine map here has the same ends and stays smooth. alpha' is
     close to singular at t = 1 (alpha ~ sqrt(1 - t)): prefer solvers that are exact in alpha and sigma (ddim, dpmpp_2m)
@@ -289,8 +287,7 @@ class VPSigmoidGeoDiff(VariancePreserving):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SubVP(VPLinear):
-    """alpha of VPLinear with sigma = 1 - alpha^2, smaller than VP's. Song et al. 2021, arXiv:2011.13456, equation
-    29."""
+    """alpha of VPLinear with sigma = 1 - alpha^2, smaller than VP's. Song et al. 2021, arXiv:2011.13456."""
 
     def sigma(self, t):
         return -torch.expm1(2 * self.log_alpha(t))
@@ -319,10 +316,9 @@ class VarianceExploding(Schedule):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class VE(VarianceExploding):
-    """alpha = 1, sigma(t) = sigma_min (sigma_max / sigma_min)^t. Song et al. 2021, arXiv:2011.13456, equation 31.
+    """alpha = 1, sigma(t) = sigma_min (sigma_max / sigma_min)^t. Song et al. 2021, arXiv:2011.13456.
 
-    sigma(0) = 0 by the convention of this module: a jump from the limit sigma_min. d_sigma(0) is the limit from the
-    right.
+    sigma(0) = 0 by the convention of this module: a jump from sigma_min. d_sigma(0) is the limit from the right.
     """
 
     sigma_min: float = 0.01
@@ -348,11 +344,9 @@ class VE(VarianceExploding):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class EDM(VarianceExploding):
-    """alpha = 1, sigma(t) = sigma_max t, so that time is the noise level. Karras et al. 2022, arXiv:2206.00364, table
-    1.
+    """alpha = 1, sigma(t) = sigma_max t, so that time is the noise level. Karras et al. 2022, arXiv:2206.00364.
 
-    sigma_min is the last level at which the network is evaluated (t_min = sigma_min / sigma_max); rho spaces the
-    Karras grid.
+    sigma_min is the last level that the network sees (t_min = sigma_min / sigma_max); rho spaces the Karras grid.
     """
 
     sigma_min: float = 0.002
@@ -377,9 +371,12 @@ class EDM(VarianceExploding):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Flow(Schedule):
-    """alpha = 1 - t, sigma = t: the straight path of rectified flow and flow matching. Liu et al. 2022,
-    arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747 (who run time the other way). The log-SNR at t = 1 is
-    -inf."""
+    """alpha = 1 - t, sigma = t: the straight path of rectified flow and flow matching; the log-SNR at t = 1 is -inf.
+
+    Liu et al. 2022, arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747 (who run time the other way).
+    """
+
+    t_max: ClassVar[float] = 0.999
 
     def alpha(self, t):
         return 1 - t
@@ -388,7 +385,7 @@ class Flow(Schedule):
         return -torch.ones_like(t)
 
     def sigma(self, t):
-        return t
+        return t.clone()
 
     def d_sigma(self, t):
         return torch.ones_like(t)
@@ -421,9 +418,7 @@ def as_schedule(schedule):
 
 
 def _grid(schedule, steps, inner):
-    """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to times and only its interior
-    is used."""
-    as_schedule(schedule)
+    """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to the times between."""
     if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
         raise TypeError(f"steps must be an integer; got {steps!r}")
     if steps < 1:
@@ -437,6 +432,7 @@ def _grid(schedule, steps, inner):
 
 def uniform(schedule, steps):
     """Uniform in t."""
+    schedule = as_schedule(schedule)
     return _grid(schedule, steps, lambda u: 1 + u * (schedule.t_min - 1))
 
 
@@ -445,6 +441,7 @@ def karras(schedule, steps, rho=None):
 
     rho: that of the schedule by default. Karras et al. 2022, arXiv:2206.00364, equation 5.
     """
+    schedule = as_schedule(schedule)
     rho = schedule.rho if rho is None else rho
     if isinstance(rho, bool) or not isinstance(rho, numbers.Real) or not 0 < rho < math.inf:
         raise ValueError(f"rho must be a positive number; got {rho!r}")
@@ -454,6 +451,7 @@ def karras(schedule, steps, rho=None):
 
 def log_snr(schedule, steps):
     """Uniform in the log-SNR from the schedule's t_max on; the first time is 1 all the same."""
+    schedule = as_schedule(schedule)
     low, high = schedule.log_snr(schedule.t_max), schedule.log_snr(schedule.t_min)
     return _grid(schedule, steps, lambda u: schedule.time(low + u * (high - low)))
 
@@ -465,6 +463,7 @@ def ddpm(schedule, steps):
     The last time before 0 is the last of these, about 1 / steps, and not t_min. More than 1000 steps raise a
     ValueError.
     """
+    schedule = as_schedule(schedule)
     times = _grid(schedule, steps, torch.ones_like)
     if steps > 1000:
         raise ValueError(f"steps must be at most 1000 on the ddpm grid (the uniform grid takes more); got {steps}")

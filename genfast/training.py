@@ -26,25 +26,27 @@ PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, 
 
 
 def fit(model, data, *, steps, **settings):
-    """Train the model: returns a `Fit`, to be iterated for its logs, or `run()` with a progress bar. Settings: see `Fit`."""
+    """Train the model: a `Fit`, to be iterated for its logs or `run()` with a progress bar. Settings: see `Fit`."""
     return Fit(model, data, steps=steps, **settings)
 
 
 class Fit:
     """A training run of `steps` steps, each on `batch` samples:
 
-        theta = AdamW(theta, g, lr_k),  g = d mean(loss) / d theta, shortened to length `clip`     (arXiv:1711.05101)
-        lr_k  = lr min(1, (k + 1) / warmup) decay(u)
-        mean_theta = d mean_theta + (1 - d) theta,  d = min(ema, k / (k + 9)) at the k-th: an average over the last steps,
-                                                    which soon forgets the start
+        g       = d mean(loss) / d theta, shortened to length `clip` if it is longer
+        theta   = AdamW(theta, g, lr_k),      lr_k = lr min(1, k / warmup) decay(u)
+        average = d average + (1 - d) theta,  d = min(ema, k / (k + 9)), so that the start is soon forgotten
+
+    at steps k = 1, 2, ... with u the share of the steps after the warm-up that is done. AdamW: Loshchilov & Hutter 2017,
+    arXiv:1711.05101, betas 0.9 and 0.999.
 
     Iterating it trains, once, and yields a dict every `log_every` steps and at the end: step, loss and grad_norm (means
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
     training, not by the caller), samples_per_second. Meanwhile the model holds theta; `with fit.ema():` it holds the
     average. So does every checkpoint, and so does the model when the loop has ended or was left by break or Ctrl-C.
 
-    model      has `parameters()` and `loss(batch, key) -> (B,)`, with batch a dict of x (B, *) and label (B,) or None, and
-               key (B, 2) = (seed, sample counter), int64; to be saved, also the methods named in checkpoint.py
+    model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *) and label, (B,) or
+               None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also the methods of checkpoint.py
     data       whatever `as_data` takes
     warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
     clip       largest gradient norm; None for any
@@ -131,50 +133,89 @@ class Fit:
         share = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * self.decay(share)
 
+    def save(self):
+        """Write a checkpoint of the averaged weights to `out`."""
+        with self.ema():
+            save(self.model, self.out, extra={"step": self.step, "batch": self.batch, "seed": self.seed})
+
     def _train(self):
-        recent, in_a_row = [], 0  # (loss, norm, seconds, finite) of the steps since the last log
+        recent, failures = [], 0  # (loss, norm) of the steps since the last log; steps in a row without a gradient
+        logged = 0, 0.0  # step and seconds of the last log
         with self._log_file() as file:
             while self.step < self.steps:
                 start = time.perf_counter()
                 lr = self.learning_rate(self.step)
                 loss, norm = self._update(lr)
-                recent.append((loss, norm, time.perf_counter() - start))
-                in_a_row = 0 if math.isfinite(norm) else in_a_row + 1
-                if in_a_row == PATIENCE:
+                self.seconds += time.perf_counter() - start
+
+                if math.isfinite(norm):
+                    recent.append((loss, norm))
+                    failures = 0
+                elif (failures := failures + 1) == PATIENCE:
                     raise FloatingPointError(
-                        f"no finite gradient in {PATIENCE} steps in a row, up to step {self.step}, with a loss of {loss}: "
-                        "lower lr, or look for a loss that is infinite or NaN for some samples"
+                        f"no finite gradient in {PATIENCE} steps on end, until step {self.step}, at a loss of {loss}; "
+                        "lower lr, or look for samples whose loss is not finite"
                     )
                 if self.save_every and self.step % self.save_every == 0:
                     self.save()
                 if self.step % self.log_every == 0 or self.step == self.steps:
-                    log = self._log(recent, lr)
+                    rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
+                    logged = self.step, self.seconds
+                    losses, norms = zip(*recent) if recent else ([math.nan], [math.nan])
                     recent = []
+                    log = {
+                        "step": self.step,
+                        "loss": sum(losses) / len(losses),
+                        "lr": lr,
+                        "grad_norm": sum(norms) / len(norms),
+                        "skipped": self.skipped,
+                        "seconds": self.seconds,
+                        "samples_per_second": rate,
+                    }
                     if file:
                         print(json.dumps(log), file=file, flush=True)
                     yield log
 
     def _update(self, lr):
-        """One step: the mean loss and the gradient's norm before clipping."""
+        """One step; returns its mean loss and its gradient's norm before clipping."""
         first = self.step * self.batch
-        batch = {k: v if v is None else v.to(self.device) for k, v in self.data.batch(self.seed, first, self.batch).items()}
-        loss = self.model.loss(batch, make_key(self.seed, range(first, first + self.batch), device=self.device))
-        if loss.shape != (self.batch,):
-            raise ValueError(f"model: expected loss() to give shape ({self.batch},), one each, got {tuple(loss.shape)}")
+        batch = self.data.batch(self.seed, first, self.batch)
+        batch = {name: None if value is None else value.to(self.device) for name, value in batch.items()}
+        key = make_key(self.seed, torch.arange(first, first + self.batch), device=self.device)
+        losses = self.model.loss(batch, key)
+        if losses.shape != (self.batch,):
+            raise ValueError(f"model: expected a loss of shape ({self.batch},), one each, got {tuple(losses.shape)}")
+        loss = losses.mean()
         self.optimizer.zero_grad()
-        loss.mean().backward()
+        loss.backward()
         total = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm = total.item()
         self.step += 1
-        if math.isfinite(norm):
-            if self.clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, total)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            self.optimizer.step()
-            updates = self.step - self.skipped
-            with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.ema_decay, updates / (updates + 9)))
-        else:
+        if not math.isfinite(norm):
             self.skipped += 1
-        return loss.mean().item(), norm
+            return loss.item(), norm
+        if self.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        updates = self.step - self.skipped
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.ema_decay, updates / (updates + 9)))
+        return loss.item(), norm
+
+    def _finish(self):
+        _copy(self.parameters, self.average)
+        if self.out is not None:
+            self.save()
+
+    def _log_file(self):
+        if self.out is None:
+            return contextlib.nullcontext()
+        self.out.mkdir(parents=True, exist_ok=True)
+        return open(self.out / "log.jsonl", "w")
+
+
+@torch.no_grad()
+def _copy(into, values):
+    torch._foreach_copy_(into, values)

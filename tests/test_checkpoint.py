@@ -1,4 +1,5 @@
 """A checkpoint is either whole or refused: flipped bits, cuts, kills, full disks; and never a pickle."""
+
 import json
 import os
 import resource

@@ -1,4 +1,5 @@
 """The order of the data is a function of (seed, counter); the digits are the real ones; bad input is named."""
+
 import sys
 
 import numpy as np

@@ -5,7 +5,8 @@
 namespace genfast {
 
 struct DenoisingLossArgs {
-  float* loss;      // [batch]: weight / features * sum_i (net - (p x0 + q z))_i^2
+  float* loss;      // [batch]: weight / features * sum_i r_i^2
+  void* residual;   // [batch, features] of `dtype`, or null: r = net - (p x0 + q z), kept for the backward
   float* partial;   // [batch, chunks] scratch of the CUDA twin; `loss` itself where there is one chunk
   const void* net;  // [batch, features] of `dtype`
   DType dtype;
@@ -17,10 +18,12 @@ struct DenoisingLossArgs {
 };
 
 struct DenoisingLossBackwardArgs {
-  void* grad_net;     // [batch, features] of `dtype`: 2 grad weight / features (net - (p x0 + q z))
-  float* grad_x0;     // [batch, features] or null: -p times that
-  const float* grad;  // [batch], of the loss
-  DenoisingLossArgs forward;
+  void* grad_net;        // [batch, features] of `dtype`: 2 grad weight / features r
+  float* grad_x0;        // [batch, features] or null: -p times that
+  const void* residual;  // [batch, features] of `dtype`
+  DType dtype;
+  const float *grad, *p, *weight;  // [batch]; grad is that of the loss, weight may be null: 1
+  Shape shape;
 };
 
 GENFAST_TWINS(denoising_loss, DenoisingLossArgs)

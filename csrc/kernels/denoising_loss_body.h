@@ -5,57 +5,48 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-// net - (p x0 + q z) of a row, the noise made anew.
-template <class T>
-struct Residual {
-  const T* net;
-  const float* x0;
-  NoiseRow noise;
-  Target target;
-  GENFAST_HD Residual(const DenoisingLossArgs& p, int64_t r)
-      : net(static_cast<const T*>(p.net)), x0(p.x0), noise(noise_row(p.keys, r, p.stream)), target{p.p[r], p.q[r]} {}
-  template <class Tile>
-  GENFAST_HD typename Tile::Values operator()(const Tile& tile) const {
-    auto out = tile.load(net);
-    const auto x = tile.load(x0);
-    const auto z = tile.normal(noise);
-    for (int k = 0; k < out.kParts; ++k) out.v[k] = out.v[k] - target(x.v[k], z.v[k]);
-    return out;
-  }
-};
-
-GENFAST_HD float loss_scale(const DenoisingLossArgs& p, int64_t r) {
-  return (p.weight ? p.weight[r] : 1.0f) / float(p.shape.features);
+GENFAST_HD float loss_scale(const float* weight, int64_t r, const Shape& shape) {
+  return (weight ? weight[r] : 1.0f) / float(shape.features);
 }
 
 template <class T>
 struct DenoisingLossBody {
   DenoisingLossArgs p;
   struct Row {
-    Residual<T> residual;
+    const T* net;
+    const float* x0;
+    T* residual;
+    NoiseRow noise;
+    Target target;
     template <class Tile>
     GENFAST_HD typename Tile::Values operator()(const Tile& tile) const {
-      auto r = residual(tile);
+      auto r = tile.load(net);
+      const auto x = tile.load(x0);
+      const auto z = tile.normal(noise);
+      for (int k = 0; k < r.kParts; ++k) r.v[k] = r.v[k] - target(x.v[k], z.v[k]);
+      if (residual) tile.store(residual, r);
       for (int k = 0; k < r.kParts; ++k) r.v[k] = r.v[k] * r.v[k];
       tile.clear_tail(r);
       return r;
     }
   };
-  GENFAST_HD Row row(int64_t r) const { return {{p, r}}; }
-  GENFAST_HD void finish(int64_t r, float sum) const { p.loss[r] = loss_scale(p, r) * sum; }
+  GENFAST_HD Row row(int64_t r) const {
+    return {static_cast<const T*>(p.net), p.x0, static_cast<T*>(p.residual), noise_row(p.keys, r, p.stream), {p.p[r], p.q[r]}};
+  }
+  GENFAST_HD void finish(int64_t r, float sum) const { p.loss[r] = loss_scale(p.weight, r, p.shape) * sum; }
 };
 
 template <class T>
 struct DenoisingLossBackwardBody {
   DenoisingLossBackwardArgs p;
   struct Row {
-    Residual<T> residual;
+    const T* residual;
     T* grad_net;
     float* grad_x0;
     float scale, minus_p;
     template <class Tile>
     GENFAST_HD void operator()(const Tile& tile) const {
-      auto g = residual(tile);
+      auto g = tile.load(residual);
       for (int k = 0; k < g.kParts; ++k) g.v[k] = all(scale) * g.v[k];
       tile.store(grad_net, g);
       if (grad_x0) {
@@ -65,8 +56,8 @@ struct DenoisingLossBackwardBody {
     }
   };
   GENFAST_HD Row row(int64_t r) const {
-    return {{p.forward, r}, static_cast<T*>(p.grad_net), p.grad_x0, 2.0f * p.grad[r] * loss_scale(p.forward, r),
-            -p.forward.p[r]};
+    return {static_cast<const T*>(p.residual), static_cast<T*>(p.grad_net), p.grad_x0,
+            2.0f * p.grad[r] * loss_scale(p.weight, r, p.shape), p.grad_x0 ? -p.p[r] : 0.0f};
   }
 };
 

@@ -5,7 +5,7 @@ namespace genfast::cuda {
 
 const char* denoising_loss(const DenoisingLossArgs& p, Stream stream) {
   const char* error = nullptr;
-  const bool are_aligned = aligned(p.net, p.x0);
+  const bool are_aligned = aligned(p.net, p.x0, p.residual);
   with_type(p.dtype, [&](auto type) {
     error = reduce(p.shape, are_aligned, DenoisingLossBody<decltype(type)>{p}, p.partial, stream);
   });
@@ -14,9 +14,9 @@ const char* denoising_loss(const DenoisingLossArgs& p, Stream stream) {
 
 const char* denoising_loss_backward(const DenoisingLossBackwardArgs& p, Stream stream) {
   const char* error = nullptr;
-  const bool are_aligned = aligned(p.grad_net, p.grad_x0, p.forward.net, p.forward.x0);
-  with_type(p.forward.dtype, [&](auto type) {
-    error = map(p.forward.shape, are_aligned, DenoisingLossBackwardBody<decltype(type)>{p}, stream);
+  const bool are_aligned = aligned(p.grad_net, p.grad_x0, p.residual);
+  with_type(p.dtype, [&](auto type) {
+    error = map(p.shape, are_aligned, DenoisingLossBackwardBody<decltype(type)>{p}, stream);
   });
   return error;
 }

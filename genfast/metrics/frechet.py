@@ -12,7 +12,7 @@ def frechet(x, y):
     with unbiased covariances (Dowson & Landau 1982; as a metric, Heusel et al. 2017, arXiv:1706.08500), in the square
     of the features' unit. Not comparable between feature extractors, nor between different N and M: for two sets of N
     from N(0, I_D) the expectation is about 2 D / N + D (D + 1) / (2 N), not 0.
-    Raises TypeError or ValueError for anything but two finite floating-point matrices of equal width and 2 rows or more.
+    Raises TypeError or ValueError for anything but two finite floating-point matrices of equal width and 2+ rows.
     """
     x, y = _features(x, "x"), _features(y, "y")
     if x.shape[1] != y.shape[1]:
@@ -29,7 +29,7 @@ def frechet(x, y):
 
 
 def _root(x):
-    """R with R^T R = the covariance of x: (N, D), and at most D rows: the centred samples or, if smaller, their QR factor."""
+    """R with R^T R = the covariance of x: (N, D): the centred samples or, if they are more than D, their QR factor."""
     centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
     return torch.linalg.qr(centred, mode="r").R if len(x) > x.shape[1] else centred
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row, same_batch
+from .dispatch import composed, per_row, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -22,15 +22,16 @@ def denoising_loss(
 
     net: (B, *) the network's output F, float32, bfloat16 or float16; x0: (B, *) float32 in the memory format of net; p, q,
     weight: (B,) float32, weight None for 1.  Returns (B,) float32, summed in float32 in an order that depends on the shape
-    only.  Differentiable twice in net and x0 (and, by plain torch, in p, q and weight); the backward is one pass.  float64
-    is computed in float64, by plain torch.
+    only.  Differentiable twice in net and x0 (and, by plain torch, in p, q and weight): where a gradient is wanted the residual
+    is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is computed in float64, by
+    plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
-    trained = torch.is_grad_enabled() and any(c is not None and c.requires_grad for c in (p, q, weight))
-    if trained or composed(net, x0):
+    if wants_grad(p, q, weight) or composed(net, x0):
         return denoising_loss_reference(net, x0, noise_like(x0, key, purpose, step), p, q, weight)
-    return torch.ops.genfast.denoising_loss(net, x0, key, p, q, weight, stream(purpose, step))
+    keep = wants_grad(net, x0)
+    return torch.ops.genfast.denoising_loss(net, x0, key, p, q, weight, stream(purpose, step), keep)[0]
 
 
 def denoising_loss_reference(net: Tensor, x0: Tensor, z: Tensor, p: Tensor, q: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -40,46 +41,53 @@ def denoising_loss_reference(net: Tensor, x0: Tensor, z: Tensor, p: Tensor, q: T
 
 
 @torch.library.register_fake("genfast::denoising_loss")
-def _(net, x0, key, p, q, weight, stream):
-    return x0.new_empty(x0.shape[0])
+def _(net, x0, key, p, q, weight, stream, keep_residual):
+    return x0.new_empty(x0.shape[0]), torch.empty_like(net) if keep_residual else net.new_empty(0)
 
 
 @torch.library.register_fake("genfast::denoising_loss_backward")
-def _(grad, net, x0, key, p, q, weight, stream, need_x0):
-    return torch.empty_like(net), torch.empty_like(x0) if need_x0 else x0.new_empty(0)
+def _(grad, residual, p, weight, need_x0):
+    grad_x0 = torch.empty_like(residual, dtype=torch.float32) if need_x0 else grad.new_empty(0)
+    return torch.empty_like(residual), grad_x0
 
 
 def _setup(ctx, inputs, output):
-    net, x0, key, p, q, weight, ctx.stream = inputs
-    ctx.save_for_backward(net, x0, key, p, q, weight)
+    _, _, _, p, _, weight, _, ctx.kept = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1], p, weight)
 
 
-def _backward(ctx, grad):
-    net, x0, key, p, q, weight = ctx.saved_tensors
-    need_x0 = ctx.needs_input_grad[1]
-    grad_net, grad_x0 = torch.ops.genfast.denoising_loss_backward(
-        grad.contiguous(), net, x0, key, p, q, weight, ctx.stream, need_x0
-    )
-    return grad_net, grad_x0 if need_x0 else None, *[None] * 5
+def _backward(ctx, grad, grad_residual):
+    """The residual is an output too: a second derivative goes through it."""
+    if not ctx.kept:
+        raise RuntimeError("denoising_loss: called on tensors that need a gradient with keep_residual=False")
+    residual, p, weight = ctx.saved_tensors
+    need_x0, grad_net, grad_x0 = ctx.needs_input_grad[1], None, None
+    if grad is not None:
+        grad_net, grad_x0 = torch.ops.genfast.denoising_loss_backward(grad.contiguous(), residual, p, weight, need_x0)
+    if grad_residual is not None:
+        through = -per_row(p, residual) * grad_residual if need_x0 else None
+        grad_net = grad_residual if grad is None else grad_net + grad_residual
+        grad_x0 = through if grad is None or through is None else grad_x0 + through
+    return grad_net, grad_x0 if need_x0 else None, *[None] * 6
 
 
 def _setup_backward(ctx, inputs, output):
-    grad, net, x0, key, p, q, weight, ctx.stream, ctx.need_x0 = inputs
-    ctx.save_for_backward(grad, net, x0, key, p, q, weight)
+    grad, residual, p, weight, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(grad, residual, p, weight)
 
 
 def _double_backward(ctx, g_net, g_x0):
-    """The backward is grad_net = s r and grad_x0 = -p s r, with r = F - p x_0 - q z and s = 2 grad weight / n."""
-    grad, net, x0, key, p, q, weight = ctx.saved_tensors
-    scale = per_row(2.0 / net[0].numel() * (weight if weight is not None else torch.ones_like(p)), x0)
-    z = noise_like(x0, key, ctx.stream & 0xFF, ctx.stream >> 8)
-    residual = net.float() - per_row(p, x0) * x0 - per_row(q, x0) * z
-    cotangent = g_net.float()
-    if ctx.need_x0:
-        cotangent = cotangent - per_row(p, x0) * g_x0
-    to_grad = (scale * residual * cotangent).flatten(1).sum(1)
-    to_net = scale * per_row(grad, x0) * cotangent
-    return to_grad, to_net.to(net.dtype), -per_row(p, x0) * to_net, *[None] * 6
+    """grad_net = s r and grad_x0 = -p s r with s = 2 grad weight / n: bilinear in grad and the residual r."""
+    grad, residual, p, weight = ctx.saved_tensors
+    factor = 2.0 / residual[0].numel() * (weight if weight is not None else torch.ones_like(p))
+    cotangent = 0.0 if g_net is None else g_net.float()
+    if g_x0 is not None and g_x0.numel():
+        cotangent = cotangent - per_row(p, residual) * g_x0
+    to_grad = factor * (residual.float() * cotangent).flatten(1).sum(1)
+    to_residual = per_row(factor * grad, residual) * cotangent
+    return to_grad, to_residual.to(residual.dtype), None, None, None
 
 
 torch.library.register_autograd("genfast::denoising_loss", _backward, setup_context=_setup)

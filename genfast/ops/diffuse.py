@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row, same_batch
+from .dispatch import composed, per_row, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -31,8 +31,7 @@ def diffuse(
     dtype = dtype or x0.dtype
     p, q = target if target is not None else (None, None)
     same_batch("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
-    trained = torch.is_grad_enabled() and any(c is not None and c.requires_grad for c in (alpha, sigma, c_in, p, q))
-    if trained or composed(x0):
+    if wants_grad(alpha, sigma, c_in, p, q) or composed(x0):
         y, aim = diffuse_reference(x0, noise_like(x0, key, purpose, step), alpha, sigma, c_in, target)
         y = y.to(dtype)
     else:
@@ -57,15 +56,17 @@ def _(x0, key, alpha, sigma, c_in, p, q, stream, dtype):
 
 def _setup(ctx, inputs, output):
     _, _, alpha, _, c_in, p, *_ = inputs
+    ctx.set_materialize_grads(False)
     ctx.scale = alpha if c_in is None else alpha * c_in
     ctx.p = p
     ctx.dtype = inputs[0].dtype
 
 
 def _backward(ctx, grad_y, grad_target):
-    grad = per_row(ctx.scale, grad_y) * grad_y.to(ctx.dtype)
-    if ctx.p is not None and grad_target is not None:
-        grad = grad + per_row(ctx.p, grad) * grad_target
+    grad = None if grad_y is None else per_row(ctx.scale, grad_y) * grad_y.to(ctx.dtype)
+    if grad_target is not None and ctx.p is not None:
+        through = per_row(ctx.p, grad_target) * grad_target
+        grad = through if grad is None else grad + through
     return grad, *[None] * 8
 
 

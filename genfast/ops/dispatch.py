@@ -16,6 +16,11 @@ def composed(*tensors: Tensor | None) -> bool:
     )
 
 
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether a gradient is wanted of any of the tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     """(B,) to (B, 1, ..., 1), to go with like: (B, *)."""
     return coefficient.reshape(-1, *[1] * (like.ndim - 1))

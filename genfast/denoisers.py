@@ -1,0 +1,333 @@
+"""Denoisers: D(x_t, t) = E[x_0 | x_t], from a network in any parameterisation, or exactly for a Gaussian mixture.
+
+With x_t = alpha x_0 + sigma eps, every parameterisation is one choice of what the network predicts,
+
+    F* = p x_0 + q eps,      F = net(c_in x_t, c_noise),
+
+and the denoised estimate solves these two linear equations for x_0:
+
+    D = c_skip x_t + c_out F,      c_skip = q / (alpha q - sigma p),      c_out = -sigma / (alpha q - sigma p).
+"""
+
+import dataclasses
+import math
+import numbers
+from typing import NamedTuple
+
+import torch
+
+from genfast.schedules import as_schedule
+
+
+class Coefficients(NamedTuple):
+    """What one time means to a network and its loss; float64 tensors of the shape of t."""
+
+    c_in: torch.Tensor
+    c_noise: torch.Tensor
+    c_skip: torch.Tensor
+    c_out: torch.Tensor
+    p: torch.Tensor
+    q: torch.Tensor
+    weight: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameterisation:
+    """What the network predicts: `target` gives (p, q) of F* = p x_0 + q eps. The rest has defaults that a subclass
+    may change.
+
+    sigma_data: standard deviation of the data, to which c_in scales the network's input.
+    """
+
+    sigma_data: float = 1.0
+
+    def __post_init__(self):
+        if isinstance(self.sigma_data, bool) or not isinstance(self.sigma_data, numbers.Real):
+            raise TypeError(f"sigma_data must be a number; got {self.sigma_data!r}")
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be finite and positive; got {self.sigma_data}")
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        """(p, q) of the network's target F* = p x_0 + q eps."""
+        raise NotImplementedError
+
+    def c_in(self, alpha, sigma):
+        """Factor of the network's input: 1 / max(1, std x_t), so that only an exploding x_t is scaled, never a VP or
+        flow one."""
+        return (alpha**2 * self.sigma_data**2 + sigma**2).clamp(min=1).rsqrt()
+
+    def c_noise(self, alpha, sigma, t):
+        """The time that the network sees."""
+        return t
+
+    def weight(self, alpha, sigma):
+        """Default weight of the squared error of F."""
+        return torch.ones_like(sigma)
+
+    def coefficients(self, schedule, t):
+        """Coefficients at times t: () or (R,). A ValueError names this parameterisation and the time where one is not
+        finite.
+
+        Times on an accelerator are not read back to be checked.
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        p, q = self.target(alpha, sigma, schedule.d_alpha(t), schedule.d_sigma(t))
+        determinant = alpha * q - sigma * p
+        coefficients = Coefficients(
+            c_in=self.c_in(alpha, sigma),
+            c_noise=self.c_noise(alpha, sigma, t),
+            c_skip=q / determinant,
+            c_out=-sigma / determinant,
+            p=p,
+            q=q,
+            weight=self.weight(alpha, sigma),
+        )
+        if t.device.type == "cpu":
+            finite = torch.stack([c.isfinite() for c in coefficients]).all(0)
+            if not bool(finite.all()):
+                time = t[~finite].flatten()[0].item()
+                a, s = schedule.alpha(time), schedule.sigma(time)
+                raise ValueError(
+                    f"the {type(self).__name__} parameterisation is singular at t = {time:g} of {type(schedule).__name__}, "
+                    f"where alpha = {a:g} and sigma = {s:g}"
+                )
+        return coefficients
+
+
+class Eps(Parameterisation):
+    """F* = eps. Ho et al. 2020, arXiv:2006.11239. Singular where alpha = 0."""
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        return torch.zeros_like(alpha), torch.ones_like(alpha)
+
+
+class X0(Parameterisation):
+    """F* = x_0, so D = F."""
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        return torch.ones_like(alpha), torch.zeros_like(alpha)
+
+
+class V(Parameterisation):
+    """F* = v = alpha eps - sigma x_0. Salimans & Ho 2022, arXiv:2202.00512. Never singular."""
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        return -sigma, alpha
+
+
+class Score(Parameterisation):
+    """F* = -eps / sigma, whose mean is the score grad log p_t(x_t); weight sigma^2. Song et al. 2021, arXiv:2011.13456.
+
+    Singular where alpha = 0 and where sigma = 0.
+    """
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        return torch.zeros_like(alpha), -1 / sigma
+
+    def weight(self, alpha, sigma):
+        return sigma**2
+
+
+class Flow(Parameterisation):
+    """F* = dx_t/dt = alpha' x_0 + sigma' eps, the velocity of the path. Lipman et al. 2022, arXiv:2210.02747."""
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        return d_alpha, d_sigma
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(Parameterisation):
+    """Karras et al. 2022, arXiv:2206.00364, table 1, applied to x_t / alpha at noise level sigma / alpha. Singular
+    where alpha or sigma is 0.
+
+    F* = (sigma x_0 / sigma_data - alpha sigma_data eps) / n with n^2 = alpha^2 sigma_data^2 + sigma^2 has unit
+    variance; the input is scaled by 1 / n, and c_noise = log(sigma / alpha) / 4.
+    """
+
+    sigma_data: float = 0.5
+
+    def target(self, alpha, sigma, d_alpha, d_sigma):
+        scale = self.c_in(alpha, sigma)
+        return sigma / self.sigma_data * scale, -alpha * self.sigma_data * scale
+
+    def c_in(self, alpha, sigma):
+        return (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
+
+    def c_noise(self, alpha, sigma, t):
+        return torch.log(sigma / alpha) / 4
+
+
+PARAMETERISATIONS = {"eps": Eps, "x0": X0, "v": V, "score": Score, "flow": Flow, "edm": EDM}
+
+
+def as_parameterisation(parameterisation):
+    """A Parameterisation as it is, or a new one by its name in PARAMETERISATIONS; anything else raises."""
+    if isinstance(parameterisation, Parameterisation):
+        return parameterisation
+    if not isinstance(parameterisation, str):
+        raise TypeError(f"parameterisation must be a Parameterisation or a name; got {parameterisation!r}")
+    if parameterisation not in PARAMETERISATIONS:
+        raise ValueError(f"parameterisation must be one of {', '.join(PARAMETERISATIONS)}; got {parameterisation!r}")
+    return PARAMETERISATIONS[parameterisation]()
+
+
+def _times(x_t, t):
+    """t as a float64 tensor (B,) on x_t's device, or an error."""
+    if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point() or x_t.ndim == 0:
+        kind = f"{x_t.dtype} of shape {tuple(x_t.shape)}" if isinstance(x_t, torch.Tensor) else type(x_t).__name__
+        raise TypeError(f"x_t must be a floating-point tensor (B, *); got {kind}")
+    times = torch.as_tensor(t, dtype=torch.float64, device=x_t.device)
+    if times.ndim > 1 or (times.ndim == 1 and len(times) != len(x_t)):
+        raise ValueError(f"t must be a number or have shape ({len(x_t)},); got shape {tuple(times.shape)}")
+    return times.expand(len(x_t))
+
+
+def _rows(coefficient, x):
+    """coefficient: (B,) float64 as (B, 1, ..., 1) in x's dtype, to multiply x: (B, *)."""
+    return coefficient.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+class Denoiser:
+    """D(x_t, t) = E[x_0 | x_t] from a network F = net(c_in x_t, c_noise, **cond).
+
+    net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y.
+    """
+
+    def __init__(self, net, schedule, parameterisation):
+        if not callable(net):
+            raise TypeError(f"net must be callable; got {type(net).__name__}")
+        self.net = net
+        self.schedule = as_schedule(schedule)
+        self.parameterisation = as_parameterisation(parameterisation)
+
+    def coefficients(self, t):
+        """Coefficients at times t: () or (R,), float64."""
+        return self.parameterisation.coefficients(self.schedule, t)
+
+    def __call__(self, x_t, t, **cond):
+        """D: (B, *), at least float32. x_t: (B, *); t: a number or (B,)."""
+        c = self.coefficients(_times(x_t, t))
+        x = x_t.to(torch.promote_types(x_t.dtype, torch.float32))
+        F = self.net((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
+        return _rows(c.c_skip, x) * x + _rows(c.c_out, x) * F
+
+    def eps(self, x_t, t, **cond):
+        """The noise in x_t: E[eps | x_t] = (x_t - alpha D) / sigma. Infinite at t = 0, which raises."""
+        alpha, sigma = self._signal_and_noise(x_t, t)
+        D = self(x_t, t, **cond)
+        return (x_t - _rows(alpha, D) * D) / _rows(sigma, D)
+
+    def score(self, x_t, t, **cond):
+        """grad log p_t(x_t) = (alpha D - x_t) / sigma^2 (Tweedie). Infinite at t = 0, which raises."""
+        alpha, sigma = self._signal_and_noise(x_t, t)
+        D = self(x_t, t, **cond)
+        return (_rows(alpha, D) * D - x_t) / _rows(sigma, D) ** 2
+
+    def _signal_and_noise(self, x_t, t):
+        times = _times(x_t, t)
+        sigma = self.schedule.sigma(times)
+        if sigma.device.type == "cpu" and bool((sigma == 0).any()):
+            raise ValueError("t must be positive: there is no noise in x_t at t = 0")
+        return self.schedule.alpha(times), sigma
+
+
+class _Exact(X0):
+    """x0 of the unscaled x_t: what an exact denoiser looks like to the sampling loop."""
+
+    def c_in(self, alpha, sigma):
+        return torch.ones_like(sigma)
+
+
+class GaussianMixtureDenoiser(Denoiser):
+    """The exact denoiser of data drawn from sum_k w_k N(m_k, C_k), for which p_t = sum_k w_k N(alpha m_k, alpha^2 C_k
+    + sigma^2 I).
+
+    weights: (K,) positive, normalised here; means: (K, *); covariances: (K,), (K, D) or (K, D, D), isotropic, diagonal
+    or full, with D the size of one sample; a zero covariance is a point mass. All arithmetic is float64; answers have
+    the dtype of x_t.
+    """
+
+    def __init__(self, weights, means, covariances, schedule):
+        super().__init__(self._denoise, schedule, _Exact())
+        self.weights, means, covariances = (
+            torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means, covariances)
+        )
+        if self.weights.ndim != 1 or len(self.weights) == 0 or not bool((self.weights > 0).all()):
+            raise ValueError(f"weights must be (K,) and positive; got {self.weights}")
+        count = len(self.weights)
+        if means.ndim < 2 or len(means) != count or not bool(means.isfinite().all()):
+            raise ValueError(f"means must be finite and of shape ({count}, *); got shape {tuple(means.shape)}")
+        self.weights = self.weights / self.weights.sum()
+        self.shape, self.means = means.shape[1:], means.flatten(1)
+        size = self.means.shape[1]
+        shapes = ((count,), (count, size), (count, size, size))
+        if tuple(covariances.shape) not in shapes:
+            expected = ", ".join(map(str, shapes))
+            raise ValueError(f"covariances must have one of the shapes {expected}; got {tuple(covariances.shape)}")
+        # C_k = basis_k diag(variances_k) basis_k^T; no basis where the axes are the coordinates already.
+        self.basis = None
+        if covariances.ndim == 3:
+            if not torch.allclose(covariances, covariances.mT, rtol=1e-12, atol=0):
+                raise ValueError("covariances must be symmetric")
+            self.variances, self.basis = torch.linalg.eigh(covariances)
+            # An eigenvalue of a singular matrix comes out as a rounding error of either sign.
+            noise = 1e-14 * size * self.variances.abs().amax(1, keepdim=True)
+            self.variances = torch.where(self.variances.abs() <= noise, 0.0, self.variances)
+        else:
+            self.variances = covariances.view(count, -1).expand(count, size)
+        if not bool(((self.variances >= 0) & self.variances.isfinite()).all()):
+            raise ValueError(
+                f"covariances must be positive semi-definite; the smallest variance is {self.variances.min():g}"
+            )
+
+    def _components(self, x_t, t):
+        """Per component: log(w_k N(x_t)): (B, K); deviation from the mean and variances along the axes: (B, K, D);
+        alpha: (B, 1, 1)."""
+        times = _times(x_t, t)
+        if x_t.shape[1:] != self.shape:
+            raise ValueError(f"x_t must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x_t.shape)}")
+        alpha, sigma = (c.view(-1, 1, 1) for c in (self.schedule.alpha(times), self.schedule.sigma(times)))
+        deviation = x_t.to(torch.float64).flatten(1).unsqueeze(1) - alpha * self.means
+        if self.basis is not None:
+            deviation = torch.einsum("bkd,kde->bke", deviation, self.basis)
+        variances = alpha**2 * self.variances + sigma**2
+        if variances.device.type == "cpu" and not bool((variances > 0).all()):
+            raise ValueError("t must be positive: a mixture with a singular covariance has no density at t = 0")
+        log_density = -(deviation**2 / variances + torch.log(2 * math.pi * variances)).sum(-1) / 2
+        return log_density + torch.log(self.weights), deviation, variances, alpha
+
+    def _mean(self, log_joint, along_axes):
+        """sum_k P(k | x_t) (vector k, given along the axes of C_k): (B, D)."""
+        if self.basis is not None:
+            along_axes = torch.einsum("bke,kde->bkd", along_axes, self.basis)
+        return (torch.softmax(log_joint, 1).unsqueeze(-1) * along_axes).sum(1)
+
+    def _denoise(self, x_t, t):
+        log_joint, deviation, variances, alpha = self._components(x_t, t)
+        correction = self._mean(log_joint, alpha * self.variances / variances * deviation)
+        return (torch.softmax(log_joint, 1) @ self.means + correction).view(x_t.shape).to(x_t.dtype)
+
+    def score(self, x_t, t):
+        """grad log p_t(x_t): (B, *), directly and not through D."""
+        log_joint, deviation, variances, _ = self._components(x_t, t)
+        return self._mean(log_joint, -deviation / variances).view(x_t.shape).to(x_t.dtype)
+
+    def log_prob(self, x_t, t=0.0):
+        """log p_t(x_t) in nats: (B,), float64."""
+        return torch.logsumexp(self._components(x_t, t)[0], 1)
+
+    def sample(self, n, generator=None):
+        """n draws of x_0: (n, *), float64."""
+        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
+            raise ValueError(f"n must be a non-negative integer; got {n!r}")
+        component = (
+            torch.multinomial(self.weights, n, replacement=True, generator=generator) if n else torch.zeros(0).long()
+        )
+        x = (
+            torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
+            * self.variances[component].sqrt()
+        )
+        if self.basis is not None:
+            x = torch.einsum("be,bde->bd", x, self.basis[component])
+        return (self.means[component] + x).view(n, *self.shape)

@@ -1,0 +1,301 @@
+"""fit(): the updates against hand computation, the same run twice, and what is left when it is stopped."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from genfast import checkpoint, training
+from genfast.checkpoint import MODELS, load
+from genfast.data import arrays
+from genfast.training import fit
+
+
+class Toy(torch.nn.Module):
+    """Learns the mean of the data: loss_i = |theta - x_i|^2 / D. Keeps what it was given."""
+
+    def __init__(self, features=3):
+        super().__init__()
+        self.features = features
+        self.theta = torch.nn.Parameter(torch.zeros(features))
+        self.seen = []
+
+    def loss(self, batch, key):
+        self.seen.append((batch["x"], batch["label"], key))
+        return (self.theta - batch["x"]).square().mean(1)
+
+    def config(self):
+        return {"features": self.features}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(MODELS, "Toy", Toy)
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(0)
+    return arrays(torch.randn(40, 3, generator=generator) * 0.1 + torch.tensor([1.0, -2.0, 0.5]), torch.arange(40) % 4)
+
+
+def run(data, **settings):
+    model = Toy()
+    settings = {"steps": 30, "batch": 8, "lr": 0.05, "warmup": 5, "progress": False} | settings
+    return model, fit(model, data, **settings).run()
+
+
+def test_loss_falls_to_the_variance_of_the_data(data):
+    model, logs = run(data, steps=400, log_every=50)
+    assert [log["step"] for log in logs] == list(range(50, 401, 50))
+    assert logs[0]["loss"] > 0.1 and logs[-1]["loss"] == pytest.approx(0.01, rel=0.3)
+    assert torch.allclose(model.theta, data.x.mean(0), atol=0.02)
+
+
+def test_same_seed_same_bits_other_seed_other_bits(data):
+    (first, a), (second, b), (other, _) = run(data), run(data), run(data, seed=1)
+    assert torch.equal(first.theta, second.theta) and not torch.equal(first.theta, other.theta)
+    for log, again in zip(a, b):
+        assert all(log[name] == again[name] for name in ("step", "loss", "lr", "grad_norm", "skipped"))
+
+
+def test_batches_and_keys_count_samples(data):
+    model, _ = run(data, steps=7, seed=3)
+    for step, (x, label, key) in enumerate(model.seen):
+        expected = data.batch(3, 8 * step, 8)
+        assert torch.equal(x, expected["x"]) and torch.equal(label, expected["label"])
+        assert key.dtype == torch.int64 and key.tolist() == [[3, 8 * step + i] for i in range(8)]
+    unlabelled = arrays(data.x)
+    model, _ = run(unlabelled, steps=1)
+    assert model.seen[0][1] is None
+
+
+def test_optimiser_is_adamw_with_clipping_and_schedule(data):
+    """Loshchilov & Hutter's update, written out."""
+    settings = {"lr": 0.05, "warmup": 4, "clip": 0.3, "weight_decay": 0.1}
+    model, logs = run(data, steps=12, ema=0.0, log_every=1, **settings)
+    theta, m, v = torch.zeros(3).double(), 0, 0
+    for k, (x, _, _) in enumerate(model.seen):
+        g = 2 * (theta - x.double()).mean(0) / 3
+        assert logs[k]["grad_norm"] == pytest.approx(g.norm().item(), rel=1e-5)
+        assert logs[k]["loss"] == pytest.approx((theta - x).square().mean().item(), rel=1e-5)
+        g = g * min(1, 0.3 / g.norm())
+        lr = 0.05 * min(1, (k + 1) / 4) * (0.5 + 0.5 * math.cos(math.pi * max(0, k - 4) / 8))
+        assert logs[k]["lr"] == pytest.approx(lr, rel=1e-12)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        theta = theta * (1 - lr * 0.1) - lr * (m / (1 - 0.9 ** (k + 1))) / ((v / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
+    assert logs[0]["grad_norm"] > 0.3  # so the clipping was at work
+    assert torch.allclose(model.theta.double(), theta, atol=1e-5)
+
+
+@pytest.mark.parametrize("decay, middle", [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
+def test_learning_rate(data, decay, middle):
+    course = fit(Toy(), data, steps=210, warmup=10, lr=2.0, decay=decay)
+    rates = [course.learning_rate(step) for step in range(210)]
+    assert rates[:10] == pytest.approx([0.2 * (k + 1) for k in range(10)])
+    assert rates[110] == pytest.approx(2 * middle)
+    assert min(rates) > 0 and rates == rates[:10] + sorted(rates[10:], reverse=True)
+    assert fit(Toy(), data, steps=3, warmup=0).learning_rate(0) == 1e-3
+    assert fit(Toy(), data, steps=3, warmup=10).learning_rate(2) == pytest.approx(3e-4)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.7, 0.999])
+def test_ema(data, decay):
+    model = Toy()
+    course = fit(model, data, steps=40, batch=8, lr=0.05, warmup=0, ema=decay, log_every=1, progress=False)
+    average = torch.zeros(3).double()
+    for k, _ in enumerate(course, start=1):
+        d = min(decay, k / (k + 9))
+        theta = model.theta.detach().clone()
+        average = d * average + (1 - d) * theta
+        with course.ema() as held:
+            assert held is model and torch.allclose(model.theta.double(), average, atol=1e-6)
+        assert torch.equal(model.theta, theta)  # the run goes on with the raw weights
+    assert torch.allclose(model.theta.double(), average, atol=1e-6)  # and ends with the average
+    assert torch.equal(model.theta, theta) == (decay == 0)
+
+
+def test_ema_is_left_on_an_error(data):
+    model = Toy()
+    course = fit(model, data, steps=3, log_every=1)
+    next(iter(course))
+    theta = model.theta.detach().clone()
+    with pytest.raises(KeyError), course.ema():
+        raise KeyError
+    assert torch.equal(model.theta, theta)
+
+
+def test_training_does_not_depend_on_looking(data):
+    """Logs, checkpoints and visits to the averaged weights leave no trace in the result."""
+    plain, _ = run(data)
+    model = Toy()
+    course = fit(model, data, steps=30, batch=8, lr=0.05, warmup=5, log_every=7)
+    for _ in course:
+        with course.ema():
+            pass
+    assert torch.equal(model.theta, plain.theta)
+
+
+def test_out(data, tmp_path):
+    model, logs = run(data, out=tmp_path / "deep" / "run", log_every=10)
+    lines = (tmp_path / "deep" / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == logs
+    loaded = load(tmp_path / "deep" / "run")
+    assert torch.equal(loaded.theta, model.theta) and loaded.extra == {"step": 30, "batch": 8, "seed": 0}
+    assert logs[-1]["seconds"] > 0 and logs[-1]["samples_per_second"] > 0
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_save_every(data, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(training, "save", lambda model, out, extra: saved.append((extra["step"], model.theta.tolist())))
+    model, _ = run(data, steps=10, save_every=4, out=tmp_path)
+    assert [step for step, _ in saved] == [4, 8, 10]
+    assert saved[-1][1] == model.theta.tolist()
+
+
+class Interrupting(Toy):
+    """Presses Ctrl-C in the eleventh loss."""
+
+    def loss(self, batch, key):
+        if len(self.seen) == 10:
+            raise KeyboardInterrupt
+        return super().loss(batch, key)
+
+
+def test_ctrl_c_inside_a_step_saves_the_average(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "Interrupting", Interrupting)
+    model = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, steps=30, batch=8, out=tmp_path, ema=0.7, progress=False).run()
+    loaded = load(tmp_path)
+    assert loaded.extra["step"] == 10 and torch.equal(loaded.theta, model.theta)
+    same = Toy()
+    course = fit(same, data, steps=30, batch=8, ema=0.7, log_every=10)
+    next(iter(course))
+    with course.ema():
+        assert torch.equal(same.theta, loaded.theta)
+
+
+@pytest.mark.parametrize("leave", ["Ctrl-C", "break"])
+def test_leaving_the_callers_loop_saves_the_average(data, tmp_path, leave):
+    model = Toy()
+
+    def loop():
+        for log in fit(model, data, steps=30, batch=8, out=tmp_path, log_every=5):
+            if log["step"] == 10:
+                if leave == "break":
+                    break
+                raise KeyboardInterrupt
+
+    if leave == "break":
+        loop()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            loop()
+    loaded = load(tmp_path)
+    assert loaded.extra["step"] == 10 and torch.equal(loaded.theta, model.theta)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+class Faulty(Toy):
+    """The loss of these steps is not a number, or infinitely steep."""
+
+    def __init__(self, steps, value=math.nan):
+        super().__init__()
+        self.faulty, self.value = steps, value
+
+    def loss(self, batch, key):
+        factor = self.value if len(self.seen) in self.faulty else 1.0
+        return super().loss(batch, key) * factor
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_steps_without_a_finite_gradient_are_skipped_and_counted(data, value):
+    model = Faulty({2, 3, 7}, value)
+    seen = []
+    for log in fit(model, data, steps=12, batch=8, lr=0.05, warmup=0, log_every=1):
+        seen.append((log["skipped"], model.theta.tolist()))
+    assert [skipped for skipped, _ in seen] == [0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3]
+    weights = [theta for _, theta in seen]
+    changed = [weights[k] != weights[k - 1] for k in range(1, 12)]
+    assert changed == [True, False, False, True, True, True, False, True, True, True, True]
+    assert torch.isfinite(model.theta).all()
+    model = Faulty({2, 3, 7}, value)
+    (log,) = fit(model, data, steps=12, batch=8, progress=False).run()
+    assert math.isfinite(log["loss"]) and math.isfinite(log["grad_norm"])  # means over the good steps
+
+
+def test_twenty_bad_steps_in_a_row_raise_and_leave_the_checkpoint(data, tmp_path):
+    nineteen = Faulty(set(range(5, 24)) | set(range(25, 44)))
+    assert len(fit(nineteen, data, steps=50, batch=8, progress=False).run()) == 1
+    checkpoint.save(Toy(), tmp_path, extra="old")
+    with pytest.raises(FloatingPointError, match="20 steps on end, until step 25"):
+        fit(Faulty(set(range(5, 25))), data, steps=50, batch=8, out=tmp_path, progress=False).run()
+    assert load(tmp_path).extra == "old"
+
+
+def test_a_run_is_run_once(data):
+    course = fit(Toy(), data, steps=2, progress=False)
+    course.run()
+    with pytest.raises(RuntimeError, match="iterated before"):
+        course.run()
+
+
+def test_progress_bar(data, capsys):
+    run(data, progress=True)
+    assert "30/30" in capsys.readouterr().err
+    run(data, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+class Scalar(Toy):
+    def loss(self, batch, key):
+        return super().loss(batch, key).mean()
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"steps": 0}, r"steps.*0"),
+        ({"steps": 1.5}, r"steps.*1\.5"),
+        ({"batch": 0}, r"batch.*0"),
+        ({"lr": 0.0}, r"lr.*0\.0"),
+        ({"lr": math.nan}, r"lr.*nan"),
+        ({"warmup": -1}, r"warmup.*-1"),
+        ({"decay": "step"}, r"decay.*cosine.*'step'"),
+        ({"weight_decay": -0.1}, r"weight_decay.*-0\.1"),
+        ({"clip": 0.0}, r"clip.*0\.0"),
+        ({"ema": 1.0}, r"ema.*1\.0"),
+        ({"seed": -1}, r"seed.*-1"),
+        ({"seed": 2**63}, r"seed"),
+        ({"log_every": 0}, r"log_every.*0"),
+        ({"save_every": 0, "out": "run"}, r"save_every.*0"),
+        ({"save_every": 5}, r"save_every.*out"),
+    ],
+)
+def test_bad_settings(data, settings, words):
+    with pytest.raises(ValueError, match=words):
+        fit(Toy(), data, **{"steps": 5} | settings)
+
+
+def test_bad_models(data, tmp_path):
+    with pytest.raises(ValueError, match=r"model.*shape \(8,\).*\(\)"):
+        fit(Scalar(), data, steps=1, batch=8, progress=False).run()
+    with pytest.raises(ValueError, match=r"model.*Identity has none"):
+        fit(torch.nn.Identity(), data, steps=1)
+    with pytest.raises(TypeError, match=r"model.*config"):  # before any training
+        fit(torch.nn.Linear(1, 1), data, steps=1, out=tmp_path)
+    with pytest.raises(TypeError, match=r"data.*list"):
+        fit(Toy(), [1.0], steps=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_limit_and_largest_seed(data):
+    model, _ = run(data, clip=None, seed=2**63 - 1, batch=64)
+    assert torch.isfinite(model.theta).all() and model.seen[0][2][0, 0] == 2**63 - 1
