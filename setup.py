@@ -96,7 +96,7 @@ def ninja_file(output: Path, objects: Path) -> str:
     warnings = "-Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"  # gcc's own AVX-512 headers
     sanitize = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
     optimise = sanitize if SANITIZE else "-O3"
-    common = f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off {optimise} {warnings}"
+    common = f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off -fmacro-prefix-map={ROOT}/= {optimise} {warnings}"
     scalar = "-DGENFAST_ISA=scalar -DGENFAST_LANES=1"
     bind = f"{scalar} {includes} -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"
     link = f"-L{torch}/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -Wl,-rpath,'$$ORIGIN/../torch/lib'"

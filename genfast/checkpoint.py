@@ -7,8 +7,8 @@ Nothing is ever unpickled. One writer per folder.
 
 A model takes part with four methods: `config()`, its constructor arguments, where a network may stand as itself and
 all else is JSON-able; `from_config(config)`, a class method, the reverse; `state_dict()` and `load_state_dict()`.
-`@register` makes its class known. A network of `genfast.nn.NETWORKS` is rebuilt from its own `config`; any other is
-passed to `load`.
+To be loaded onto a device, also `to(device)`. `@register` makes its class known. A network of `genfast.nn.NETWORKS` is
+rebuilt from its own `config`; any other is passed to `load`.
 """
 
 import hashlib

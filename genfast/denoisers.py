@@ -6,7 +6,9 @@ With x_t = alpha x_0 + sigma eps, every parameterisation is one choice of what t
 
 and the denoised estimate solves these two linear equations for x_0:
 
-    D = c_skip x_t + c_out F,      c_skip = q / (alpha q - sigma p),      c_out = -sigma / (alpha q - sigma p).
+    D = c_skip x_t + c_out F,      c_skip = q / (alpha q - sigma p),      c_out = -sigma / (alpha q - sigma p),
+
+and at sigma = 0 it is x_t itself.
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from genfast.schedules import as_schedule
+from genfast.schedules import as_float64, as_schedule
 
 
 class Coefficients(NamedTuple):
@@ -70,15 +72,15 @@ class Parameterisation:
 
         Times on an accelerator are not read back to be checked.
         """
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = as_float64("t", t)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         p, q = self.target(alpha, sigma, schedule.d_alpha(t), schedule.d_sigma(t))
         determinant = alpha * q - sigma * p
         coefficients = Coefficients(
             c_in=self.c_in(alpha, sigma),
             c_noise=self.c_noise(alpha, sigma, t),
-            c_skip=q / determinant,
-            c_out=-sigma / determinant,
+            c_skip=torch.where(sigma == 0, 1 / alpha, q / determinant),
+            c_out=torch.where(sigma == 0, 0, -sigma / determinant),
             p=p,
             q=q,
             weight=self.weight(alpha, sigma),
@@ -89,8 +91,8 @@ class Parameterisation:
                 time = t[~finite].flatten()[0].item()
                 a, s = schedule.alpha(time), schedule.sigma(time)
                 raise ValueError(
-                    f"the {type(self).__name__} parameterisation is singular at t = {time:g} of {type(schedule).__name__}, "
-                    f"where alpha = {a:g} and sigma = {s:g}"
+                    f"the {type(self).__name__} parameterisation is singular at t = {time:g} of "
+                    f"{type(schedule).__name__}, where alpha = {a:g} and sigma = {s:g}"
                 )
         return coefficients
 
@@ -177,7 +179,7 @@ def _times(x_t, t):
     if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point() or x_t.ndim == 0:
         kind = f"{x_t.dtype} of shape {tuple(x_t.shape)}" if isinstance(x_t, torch.Tensor) else type(x_t).__name__
         raise TypeError(f"x_t must be a floating-point tensor (B, *); got {kind}")
-    times = torch.as_tensor(t, dtype=torch.float64, device=x_t.device)
+    times = as_float64("t", t).to(x_t.device)
     if times.ndim > 1 or (times.ndim == 1 and len(times) != len(x_t)):
         raise ValueError(f"t must be a number or have shape ({len(x_t)},); got shape {tuple(times.shape)}")
     return times.expand(len(x_t))
@@ -210,6 +212,8 @@ class Denoiser:
         c = self.coefficients(_times(x_t, t))
         x = x_t.to(torch.promote_types(x_t.dtype, torch.float32))
         F = self.net((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
+        if F.shape != x.shape:
+            raise ValueError(f"net must answer with the shape of its input, {tuple(x.shape)}; got {tuple(F.shape)}")
         return _rows(c.c_skip, x) * x + _rows(c.c_out, x) * F
 
     def eps(self, x_t, t, **cond):

@@ -22,7 +22,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 
-def _float64(name, value):
+def as_float64(name, value):
     """`value` as a float64 tensor without NaN, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, torch.Tensor)):
         raise TypeError(f"{name} must be a float, a numpy array or a tensor; got {type(value).__name__}")
@@ -41,7 +41,7 @@ def _function(formula):
 
     @functools.wraps(formula)
     def method(self, value):
-        tensor = _float64(argument, value)
+        tensor = as_float64(argument, value)
         if argument == "t" and tensor.device.type == "cpu" and bool(((tensor < 0) | (tensor > 1)).any()):
             raise ValueError(f"t must lie in [0, 1] (0 is data, 1 is noise); got {value}")
         result = formula(self, tensor)

@@ -37,8 +37,8 @@ class Fit:
         theta   = AdamW(theta, g, lr_k),      lr_k = lr min(1, k / warmup) decay(u)
         average = d average + (1 - d) theta,  d = min(ema, k / (k + 9)), so that the start is soon forgotten
 
-    at steps k = 1, 2, ... with u the share of the steps after the warm-up that is done. AdamW: Loshchilov & Hutter 2017,
-    arXiv:1711.05101, betas 0.9 and 0.999.
+    at step k = 1, 2, ... with u the share done of the steps after the warm-up. AdamW: Loshchilov & Hutter 2017,
+    arXiv:1711.05101, with betas 0.9 and 0.999.
 
     Iterating it trains, once, and yields a dict every `log_every` steps and at the end: step, loss and grad_norm (means
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent

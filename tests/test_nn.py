@@ -123,15 +123,15 @@ def test_norm_modulate_act_is_its_formula(shape):
     torch.testing.assert_close(layer(x, c), y * y.sigmoid())
 
 
-@pytest.mark.parametrize("heads", [1, 2])
-def test_attention_is_its_formula(heads):
+@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (128, 2)])
+def test_attention_is_its_formula(channels, heads):
     torch.manual_seed(2)
-    layer, x = Attention(8, heads).double(), torch.randn(2, 8, 3, 2).double()
-    mixed = torch.empty(2, 8, 6, dtype=torch.float64)
+    layer, x = Attention(channels).double(), torch.randn(2, channels, 3, 2).double()
+    mixed = torch.empty(2, channels, 6, dtype=torch.float64)
     projected = layer.query_key_value(layer.norm(x)).flatten(2)
-    size = 8 // heads
+    size = channels // heads
     for head in range(heads):
-        query, key, value = (projected[:, 8 * part + size * head :][:, :size] for part in range(3))
+        query, key, value = (projected[:, channels * part + size * head :][:, :size] for part in range(3))
         weight = torch.einsum("bci,bcj->bij", query, key).div(size**0.5).softmax(-1)
         mixed[:, size * head : size * (head + 1)] = torch.einsum("bij,bcj->bci", weight, value)
     torch.testing.assert_close(layer(x), (x + layer.output(mixed.reshape(x.shape))) / 2**0.5)

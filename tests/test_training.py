@@ -152,11 +152,13 @@ def test_out(data, tmp_path):
 
 
 def test_save_every(data, tmp_path, monkeypatch):
-    saved = []
+    averages, saved = {}, []
+    course = fit(Toy(), data, steps=10, batch=8, lr=0.05, warmup=5, log_every=1)
+    for log in course:
+        averages[log["step"]] = course.average[0].tolist()
     monkeypatch.setattr(training, "save", lambda model, out, extra: saved.append((extra["step"], model.theta.tolist())))
-    model, _ = run(data, steps=10, save_every=4, out=tmp_path)
-    assert [step for step, _ in saved] == [4, 8, 10]
-    assert saved[-1][1] == model.theta.tolist()
+    run(data, steps=10, save_every=4, out=tmp_path)
+    assert saved == [(step, averages[step]) for step in (4, 8, 10)]
 
 
 class Interrupting(Toy):
@@ -213,6 +215,15 @@ class Faulty(Toy):
     def loss(self, batch, key):
         factor = self.value if len(self.seen) in self.faulty else 1.0
         return super().loss(batch, key) * factor
+
+
+def test_skipped_steps_do_not_age_the_average(data):
+    """All but steps 1 and 8 are skipped, so the average after step 8 is that of the second update."""
+    model = Faulty(set(range(1, 7)))
+    course = fit(model, data, steps=8, batch=8, lr=0.05, warmup=0, log_every=1)
+    thetas = [model.theta.detach().clone() for _ in course if course.step in (1, 8)]
+    expected = (1 - 2 / 11) * thetas[1] + 2 / 11 * (0.9 * thetas[0])
+    assert torch.allclose(course.average[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

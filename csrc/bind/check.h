@@ -175,49 +175,47 @@ void on_threads(int64_t work, int64_t grain, Kernel kernel) {
 inline int64_t map_work(const Shape& shape) { return shape.batch * ((shape.features + 63) / 64); }
 constexpr int64_t kGrain = 16384;  // elements
 
+// In an emulated build, which is for tests on machines without a GPU, CPU tensors go through the CUDA twin while
+// `emulating` is set.
+#if defined(GENFAST_EMULATE)
+inline bool emulating = true;
+inline bool runs_cuda_twin(const Tensor&) { return emulating; }
+inline Stream current_stream(const Tensor&) { return nullptr; }
+struct DeviceScope {  // the emulation runs one kernel at a time
+  static inline std::mutex mutex;
+  std::lock_guard<std::mutex> lock{mutex};
+  explicit DeviceScope(const Tensor&) {}
+};
+#else
+inline bool runs_cuda_twin(const Tensor& t) { return !t.is_cpu(); }
 inline Stream current_stream(const Tensor& t) {
   void* stream = nullptr;
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "genfast: this build of torch has no CUDA");
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
   return static_cast<Stream>(stream);
 }
-
-// In an emulated build, which is for tests on machines without a GPU, CPU tensors go through the CUDA twin.
-inline bool runs_cuda_twin([[maybe_unused]] const Tensor& t) {
-#if defined(GENFAST_EMULATE)
-  return true;
-#else
-  return !t.is_cpu();
+struct DeviceScope {
+  torch::stable::accelerator::DeviceGuard guard;
+  explicit DeviceScope(const Tensor& t) : guard(t.get_device_index()) {}
+};
 #endif
-}
 
 // GENFAST_RUN(op, tensor, args, work, grain) runs the twin of the tensor's device.
-#define GENFAST_ON_CPU(op, args, work, grain) \
+#define GENFAST_RUN_CPU(op, args, work, grain) \
   on_threads(work, grain, [&](int64_t first, int64_t last) { cpu::op(args, first, last); })
-#define GENFAST_CHECK_LAUNCH(op, args, stream)            \
-  do {                                                    \
-    const char* error = cuda::op(args, stream);           \
-    STD_TORCH_CHECK(error == nullptr, #op ": ", error);   \
-  } while (false)
-#if defined(GENFAST_EMULATE)
-inline std::mutex emulation_mutex;
-#define GENFAST_RUN(op, tensor, args, work, grain)          \
-  do {                                                      \
-    std::lock_guard<std::mutex> lock(emulation_mutex);      \
-    GENFAST_CHECK_LAUNCH(op, args, nullptr);                \
-  } while (false)
-#elif defined(GENFAST_CUDA)
-#define GENFAST_RUN(op, tensor, args, work, grain)                                      \
-  do {                                                                                  \
-    if ((tensor).is_cpu()) {                                                            \
-      GENFAST_ON_CPU(op, args, work, grain);                                            \
-    } else {                                                                            \
-      torch::stable::accelerator::DeviceGuard guard((tensor).get_device_index());       \
-      GENFAST_CHECK_LAUNCH(op, args, current_stream(tensor));                           \
-    }                                                                                   \
+#if defined(GENFAST_CUDA) || defined(GENFAST_EMULATE)
+#define GENFAST_RUN(op, tensor, args, work, grain)                \
+  do {                                                            \
+    if (runs_cuda_twin(tensor)) {                                 \
+      const DeviceScope scope(tensor);                            \
+      const char* error = cuda::op(args, current_stream(tensor)); \
+      STD_TORCH_CHECK(error == nullptr, #op ": ", error);         \
+    } else {                                                      \
+      GENFAST_RUN_CPU(op, args, work, grain);                     \
+    }                                                             \
   } while (false)
 #else
-#define GENFAST_RUN(op, tensor, args, work, grain) GENFAST_ON_CPU(op, args, work, grain)
+#define GENFAST_RUN(op, tensor, args, work, grain) GENFAST_RUN_CPU(op, args, work, grain)
 #endif
 
 // GENFAST_IMPL(op) registers one glue function for every device that was built.

@@ -6,6 +6,7 @@
 
 #include "../kernels/isa.h"
 #include "../math/philox.h"
+#include "check.h"
 
 namespace {
 
@@ -52,4 +53,7 @@ PYBIND11_MODULE(GENFAST_MODULE, m) {
   m.def("isa", [] { return name(genfast::isa()); });
   m.def("best_isa", [] { return name(genfast::best_isa()); });
   m.def("set_isa", &set_isa);
+#if defined(GENFAST_EMULATE)
+  m.def("set_emulating", [](bool on) { genfast::emulating = on; }, "Whether CPU tensors go through the CUDA twins.");
+#endif
 }

@@ -41,7 +41,7 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
                     "step: history must have shape (slots, *x.shape) with 1 to 4 slots, got ",
                     name_of(history->sizes()));
     for (int64_t k = 0; k < slots; ++k) check.floats(torch::stable::select(*history, 0, k), "history[k]");
-    STD_TORCH_CHECK(slots == 1 || history->stride(0) == shape.batch * shape.features,
+    STD_TORCH_CHECK(slots == 1 || history->numel() == 0 || history->stride(0) == shape.batch * shape.features,
                     "step: the slots of history must lie one behind the other, got strides ",
                     name_of(history->strides()));
     args.history = static_cast<float*>(history->data_ptr());

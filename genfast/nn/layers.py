@@ -128,12 +128,13 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the pixels, added to the input: y = (x + W softmax(q k^T / sqrt(d)) v) / sqrt(2).
 
-    x: (B, C, H, W) -> the same. (Vaswani et al. 2017, arXiv:1706.03762.)
+    x: (B, C, H, W) -> the same. Heads of d = 64 channels where 64 divides C, else a single one.
+    (Vaswani et al. 2017, arXiv:1706.03762.)
     """
 
-    def __init__(self, channels: int, heads: int = 1):
+    def __init__(self, channels: int):
         super().__init__()
-        self.heads = heads
+        self.heads = 1 if channels % 64 else channels // 64
         self.norm = nn.GroupNorm(group_count(channels), channels)
         self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
         self.output = nn.Conv2d(channels, channels, 1)

@@ -20,7 +20,7 @@
 #define __launch_bounds__(...)
 #define GENFAST_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulation::dynamic_shared.data())
 #define GENFAST_KERNEL_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  emulation::launch(grid, block, shared_bytes, [=] { kernel(__VA_ARGS__); })
+  ((void)(stream), emulation::launch(grid, block, shared_bytes, [=] { kernel(__VA_ARGS__); }))
 
 struct dim3 {
   unsigned x, y, z;

@@ -1,0 +1,165 @@
+"""One `Case` per op: its inputs, the op, its reference, its bytes.  Used by tests and benches only.
+
+A new op adds a Case here and is then tested for accuracy, bits, gradients and layout, and timed, without touching a test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import ops
+
+Args = dict
+
+
+@dataclass(frozen=True)
+class Case:
+    """`inputs(shape, dtype, generator)` makes the arguments, on the CPU and contiguous; the others take them as keywords.
+
+    op: what is tested, a tuple of tensors; in-place ops work on copies that the caller makes.  eager: the same in plain
+    torch, in the dtype of its arguments, which is also the reference when they are float64.  noise: eager draws its own.
+    dtypes: of the network's edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item): of `size`
+    elements whose network edge takes `item` bytes each, the least that any implementation reads and writes.
+    """
+
+    name: str
+    inputs: Callable[..., Args]
+    op: Callable[..., tuple[Tensor, ...]]
+    eager: Callable[..., tuple[Tensor, ...]]
+    bytes_moved: Callable[[int, int], int]
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+    differentiable: tuple[str, ...] = ()
+
+
+def to(args: Args, convert: Callable[[Tensor], Tensor]) -> Args:
+    """The arguments with every tensor converted; tuples are gone through."""
+
+    def one(value):
+        if isinstance(value, Tensor):
+            return convert(value)
+        if isinstance(value, tuple):
+            values = [one(v) for v in value]
+            return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
+        return value
+
+    return {name: one(value) for name, value in args.items()}
+
+
+def _base(shape: tuple[int, ...], generator: torch.Generator) -> tuple[int, Tensor, Callable[..., Tensor]]:
+    batch = shape[0]
+    index = torch.randint(0, 2**40, (batch,), generator=generator)
+    key = ops.make_key(int(torch.randint(0, 2**62, (), generator=generator)), index)
+    return batch, key, lambda *size: torch.randn(size, generator=generator)
+
+
+def _noise(uniform: bool) -> Case:
+    def inputs(shape, dtype, generator):
+        return {"key": _base(shape, generator)[1], "shape": shape[1:], "purpose": 4, "step": 123456, "dtype": dtype}
+
+    def eager(key, shape, purpose, step, dtype):
+        return (ops.noise_reference(key, shape, purpose, step, uniform),)
+
+    function = ops.uniform if uniform else ops.normal
+    return Case(function.__name__, inputs, lambda **a: (function(**a),), eager, lambda n, item: n * item)
+
+
+def _diffuse(with_target: bool) -> Case:
+    def inputs(shape, dtype, generator):
+        batch, key, randn = _base(shape, generator)
+        args = {"x0": randn(*shape), "key": key, "alpha": randn(batch), "sigma": randn(batch).abs(), "c_in": randn(batch)}
+        if with_target:
+            args["target"] = (randn(batch), randn(batch))
+        return args | {"dtype": dtype}
+
+    def op(**args):
+        out = ops.diffuse(**args)
+        return out if with_target else (out,)
+
+    def eager(x0, key, dtype, z=None, **rest):
+        y, target = ops.diffuse_reference(x0, _noise_for(x0, key) if z is None else z, **rest)
+        y = y.to(x0.dtype if x0.dtype == torch.float64 else dtype)
+        return (y, target) if with_target else (y,)
+
+    def bytes_moved(n, item):
+        return n * (4 + item + 4 * with_target)
+
+    return Case("diffuse" + "_target" * with_target, inputs, op, eager, bytes_moved, differentiable=("x0",))
+
+
+def _noise_for(x: Tensor, key: Tensor, purpose: int = ops.Purpose.TRAIN, step: int = 0) -> Tensor:
+    z = ops.normal(key, x.shape[1:], purpose, step).to(x.dtype)
+    return z.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and not x.is_contiguous() else z
+
+
+def _denoising_loss() -> Case:
+    def inputs(shape, dtype, generator):
+        batch, key, randn = _base(shape, generator)
+        return {
+            "net": randn(*shape).to(dtype), "x0": randn(*shape), "key": key,
+            "p": randn(batch), "q": randn(batch), "weight": randn(batch).abs(),
+        }  # fmt: skip
+
+    def eager(net, x0, key, z=None, **rest):
+        return (ops.denoising_loss_reference(net, x0, _noise_for(x0, key) if z is None else z, **rest),)
+
+    return Case(
+        "denoising_loss", inputs, lambda **a: (ops.denoising_loss(**a),), eager, lambda n, item: n * (4 + item),
+        differentiable=("net", "x0"),
+    )  # fmt: skip
+
+
+def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) -> ops.StepTable:
+    """A random plan: every row draws `draws` times, reads and writes `slots` slots."""
+    c = 0.4 * randn(rows, 44)
+    c[:, 8 + draws : 10] = 0
+    c[:, 4 + slots : 8] = 0
+    for k in range(4):
+        c[:, 12 + 8 * k + 4 + slots : 12 + 8 * k + 8] = 0
+    masks = torch.full((rows, 2), 2**slots - 1)
+    streams = torch.stack([torch.arange(rows) << 8 | ops.Purpose.STEP, torch.arange(rows) << 8 | ops.Purpose.CHURN], 1)
+    return ops.StepTable(c, torch.cat([streams, masks], 1).int())
+
+
+def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp: bool = False) -> Case:
+    def inputs(shape, dtype, generator):
+        batch, key, randn = _base(shape, generator)
+        args = {
+            "x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype),
+            "row": torch.randint(0, 5, (batch,), generator=generator, dtype=torch.int32),
+            "table": step_table(randn, 5, draws, slots),
+        }  # fmt: skip
+        if slots:
+            args["history"] = randn(slots, *shape)
+        if guided:
+            args |= {"unconditional": randn(*shape).to(dtype), "guidance": randn(batch)}
+        return args | ({"clamp": (-0.7, 0.6)} if clamp else {})
+
+    def outputs(function):
+        def run(**args):
+            function(**args)
+            return tuple(args[name] for name in ("x", "y", "history") if name in args)
+
+        return run
+
+    def bytes_moved(n, item):
+        return n * (4 + 4 + item + item + item * guided + 8 * slots)
+
+    return Case(f"step_{kind}", inputs, outputs(ops.step), outputs(ops.step_reference), bytes_moved)
+
+
+CASES = {
+    case.name: case
+    for case in (
+        _noise(uniform=False),
+        _noise(uniform=True),
+        _diffuse(with_target=False),
+        _diffuse(with_target=True),
+        _denoising_loss(),
+        _step("ode"),
+        _step("sde", draws=1, clamp=True),
+        _step("history", slots=1),
+        _step("everything", draws=2, slots=4, guided=True, clamp=True),
+    )
+}

@@ -1,0 +1,279 @@
+"""Every op through its Case: accuracy, bits, layouts, gradients, tracing.  What is special to one op is in test_<op>.py.
+
+With GENFAST_EMULATE=1 the whole file runs through the CUDA twins, on the host.
+"""
+
+import functools
+import itertools
+
+import pytest
+import torch
+
+from genfast import ops
+from genfast._extension import extension
+from genfast.testing import CASES, to
+
+EMULATED = extension.build_info()["emulated"]
+ISAS = ["scalar", "avx2", "avx512"]
+ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
+SIZES = [0, 1, 7, 63, 64, 65, 2048, 4097]
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def make(case, shape=(5, 65), dtype=torch.float32, seed=0):
+    return case.inputs(shape, dtype, torch.Generator().manual_seed(seed))
+
+
+def run(case, args):
+    """The op on copies of its arguments, so that an in-place op leaves them alone."""
+    return case.op(**to(args, torch.clone))
+
+
+def equal(a, b):
+    """The same bits; the loss of a sample without elements is NaN, as its mean is in torch."""
+    return all(x.dtype == y.dtype and torch.equal(x.nan_to_num(7), y.nan_to_num(7)) for x, y in zip(a, b, strict=True))
+
+
+def widen(args):
+    """The arguments in float64."""
+    wide = to(args, lambda t: t.double() if t.is_floating_point() else t)
+    return wide | ({"dtype": torch.float64} if "dtype" in wide else {})
+
+
+def channels_last(t):
+    if t.ndim == 5:  # history: each slot
+        return t.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+
+
+@pytest.fixture
+def restore():
+    yield
+    extension.set_isa(extension.best_isa())
+    torch.set_num_threads(2)
+    if EMULATED:
+        extension.set_emulating(True)
+
+
+@every_case
+@pytest.mark.parametrize("features", SIZES)
+def test_accuracy(case, features):
+    """At most twice the error of the same arithmetic in torch, plus an ulp of the output, against float64."""
+    for dtype in case.dtypes:
+        args = make(case, (3, features), dtype)
+        wide = widen(args)
+        if case.name in ("normal", "uniform"):
+            references, eagers = case.eager(**args), [r.to(dtype) for r in case.eager(**args)]
+        else:
+            references, eagers = case.eager(**to(wide, torch.clone)), case.eager(**to(args, torch.clone))
+        for out, reference, eager in zip(run(case, args), references, eagers, strict=True):
+            assert out.shape == reference.shape
+            if not reference.numel() or not features:
+                continue
+            error, allowed = (out.double() - reference).abs().max(), (eager.double() - reference).abs().max()
+            scale = reference.abs().max()
+            assert error <= 2 * allowed + 8 * torch.finfo(torch.float32).eps * scale, (dtype, error, allowed)
+
+
+@every_case
+@pytest.mark.parametrize("isa", ISAS[:-1])
+def test_instruction_sets_agree(case, isa, restore):
+    if EMULATED:
+        extension.set_emulating(False)
+    for dtype, shape in itertools.product(case.dtypes, [(3, n) for n in SIZES] + [(2, 3, 7, 13), (2, 3, 16, 24)]):
+        args = make(case, shape, dtype)
+        extension.set_isa(extension.best_isa())
+        expected = run(case, args)
+        extension.set_isa(isa)
+        assert equal(run(case, args), expected), (dtype, shape)
+
+
+@every_case
+def test_cuda_twin(case, restore, request):
+    """The CUDA kernel gives the bits of the CPU kernel: on a GPU, or emulated on the host."""
+    cuda = None if EMULATED else request.getfixturevalue("cuda")
+    for dtype, shape in itertools.product(case.dtypes, [(3, n) for n in SIZES] + [(2, 3, 7, 13), (2, 3, 16, 24), (300, 5)]):
+        args = make(case, shape, dtype)
+        for laid in (args, to(args, channels_last)):
+            if EMULATED:
+                extension.set_emulating(False)
+                expected = run(case, laid)
+                extension.set_emulating(True)
+                assert equal(run(case, laid), expected), (dtype, shape)
+            else:
+                on_gpu = run(case, to(laid, lambda t: t.to(cuda)))
+                assert equal([t.cpu() for t in on_gpu], run(case, laid)), (dtype, shape)
+
+
+@every_case
+def test_threads_agree(case, restore):
+    args = make(case, (7, 30_011))
+    torch.set_num_threads(1)
+    one = run(case, args)
+    torch.set_num_threads(2)
+    assert equal(run(case, args), one)
+
+
+@every_case
+def test_any_split_of_a_batch_agrees(case):
+    args = make(case, (7, 67))
+    whole = run(case, args)
+    batch_axis = {"history": 1}
+    for cut in (1, 3, 6):
+        pieces = []
+        for rows in (slice(0, cut), slice(cut, 7)):
+            piece = {}
+            for name, value in args.items():
+                take = (lambda t: t[:, rows].contiguous()) if batch_axis.get(name) else (lambda t: t[rows])
+                piece[name] = value if name in ("table", "shape", "clamp") else to({name: value}, take)[name]
+            pieces.append(run(case, piece))
+        joined = [torch.cat(p, 1 if p[0].ndim > 2 and i == 2 else 0) for i, p in enumerate(zip(*pieces, strict=True))]
+        assert equal(joined, whole), cut
+
+
+@every_case
+@pytest.mark.parametrize("shape", [(2, 3, 7, 13), (2, 3, 16, 24), (2, 17, 8, 8)])
+def test_channels_last_agrees(case, shape):
+    """The same bits, in the memory format that came in."""
+    if case.name in ("normal", "uniform"):
+        pytest.skip("makes contiguous tensors")
+    for dtype in case.dtypes:
+        args = make(case, shape, dtype)
+        laid = to(args, channels_last)
+        out = case.op(**laid)
+        assert equal(out, run(case, args))
+        assert all(t.is_contiguous(memory_format=torch.channels_last) for t in out if t.ndim == 4)
+
+
+@every_case
+def test_repeats(case):
+    args = make(case, (4, 5000))
+    assert equal(run(case, args), run(case, args))
+
+
+def scalar_loss(case, args):
+    return sum((out.double() * torch.linspace(-1, 1, out.numel()).reshape(out.shape)).sum() for out in case.op(**args))
+
+
+DIFFERENTIABLE = [c for c in CASES.values() if c.differentiable]
+differentiable = pytest.mark.parametrize("case", DIFFERENTIABLE, ids=lambda c: c.name)
+
+
+@differentiable
+def test_gradients_of_the_kernel(case):
+    """First and second derivatives of the fused op against float64."""
+    for dtype in case.dtypes:
+        args = make(case, (3, 70), dtype)
+        if case.name == "denoising_loss":
+            args["net"] = args["net"] + 1
+
+        def derivatives(args):
+            args = to(args, lambda t: t.detach().clone())
+            leaves = [args[name].requires_grad_() for name in case.differentiable]
+            first = torch.autograd.grad(scalar_loss(case, args), leaves, create_graph=True)
+            second = []
+            if case.name == "denoising_loss":  # the others are linear
+                second = torch.autograd.grad(sum(g.double().pow(2).sum() for g in first), leaves)
+            return [*first, *second]
+
+        narrow = derivatives(args)
+        wide = derivatives(widen(args))
+        eps = {torch.float32: 4e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}[dtype]
+        for name, a, b in zip(itertools.cycle(case.differentiable), narrow, wide):
+            assert a.dtype == args[name].dtype
+            assert (a.double() - b).abs().max() <= eps * b.abs().max(), (dtype, name)
+
+
+@differentiable
+def test_gradcheck(case):
+    args = widen(make(case, (2, 5)))
+    leaves = [args[name].requires_grad_() for name in case.differentiable]
+
+    def function(*values):
+        return case.op(**{**args, **dict(zip(case.differentiable, values, strict=True))})
+
+    assert torch.autograd.gradcheck(function, leaves)
+    assert torch.autograd.gradgradcheck(function, leaves)
+
+
+@differentiable
+def test_function_transforms(case):
+    """jvp, grad and vmap: a custom op would give silently zero tangents, or fail."""
+    args = make(case, (3, 20))
+    leaves = tuple(args[name] for name in case.differentiable)
+    tangents = tuple(torch.randn_like(t) for t in leaves)
+
+    def function(*values):
+        return case.op(**{**args, **dict(zip(case.differentiable, values, strict=True))})[0]
+
+    step = 1e-6
+    wide = widen(args)
+
+    def shifted(by):
+        moved = {n: wide[n] + by * t.double() for n, t in zip(case.differentiable, tangents, strict=True)}
+        return case.op(**{**wide, **moved})[0]
+
+    expected = (shifted(step) - shifted(-step)) / (2 * step)
+    assert expected.abs().max() > 0.1
+    for tangent in (torch.func.jvp(function, leaves, tangents)[1], forward_mode(function, leaves, tangents)):
+        torch.testing.assert_close(tangent.double(), expected, rtol=1e-4, atol=1e-4)
+
+    gradient = torch.func.grad(lambda *v: function(*v).sum())(*leaves)
+    live = [t.clone().requires_grad_() for t in leaves]
+    function(*live).sum().backward()
+    torch.testing.assert_close(gradient, live[0].grad, rtol=1e-5, atol=1e-6)
+
+    stacked = torch.func.vmap(lambda v: function(v, *leaves[1:]))(torch.stack([leaves[0], 2 * leaves[0]]))
+    torch.testing.assert_close(stacked[1], function(2 * leaves[0], *leaves[1:]), rtol=1e-5, atol=1e-5)
+
+
+def forward_mode(function, leaves, tangents):
+    import torch.autograd.forward_ad as forward_ad
+
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(x, t) for x, t in zip(leaves, tangents, strict=True)]
+        return forward_ad.unpack_dual(function(*duals)).tangent
+
+
+@every_case
+def test_opcheck(case, monkeypatch):
+    """Schema, fake kernel, autograd registration and AOT dispatch of every op that the case calls."""
+    calls = []
+    for name in ("noise", "diffuse", "denoising_loss", "denoising_loss_backward", "step"):
+        packet = getattr(torch.ops.genfast, name)
+        monkeypatch.setattr(
+            torch.ops.genfast, name, functools.wraps(packet)(lambda *a, packet=packet: calls.append((packet, a)) or packet(*a))
+        )
+    for shape, dtype in (((3, 65), torch.float32), ((2, 3, 4, 4), torch.bfloat16), ((0, 65), torch.float32)):
+        args = make(case, shape, dtype)
+        for name in case.differentiable:
+            args[name].requires_grad_()
+        case.op(**args)
+    monkeypatch.undo()
+    assert calls
+    for packet, a in calls:
+        torch.library.opcheck(packet.default, [t.detach().clone().requires_grad_(t.requires_grad) if isinstance(t, torch.Tensor) else t for t in a])
+
+
+@every_case
+def test_compiles(case):
+    """One graph, no break, the same bits."""
+    torch._dynamo.reset()
+    args = make(case, (3, 2, 4, 4))
+    fixed = {k: v for k, v in args.items() if not isinstance(v, (torch.Tensor, tuple)) or k in ("shape", "clamp")}
+    rest = {k: v for k, v in args.items() if k not in fixed}
+    compiled = torch.compile(lambda **kw: case.op(**kw, **fixed), fullgraph=True, backend="aot_eager")
+    assert equal(compiled(**to(rest, torch.clone)), run(case, args))
+
+
+@every_case
+def test_allocates_only_its_outputs(case):
+    args = make(case, (4, 40_000))
+    run(case, args)
+    copies = to(args, torch.clone)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        out = case.op(**copies)
+    allocated = sum(max(e.self_cpu_memory_usage, 0) for e in profile.events() if hasattr(e, "self_cpu_memory_usage"))
+    kept = sum(t.numel() * t.element_size() for t in out if not any(t is v for v in copies.values()))
+    scratch = 4 * 4 * (40_000 // 2048 + 1) if EMULATED and case.name == "denoising_loss" else 0
+    assert allocated <= kept + scratch + 1024, (allocated, kept)
