@@ -26,7 +26,9 @@ def as_float64(name, value):
     """`value` as a float64 tensor without NaN, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, torch.Tensor)):
         raise TypeError(f"{name} must be a float, a numpy array or a tensor; got {type(value).__name__}")
-    tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+    if isinstance(value, numbers.Real):
+        value = torch.tensor(float(value), dtype=torch.float64)
+    tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name} must hold real numbers; got {tensor.dtype}")
     tensor = tensor.to(torch.float64)

@@ -248,20 +248,18 @@ class Rows:
 
 
 def _posterior(t, s):
-    """q(x_s | x_t, x_0 = D): its mean, its variance, and the variance of x_s given x_t's transition, beta, in discrete
-    DDPM terms."""
+    """q(x_s | x_t, x_0 = D): its mean and its variance; and that of q(x_t | x_s), which is DDPM's beta."""
     beta = -(t.sigma**2) * math.expm1(2 * (t.log_ratio - s.log_ratio))  # sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2
     mean = t.alpha / s.alpha * s.sigma**2 / t.sigma**2 * x + s.alpha * beta / t.sigma**2 * D
     return mean, beta * s.sigma**2 / t.sigma**2, beta
 
 
 def ddpm(schedule, times, *, variance="small", data_std=None):
-    """Ancestral sampling from q(x_s | x_t, x_0 = D). Ho et al. 2020, arXiv:2006.11239, whose two variances are "small"
-    (beta-tilde, exact for a point mass) and "large" (beta, exact for unit Gaussian data on a VP schedule).
+    """Ancestral sampling, x_s ~ q(x_s | x_t, x_0 = D). Ho et al. 2020, arXiv:2006.11239.
 
-    "analytic" has the exact variance for Gaussian data of standard deviation `data_std`, as V_s - (alpha_t/alpha_s
-    V_s)^2 / V_t with V = alpha^2 data_std^2 + sigma^2, in the last step to t = 0 too (Bao et al. 2022,
-    arXiv:2201.06503, in that special case).
+    variance: "small" (beta-tilde, exact for a point mass), "large" (beta, exact for unit Gaussian data on a VP
+    schedule), or "analytic", exact for Gaussian data of standard deviation `data_std` (the last step to 0 included):
+    V_s - (alpha_t / alpha_s V_s)^2 / V_t with V = alpha^2 data_std^2 + sigma^2. Bao et al. 2022, arXiv:2201.06503.
     """
     if variance not in ("small", "large", "analytic"):
         raise ValueError(f"variance must be small, large or analytic; got {variance!r}")
@@ -297,7 +295,8 @@ def ddim(schedule, times, *, eta=0.0):
     rows = Rows(schedule, times)
     for t, s in rows:
         w = eta * math.sqrt(_posterior(t, s)[1])
-        rows.add(t, s.alpha * D + math.sqrt(s.sigma**2 - w**2) * t.eps + w * z[0])
+        kept = math.sqrt(max(0.0, s.sigma**2 - w**2))  # w = sigma_s up to rounding where eta = 1 and alpha_t = 0
+        rows.add(t, s.alpha * D + kept * t.eps + w * z[0])
     return rows.plan("ddim", order=1)
 
 
@@ -310,8 +309,10 @@ def euler(schedule, times):
 
 
 def heun(schedule, times):
-    """Heun's method (the trapezoidal rule) in t on the probability-flow ODE. On the EDM schedule with the karras grid
-    this is the deterministic sampler of Karras et al. 2022, arXiv:2206.00364, algorithm 1. Two evaluations a step."""
+    """Heun's method (the trapezoidal rule) in t on the probability-flow ODE. Two evaluations a step.
+
+    On the EDM schedule and the karras grid this is algorithm 1 of Karras et al. 2022, arXiv:2206.00364.
+    """
     rows = Rows(schedule, times)
     for t, s in rows:
         rows.add(t, x + (s.t - t.t) * t.slope, keep=(x, t.slope))
@@ -389,12 +390,14 @@ def dpmpp_2m(schedule, times):
 
 
 def dpmpp_2m_sde(schedule, times, *, eta=1.0):
-    """The SDE form of DPM-Solver++(2M), midpoint rule. eta = 0 is `dpmpp_2m`, eta = 1 the reverse SDE. Lu et al. 2022,
-    arXiv:2211.01095, appendix; its weak order is 1, as D follows the noise of a step only at the next."""
+    """The SDE form of DPM-Solver++(2M), midpoint rule. eta = 0 is `dpmpp_2m`, eta = 1 the reverse SDE.
+
+    Lu et al. 2022, arXiv:2211.01095, appendix. The order is that of the mean and variance on Gaussian data.
+    """
     _require_range("eta", eta, 0, math.inf)
     rows = Rows(schedule, times)
     _dpmpp_2m(rows, eta)
-    return rows.plan("dpmpp_2m_sde", order=1 if eta else 2)
+    return rows.plan("dpmpp_2m_sde", order=2)
 
 
 def _require_range(name, value, low, high):

@@ -32,3 +32,14 @@ def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
     for name, value in coefficients.items():
         if value is not None and value.shape != x.shape[:1]:
             raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample, got {tuple(value.shape)}")
+
+
+def in_layout_of(x: Tensor, like: Tensor) -> Tensor:
+    """x in the memory format of `like`, copied only if it has another; a `like` with gaps counts as contiguous."""
+    return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)
+
+
+def dense(x: Tensor) -> Tensor:
+    """x itself if it is contiguous or channels-last, which the kernels take; otherwise a contiguous copy."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    return x if last is not None and x.is_contiguous(memory_format=last) else x.contiguous()

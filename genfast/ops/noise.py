@@ -13,6 +13,8 @@ from torch import Tensor
 
 import genfast._extension  # noqa: F401
 
+from .dispatch import in_layout_of
+
 MAX_SEED = 2**63 - 1
 MAX_STEP = 2**24 - 1
 
@@ -89,9 +91,9 @@ def uniform(
 
 
 def noise_like(x: Tensor, key: Tensor, purpose: int, step: int) -> Tensor:
-    """`normal` in the shape, dtype and memory format of x."""
-    z = normal(key, x.shape[1:], purpose, step, torch.float64 if x.dtype == torch.float64 else torch.float32)
-    return torch.empty_like(x, dtype=z.dtype).copy_(z) if z.stride() != x.stride() else z
+    """`normal` in the shape and memory format of x, float64 if x is, otherwise float32."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return in_layout_of(normal(key, x.shape[1:], purpose, step, dtype), x)
 
 
 def _words(seed: int, c0: Tensor, c1: int, sample: int) -> list[Tensor]:

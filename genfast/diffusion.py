@@ -1,0 +1,241 @@
+"""Diffusion models: a network, a schedule and a parameterisation, with loss() and sample()."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from . import ops, sampling
+from .checkpoint import register
+from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
+from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
+from .schedules import Flow as FlowSchedule
+from .solvers import Plan
+from .solvers import plan as make_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Training times t ~ U[t_min, 1]."""
+
+    def __call__(self, schedule: Schedule, u: Tensor) -> Tensor:
+        return schedule.t_min + (1 - schedule.t_min) * u
+
+
+@dataclasses.dataclass(frozen=True)
+class LogNormal:
+    """Training times at which log(sigma / alpha) ~ N(mean, std^2). Karras et al. 2022, arXiv:2206.00364, table 1."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, schedule: Schedule, u: Tensor) -> Tensor:
+        log_ratio = self.mean + self.std * torch.special.ndtri(u.clamp(2**-25, 1 - 2**-25))
+        return schedule.time(-2 * log_ratio).clamp(schedule.t_min, 1)
+
+
+TIMES = {"uniform": Uniform, "lognormal": LogNormal}
+
+
+@register
+class Diffusion(nn.Module):
+    """A diffusion model of x_0: (*shape), trained by denoising.
+
+        x_t = alpha(t) x_0 + sigma(t) z,   loss = w(t) mean (F(c_in x_t, c_noise) - (p x_0 + q z))^2
+
+    net               called as net(y, c_noise) or, with classes, net(y, c_noise, label=...); y (B, *), c_noise (B,)
+    schedule          a Schedule or its name
+    parameterisation  what the network predicts: a Parameterisation or its name; by default "edm" on VE and EDM
+                      schedules, "flow" on Flow, "v" otherwise
+    times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
+                      log-normal with EDM's parameterisation, uniform otherwise
+    label_dropout     share of labels replaced by the null label in training, for guidance
+    classes           number of classes; by default that of the network (`net.config["classes"]`), or 0
+    shape             of one sample; by default that of the first training batch
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        schedule: Schedule | str = "edm",
+        parameterisation: Parameterisation | str | None = None,
+        *,
+        times: Callable[[Schedule, Tensor], Tensor] | str | None = None,
+        label_dropout: float = 0.1,
+        classes: int | None = None,
+        shape: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        schedule = as_schedule(schedule)
+        if parameterisation is None:
+            exploding = isinstance(schedule, VarianceExploding)
+            parameterisation = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
+        parameterisation = as_parameterisation(parameterisation)
+        if times is None:
+            times = LogNormal() if isinstance(parameterisation, EDM) else Uniform()
+        if isinstance(times, str):
+            if times not in TIMES:
+                raise ValueError(f"times must be one of {', '.join(TIMES)}; got {times!r}")
+            times = TIMES[times]()
+        if not 0 <= label_dropout < 1:
+            raise ValueError(f"label_dropout must lie in [0, 1); got {label_dropout!r}")
+        self.net = net
+        self.denoiser = Denoiser(net, schedule, parameterisation)
+        self.times, self.label_dropout = times, label_dropout
+        self.classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
+        self.shape = None if shape is None else tuple(shape)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    @property
+    def parameterisation(self) -> Parameterisation:
+        return self.denoiser.parameterisation
+
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
+        """The loss of each sample, (B,) float32.
+
+        batch: x (B, *) float32 and label, (B,) int64 or None.  key: (B, 2), see `ops.make_key`: the times, the noise
+        and which labels are dropped are functions of it.
+        """
+        x0, label = batch["x"], batch.get("label")
+        self.shape = self.shape or tuple(x0.shape[1:])
+        if tuple(x0.shape[1:]) != self.shape:
+            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x0.shape)}")
+        t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
+        c = self.denoiser.coefficients(t)
+        alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
+        condition = {}
+        if self.classes and label is not None:
+            dropped = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
+            condition["label"] = torch.where(dropped, self.classes, label)
+        y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
+        F = self.net(y, c.c_noise.float(), **condition)
+        F = ops.dense(F)
+        x0 = ops.in_layout_of(x0, F)
+        return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int | Sequence[int] | Tensor,
+        *,
+        seed: int = 0,
+        label: int | Sequence[int] | Tensor | None = None,
+        solver: str | Plan = "dpmpp_2m",
+        steps: int = 20,
+        grid: str | Callable | None = None,
+        guidance: float | Tensor = 1.0,
+        clamp: tuple[float, float] | None = None,
+        chunk: int = 64,
+        shape: Sequence[int] | None = None,
+        dtype: torch.dtype = torch.float32,
+        progress: bool = True,
+        callback: Callable[[sampling.State], None] | None = None,
+        **options,
+    ) -> Tensor:
+        """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
+
+        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them; None is unconditional.
+        solver: a name in `solvers.SOLVERS`, with `steps`, `grid` and the solver's own options, or a Plan.
+        guidance: w of classifier-free guidance, a number or (n,); 1 is the plain conditional model.
+        The rest as in `sampling.sample`.  Raises ValueError naming the argument.
+        """
+        plan = solver if isinstance(solver, Plan) else make_plan(solver, self.schedule, steps, grid, **options)
+        shape = shape or self.shape
+        if shape is None:
+            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+        index = torch.arange(n) if isinstance(n, int) else torch.as_tensor(n)
+        condition, unconditional = {}, None
+        if self.classes:
+            null = torch.full((len(index),), self.classes)
+            condition["label"] = null if label is None else self._labels(label, len(index))
+        elif label is not None:
+            raise ValueError("label was given to a model without classes")
+        guided = isinstance(guidance, Tensor) or guidance != 1.0
+        if guided:
+            if label is None:
+                raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
+            unconditional = {"label": null}
+        was_training = self.training
+        self.eval()
+        try:
+            return sampling.sample(
+                self.denoiser, shape, plan, index, seed=seed, condition=condition, unconditional=unconditional,
+                guidance=guidance if guided else None, clamp=clamp, chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype),
+                device=self._device(), progress=progress, callback=callback,
+            )  # fmt: skip
+        finally:
+            self.train(was_training)
+
+    @torch.no_grad()
+    def denoise(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """D(x_t, t) = E[x_0 | x_t]: (B, *). t: a number or (B,)."""
+        return self.denoiser(x_t, t, **self._condition(x_t, label))
+
+    @torch.no_grad()
+    def score(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """grad log p_t(x_t) = (alpha D - x_t) / sigma^2: (B, *). t: a number or (B,), above 0."""
+        return self.denoiser.score(x_t, t, **self._condition(x_t, label))
+
+    def _condition(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> dict[str, Tensor]:
+        if not self.classes:
+            if label is not None:
+                raise ValueError("label was given to a model without classes")
+            return {}
+        null = torch.full((len(x),), self.classes)
+        return {"label": (null if label is None else self._labels(label, len(x))).to(x.device)}
+
+    def _labels(self, label: int | Sequence[int] | Tensor, count: int) -> Tensor:
+        label = torch.as_tensor(label).cpu()
+        label = label.expand(count) if label.ndim == 0 else label
+        if label.shape != (count,) or label.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"label must be an integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
+        if count and not 0 <= int(label.min()) <= int(label.max()) <= self.classes:
+            raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is none); got {label.tolist()[:9]}")
+        return label.long()
+
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def _net_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        return next((p.dtype for p in self.parameters()), dtype)
+
+    def config(self) -> dict:
+        """The constructor's arguments, for a checkpoint."""
+        return {
+            "net": self.net,
+            "schedule": _describe(self.schedule, SCHEDULES, "schedule"),
+            "parameterisation": _describe(self.parameterisation, PARAMETERISATIONS, "parameterisation"),
+            "times": _describe(self.times, TIMES, "times"),
+            "label_dropout": self.label_dropout,
+            "classes": self.classes,
+            "shape": None if self.shape is None else list(self.shape),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Diffusion":
+        kinds = {"schedule": SCHEDULES, "parameterisation": PARAMETERISATIONS, "times": TIMES}
+        built = {name: kinds[name][config[name]["name"]](**config[name]["arguments"]) for name in kinds}
+        return cls(**{**config, **built})
+
+    def __repr__(self) -> str:
+        weights = sum(math.prod(p.shape) for p in self.parameters())
+        lines = [
+            f"net={type(self.net).__name__}, {weights:,} parameters",
+            f"schedule={self.schedule!r}",
+            f"parameterisation={self.parameterisation!r}, times={self.times!r}",
+            f"shape={self.shape}, classes={self.classes}, label_dropout={self.label_dropout}",
+        ]
+        return "Diffusion(\n    " + "\n    ".join(lines) + "\n)"
+
+
+def _describe(value: object, known: dict[str, type], what: str) -> dict:
+    """{"name", "arguments"} of one of our own dataclasses."""
+    for name, kind in known.items():
+        if type(value) is kind:
+            return {"name": name, "arguments": dataclasses.asdict(value)}
+    raise ValueError(f"{what} must be one of genfast's own ({', '.join(known)}) to be saved; got {type(value).__name__}")

@@ -1,0 +1,422 @@
+"""Plans and solvers against known answers: orders on an exact mixture, exact recursions on Gaussian data."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from genfast import schedules
+from genfast.denoisers import GaussianMixtureDenoiser
+from genfast.schedules import GRIDS, SCHEDULES
+from genfast.solvers import SLOTS, SOLVERS, D, Plan, Rows, h, plan, x
+
+VP, EDM = schedules.VPLinear(), schedules.EDM()
+SCALE = 0.5  # standard deviation of the Gaussian data below
+
+# A mixture of five modes on a circle, and a hundred starting points.
+WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])
+MEANS = 1.5 * np.stack([np.cos(np.arange(5) * 0.4 * np.pi), np.sin(np.arange(5) * 0.4 * np.pi)], 1)
+VARIANCES = np.array([0.02, 0.04, 0.06, 0.03, 0.05])
+START = np.random.default_rng(0).standard_normal((100, 2))
+
+
+def _name(value):
+    return value if isinstance(value, str) else type(value).__name__
+
+
+def mixture(x_t, alpha, sigma):
+    """E[x_0 | x_t] of the five modes. x_t: (B, 2)."""
+    variances = alpha**2 * VARIANCES + sigma**2
+    deviation = x_t[:, None] - alpha * MEANS
+    log_joint = np.log(WEIGHTS / variances) - (deviation**2).sum(-1) / (2 * variances)
+    posterior = np.exp(log_joint - log_joint.max(1, keepdims=True))
+    posterior /= posterior.sum(1, keepdims=True)
+    return (posterior[..., None] * (MEANS + (alpha * VARIANCES / variances)[:, None] * deviation)).sum(1)
+
+
+def gaussian(x_t, alpha, sigma, mean=0.0):
+    """E[x_0 | x_t] of N(mean, SCALE^2)."""
+    return mean + alpha * SCALE**2 / (alpha**2 * SCALE**2 + sigma**2) * (x_t - alpha * mean)
+
+
+def run(plan, denoise, x_t, noise=None):
+    """The equations of a Plan, row by row, in float64. noise(row, draw) answers with an array like x_t."""
+    history = np.zeros((SLOTS, *x_t.shape))
+    for r in range(len(plan)):
+        denoised = denoise(x_t, plan.alpha[r], plan.sigma[r])
+        following = plan.a[r] * x_t + plan.b[r] * denoised + np.tensordot(plan.e[r], history, 1)
+        for draw in np.flatnonzero(plan.s[r]):
+            following = following + plan.s[r, draw] * noise(r, draw)
+        kept = (
+            np.multiply.outer(plan.p[r], x_t)
+            + np.multiply.outer(plan.q[r], denoised)
+            + np.tensordot(plan.m[r], history, 1)
+        )
+        history[plan.writes[r]] = kept[plan.writes[r]]
+        x_t = following
+    return x_t
+
+
+def moments(plan, data_mean, mean, variance):
+    """Exact mean and variance of a Plan's end on the data N(data_mean, SCALE^2), from those of its start.
+
+    On Gaussian data D is affine in x, so the state (x, h_0..h_3) follows a linear recursion.
+    """
+    state, covariance = np.zeros(1 + SLOTS), np.zeros((1 + SLOTS, 1 + SLOTS))
+    state[0], covariance[0, 0] = mean, variance
+    for r in range(len(plan)):
+        offset = gaussian(0.0, plan.alpha[r], plan.sigma[r], data_mean)
+        gain = gaussian(1.0, plan.alpha[r], plan.sigma[r], data_mean) - offset
+        step, shift = np.eye(1 + SLOTS), np.zeros(1 + SLOTS)
+        step[0], shift[0] = [plan.a[r] + plan.b[r] * gain, *plan.e[r]], plan.b[r] * offset
+        for k in np.flatnonzero(plan.writes[r]):
+            step[1 + k] = [plan.p[r, k] + plan.q[r, k] * gain, *plan.m[r, k]]
+            shift[1 + k] = plan.q[r, k] * offset
+        state, covariance = step @ state + shift, step @ covariance @ step.T
+        covariance[0, 0] += (plan.s[r] ** 2).sum()
+    return state[0], covariance[0, 0]
+
+
+def marginal(t, mean=0.0, schedule=VP):
+    """Mean and variance of x_t of the data N(mean, SCALE^2)."""
+    return schedule.alpha(t) * mean, schedule.alpha(t) ** 2 * SCALE**2 + schedule.sigma(t) ** 2
+
+
+@functools.cache
+def exact_flow(schedule):
+    """Where the probability-flow ODE of the mixture takes START, from t = 1 to t_min."""
+    return run(SOLVERS["rk4"](schedule, GRIDS["log_snr"](schedule, 2000)[:-1]), mixture, START * schedule.prior_std)
+
+
+def slope(steps, errors):
+    """Order of convergence: least squares of log error against log steps."""
+    return -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+
+
+# Orders ---------------------------------------------------------------------------------------------------------------
+
+FIRST, SECOND, FOURTH = (0.85, 1.25), (1.8, 2.2), (3.6, 4.3)
+ORDERS = [
+    ("euler", VP, "uniform", FIRST),
+    ("euler", schedules.Flow(), "uniform", FIRST),
+    ("ddim", VP, "log_snr", FIRST),
+    ("heun", VP, "uniform", SECOND),
+    ("heun", EDM, "karras", SECOND),
+    ("heun", schedules.VPCosine(), "uniform", SECOND),
+    ("dpm_solver_2s", VP, "log_snr", SECOND),
+    ("dpmpp_2m", VP, "log_snr", SECOND),
+    ("dpmpp_2m", schedules.Flow(), "log_snr", SECOND),
+    ("rk4", VP, "log_snr", FOURTH),
+]
+
+
+@pytest.mark.parametrize(("name", "schedule", "grid", "gate"), ORDERS, ids=_name)
+def test_order_of_convergence(name, schedule, grid, gate):
+    start = START * schedule.prior_std
+    counts = [64, 128, 256, 512] if name == "rk4" else [64, 128, 256, 512, 1024]
+    plans = [SOLVERS[name](schedule, GRIDS[grid](schedule, count)[:-1]) for count in counts]
+    errors = [np.linalg.norm(run(one, mixture, start) - exact_flow(schedule), axis=1).mean() for one in plans]
+    measured = slope(counts, errors)
+    assert gate[0] < measured < gate[1], (measured, errors)
+    assert abs(measured - plans[0].order) < 0.4
+
+
+WEAK = [
+    ("euler_maruyama", {}),
+    ("ddpm", {}),
+    ("ddim", {"eta": 0.5}),
+    ("dpmpp_2m_sde", {}),
+    ("dpmpp_2m_sde", {"eta": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), WEAK)
+def test_weak_order_on_gaussian_data(name, options):
+    counts, errors = [100, 200, 400, 800, 1600], []
+    for count in counts:
+        one = SOLVERS[name](VP, GRIDS["log_snr"](VP, count)[:-1], **options)
+        mean, variance = moments(one, 0.7, *marginal(1.0, 0.7))
+        expected = marginal(VP.t_min, 0.7)
+        if name == "euler_maruyama":
+            errors.append(max(abs(mean - expected[0]), abs(variance - expected[1])))
+        else:  # these solvers have the mean of Gaussian data right at any step count
+            assert mean == pytest.approx(expected[0], abs=1e-2)
+            errors.append(abs(variance - expected[1]))
+    assert slope(counts, errors) == pytest.approx(one.order, abs=0.1), errors
+
+
+def test_every_solver_is_tested_for_its_order():
+    assert {name for name, *_ in ORDERS + WEAK} == set(SOLVERS)
+
+
+def test_strong_order_of_euler_maruyama_is_one():
+    """The noise is additive (g depends on t only), so the strong order is 1 and not 1/2."""
+    fine, paths = 4096, 400
+    rng = np.random.default_rng(0)
+    grid = torch.linspace(1, VP.t_min, fine + 1, dtype=torch.float64)
+    increments, start = rng.standard_normal((fine, paths)), rng.standard_normal(paths)
+
+    def end(count):
+        group = fine // count
+        brownian = increments.reshape(count, group, paths).sum(1) / math.sqrt(group)
+        return run(SOLVERS["euler_maruyama"](VP, grid[::group]), gaussian, start, lambda row, draw: brownian[row])
+
+    counts = [64, 128, 256, 512]
+    errors = [np.abs(end(count) - end(fine)).mean() for count in counts]
+    assert 0.85 < slope(counts, errors) < 1.25, errors
+
+
+# Exact recursions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["euler_maruyama", "ddpm", "dpmpp_2m_sde"])
+def test_samples_follow_the_exact_recursion(name):
+    count = 50_000
+    rng = np.random.default_rng(1)
+    one = plan(name, VP, 100, grid="uniform")
+    mean, variance = moments(one, 0.3, 0.0, 1.0)
+    out = run(one, lambda *a: gaussian(*a, mean=0.3), rng.standard_normal(count), lambda *_: rng.standard_normal(count))
+    assert abs(out.mean() - mean) / math.sqrt(variance / count) < 4
+    assert abs(out.var() - variance) / (variance * math.sqrt(2 / count)) < 4
+
+
+@pytest.mark.parametrize("schedule", [VP, EDM, schedules.SubVP(), schedules.Flow()], ids=_name)
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 100, 1000])
+def test_ddpm_with_the_analytic_variance_reproduces_gaussian_data(schedule, steps):
+    one = plan("ddpm", schedule, steps, grid="uniform", variance="analytic", data_std=SCALE)
+    mean, variance = moments(one, 0.7, *marginal(1.0, 0.7, schedule))
+    assert mean == pytest.approx(0.7, abs=1e-10)
+    assert variance / SCALE**2 == pytest.approx(1, abs=1e-10)
+    # The published form of that variance, between two times.
+    if steps > 1:
+        t, s = one.t[0], one.t[1]
+        ratio, before, after = (
+            schedule.alpha(t) / schedule.alpha(s),
+            marginal(t, 0, schedule)[1],
+            marginal(s, 0, schedule)[1],
+        )
+        assert one.s[0, 0] ** 2 == pytest.approx(after - (ratio * after) ** 2 / before, rel=1e-8, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("variance", "ratios"),
+    [("small", [0.176, 0.417, 0.786, 0.876, 0.985]), ("large", [2.234, 1.434, 1.072, 1.035, 1.003])],
+)
+def test_textbook_variances_have_their_known_bias(variance, ratios):
+    for steps, ratio in zip([5, 10, 50, 100, 1000], ratios, strict=True):
+        one = plan("ddpm", VP, steps, grid="uniform", variance=variance)
+        assert moments(one, 0.0, 0.0, 1.0)[1] / SCALE**2 == pytest.approx(ratio, abs=2e-3)
+
+
+def test_textbook_variances_are_exact_where_they_should_be():
+    """Ho et al. 2020: beta is exact for unit Gaussian data, beta-tilde for a point mass."""
+    times = GRIDS["uniform"](VP, 7)[:-1]
+    assert np.array_equal(SOLVERS["ddpm"](VP, times).s, SOLVERS["ddpm"](VP, times, variance="analytic", data_std=0.0).s)
+    unit = SOLVERS["ddpm"](VP, times, variance="analytic", data_std=1.0).s
+    assert np.allclose(unit, np.append(SOLVERS["ddpm"](VP, times, variance="large").s[:-1], unit[-1:], 0), rtol=1e-12)
+
+
+# Identities -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ddim_with_eta_one_is_ddpm(schedule):
+    first, second = plan("ddim", schedule, 20, grid="uniform", eta=1.0), plan("ddpm", schedule, 20, grid="uniform")
+    for field in ("a", "b", "s"):
+        assert np.allclose(getattr(first, field), getattr(second, field), rtol=1e-9, atol=1e-12)
+
+
+def test_sde_form_with_eta_zero_is_the_ode_form():
+    first, second = plan("dpmpp_2m_sde", VP, 20, eta=0.0), plan("dpmpp_2m", VP, 20)
+    assert dataclasses.replace(first, name=second.name) == second
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_deterministic_ddim_lands_on_a_point_mass(schedule, steps):
+    """On its grid to 0 and, without the last step, on the state alpha x_0 + sigma eps of the same eps."""
+    point = np.array([[0.3, -1.2]])
+    schedule = SCHEDULES[schedule]()
+    eps = np.random.default_rng(2).standard_normal((50, 2))
+    start = schedule.alpha(1.0) * point + schedule.sigma(1.0) * eps
+    times = GRIDS["uniform"](schedule, steps + 1)
+    for grid in (times, times[:-1]):
+        end = grid[-1].item()
+        out = run(SOLVERS["ddim"](schedule, grid), lambda *_: point, start)
+        assert np.abs(out - schedule.alpha(end) * point - schedule.sigma(end) * eps).max() < 1e-12
+
+
+def test_gaussian_probability_flow_has_a_closed_map():
+    """VE: x(s) = x_T sqrt((c^2 + s^2) / (c^2 + s_T^2)) on data N(0, c^2)."""
+    ve = schedules.VE()
+    start = START * 50
+    expected = start * math.sqrt((SCALE**2 + ve.sigma(ve.t_min) ** 2) / (SCALE**2 + 50**2))
+    out = run(SOLVERS["rk4"](ve, GRIDS["log_snr"](ve, 400)[:-1]), gaussian, start)
+    assert np.abs(out / expected - 1).max() < 1e-7
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_returns_training_points(name):
+    """Data that is a set of points: sampling comes within the last noise level of them, before the last step to 0."""
+    rng = np.random.default_rng(3)
+    points = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]])
+    exact = GaussianMixtureDenoiser(np.ones(3), points, np.zeros(3), EDM)
+    one = SOLVERS[name](EDM, GRIDS["karras"](EDM, 60)[:-1])
+    times = iter(one.t)  # the torch denoiser by time, where the others of this file go by alpha and sigma
+    out = run(
+        one,
+        lambda x_t, alpha, sigma: exact(torch.from_numpy(x_t), float(next(times))).numpy(),
+        80 * rng.standard_normal((40, 2)),
+        lambda *_: rng.standard_normal((40, 2)),
+    )
+    distance = np.linalg.norm(out[:, None] - points, axis=-1)
+    assert distance.min(1).max() < 10 * EDM.sigma_min
+    assert len(set(distance.argmin(1))) == 3
+
+
+# Plans ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_every_plan_is_whole(name, schedule, steps):
+    """Finite (Flow starts at log-SNR -inf), one step to data at the end, the declared sizes."""
+    one = plan(name, schedule, steps)
+    assert one.steps == steps and one.t[0] == 1 and one.prior_std == SCHEDULES[schedule]().prior_std
+    assert (one.a[-1], one.b[-1]) == (0, 1) and not one.s[-1].any() and not one.e[-1].any()
+    assert len(one) == {"heun": 2 * steps - 1, "rk4": 4 * steps - 3}.get(name, len(one))
+    assert len({*one.stream.flatten().tolist()}) == 2 * len(one)
+    assert one.stream[0].tolist() == [1, 2]
+    if steps > 1:
+        assert one.stream[1].tolist() == [257, 258]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_constant_denoiser_keeps_the_path(name):
+    """x_t = alpha c with D = c has no noise in it to remove: every row, on average, goes to alpha c again."""
+    one = SOLVERS[name](EDM, GRIDS["karras"](EDM, 8)[:-1])
+    out = run(one, lambda x_t, *_: np.full_like(x_t, 0.7), np.full((1, 1), 0.7), lambda *_: np.zeros((1, 1)))
+    assert out.item() == pytest.approx(0.7, abs=1e-12)
+
+
+def test_plans_are_immutable_values():
+    first, second = plan("heun", VP, 5), plan("heun", VP, 5)
+    assert first == second and hash(first) == hash(second)
+    assert first != plan("heun", VP, 6) and first != "heun"
+    with pytest.raises(ValueError, match="read-only"):
+        first.a[0] = 1.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.order = 3
+    source = np.array(first.a)
+    third = dataclasses.replace(first, a=source)
+    source[0] += 1
+    assert third == first
+    assert first != dataclasses.replace(first, a=source)
+
+
+def test_plans_print_as_a_table():
+    text = repr(plan("dpmpp_2m_sde", VP, 50))
+    assert text.startswith(
+        "Plan dpmpp_2m_sde: 50 steps, 50 network evaluations, order 2, 1 history slots, starts from N(0, 1^2)"
+    )
+    assert "h0' = D" in text and "z0" in text and "..." in text and len(text.splitlines()) < 25
+    assert text.endswith("x' = D")
+    assert plan("euler", VP, 3).slots == 0 and plan("heun", VP, 3).slots == 2
+
+
+def test_rows_write_what_they_say():
+    """A made-up three-slot solver, against the same equations by hand."""
+    rows = Rows(VP, [1.0, 0.6, 0.3])
+    (t, s), (_, u) = rows
+    rows.add(t, 2 * x - D, keep=(x, None, 3 * D))
+    rows.add(s, x + 0.5 * h[2], keep=(h[2] - x, D + h[0]))
+    rows.add(u, h[0] + h[1])
+    one = rows.plan("made_up", order=1)
+    assert one.slots == 3 and one.writes.tolist() == [
+        [True, False, True, False],
+        [True, True, False, False],
+        [False] * 4,
+    ]
+    out = run(one, lambda x_t, alpha, sigma: sigma * x_t, np.array([1.0]))
+    D0 = VP.sigma(1.0)
+    x1 = 2 - D0
+    D1 = VP.sigma(0.6) * x1
+    assert out.item() == pytest.approx((3 * D0 - x1) + (D1 + 1))
+
+
+def broken(**changes):
+    return dataclasses.replace(plan("heun", VP, 3), **changes)
+
+
+def test_bad_plans_are_refused():
+    good = plan("heun", VP, 3)
+    for value in (math.nan, math.inf):
+        a = np.array(good.a)
+        a[2] = value
+        with pytest.raises(ValueError, match=f"a of plan heun must be finite; row 2 has {value}"):
+            broken(a=a)
+    with pytest.raises(ValueError, match=r"b must have shape \(5,\); got \(4,\)"):
+        broken(b=good.b[1:])
+    with pytest.raises(ValueError, match=r"e must have shape \(5, 4\)"):
+        broken(e=np.zeros((5, 5)))
+    with pytest.raises(ValueError, match="at least one row"):
+        Plan("empty", 1, 1, 1.0, *[np.zeros(0)] * 12)
+    e = np.array(good.e)
+    e[0, 3] = 1.0
+    with pytest.raises(ValueError, match="reads slot 3 in row 0 before it is written"):
+        broken(e=e)
+    m = np.array(good.m)
+    m[0, 0, 1] = 1.0
+    with pytest.raises(ValueError, match="reads slot 1 in row 0 before it is written"):
+        broken(m=m)
+    with pytest.raises(ValueError, match="in row 0 for a slot that the row does not write"):
+        broken(writes=np.zeros_like(good.writes))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [[1.0], [], [[1.0, 0.0]], [0.0, 1.0], [1.0, 0.5, 0.5], [1.2, 0.0], [0.5, -0.1], [1.0, math.nan], np.array(1.0)],
+)
+def test_bad_times_are_refused(times):
+    with pytest.raises(ValueError, match="times must"):
+        SOLVERS["euler"](VP, times)
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(ValueError, match=r"solver must be one of ddpm, ddim, .*; got 'dpm'"):
+        plan("dpm", VP, 10)
+    with pytest.raises(ValueError, match=r"grid must be a function or one of uniform, .*; got 'linear'"):
+        plan("ddim", VP, 10, grid="linear")
+    with pytest.raises(ValueError, match="schedule must be one of"):
+        plan("ddim", "vp", 10)
+    with pytest.raises(TypeError, match="euler has no option eta; it takes none"):
+        plan("euler", VP, 10, eta=1.0)
+    with pytest.raises(TypeError, match="ddim has no option churn, steps_; it takes eta"):
+        plan("ddim", VP, 10, churn=1.0, steps_=2)
+    with pytest.raises(ValueError, match="steps must be at least 1; got -1"):
+        plan("ddim", VP, -1)
+    for eta in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="eta must be"):
+            plan("ddim", VP, 10, eta=eta)
+    with pytest.raises(TypeError, match="eta must be a number; got '1'"):
+        plan("dpmpp_2m_sde", VP, 10, eta="1")
+    with pytest.raises(ValueError, match="variance must be small, large or analytic; got 'beta'"):
+        plan("ddpm", VP, 10, variance="beta")
+    for options in ({"variance": "analytic"}, {"data_std": 1.0}):
+        with pytest.raises(ValueError, match="data_std goes with variance='analytic'"):
+            plan("ddpm", VP, 10, **options)
+    with pytest.raises(ValueError, match="data_std must be finite"):
+        plan("ddpm", VP, 10, variance="analytic", data_std=-1.0)
+
+
+def test_grids_by_default():
+    assert np.array_equal(plan("euler", EDM, 10).t, GRIDS["karras"](EDM, 10)[:-1])
+    assert np.array_equal(plan("ddim", VP, 10).t, GRIDS["ddpm"](VP, 10)[:-1])
+    assert np.array_equal(plan("dpmpp_2m", VP, 10).t, GRIDS["log_snr"](VP, 10)[:-1])
+    assert np.array_equal(plan("euler", VP, 10).t, GRIDS["uniform"](VP, 10)[:-1])
+    own = plan("euler", VP, 2, grid=lambda schedule, steps: torch.tensor([1.0, 0.25, 0.0]))
+    assert own.t.tolist() == [1.0, 0.25]
