@@ -1,7 +1,7 @@
 """Builds genfast._C from csrc/ with g++, nvcc and ninja.
 
-One object per instruction set (picked at run time) and, where a working nvcc is found, CUDA kernels for sm_80, sm_90 and
-sm_100 plus PTX.  torch is used through its stable ABI only, so one build runs on torch 2.11 to 2.15, CPU or CUDA.
+One object per instruction set (picked at run time) and, where a working nvcc is found, CUDA kernels for sm_80, sm_90
+and sm_100 plus PTX.  torch is used through its stable ABI only, so one build runs on torch 2.11 to 2.15, CPU or CUDA.
 
 Environment
     GENFAST_CUDA=0|1        never | always build the CUDA kernels (default: if nvcc and libcudart_static.a are found)
@@ -39,6 +39,7 @@ def flag(name: str) -> bool:
 
 
 EMULATE, SANITIZE = flag("GENFAST_EMULATE"), flag("GENFAST_SANITIZE")
+SANITIZERS = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 MODULE = "_C" + "_emulate" * EMULATE + "_sanitize" * SANITIZE
 
 
@@ -68,7 +69,10 @@ def compiler() -> str:
 def cuda() -> dict | None:
     """nvcc, its runtime library and the architectures it knows; None for a CPU build, with the reason printed."""
     wish = os.environ.get("GENFAST_CUDA")
-    if wish == "0" or EMULATE:
+    if EMULATE:
+        return None
+    if wish == "0":
+        print("genfast: building for the CPU only (GENFAST_CUDA=0).", flush=True)
         return None
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
     nvcc = shutil.which("nvcc", path=f"{home}/bin") or shutil.which("nvcc")
@@ -77,52 +81,73 @@ def cuda() -> dict | None:
         dry = subprocess.run([nvcc, "-dryrun", "-x", "cu", os.devnull], capture_output=True, text=True).stderr
         top = re.search(r"^#\$ TOP=(.*)$", dry, re.M)
         top = Path(top[1].strip() if top else home).resolve()
-        libraries = [d for d in (top / "lib64", top / "lib", top / "targets/x86_64-linux/lib") if (d / "libcudart_static.a").exists()]
+        folders = (top / "lib64", top / "lib", top / "targets/x86_64-linux/lib")
+        libraries = [folder for folder in folders if (folder / "libcudart_static.a").exists()]
         known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
         architectures = [a for a in ARCHITECTURES if f"compute_{a}" in known]
         if libraries and architectures:
             return {"nvcc": nvcc, "top": top, "lib": libraries[0], "architectures": architectures}
         reason = f"{nvcc} has no libcudart_static.a" if architectures else f"{nvcc} knows none of sm_80, sm_90, sm_100"
     if wish == "1":
-        raise SystemExit(f"genfast: GENFAST_CUDA=1, but {reason}.  Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME.")
+        raise SystemExit(
+            f"genfast: GENFAST_CUDA=1, but {reason}.  Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME."
+        )
     print(f"genfast: building for the CPU only ({reason}).", flush=True)
     return None
+
+
+def cxx_flags() -> str:
+    """Of every C++ file."""
+    warnings = "-Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"  # gcc's own AVX-512 headers
+    optimise = SANITIZERS if SANITIZE else "-O3"
+    return f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off -fmacro-prefix-map={ROOT}/= {optimise} {warnings}"
+
+
+def bind_flags(toolkit: dict | None) -> str:
+    """Of the files that see torch and Python."""
+    includes = f"-isystem {need('torch')}/include -isystem {need('pybind11')}/include"
+    flags = f"-DGENFAST_ISA=scalar -DGENFAST_LANES=1 {includes} -isystem {sysconfig.get_path('include')}"
+    flags += f" -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"
+    if toolkit:
+        names = " ".join(f"sm_{a}" for a in toolkit["architectures"])
+        flags += f" -DGENFAST_CUDA='\"{names}\"'"
+    return flags + " -DGENFAST_EMULATE" * EMULATE
+
+
+def nvcc_flags(toolkit: dict) -> str:
+    """Of every CUDA file: machine code for each architecture, and PTX of the newest for those to come."""
+    architectures = toolkit["architectures"]
+    codes = " ".join(f"-gencode arch=compute_{a},code=sm_{a}" for a in architectures)
+    ptx = f"-gencode arch=compute_{architectures[-1]},code=compute_{architectures[-1]}"
+    return (
+        f"-std=c++20 -O3 -fmad=false --expt-relaxed-constexpr {codes} {ptx} "
+        "-Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off -DGENFAST_ISA=cuda -DGENFAST_LANES=1"
+    )
+
+
+def rule(name: str, command: str, depends: bool = True) -> str:
+    """A ninja rule; `depends`: the compiler writes down which headers a file includes."""
+    dependencies = "\n  depfile = $out.d\n  deps = gcc" if depends else ""
+    return f"rule {name}\n  command = {command}{dependencies}\n  description = {name} $out"
 
 
 def ninja_file(output: Path, objects: Path) -> str:
     """The whole build as ninja statements."""
     cxx, toolkit, torch = compiler(), cuda(), need("torch")
-    includes = f"-isystem {torch}/include -isystem {need('pybind11')}/include -isystem {sysconfig.get_path('include')}"
-    warnings = "-Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"  # gcc's own AVX-512 headers
-    sanitize = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-    optimise = sanitize if SANITIZE else "-O3"
-    common = f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off -fmacro-prefix-map={ROOT}/= {optimise} {warnings}"
-    scalar = "-DGENFAST_ISA=scalar -DGENFAST_LANES=1"
-    bind = f"{scalar} {includes} -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"
     link = f"-L{torch}/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -Wl,-rpath,'$$ORIGIN/../torch/lib'"
     lines, built = [], []
 
-    def build(source: Path, rule: str, flags: str, suffix: str = "") -> None:
+    def build(source: Path, by: str, flags: str, suffix: str = "") -> None:
         target = objects / (source.stem + suffix + ".o")
-        lines.append(f"build {target}: {rule} {source}\n  flags = {flags}")
+        lines.append(f"build {target}: {by} {source}\n  flags = {flags}")
         built.append(str(target))
 
-    lines.append(f"rule cxx\n  command = {cxx} {common} $flags -MMD -MF $out.d -c $in -o $out\n  depfile = $out.d\n  deps = gcc\n  description = g++ $out")
-    lines.append(f"rule link\n  description = link $out\n  command = {cxx} -shared {optimise if SANITIZE else ''} $in -o $out $flags")
+    lines.append(rule("cxx", f"{cxx} {cxx_flags()} $flags -MMD -MF $out.d -c $in -o $out"))
+    lines.append(rule("link", f"{cxx} -shared {SANITIZERS * SANITIZE} $in -o $out $flags", depends=False))
     if toolkit:
-        codes = [f"-gencode arch=compute_{a},code=sm_{a}" for a in toolkit["architectures"]]
-        newest = toolkit["architectures"][-1]
-        codes.append(f"-gencode arch=compute_{newest},code=compute_{newest}")
-        lines.append(
-            f"rule nvcc\n  command = {toolkit['nvcc']} -ccbin {cxx} -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr {' '.join(codes)} "
-            "-Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off -DGENFAST_ISA=cuda -DGENFAST_LANES=1 "
-            "-MMD -MF $out.d -c $in -o $out\n  depfile = $out.d\n  deps = gcc\n  description = nvcc $out"
-        )
-        names = " ".join(f"sm_{a}" for a in toolkit["architectures"])
-        bind += f" -DGENFAST_CUDA='\"{names}\"'"
+        command = f"{toolkit['nvcc']} -ccbin {cxx} {nvcc_flags(toolkit)} -MMD -MF $out.d -c $in -o $out"
+        lines.append(rule("nvcc", command))
         link += f" -L{toolkit['lib']} -lcudart_static -lrt -ldl -lpthread"
-    if EMULATE:
-        bind += " -DGENFAST_EMULATE"
 
     kernels = ROOT / "csrc" / "kernels"
     for source in sorted(kernels.glob("*_cpu.cpp")):
@@ -136,7 +161,7 @@ def ninja_file(output: Path, objects: Path) -> str:
             build(source, "cxx", f"-x c++ -DGENFAST_EMULATE -DGENFAST_ISA=emulated -DGENFAST_LANES=1 {fast}")
     build(kernels / "isa.cpp", "cxx", "")
     for source in sorted((ROOT / "csrc" / "bind").glob("*.cpp")):
-        build(source, "cxx", bind, "_bind")
+        build(source, "cxx", bind_flags(toolkit), "_bind")
     lines.append(f"build {output}: link {' '.join(built)}\n  flags = {link}")
     lines.append(f"default {output}")
     return "\n".join(lines) + "\n"
@@ -154,9 +179,11 @@ class BuildWithNinja(build_ext):
         command = [sys.executable, "-m", "ninja", "-C", str(folder), *(["-j", jobs] if jobs else [])]
         if subprocess.run(command).returncode:
             raise SystemExit(
-                "genfast: compiling failed; the compiler's message is above.  Needed: g++ 11 or newer, torch 2.11 or newer, and for CUDA "
-                "nvcc 12.8 or newer (GENFAST_CUDA=0 builds for the CPU only).  Out of memory?  MAX_JOBS=1 compiles one file at a time."
+                "genfast: compiling failed; the compiler's message is above.  Needed: g++ 11 or newer, torch 2.11 or "
+                "newer, and for CUDA nvcc 12.8 or newer (GENFAST_CUDA=0 builds for the CPU only).  "
+                "Out of memory?  MAX_JOBS=1 compiles one file at a time."
             )
 
 
-setup(ext_modules=[Extension(f"genfast.{MODULE}", [])], cmdclass={"build_ext": BuildWithNinja})
+if __name__ == "__main__":
+    setup(ext_modules=[Extension(f"genfast.{MODULE}", [])], cmdclass={"build_ext": BuildWithNinja})

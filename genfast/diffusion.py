@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from . import ops, sampling
 from .checkpoint import register
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
+from .plans import Plan
 from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .schedules import Flow as FlowSchedule
-from .solvers import Plan
 from .solvers import plan as make_plan
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from . import ops
 from .denoisers import Denoiser
-from .solvers import SLOTS, Plan
+from .plans import SLOTS, Plan
 
 
 class State(NamedTuple):
@@ -124,7 +124,7 @@ def sample(
     c_noise = scale.c_noise.to(device, dtype if dtype == torch.float64 else torch.float32)
     start = plan.prior_std * float(scale.c_in[0])
     rows = torch.arange(len(plan), dtype=torch.int32, device=device)[:, None].expand(-1, chunk).contiguous()
-    out = torch.empty(len(index), *shape, dtype=dtype)
+    out = torch.empty(len(index), *shape, dtype=dtype, device=device)
 
     passes = list(_passes(index, chunk))
     with tqdm(total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not progress) as bar:
@@ -160,11 +160,11 @@ def sample(
                     D = _denoised(*state, w, float(scale.c_skip[r]), float(scale.c_out[r]), clamp)
                     callback(State(r, len(plan), where, x.cpu()[slots], D.cpu()[slots]))
                 bar.update()
-            out[where] = x[slots.to(device)].to("cpu")
+            out[where.to(device)] = x[slots.to(device)]
     if not bool(out.isfinite().all()):
-        bad = index[~out.flatten(1).isfinite().all(1)].tolist()
+        bad = index[~out.flatten(1).isfinite().all(1).cpu()].tolist()
         raise FloatingPointError(f"samples {bad[:5]} are not finite; a callback shows the row where that begins")
-    return out.to(device)
+    return out
 
 
 def _denoised(x, conditional, unconditional, guidance, c_skip, c_out, clamp):

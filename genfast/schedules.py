@@ -1,4 +1,4 @@
-"""Noise schedules and time grids.
+"""Noise schedules.
 
 Time runs over [0, 1] everywhere in genfast: t = 0 is data, t = 1 is noise, and s < t is the next state.
 
@@ -417,61 +417,3 @@ def as_schedule(schedule):
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {schedule!r}")
     return SCHEDULES[schedule]()
-
-
-def _grid(schedule, steps, inner):
-    """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to the times between."""
-    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
-        raise TypeError(f"steps must be an integer; got {steps!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
-    times = torch.zeros(int(steps) + 1, dtype=torch.float64)
-    times[:-1] = inner(torch.linspace(0, 1, int(steps), dtype=torch.float64))
-    times[-2] = schedule.t_min
-    times[0] = 1.0
-    return times
-
-
-def uniform(schedule, steps):
-    """Uniform in t."""
-    schedule = as_schedule(schedule)
-    return _grid(schedule, steps, lambda u: 1 + u * (schedule.t_min - 1))
-
-
-def karras(schedule, steps, rho=None):
-    """Uniform in (sigma / alpha)^(1/rho) from the schedule's t_max on; the first time is 1 all the same.
-
-    rho: that of the schedule by default. Karras et al. 2022, arXiv:2206.00364, equation 5.
-    """
-    schedule = as_schedule(schedule)
-    rho = schedule.rho if rho is None else rho
-    if isinstance(rho, bool) or not isinstance(rho, numbers.Real) or not 0 < rho < math.inf:
-        raise ValueError(f"rho must be a positive number; got {rho!r}")
-    high, low = (math.exp(-schedule.log_snr(t) / (2 * rho)) for t in (schedule.t_max, schedule.t_min))
-    return _grid(schedule, steps, lambda u: schedule.time(-2 * rho * torch.log(high + u * (low - high))))
-
-
-def log_snr(schedule, steps):
-    """Uniform in the log-SNR from the schedule's t_max on; the first time is 1 all the same."""
-    schedule = as_schedule(schedule)
-    low, high = schedule.log_snr(schedule.t_max), schedule.log_snr(schedule.t_min)
-    return _grid(schedule, steps, lambda u: schedule.time(low + u * (high - low)))
-
-
-def ddpm(schedule, steps):
-    """Every (1000 / steps)-th of DDPM's 1000 discrete times k / 1000, counted from 1 ("trailing"; Lin et al. 2023,
-    arXiv:2305.08891).
-
-    The last time before 0 is the last of these, about 1 / steps, and not t_min. More than 1000 steps raise a
-    ValueError.
-    """
-    schedule = as_schedule(schedule)
-    times = _grid(schedule, steps, torch.ones_like)
-    if steps > 1000:
-        raise ValueError(f"steps must be at most 1000 on the ddpm grid (the uniform grid takes more); got {steps}")
-    multiples = [1000 - (2000 * i + steps) // (2 * steps) for i in range(steps)]  # 1000 (1 - i / steps), rounded
-    times[:-1] = torch.tensor(multiples, dtype=torch.float64) / 1000
-    return times
-
-
-GRIDS = {"uniform": uniform, "karras": karras, "log_snr": log_snr, "ddpm": ddpm}

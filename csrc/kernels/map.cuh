@@ -7,6 +7,16 @@
 
 namespace genfast::inline GENFAST_ISA {
 
+// One 16-byte store; left alone, nvcc splits it into four on sm_80 and sm_90.
+GENFAST_HD void store_wide(uint4* to, const uint4& words) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
+#else
+  *to = words;
+#endif
+}
+
 // Eight consecutive elements of one sample, held by one thread: two noise counters, and 16-byte accesses where
 // `vector` says that rows are contiguous and aligned.
 template <bool vector>
@@ -53,7 +63,7 @@ struct CudaTile {
         Pack pack;
         GENFAST_UNROLL
         for (int k = 0; k < wide; ++k) narrow(values.v[i * wide + k], pack.v[k]);
-        to[i] = std::bit_cast<uint4>(pack);
+        store_wide(to + i, std::bit_cast<uint4>(pack));
       }
     } else {
       GENFAST_UNROLL

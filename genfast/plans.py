@@ -1,0 +1,241 @@
+"""Plans: float64 tables of coefficients that the sampling loop follows, and the symbols that solvers write them in.
+
+    D    = the denoised estimate at (x, t_r)
+    x'   = a_r x + b_r D + sum_k e_rk h_k + s_r0 z_0 + s_r1 z_1
+    h_k' = p_rk x + q_rk D + sum_j m_rkj h_j      in the slots that row r writes
+
+All x and h on the right are those before the row.
+"""
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from genfast.schedules import as_float64, as_schedule
+
+SLOTS = 4
+DRAWS = 2
+PURPOSES = (1, 2)  # Purpose.STEP and Purpose.CHURN of genfast.ops: the noise streams of the two draws of a row
+_FIELDS = {  # per row: shape and kind
+    "t": ((), float),
+    "alpha": ((), float),
+    "sigma": ((), float),
+    "a": ((), float),
+    "b": ((), float),
+    "e": ((SLOTS,), float),
+    "s": ((DRAWS,), float),
+    "p": ((SLOTS,), float),
+    "q": ((SLOTS,), float),
+    "m": ((SLOTS, SLOTS), float),
+    "writes": ((SLOTS,), bool),
+    "stream": ((DRAWS,), np.int64),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Plan:
+    """What a solver does, one row per network evaluation (the equations of this module). Immutable, hashable,
+    printable.
+
+    R rows: t, alpha, sigma, a, b (R,); e, p, q (R, 4); s (R, 2); m (R, 4, 4); writes (R, 4) bool; stream (R, 2) int64,
+    the noise stream `step << 8 | purpose` of each draw. `order` is the order of convergence that the solver claims,
+    `steps` the number of its time steps, `prior_std` the standard deviation of the x that it starts from. Raises a
+    ValueError that names a field of a wrong shape, a coefficient that is not finite, or a slot that is read before it
+    is written.
+    """
+
+    name: str
+    order: int
+    steps: int
+    prior_std: float
+    t: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    e: np.ndarray
+    s: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    m: np.ndarray
+    writes: np.ndarray
+    stream: np.ndarray
+
+    def __post_init__(self):
+        rows = len(np.atleast_1d(self.t))
+        if rows == 0:
+            raise ValueError("a plan must have at least one row")
+        for field, (shape, kind) in _FIELDS.items():
+            array = np.array(getattr(self, field), dtype=kind)
+            if array.shape != (rows, *shape):
+                raise ValueError(f"{field} must have shape {(rows, *shape)}; got {array.shape}")
+            if not np.isfinite(array).all():
+                row = np.argwhere(~np.isfinite(array))[0][0]
+                raise ValueError(f"{field} of plan {self.name} must be finite; row {row} has {array[row]}")
+            array.setflags(write=False)
+            object.__setattr__(self, field, array)
+        written = np.zeros(SLOTS, dtype=bool)
+        for row in range(rows):
+            unused = ~self.writes[row]
+            if self.p[row, unused].any() or self.q[row, unused].any() or self.m[row, unused].any():
+                raise ValueError(f"plan {self.name} has p, q or m in row {row} for a slot that the row does not write")
+            unset = (self.e[row] != 0) | (self.m[row] != 0).any(0)
+            unset &= ~written
+            if unset.any():
+                raise ValueError(f"plan {self.name} reads slot {unset.argmax()} in row {row} before it is written")
+            written |= self.writes[row]
+
+    def __len__(self):
+        """The number of rows: network evaluations."""
+        return len(self.t)
+
+    @property
+    def slots(self):
+        """How many history slots the plan needs."""
+        return int(np.flatnonzero(self.writes.any(0)).max(initial=-1)) + 1
+
+    def _key(self):
+        arrays = (getattr(self, field).tobytes() for field in _FIELDS)
+        return (self.name, self.order, self.steps, self.prior_std, *arrays)
+
+    def __eq__(self, other):
+        return self._key() == other._key() if isinstance(other, Plan) else NotImplemented
+
+    def __hash__(self):
+        return hash(self._key())
+
+    def __repr__(self):
+        """The table: one line per row, the middle of long plans left out."""
+        lines = [
+            f"Plan {self.name}: {self.steps} steps, {len(self)} network evaluations, order {self.order}, "
+            f"{self.slots} history slots, starts from N(0, {self.prior_std:g}^2)",
+            f"{'row':>5} {'t':>9} {'log-SNR':>8}  update",
+        ]
+        for row in range(len(self)):
+            if 12 <= row < len(self) - 4:
+                lines += ["  ..."] if row == 12 else []
+                continue
+            update = _formula("x", self.a[row], self.b[row], self.e[row], self.s[row])
+            for k in np.flatnonzero(self.writes[row]):
+                update += "; " + _formula(f"h{k}", self.p[row, k], self.q[row, k], self.m[row, k], ())
+            with np.errstate(divide="ignore"):
+                log_snr = 2 * np.log(self.alpha[row] / self.sigma[row])
+            lines.append(f"{row:5d} {self.t[row]:9.6f} {log_snr:8.3f}  {update}")
+        return "\n".join(lines)
+
+
+def _formula(target, x, D, history, noise):
+    """One affine update as text, such as "x' = 0.98 x + 0.02 D + 0.1 z0"."""
+    names = ["x", "D", *(f"h{k}" for k in range(len(history))), *(f"z{k}" for k in range(len(noise)))]
+    factors = [x, D, *history, *noise]
+    terms = [
+        f"{'- ' if factor < 0 else '+ '}{'' if abs(factor) == 1 else f'{abs(factor):.6g} '}{name}"
+        for factor, name in zip(factors, names, strict=True)
+        if factor != 0
+    ]
+    return f"{target}' = {' '.join(terms).removeprefix('+ ') or '0'}"
+
+
+# The symbols in which solvers write their rows: numpy vectors, so that equations on them are ordinary arithmetic.
+_SYMBOLS = np.eye(2 + SLOTS + DRAWS)
+x, D, h, z = _SYMBOLS[0], _SYMBOLS[1], _SYMBOLS[2 : 2 + SLOTS], _SYMBOLS[2 + SLOTS :]
+_SYMBOLS.setflags(write=False)
+
+
+class Point(NamedTuple):
+    """A time and its schedule. log_ratio = log(alpha / sigma), half the log-SNR; -inf where alpha = 0."""
+
+    t: float
+    alpha: float
+    sigma: float
+    d_alpha: float
+    d_sigma: float
+    log_ratio: float
+
+    @property
+    def slope(self):
+        """dx/dt of the probability-flow ODE: (sigma'/sigma) x + (alpha' - alpha sigma'/sigma) D. Song et al. 2021."""
+        rate = self.d_sigma / self.sigma
+        return rate * x + (self.d_alpha - self.alpha * rate) * D
+
+    @property
+    def eps(self):
+        """The noise in x: (x - alpha D) / sigma."""
+        return (x - self.alpha * D) / self.sigma
+
+
+class Rows:
+    """Collects the rows of a Plan. Iterating gives the (t, s) Points of every step but a last one to t = 0, which
+    `plan` adds.
+
+        rows = Rows(schedule, times)
+        for t, s in rows:
+            rows.add(t, x + (s.t - t.t) * t.slope)
+        return rows.plan("euler", order=1)
+    """
+
+    def __init__(self, schedule, times):
+        self.schedule = as_schedule(schedule)
+        times = as_float64("times", np.array(times) if isinstance(times, (list, tuple)) else times).cpu()
+        if times.ndim != 1 or len(times) < 2:
+            raise ValueError(f"times must have shape (steps + 1,) with at least one step; got {tuple(times.shape)}")
+        if not bool((times.diff() < 0).all()) or not 0 <= times[-1] <= times[0] <= 1:
+            raise ValueError(f"times must decrease strictly within [0, 1]; got {times.tolist()}")
+        self.steps = len(times) - 1
+        self.to_zero = bool(times[-1] == 0)
+        self.points = self._points(times[:-1] if self.to_zero else times)
+        self.at, self.updates, self.kept = [], [], []
+
+    def _points(self, times):
+        """The Points of a tensor of positive times."""
+        schedule = self.schedule
+        columns = (
+            schedule.alpha,
+            schedule.sigma,
+            schedule.d_alpha,
+            schedule.d_sigma,
+            lambda t: schedule.log_snr(t) / 2,
+        )
+        return [Point(*row) for row in torch.stack([times, *(column(times) for column in columns)], 1).tolist()]
+
+    def __iter__(self):
+        return itertools.pairwise(self.points)
+
+    def point(self, t):
+        """The Point of a time between those of the grid."""
+        return self._points(torch.tensor([t], dtype=torch.float64))[0]
+
+    def add(self, t, update, keep=()):
+        """One network evaluation at Point t: x' = update, and h_k' = keep[k] for every entry that is not None."""
+        self.at.append(t)
+        self.updates.append(update)
+        self.kept.append([*keep, *[None] * (SLOTS - len(keep))])
+
+    def plan(self, name, order, last=D):
+        """The Plan of the collected rows; if the times end at 0, `last` is its last row, evaluated at the time
+        before."""
+        if self.to_zero:
+            self.add(self.points[-1], last)
+        updates = np.array(self.updates)
+        kept = np.array([[np.zeros(len(x)) if entry is None else entry for entry in row] for row in self.kept])
+        return Plan(
+            name=name,
+            order=order,
+            steps=self.steps,
+            prior_std=self.schedule.prior_std,
+            t=[point.t for point in self.at],
+            alpha=[point.alpha for point in self.at],
+            sigma=[point.sigma for point in self.at],
+            a=updates[:, 0],
+            b=updates[:, 1],
+            e=updates[:, 2 : 2 + SLOTS],
+            s=updates[:, 2 + SLOTS :],
+            p=kept[:, :, 0],
+            q=kept[:, :, 1],
+            m=kept[:, :, 2 : 2 + SLOTS],
+            writes=[[entry is not None for entry in row] for row in self.kept],
+            stream=[[row << 8 | purpose for purpose in PURPOSES] for row in range(len(self.at))],
+        )
