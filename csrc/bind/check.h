@@ -172,7 +172,7 @@ void on_threads(int64_t work, int64_t grain, Kernel kernel) {
   torch::stable::parallel_for(0, work, grain > 1 ? grain : 1, kernel);
 }
 
-inline int64_t map_work(const Shape& shape) { return shape.batch * ((shape.features + 63) / 64); }
+inline int64_t map_work(const Shape& shape) { return shape.batch * units_per_row(shape); }
 constexpr int64_t kGrain = 16384;  // elements
 
 // In an emulated build, which is for tests on machines without a GPU, CPU tensors go through the CUDA twin while

@@ -6,10 +6,6 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-constexpr int64_t kUnit = 64;  // elements; what threads share out, whatever the width of a lane
-
-inline int64_t units_per_row(const Shape& shape) { return (shape.features + kUnit - 1) / kUnit; }
-
 // 4 kLanes consecutive elements of one sample: the last tile of a row may have fewer.
 struct Tile {
   static constexpr int kSize = 4 * kLanes;
@@ -86,18 +82,78 @@ GENFAST_HD void tiles_of_unit(const Shape& shape, int64_t row, int64_t unit, Vis
   }
 }
 
+// Channels-last: the 64 pixels of a patch lie one behind the other, all channels of each.  Their noise is made channel by
+// channel, in the logical order, and put into memory order once for the whole patch.
+class Patch {
+ public:
+  Patch(const Shape& shape) : shape_(shape), values_(new float[2 * kUnit * shape.channels]) {}
+  ~Patch() { delete[] values_; }
+  Patch(const Patch&) = delete;
+
+  void move_to(int64_t first_pixel) {
+    const int64_t left = shape_.features / shape_.channels - first_pixel;
+    first_ = first_pixel, pixels_ = left < kUnit ? left : kUnit, draws_ = 0;
+  }
+  int64_t first() const { return first_ * shape_.channels; }
+  int64_t size() const { return pixels_ * shape_.channels; }
+
+  // The normals of the patch, in memory order; a row draws at most twice.
+  const float* normal(const NoiseRow& noise) {
+    for (int i = 0; i < draws_; ++i)
+      if (streams_[i] == noise.stream) return draw(i);
+    float* to = draw(draws_);
+    streams_[draws_++] = noise.stream;
+    for (int64_t channel = 0; channel < shape_.channels; ++channel) {
+      const int64_t start = channel * (shape_.features / shape_.channels) + first_, end = start + pixels_;
+      for (int64_t block = start & ~int64_t(3); block < end; block += 4 * kLanes) {
+        F z[4];
+        float buffer[4 * kLanes];
+        genfast::normal(noise, block / 4, z);
+        for (int k = 0; k < 4; ++k) store_lane(buffer + k * kLanes, z[k]);
+        for (int64_t e = block < start ? start : block; e < end && e < block + 4 * kLanes; ++e)
+          to[(e - start) * shape_.channels + channel] = buffer[e - block];
+      }
+    }
+    return to;
+  }
+
+ private:
+  float* draw(int i) { return values_ + i * kUnit * shape_.channels; }
+  const Shape& shape_;
+  float* values_;  // [2, 64 pixels, channels]
+  int64_t first_ = 0, pixels_ = 0;
+  uint32_t streams_[2];
+  int draws_ = 0;
+};
+
+// 4 kLanes consecutive values of a patch, in memory order.
+struct PatchTile : Tile {
+  Patch& patch;
+  GENFAST_HD Values normal(const NoiseRow& noise) const {
+    const PatchTile from{{shape, 0, first - patch.first(), count}, patch};
+    return from.load(patch.normal(noise));
+  }
+};
+
 // body.row(r) holds what is shared by a row; it is applied to each of its tiles.  Work: batch * units_per_row.
 template <class Body>
 void map(const Shape& shape, int64_t first, int64_t last, const Body& body) {
-  const int64_t units = units_per_row(shape), pixels = shape.features / shape.channels;
-  // Channels-last: all channels of 64 pixels before the next pixels, so that a cache line is used while it is there.
-  const int64_t tiles = shape.channels > 1 && pixels % kUnit == 0 ? pixels / kUnit : 0;
+  const int64_t units = units_per_row(shape);
+  const Shape flat{shape.batch, shape.features, 1};
+  Patch patch(shape);
   for (int64_t i = first; i < last;) {
     const int64_t row = i / units, end = last < (row + 1) * units ? last : (row + 1) * units;
     const auto apply = body.row(row);
     for (; i < end; ++i) {
-      const int64_t k = i - row * units, unit = tiles ? k % shape.channels * tiles + k / shape.channels : k;
-      tiles_of_unit(shape, row, unit, apply);
+      const int64_t unit = i - row * units;
+      if (shape.channels == 1) {
+        tiles_of_unit(shape, row, unit, apply);
+      } else if (unit % shape.channels == 0) {
+        patch.move_to(unit / shape.channels * kUnit);
+        const int64_t stop = patch.first() + patch.size();
+        for (int64_t at = patch.first(); at < stop; at += Tile::kSize)
+          apply(PatchTile{{flat, row, at, int(stop - at < Tile::kSize ? stop - at : Tile::kSize)}, patch});
+      }
     }
   }
 }

@@ -16,6 +16,12 @@ struct Shape {
   int64_t batch, features, channels;
 };
 
+// Work on the CPU is shared out in units of 64 elements; channels-last, 64 pixels of one channel.
+constexpr int64_t kUnit = 64;
+inline int64_t units_per_row(const Shape& shape) {
+  return (shape.features / shape.channels + kUnit - 1) / kUnit * shape.channels;
+}
+
 // A sum over a sample is taken in chunks of 2,048 elements (math/sum.h).
 constexpr int64_t kChunk = 2048;
 inline int64_t chunks_per_row(int64_t features) { return (features + kChunk - 1) / kChunk; }
