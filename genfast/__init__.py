@@ -1,6 +1,20 @@
 """genfast: train and sample generative models fast, on compiled kernels. See README.md."""
 
-from . import checkpoint, data, denoisers, diffusion, grids, images, metrics, nn, ops, plans, sampling, schedules, solvers
+from . import (
+    checkpoint,
+    data,
+    denoisers,
+    diffusion,
+    grids,
+    images,
+    metrics,
+    nn,
+    ops,
+    plans,
+    sampling,
+    schedules,
+    solvers,
+)
 from ._version import __version__
 from .checkpoint import load, save
 from .denoisers import Denoiser, GaussianMixtureDenoiser
@@ -9,6 +23,7 @@ from .info import info
 from .training import fit
 
 __all__ = [
-    "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "__version__", "checkpoint", "data", "denoisers", "diffusion", "fit",
-    "grids", "images", "info", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers",
+    "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "__version__", "checkpoint", "data", "denoisers", "diffusion",
+    "fit", "grids", "images", "info", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules",
+    "solvers",
 ]  # fmt: skip

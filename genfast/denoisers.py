@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import torch
 
-from genfast.schedules import as_float64, as_schedule
+from genfast.float64 import as_float64
+from genfast.schedules import as_schedule
 
 
 class Coefficients(NamedTuple):

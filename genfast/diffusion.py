@@ -148,7 +148,7 @@ class Diffusion(nn.Module):
         shape = shape or self.shape
         if shape is None:
             raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-        index = torch.arange(n) if isinstance(n, int) else torch.as_tensor(n)
+        index = sampling.as_index("n", n)
         condition, unconditional = {}, None
         if self.classes:
             null = torch.full((len(index),), self.classes)
@@ -160,16 +160,17 @@ class Diffusion(nn.Module):
             if label is None:
                 raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
             unconditional = {"label": null}
-        was_training = self.training
+        training = [module for module in self.modules() if module.training]
         self.eval()
         try:
             return sampling.sample(
                 self.denoiser, shape, plan, index, seed=seed, condition=condition, unconditional=unconditional,
-                guidance=guidance if guided else None, clamp=clamp, chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype),
-                device=self._device(), progress=progress, callback=callback,
+                guidance=guidance if guided else None, clamp=clamp, chunk=chunk, dtype=dtype,
+                net_dtype=self._net_dtype(dtype), device=self._device(), progress=progress, callback=callback,
             )  # fmt: skip
         finally:
-            self.train(was_training)
+            for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
+                module.training = True
 
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
@@ -195,7 +196,8 @@ class Diffusion(nn.Module):
         if label.shape != (count,) or label.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"label must be an integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
         if count and not 0 <= int(label.min()) <= int(label.max()) <= self.classes:
-            raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is none); got {label.tolist()[:9]}")
+            allowed = f"[0, {self.classes}] ({self.classes} is none)"
+            raise ValueError(f"label must lie in {allowed}; got {label.tolist()[:9]}")
         return label.long()
 
     def _device(self) -> torch.device:
@@ -238,4 +240,5 @@ def _describe(value: object, known: dict[str, type], what: str) -> dict:
     for name, kind in known.items():
         if type(value) is kind:
             return {"name": name, "arguments": dataclasses.asdict(value)}
-    raise ValueError(f"{what} must be one of genfast's own ({', '.join(known)}) to be saved; got {type(value).__name__}")
+    own = f"one of genfast's own ({', '.join(known)})"
+    raise ValueError(f"{what} must be {own} to be saved; got {type(value).__name__}")

@@ -1,6 +1,7 @@
 """Time grids: functions from (schedule, steps) to the times at which a solver steps.
 
-steps + 1 decreasing float64 times, from 1 (noise) to exactly 0 (data); the last before 0 is the schedule's t_min.
+steps + 1 decreasing float64 times, from 1 (noise) to exactly 0 (data). The last before 0 is the schedule's t_min,
+except on the ddpm grid.
 """
 
 import math

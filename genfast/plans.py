@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from genfast.schedules import as_float64, as_schedule
+from genfast.float64 import as_float64
+from genfast.schedules import as_schedule
 
 SLOTS = 4
 DRAWS = 2

@@ -6,6 +6,7 @@ how many samples were asked for, or on which. All coefficients are computed befo
 in the loop reads the device.
 """
 
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -47,6 +48,23 @@ def step_table(plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float3
     masks = torch.stack([(reads * bits).sum(1), (writes * bits).sum(1)], 1)
     codes = torch.cat([torch.tensor(plan.stream), masks], 1)
     return ops.StepTable(table.to(dtype), torch.where(codes >= 2**31, codes - 2**32, codes).int())
+
+
+def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
+    """Sample indices, (N,) int64 on the CPU, from their number N or the indices; a ValueError names the argument."""
+    problem = ValueError(f"{name} must be a number of samples or their indices, integers, none negative; got {index!r}")
+    if isinstance(index, numbers.Integral) and not isinstance(index, bool):
+        if index < 0:
+            raise problem
+        return torch.arange(int(index))
+    try:
+        tensor = torch.as_tensor(index).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise problem from None
+    integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    if tensor.ndim != 1 or (len(tensor) and (not integers or int(tensor.min()) < 0)):
+        raise problem
+    return tensor.to(torch.int64)
 
 
 def _passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
@@ -103,10 +121,8 @@ def sample(
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
-    index = torch.arange(index) if isinstance(index, int) else torch.as_tensor(index, dtype=torch.int64).cpu()
-    if index.ndim != 1 or (len(index) and int(index.min()) < 0):
-        raise ValueError(f"index must be a number of samples or their indices, none negative; got {index}")
-    if not isinstance(chunk, int) or chunk < 1:
+    index = as_index("index", index)
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be an integer of at least 1; got {chunk!r}")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
@@ -117,17 +133,27 @@ def sample(
         if not isinstance(value, Tensor) or value.shape[:1] != index.shape:
             raise ValueError(f"condition {name!r} must be a tensor ({len(index)}, *), one row a sample")
     if guidance is not None:
-        guidance = torch.as_tensor(guidance, dtype=dtype).expand(len(index))
+        if condition.keys() != unconditional.keys():
+            names = f"the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
+            raise ValueError(f"unconditional must have {names}")
+        guidance = torch.as_tensor(guidance, dtype=dtype).cpu()
+        if guidance.ndim > 0 and guidance.shape != index.shape:
+            raise ValueError(f"guidance must be a number or have shape ({len(index)},); got {tuple(guidance.shape)}")
+        guidance = guidance.expand(len(index))
+    if clamp is not None and not (isinstance(clamp, (tuple, list)) and len(clamp) == 2 and clamp[0] <= clamp[1]):
+        raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
 
     table = step_table(plan, denoiser, dtype).to(device)
     scale = denoiser.coefficients(torch.tensor(plan.t))
-    c_noise = scale.c_noise.to(device, dtype if dtype == torch.float64 else torch.float32)
+    c_noise = scale.c_noise.to(device, dtype)
+    net_dtype = net_dtype or dtype
     start = plan.prior_std * float(scale.c_in[0])
     rows = torch.arange(len(plan), dtype=torch.int32, device=device)[:, None].expand(-1, chunk).contiguous()
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
 
     passes = list(_passes(index, chunk))
-    with tqdm(total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not progress) as bar:
+    total = len(passes) * len(plan)
+    with tqdm(total=total, desc="sampling", unit="row", leave=False, delay=2, disable=not progress) as bar:
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
@@ -138,16 +164,20 @@ def sample(
                 without = {k: _spread(v[where], slots, chunk).to(device) for k, v in unconditional.items()}
                 given = {k: torch.cat([given[k], without[k]]) for k in given}
             z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
-            x, y, history = plan.prior_std * z, (start * z).to(net_dtype or dtype), None
+            x, y, history = plan.prior_std * z, (start * z).to(net_dtype), None
             for r in range(len(plan)):
+                y = y.to(net_dtype)
                 twice = y if w is None else torch.cat([y, y])
                 net = denoiser.net(twice, c_noise[r].expand(len(twice)), **given)
                 if net.shape != twice.shape:
-                    raise ValueError(f"the network must answer with the shape of its input, {tuple(twice.shape)}; got {tuple(net.shape)}")
+                    shapes = f"{tuple(twice.shape)}; got {tuple(net.shape)}"
+                    raise ValueError(f"the network must answer with the shape of its input, {shapes}")
+                if net.dtype != net_dtype:  # the wider of the two, so that neither input nor answer is rounded again
+                    net = net.to(torch.promote_types(net.dtype, net_dtype))
                 if r == 0:  # state, history and network input take the memory format in which the network answers
                     x = ops.in_layout_of(x, ops.dense(net)[:chunk])
                     if plan.slots:
-                        history = torch.empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride()), dtype=dtype, device=device)
+                        history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride()))
                 if y.dtype != net.dtype or y.stride() != x.stride():
                     y = torch.empty_like(x, dtype=net.dtype)
                 net = ops.in_layout_of(net[:chunk], x), None if w is None else ops.in_layout_of(net[chunk:], x)
@@ -169,8 +199,8 @@ def sample(
 
 def _denoised(x, conditional, unconditional, guidance, c_skip, c_out, clamp):
     """D of a row, for those who watch."""
-    net = conditional
+    net = conditional.to(x.dtype)
     if unconditional is not None:
-        net = torch.lerp(unconditional, conditional, guidance.reshape(-1, *[1] * (x.ndim - 1)).to(net.dtype))
+        net = torch.lerp(unconditional.to(x.dtype), net, guidance.reshape(-1, *[1] * (x.ndim - 1)))
     D = c_skip * x + c_out * net
     return D if clamp is None else D.clamp(*clamp)

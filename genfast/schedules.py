@@ -11,47 +11,15 @@ an accelerator are not read back to be checked.
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 import numbers
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-
-def as_float64(name, value):
-    """`value` as a float64 tensor without NaN, or an error that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, torch.Tensor)):
-        raise TypeError(f"{name} must be a float, a numpy array or a tensor; got {type(value).__name__}")
-    if isinstance(value, numbers.Real):
-        value = torch.tensor(float(value), dtype=torch.float64)
-    tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must hold real numbers; got {tensor.dtype}")
-    tensor = tensor.to(torch.float64)
-    if tensor.device.type == "cpu" and bool(tensor.isnan().any()):
-        raise ValueError(f"{name} must not hold NaN; got {value}")
-    return tensor
-
-
-def _function(formula):
-    """A method that takes floats, numpy arrays and tensors, from a formula on float64 tensors."""
-    argument = "log_snr" if formula.__name__ == "time" else "t"
-
-    @functools.wraps(formula)
-    def method(self, value):
-        tensor = as_float64(argument, value)
-        if argument == "t" and tensor.device.type == "cpu" and bool(((tensor < 0) | (tensor > 1)).any()):
-            raise ValueError(f"t must lie in [0, 1] (0 is data, 1 is noise); got {value}")
-        result = formula(self, tensor)
-        if isinstance(value, torch.Tensor):
-            return result
-        return result.numpy() if isinstance(value, np.ndarray) else result.item()
-
-    return method
+from genfast.float64 import float64_function
 
 
 class Schedule:
@@ -75,7 +43,7 @@ class Schedule:
         for name in formulas:
             formula = getattr(cls, name, None)
             if formula is not None and not hasattr(formula, "__wrapped__"):
-                setattr(cls, name, _function(formula))
+                setattr(cls, name, float64_function(formula))
 
     def alpha(self, t):
         """Factor of the data in x_t."""

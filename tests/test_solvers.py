@@ -1,4 +1,4 @@
-"""Plans and solvers against known answers: orders on an exact mixture, exact recursions on Gaussian data."""
+"""Solvers against known answers: orders on an exact mixture, exact recursions on Gaussian data."""
 
 import dataclasses
 import functools
@@ -7,57 +7,27 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import mixture, run
 
 from genfast import schedules
 from genfast.denoisers import GaussianMixtureDenoiser
-from genfast.schedules import GRIDS, SCHEDULES
-from genfast.solvers import SLOTS, SOLVERS, D, Plan, Rows, h, plan, x
+from genfast.grids import GRIDS
+from genfast.plans import SLOTS
+from genfast.schedules import SCHEDULES
+from genfast.solvers import SOLVERS, plan
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()
 SCALE = 0.5  # standard deviation of the Gaussian data below
-
-# A mixture of five modes on a circle, and a hundred starting points.
-WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])
-MEANS = 1.5 * np.stack([np.cos(np.arange(5) * 0.4 * np.pi), np.sin(np.arange(5) * 0.4 * np.pi)], 1)
-VARIANCES = np.array([0.02, 0.04, 0.06, 0.03, 0.05])
-START = np.random.default_rng(0).standard_normal((100, 2))
+START = np.random.default_rng(0).standard_normal((100, 2))  # of the mixture's trajectories
 
 
 def _name(value):
     return value if isinstance(value, str) else type(value).__name__
 
 
-def mixture(x_t, alpha, sigma):
-    """E[x_0 | x_t] of the five modes. x_t: (B, 2)."""
-    variances = alpha**2 * VARIANCES + sigma**2
-    deviation = x_t[:, None] - alpha * MEANS
-    log_joint = np.log(WEIGHTS / variances) - (deviation**2).sum(-1) / (2 * variances)
-    posterior = np.exp(log_joint - log_joint.max(1, keepdims=True))
-    posterior /= posterior.sum(1, keepdims=True)
-    return (posterior[..., None] * (MEANS + (alpha * VARIANCES / variances)[:, None] * deviation)).sum(1)
-
-
 def gaussian(x_t, alpha, sigma, mean=0.0):
     """E[x_0 | x_t] of N(mean, SCALE^2)."""
     return mean + alpha * SCALE**2 / (alpha**2 * SCALE**2 + sigma**2) * (x_t - alpha * mean)
-
-
-def run(plan, denoise, x_t, noise=None):
-    """The equations of a Plan, row by row, in float64. noise(row, draw) answers with an array like x_t."""
-    history = np.zeros((SLOTS, *x_t.shape))
-    for r in range(len(plan)):
-        denoised = denoise(x_t, plan.alpha[r], plan.sigma[r])
-        following = plan.a[r] * x_t + plan.b[r] * denoised + np.tensordot(plan.e[r], history, 1)
-        for draw in np.flatnonzero(plan.s[r]):
-            following = following + plan.s[r, draw] * noise(r, draw)
-        kept = (
-            np.multiply.outer(plan.p[r], x_t)
-            + np.multiply.outer(plan.q[r], denoised)
-            + np.tensordot(plan.m[r], history, 1)
-        )
-        history[plan.writes[r]] = kept[plan.writes[r]]
-        x_t = following
-    return x_t
 
 
 def moments(plan, data_mean, mean, variance):
@@ -301,89 +271,6 @@ def test_constant_denoiser_keeps_the_path(name):
     one = SOLVERS[name](EDM, GRIDS["karras"](EDM, 8)[:-1])
     out = run(one, lambda x_t, *_: np.full_like(x_t, 0.7), np.full((1, 1), 0.7), lambda *_: np.zeros((1, 1)))
     assert out.item() == pytest.approx(0.7, abs=1e-12)
-
-
-def test_plans_are_immutable_values():
-    first, second = plan("heun", VP, 5), plan("heun", VP, 5)
-    assert first == second and hash(first) == hash(second)
-    assert first != plan("heun", VP, 6) and first != "heun"
-    with pytest.raises(ValueError, match="read-only"):
-        first.a[0] = 1.0
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        first.order = 3
-    source = np.array(first.a)
-    third = dataclasses.replace(first, a=source)
-    source[0] += 1
-    assert third == first
-    assert first != dataclasses.replace(first, a=source)
-
-
-def test_plans_print_as_a_table():
-    text = repr(plan("dpmpp_2m_sde", VP, 50))
-    assert text.startswith(
-        "Plan dpmpp_2m_sde: 50 steps, 50 network evaluations, order 2, 1 history slots, starts from N(0, 1^2)"
-    )
-    assert "h0' = D" in text and "z0" in text and "..." in text and len(text.splitlines()) < 25
-    assert text.endswith("x' = D")
-    assert plan("euler", VP, 3).slots == 0 and plan("heun", VP, 3).slots == 2
-
-
-def test_rows_write_what_they_say():
-    """A made-up three-slot solver, against the same equations by hand."""
-    rows = Rows(VP, [1.0, 0.6, 0.3])
-    (t, s), (_, u) = rows
-    rows.add(t, 2 * x - D, keep=(x, None, 3 * D))
-    rows.add(s, x + 0.5 * h[2], keep=(h[2] - x, D + h[0]))
-    rows.add(u, h[0] + h[1])
-    one = rows.plan("made_up", order=1)
-    assert one.slots == 3 and one.writes.tolist() == [
-        [True, False, True, False],
-        [True, True, False, False],
-        [False] * 4,
-    ]
-    out = run(one, lambda x_t, alpha, sigma: sigma * x_t, np.array([1.0]))
-    D0 = VP.sigma(1.0)
-    x1 = 2 - D0
-    D1 = VP.sigma(0.6) * x1
-    assert out.item() == pytest.approx((3 * D0 - x1) + (D1 + 1))
-
-
-def broken(**changes):
-    return dataclasses.replace(plan("heun", VP, 3), **changes)
-
-
-def test_bad_plans_are_refused():
-    good = plan("heun", VP, 3)
-    for value in (math.nan, math.inf):
-        a = np.array(good.a)
-        a[2] = value
-        with pytest.raises(ValueError, match=f"a of plan heun must be finite; row 2 has {value}"):
-            broken(a=a)
-    with pytest.raises(ValueError, match=r"b must have shape \(5,\); got \(4,\)"):
-        broken(b=good.b[1:])
-    with pytest.raises(ValueError, match=r"e must have shape \(5, 4\)"):
-        broken(e=np.zeros((5, 5)))
-    with pytest.raises(ValueError, match="at least one row"):
-        Plan("empty", 1, 1, 1.0, *[np.zeros(0)] * 12)
-    e = np.array(good.e)
-    e[0, 3] = 1.0
-    with pytest.raises(ValueError, match="reads slot 3 in row 0 before it is written"):
-        broken(e=e)
-    m = np.array(good.m)
-    m[0, 0, 1] = 1.0
-    with pytest.raises(ValueError, match="reads slot 1 in row 0 before it is written"):
-        broken(m=m)
-    with pytest.raises(ValueError, match="in row 0 for a slot that the row does not write"):
-        broken(writes=np.zeros_like(good.writes))
-
-
-@pytest.mark.parametrize(
-    "times",
-    [[1.0], [], [[1.0, 0.0]], [0.0, 1.0], [1.0, 0.5, 0.5], [1.2, 0.0], [0.5, -0.1], [1.0, math.nan], np.array(1.0)],
-)
-def test_bad_times_are_refused(times):
-    with pytest.raises(ValueError, match="times must"):
-        SOLVERS["euler"](VP, times)
 
 
 def test_bad_requests_are_refused():

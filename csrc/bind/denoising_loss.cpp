@@ -55,9 +55,12 @@ std::tuple<Tensor, Tensor> denoising_loss_backward(Tensor grad, Tensor residual,
 }  // namespace genfast
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
-  m.def("denoising_loss(Tensor net, Tensor x0, Tensor key, Tensor p, Tensor q, Tensor? weight, int stream,"
-        " bool keep_residual) -> (Tensor, Tensor)");
-  m.def("denoising_loss_backward(Tensor grad, Tensor residual, Tensor p, Tensor? weight, bool need_x0) -> (Tensor, Tensor)");
+  m.def(
+      "denoising_loss(Tensor net, Tensor x0, Tensor key, Tensor p, Tensor q, Tensor? weight, int stream,"
+      " bool keep_residual) -> (Tensor, Tensor)");
+  m.def(
+      "denoising_loss_backward(Tensor grad, Tensor residual, Tensor p, Tensor? weight, bool need_x0) -> (Tensor, "
+      "Tensor)");
 }
 GENFAST_IMPL(denoising_loss)
 GENFAST_IMPL(denoising_loss_backward)

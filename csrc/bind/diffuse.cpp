@@ -32,7 +32,8 @@ std::tuple<Tensor, Tensor> diffuse(Tensor x0, Tensor key, Tensor alpha, Tensor s
 }  // namespace genfast
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
-  m.def("diffuse(Tensor x0, Tensor key, Tensor alpha, Tensor sigma, Tensor? c_in, Tensor? p, Tensor? q, int stream,"
-        " ScalarType dtype) -> (Tensor, Tensor)");
+  m.def(
+      "diffuse(Tensor x0, Tensor key, Tensor alpha, Tensor sigma, Tensor? c_in, Tensor? p, Tensor? q, int stream,"
+      " ScalarType dtype) -> (Tensor, Tensor)");
 }
 GENFAST_IMPL(diffuse)

@@ -32,9 +32,9 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
   args.coefficients = static_cast<const float*>(coefficients.data_ptr());
   args.codes = static_cast<const int32_t*>(codes.data_ptr());
   args.row = static_cast<const int32_t*>(row.data_ptr());
-  STD_TORCH_CHECK(reinterpret_cast<uintptr_t>(args.coefficients) % 16 == 0 &&
-                      reinterpret_cast<uintptr_t>(args.codes) % 16 == 0,
-                  "step: coefficients and codes must be 16-byte aligned; do not slice them");
+  STD_TORCH_CHECK(
+      reinterpret_cast<uintptr_t>(args.coefficients) % 16 == 0 && reinterpret_cast<uintptr_t>(args.codes) % 16 == 0,
+      "step: coefficients and codes must be 16-byte aligned; do not slice them");
   if (history) {
     const int64_t slots = history->dim() > 0 ? history->size(0) : 0;
     STD_TORCH_CHECK(history->dim() == x.dim() + 1 && slots >= 1 && slots <= 4,
@@ -65,7 +65,8 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
 }  // namespace genfast
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
-  m.def("step(Tensor(a!) x, Tensor(b!)? y, Tensor(c!)? history, Tensor net, Tensor? unconditional, Tensor? guidance,"
-        " Tensor key, Tensor row, Tensor coefficients, Tensor codes, float? low, float? high) -> ()");
+  m.def(
+      "step(Tensor(a!) x, Tensor(b!)? y, Tensor(c!)? history, Tensor net, Tensor? unconditional, Tensor? guidance,"
+      " Tensor key, Tensor row, Tensor coefficients, Tensor codes, float? low, float? high) -> ()");
 }
 GENFAST_IMPL(step)

@@ -31,7 +31,11 @@ struct DenoisingLossBody {
     }
   };
   GENFAST_HD Row row(int64_t r) const {
-    return {static_cast<const T*>(p.net), p.x0, static_cast<T*>(p.residual), noise_row(p.keys, r, p.stream), {p.p[r], p.q[r]}};
+    return {static_cast<const T*>(p.net),
+            p.x0,
+            static_cast<T*>(p.residual),
+            noise_row(p.keys, r, p.stream),
+            {p.p[r], p.q[r]}};
   }
   GENFAST_HD void finish(int64_t r, float sum) const { p.loss[r] = loss_scale(p.weight, r, p.shape) * sum; }
 };

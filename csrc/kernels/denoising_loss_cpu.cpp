@@ -8,8 +8,7 @@ void denoising_loss(const DenoisingLossArgs& p, int64_t first, int64_t last) {
 }
 
 void denoising_loss_backward(const DenoisingLossBackwardArgs& p, int64_t first, int64_t last) {
-  with_type(p.dtype,
-            [&](auto type) { map(p.shape, first, last, DenoisingLossBackwardBody<decltype(type)>{p}); });
+  with_type(p.dtype, [&](auto type) { map(p.shape, first, last, DenoisingLossBackwardBody<decltype(type)>{p}); });
 }
 
 }  // namespace genfast::cpu::GENFAST_ISA

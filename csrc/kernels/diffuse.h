@@ -5,7 +5,7 @@
 namespace genfast {
 
 struct DiffuseArgs {
-  void* y;        // [batch, features], of `dtype`: c_in (alpha x0 + sigma z)
+  void* y;  // [batch, features], of `dtype`: c_in (alpha x0 + sigma z)
   DType dtype;
   float* target;  // [batch, features] or null: p x0 + q z
   const float* x0;

@@ -29,7 +29,10 @@ struct DiffuseBody {
     }
   };
   GENFAST_HD Row row(int64_t r) const {
-    return {static_cast<T*>(p.y), p.target, p.x0, noise_row(p.keys, r, p.stream),
+    return {static_cast<T*>(p.y),
+            p.target,
+            p.x0,
+            noise_row(p.keys, r, p.stream),
             {p.alpha[r], p.sigma[r], p.c_in ? p.c_in[r] : 1.0f},
             {with_target ? p.p[r] : 0.0f, with_target ? p.q[r] : 0.0f}};
   }

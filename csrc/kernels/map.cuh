@@ -1,8 +1,7 @@
 #pragma once
 // The CUDA driver: applies an op's body to every tile of every row.
-#include "launch.cuh"
-
 #include "../math/noise.h"
+#include "launch.cuh"
 #include "with_type.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -10,7 +9,8 @@ namespace genfast::inline GENFAST_ISA {
 // One 16-byte store; left alone, nvcc splits it into four on sm_80 and sm_90.
 GENFAST_HD void store_wide(uint4* to, const uint4& words) {
 #if defined(__CUDA_ARCH__)
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y), "r"(words.z),
+               "r"(words.w)
                : "memory");
 #else
   *to = words;
@@ -117,11 +117,14 @@ constexpr int kThreads = 256;
 
 // Threads along x share a row, threads along y take different ones: no division finds a thread's place.
 template <class Body, bool vector>
-__global__ void __launch_bounds__(kThreads) map_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape) {
+__global__ void __launch_bounds__(kThreads)
+    map_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape) {
   const int64_t tiles = (shape.features + 7) / 8;
-  for (int64_t row = blockIdx.y * int64_t(blockDim.y) + threadIdx.y; row < shape.batch; row += int64_t(gridDim.y) * blockDim.y) {
+  for (int64_t row = blockIdx.y * int64_t(blockDim.y) + threadIdx.y; row < shape.batch;
+       row += int64_t(gridDim.y) * blockDim.y) {
     const auto apply = body.row(row);
-    for (int64_t tile = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; tile < tiles; tile += int64_t(gridDim.x) * blockDim.x)
+    for (int64_t tile = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; tile < tiles;
+         tile += int64_t(gridDim.x) * blockDim.x)
       apply(CudaTile<vector>{shape, row, tile_start(shape, tile)});
   }
 }

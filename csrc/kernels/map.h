@@ -82,8 +82,8 @@ GENFAST_HD void tiles_of_unit(const Shape& shape, int64_t row, int64_t unit, Vis
   }
 }
 
-// Channels-last: the 64 pixels of a patch lie one behind the other, all channels of each.  Their noise is made channel by
-// channel, in the logical order, and put into memory order once for the whole patch.
+// Channels-last: the 64 pixels of a patch lie one behind the other, all channels of each.  Their noise is made channel
+// by channel, in the logical order, and put into memory order once for the whole patch.
 class Patch {
  public:
   Patch(const Shape& shape) : shape_(shape), values_(new float[2 * kUnit * shape.channels]) {}

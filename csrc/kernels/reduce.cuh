@@ -10,12 +10,15 @@ constexpr int kWarps = kThreads / 32;
 // A warp sums one chunk of one row.
 template <class Body, bool vector>
 __global__ void __launch_bounds__(kThreads)
-    reduce_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape, float* partial, int64_t chunks) {
-  for (int64_t work = blockIdx.x * int64_t(kWarps) + threadIdx.y; work < shape.batch * chunks; work += int64_t(gridDim.x) * kWarps) {
+    reduce_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape, float* partial,
+                  int64_t chunks) {
+  for (int64_t work = blockIdx.x * int64_t(kWarps) + threadIdx.y; work < shape.batch * chunks;
+       work += int64_t(gridDim.x) * kWarps) {
     const int64_t row = work / chunks, start = work % chunks * kChunk;
     const auto apply = body.row(row);
     float accumulators[8] = {};
-    for (int64_t first = start + threadIdx.x * 8; first < start + kChunk && first < shape.features; first += kAccumulators) {
+    for (int64_t first = start + threadIdx.x * 8; first < start + kChunk && first < shape.features;
+         first += kAccumulators) {
       const auto values = apply(CudaTile<vector>{shape, row, first});
       GENFAST_UNROLL
       for (int k = 0; k < 8; ++k) accumulators[k] = accumulators[k] + values.v[k];
@@ -53,8 +56,8 @@ const char* reduce(const Shape& shape, bool are_aligned, const Body& body, float
   else
     GENFAST_KERNEL_LAUNCH((reduce_kernel<Body, false>), grid, block, 0, stream, body, shape, partial, chunks);
   if (const char* error = launch_error()) return error;
-  GENFAST_KERNEL_LAUNCH((finish_kernel<Body>), dim3(blocks_for(shape.batch, kThreads)), dim3(kThreads), 0, stream, body, shape.batch,
-                        partial, chunks);
+  GENFAST_KERNEL_LAUNCH((finish_kernel<Body>), dim3(blocks_for(shape.batch, kThreads)), dim3(kThreads), 0, stream, body,
+                        shape.batch, partial, chunks);
   return launch_error();
 }
 

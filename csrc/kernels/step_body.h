@@ -74,7 +74,10 @@ struct StepBody {
     code.reads &= (1u << p.slots) - 1, code.writes &= (1u << p.slots) - 1;
     StepCoefficients c = table.step;
     if (!valid) c.a = as_nan();
-    return {p, c, table.slot, code,
+    return {p,
+            c,
+            table.slot,
+            code,
             {noise_row(p.keys, r, code.stream[0]), noise_row(p.keys, r, code.stream[1])},
             p.unconditional ? p.guidance[r] : 1.0f};
   }

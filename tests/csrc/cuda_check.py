@@ -67,7 +67,7 @@ class Kernel:
 
 
 def demangled(names) -> list[str]:
-    """Readable names, without the namespaces and the arguments' types."""
+    """Readable names, without our namespaces."""
     text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
     short = re.sub(r"genfast::(cuda::)?|\((anonymous namespace|genfast::\w+)\)|^void ", "", text, flags=re.M)
     return [re.sub(r"\(\w+\)(?=\d)", "", name) for name in short.splitlines()]
@@ -155,8 +155,8 @@ def main() -> int:
     print(f"{'registers':>9} {'shared':>6} {'stack':>5} {'spills':>6}  {'':6}  kernel")
     problems = []
     for k in kernels:
-        print(f"{k.registers:9} {k.shared:6} {k.stack:5} {k.spills:6}  {k.architecture:6}  {k.name}")
-        problems += [f"{k.architecture}  {k.name}\n        {problem}" for problem in k.problems()]
+        print(f"{k.registers:9} {k.shared:6} {k.stack:5} {k.spills:6}  {k.architecture:6}  {k.name.split('(')[0]}")
+        problems += [f"{k.architecture}  {k.name}: {problem}" for problem in k.problems()]
     print(f"{len(kernels)} kernels in {len(sources)} CUDA files, {len(glue)} glue files: ", end="")
     print(f"{len(problems)} problems" if problems else "no warning, no spill, no local memory; wide accesses where due")
     for problem in problems:

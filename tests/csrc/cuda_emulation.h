@@ -48,9 +48,14 @@ inline const std::function<void()>* body = nullptr;
 inline std::vector<char> dynamic_shared;
 inline uint64_t exchange[2][64][32];  // [parity][warp][lane] values of warp primitives
 
-inline unsigned linear() { return (current->thread.z * block_dim.y + current->thread.y) * block_dim.x + current->thread.x; }
+inline unsigned linear() {
+  return (current->thread.z * block_dim.y + current->thread.y) * block_dim.x + current->thread.x;
+}
 inline void yield() { swapcontext(&current->context, &scheduler); }
-inline void entry() { (*body)(); current->done = true; }
+inline void entry() {
+  (*body)();
+  current->done = true;
+}
 
 // A fiber waits until every live fiber of its group has reached the same count.
 template <class Count>
@@ -63,7 +68,9 @@ inline void wait(size_t first, size_t last, Count count) {
   };
   while (!arrived()) yield();
 }
-inline void sync_block() { wait(0, fibers.size(), [](Fiber& f) -> uint64_t& { return f.block_waits; }); }
+inline void sync_block() {
+  wait(0, fibers.size(), [](Fiber& f) -> uint64_t& { return f.block_waits; });
+}
 inline void sync_warp() {
   const size_t first = linear() / 32 * 32, last = std::min<size_t>(first + 32, fibers.size());
   wait(first, last, [](Fiber& f) -> uint64_t& { return f.warp_waits; });
@@ -81,6 +88,15 @@ inline T shuffle(T value, unsigned source) {
   return out;
 }
 
+// Sets a fiber to the start of the kernel.
+inline void prepare(Fiber& f) {
+  f.done = false, f.block_waits = f.warp_waits = 0;
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack.data(), f.context.uc_stack.ss_size = f.stack.size();
+  f.context.uc_link = &scheduler;
+  makecontext(&f.context, entry, 0);
+}
+
 inline void launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& run) {
   const size_t threads = size_t(block.x) * block.y * block.z;
   grid_dim = grid, block_dim = block, body = &run;
@@ -93,10 +109,7 @@ inline void launch(dim3 grid, dim3 block, size_t shared_bytes, const std::functi
         for (size_t i = 0; i < threads; ++i) {
           Fiber& f = fibers[i];
           f.thread = dim3(i % block.x, i / block.x % block.y, i / (size_t(block.x) * block.y));
-          f.done = false, f.block_waits = f.warp_waits = 0;
-          getcontext(&f.context);
-          f.context.uc_stack.ss_sp = f.stack.data(), f.context.uc_stack.ss_size = f.stack.size(), f.context.uc_link = &scheduler;
-          makecontext(&f.context, entry, 0);
+          prepare(f);
         }
         for (size_t live = threads; live > 0;) {
           live = 0;
@@ -118,9 +131,21 @@ inline void launch(dim3 grid, dim3 block, size_t shared_bytes, const std::functi
 #define gridDim emulation::grid_dim
 inline void __syncthreads() { emulation::sync_block(); }
 inline void __syncwarp(unsigned = ~0u) { emulation::sync_warp(); }
-template <class T> T __shfl_xor_sync(unsigned, T v, int mask, int = 32) { return emulation::shuffle(v, emulation::linear() % 32 ^ unsigned(mask)); }
-template <class T> T __shfl_down_sync(unsigned, T v, unsigned d, int = 32) { return emulation::shuffle(v, std::min(emulation::linear() % 32 + d, 31u)); }
-template <class T> T __shfl_sync(unsigned, T v, int lane, int = 32) { return emulation::shuffle(v, unsigned(lane)); }
-template <class T> T __ldg(const T* p) { return *p; }
+template <class T>
+T __shfl_xor_sync(unsigned, T v, int mask, int = 32) {
+  return emulation::shuffle(v, emulation::linear() % 32 ^ unsigned(mask));
+}
+template <class T>
+T __shfl_down_sync(unsigned, T v, unsigned d, int = 32) {
+  return emulation::shuffle(v, std::min(emulation::linear() % 32 + d, 31u));
+}
+template <class T>
+T __shfl_sync(unsigned, T v, int lane, int = 32) {
+  return emulation::shuffle(v, unsigned(lane));
+}
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }

@@ -1,0 +1,69 @@
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+
+BIN       := .venv/bin
+INSTALLED := .venv/installed-$(subst /,_,$(TORCH))
+CPP       := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.h tests/csrc/*.cpp)
+EXTENSION := $(BIN)/python setup.py -q build_ext --inplace
+
+# Compiled code with sanitizers inside an ordinary Python: the runtimes must be there first.  Python's own leaks are not ours.
+SANITIZED := LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+             ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 GENFAST_SANITIZE=1
+SANITIZED_TESTS := tests/test_ops.py $(wildcard tests/test_noise.py tests/test_bad_input.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench lint format cuda-check sanitize clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "PYTHON=$(PYTHON)  the Python that .venv is made of      TORCH=$(TORCH)  what pip installs (TORCH=torch: the newest)"
+
+# torch first: nothing below may choose another one.
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel ninja "pybind11>=2.12"
+	$(BIN)/python -m pip install --quiet --upgrade "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	rm -f .venv/installed-*
+	touch "$@"
+
+build: $(INSTALLED)  ## .venv, dependencies, the extension
+	@$(EXTENSION)
+
+demo: build  ## trains on real digits, draws new ones, writes out/
+	$(BIN)/python -m genfast.studies.digits --out out
+
+test: build  ## the whole suite, then the op tests through the CUDA kernels, emulated on the host
+	@GENFAST_EMULATE=1 $(EXTENSION)
+	$(BIN)/python -m pytest
+	GENFAST_EMULATE=1 $(BIN)/python -m pytest tests/test_ops.py
+
+bench: build  ## times every op against plain torch
+	$(BIN)/python benches/run.py ops
+
+lint: $(INSTALLED)  ## style, formatting and the rules of the layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	$(BIN)/python -m pytest tests/test_layout.py
+
+format: $(INSTALLED)  ## rewrites the sources as lint wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+cuda-check: $(INSTALLED)  ## compiles all CUDA for every architecture, without a GPU, and inspects the machine code
+	$(BIN)/python tests/csrc/cuda_check.py
+
+sanitize: $(INSTALLED)  ## the op tests under AddressSanitizer and UndefinedBehaviorSanitizer, CPU kernels and emulated CUDA
+	GENFAST_SANITIZE=1 GENFAST_CUDA=0 $(EXTENSION)
+	GENFAST_SANITIZE=1 GENFAST_EMULATE=1 $(EXTENSION)
+	$(BIN)/python -m pytest tests/test_build.py -k sanitizer
+	$(SANITIZED) $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
+	$(SANITIZED) GENFAST_ISA=scalar $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
+	$(SANITIZED) GENFAST_EMULATE=1 $(BIN)/python -m pytest -p no:cacheprovider tests/test_ops.py
+
+clean:  ## removes what was built, and .venv; leaves out/
+	rm -rf build .venv .pytest_cache .ruff_cache *.egg-info genfast/_C*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""Every Case in genfast.testing.CASES, its gradient where it has one, and the steps that other libraries have too."""
+
+import inspect
+from collections.abc import Callable, Iterator
+
+import peers
+import torch
+from timing import Bench
+
+from genfast import denoisers, ops, sampling, schedules, solvers, testing
+from genfast.testing import Case
+
+SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)
+LARGE = 64 << 20  # elements of the large copy: beyond any cache
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def names() -> list[str]:
+    cases = [(name, f"{name}_backward") if case.differentiable else (name,) for name, case in testing.CASES.items()]
+    return ["copy", *sum(cases, ()), *_STEPS]
+
+
+def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
+    """The benches of the cases in `wanted`, each to be made when its turn comes."""
+    shape = QUICK_SHAPE if quick else SHAPE
+    for name in wanted:
+        if name == "copy":
+            yield lambda: _copy("copy", shape, device)
+            yield lambda: _copy("copy_large", (LARGE >> 12 * quick,), device)
+            continue
+        for dtype in DTYPES:
+            if name in _STEPS:
+                yield lambda name=name, dtype=dtype: _step(name, shape, dtype, device, compiled)
+                continue
+            case = testing.CASES[name.removesuffix("_backward")]
+            if dtype in case.dtypes:
+                gradient = name.endswith("_backward")
+                yield lambda case=case, dtype=dtype, g=gradient: _case(case, shape, dtype, device, compiled, g)
+
+
+def _copy(case: str, shape: tuple[int, ...], device: torch.device) -> Bench:
+    x = torch.ones(shape, device=device)
+    providers = {"copy_": lambda x, y: y.copy_(x), "clone": lambda x, y: x.clone()}
+    return Bench(case, shape, x.dtype, 2 * x.nbytes, {"x": x, "y": torch.empty_like(x)}, providers)
+
+
+def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool) -> Bench:
+    """genfast, then eager drawing its noise, eager with noise stored beforehand, and eager compiled."""
+    args = testing.to(case.inputs(shape, dtype, torch.Generator().manual_seed(0)), lambda t: t.to(device))
+    rest, eager = {}, peers.eager(case)
+    if "table" in args:  # known on the host, beforehand: what eager code would not even write down
+        c, reads = args["table"].coefficients, int(args["table"].codes[:, 2].max())
+        rest = {"draws": int(c[:, 8:10].any(0).sum()), "slots": reads.bit_length()}
+
+    def draw(**a):
+        return eager(**a, **rest, **({"z": torch.randn_like(a["x0"])} if stored else {}))
+
+    stored = "x0" in args and "z" in inspect.signature(eager).parameters
+    functions = {"genfast": case.op, "eager": draw}
+    if stored:
+        args["z"] = torch.randn_like(args["x0"])
+        functions["eager_stored_z"] = lambda z, **a: eager(**a, z=z)
+    if compiled:
+        functions["compile"] = torch.compile(draw)
+    if stored:
+        for name in functions.keys() - {"eager_stored_z"}:
+            functions[name] = _without_z(functions[name])
+
+    size = torch.Size(shape).numel()
+    moved = case.bytes_moved(size, dtype.itemsize)
+    if gradient:
+        of = case.differentiable[0]
+        args[of].requires_grad_()
+        moved += size * 2 * args[of].itemsize  # the backward reads one thing at least, and writes the gradient
+        functions = {name: _with_gradient(function, of) for name, function in functions.items()}
+    return Bench(case.name + "_backward" * gradient, shape, dtype, moved, args, functions)
+
+
+def _without_z(function):
+    return lambda z, **args: function(**args)
+
+
+def _with_gradient(function, of: str):
+    def run(**args):
+        outputs = function(**args)
+        return torch.autograd.grad(outputs, args[of], [torch.ones_like(o) for o in outputs])
+
+    return run
+
+
+# A real row of a real plan, all samples at it, as other libraries step: (solver, schedule, time steps, clamp, peers).
+# With _y the next network input is written too, which a sampler needs unless it is x itself (c_in = 1 and float32).
+_DDPM = ("ddpm", schedules.VPLinear, 1000, (-1.0, 1.0))
+_EULER = ("euler", schedules.EDM, 20, None)
+_STEPS = {"step_ddpm": _DDPM, "step_ddpm_y": _DDPM, "step_euler": _EULER, "step_euler_y": _EULER}
+_PEERS = {
+    "ddpm": {"eager": peers.eager_ddpm, "diffusers": peers.diffusers_ddpm},
+    "euler": {
+        "eager": peers.eager_euler,
+        "eager_simplified": peers.simplified_euler,
+        "diffusers": peers.diffusers_euler,
+    },
+}
+
+
+def _step(name: str, shape, dtype, device, compiled: bool) -> Bench:
+    solver, schedule, steps, clamp = _STEPS[name]
+    plan = solvers.plan(solver, schedule(), steps)
+    denoiser = denoisers.Denoiser(lambda y, t: y, schedule(), denoisers.Eps())
+    row, batch = len(plan) // 2, shape[0]
+    generator = torch.Generator().manual_seed(0)
+    x = float(plan.alpha[row]) * torch.rand(shape, generator=generator) + float(plan.sigma[row])
+    args = {
+        "x": x, "net": torch.randn(shape, generator=generator).to(dtype), "key": ops.make_key(0, batch), "clamp": clamp,
+        "row": torch.full((batch,), row, dtype=torch.int32), "table": sampling.step_table(plan, denoiser),
+    }  # fmt: skip
+    moved = x.numel() * (8 + dtype.itemsize)
+    if name.endswith("_y"):
+        args["y"] = torch.empty(shape, dtype=dtype)
+        moved += x.numel() * dtype.itemsize
+    providers = {"genfast": ops.step}
+    for peer, make in _PEERS[solver].items():
+        # diffusers' state takes the dtype of the network: in bfloat16 that would be other, lesser work.
+        if peer != "diffusers" or (peers.diffusers and dtype == torch.float32):
+            providers[peer] = make(plan, row)
+    if compiled:
+        providers["compile"] = torch.compile(providers["eager"])
+    return Bench(name, shape, dtype, moved, testing.to(args, lambda t: t.to(device)), providers)

@@ -1,0 +1,129 @@
+"""What genfast is timed against: each op as it is written without genfast, and the same step of other libraries.
+
+Eager functions take a Case's arguments and `z`, the noise; z=None draws it with torch, which is then part of the time.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from genfast.plans import Plan
+from genfast.testing import Case
+
+try:
+    import diffusers
+except ImportError:
+    diffusers = None
+
+
+def eager(case: Case) -> Callable[..., object]:
+    """A Case's op in plain torch.  Noise is torch's own: the reference's Philox is not meant to be fast."""
+    if case.name in _EAGER:
+        return _EAGER[case.name]
+    return eager_step if case.name.startswith("step_") else case.eager
+
+
+def _randn(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, **_) -> tuple[Tensor]:
+    return (torch.randn(len(key), *shape, dtype=dtype, device=key.device),)
+
+
+def _rand(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, **_) -> tuple[Tensor]:
+    return (torch.rand(len(key), *shape, dtype=dtype, device=key.device),)
+
+
+_EAGER = {"normal": _randn, "uniform": _rand}
+
+
+def eager_step(
+    x, net, row, table, draws, slots, y=None, history=None, unconditional=None, guidance=None, clamp=None, z=None, **_
+):
+    """One row of a plan, every sample at a row of its own, with nothing computed that the plan does not have."""
+    ones = [1] * (x.ndim - 1)
+    c = table.coefficients[row.long()].view(len(x), -1, *ones).unbind(1)
+    if unconditional is not None:
+        net = torch.lerp(unconditional, net, guidance.view(-1, *ones).to(net.dtype))
+    D = c[0] * x + c[1] * net
+    if clamp is not None:
+        D = D.clamp(*clamp)
+    following = c[2] * x + c[3] * D
+    for k in range(slots):
+        following = following + c[4 + k] * history[k]
+    for k in range(draws):
+        following = following + c[8 + k] * (torch.randn_like(x) if z is None else z[k])
+    kept = []
+    for k in range(slots):
+        h = c[12 + 8 * k] * x + c[13 + 8 * k] * D
+        for j in range(slots):
+            h = h + c[16 + 8 * k + j] * history[j]
+        kept.append(h)
+    return following, (c[10] * following).to(net.dtype) if y is not None else None, *kept
+
+
+def eager_ddpm(plan: Plan, row: int) -> Callable[..., object]:
+    """Ho et al. 2020, algorithm 2, x_0 clamped; every sample at one row, so coefficients are plain numbers."""
+    alpha, sigma = float(plan.alpha[row]), float(plan.sigma[row])
+    from_x, from_D, std = float(plan.a[row]), float(plan.b[row]), float(plan.s[row, 0])
+
+    def step(x, net, clamp, y=None, z=None, **_):
+        D = ((x - sigma * net) / alpha).clamp(*clamp)
+        following = from_D * D + from_x * x + std * (torch.randn_like(x) if z is None else z)
+        return following, following.to(net.dtype, copy=True) if y is not None else None
+
+    return step
+
+
+def eager_euler(plan: Plan, row: int) -> Callable[..., object]:
+    """As k-samplers write it for any denoiser, x = x_0 + sigma eps: D, its derivative, the step."""
+    sigma, following_sigma = float(plan.sigma[row]), float(plan.sigma[row + 1])
+    c_in = (following_sigma**2 + 1) ** -0.5
+
+    def step(x, net, y=None, z=None, **_):
+        D = x - sigma * net
+        following = x + (following_sigma - sigma) * ((x - D) / sigma)
+        return following, (c_in * following).to(net.dtype) if y is not None else None
+
+    return step
+
+
+def simplified_euler(plan: Plan, row: int) -> Callable[..., object]:
+    """The same, simplified by hand for this one parameterisation and solver: x + (sigma' - sigma) F, one pass."""
+    step = float(plan.sigma[row + 1] - plan.sigma[row])
+    c_in = (float(plan.sigma[row + 1]) ** 2 + 1) ** -0.5
+
+    def run(x, net, y=None, z=None, **_):
+        following = torch.add(x, net, alpha=step)
+        return following, (c_in * following).to(net.dtype) if y is not None else None
+
+    return run
+
+
+def diffusers_ddpm(plan: Plan, row: int) -> Callable[..., object]:
+    """DDPMScheduler.step on the betas of the plan, which must have one row for every time."""
+    abar = torch.tensor(plan.alpha).flip(0) ** 2
+    betas = 1 - abar / torch.cat([torch.ones(1), abar[:-1]])
+    scheduler = diffusers.DDPMScheduler(len(plan), trained_betas=betas.numpy())
+    scheduler.set_timesteps(len(plan))
+    t = scheduler.timesteps[row]
+
+    def step(x, net, y=None, generator=None, **_):  # it scales no input: what it returns is the next y
+        following = scheduler.step(net, t, x, generator=generator).prev_sample
+        return following, following.clone() if y is not None else None
+
+    return step
+
+
+def diffusers_euler(plan: Plan, row: int) -> Callable[..., object]:
+    """EulerDiscreteScheduler.step on the sigmas of the plan; where y is wanted, its scale_model_input too."""
+    scheduler = diffusers.EulerDiscreteScheduler()
+    scheduler.set_timesteps(len(plan))
+    scheduler.sigmas = torch.tensor([*plan.sigma, 0.0], dtype=torch.float32)
+    times = scheduler.timesteps
+    scheduler.scale_model_input(torch.zeros(1), times[row])  # or it warns
+
+    def step(x, net, y=None, **_):
+        scheduler._step_index = row  # it counts its calls; here each is the same row
+        following = scheduler.step(net, times[row], x).prev_sample
+        return following, scheduler.scale_model_input(following, times[row + 1]) if y is not None else None
+
+    return step

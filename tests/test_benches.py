@@ -1,0 +1,103 @@
+"""benches/: the command runs; rivals do the same work: eager code, given the same noise, computes what genfast does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import genfast
+from genfast import ops, testing
+
+BENCHES = Path(__file__).parents[1] / "benches"
+KEYS = {"bench", "case", "shape", "dtype", "provider", "device", "threads", "torch", "time_ms", "bandwidth_gbs"}
+
+
+@pytest.fixture
+def bench_ops(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHES))
+    return pytest.importorskip("bench_ops")
+
+
+def run(*arguments):
+    package = str(Path(genfast.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(BENCHES / "run.py"), "ops", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_quick_run_prints_a_table_and_writes_rows(tmp_path):
+    file = tmp_path / "new" / "rows.json"
+    result = run("--quick", "--threads", "1", "--json", str(file))
+    assert result.returncode == 0, result.stderr
+    content = json.loads(file.read_text())
+    assert set(content) == {"machine", "date", "rows"}
+    assert list(file.parent.iterdir()) == [file]
+    rows = content["rows"]
+    assert {row["case"] for row in rows} >= {"copy", "step_ddpm", "step_euler_y", *testing.CASES}
+    for row in rows:
+        assert set(row) == KEYS
+        p20, p50, p80 = row["time_ms"]
+        assert 0 < p20 <= p50 <= p80
+        assert row["bandwidth_gbs"] > 0
+        assert row["case"] in result.stdout and row["provider"] in result.stdout
+    for case in testing.CASES:
+        assert {"genfast", "eager"} <= {row["provider"] for row in rows if row["case"] == case}
+
+
+def test_unknown_case_is_refused_by_name():
+    result = run("--cases", "nonsense")
+    assert result.returncode != 0
+    assert "nonsense" in result.stderr and "denoising_loss" in result.stderr
+
+
+def _bench(bench_ops, name):
+    make = next(bench_ops.benches([name], torch.device("cpu"), True, False))
+    return make()
+
+
+def _genfast(bench):
+    args = testing.to(bench.args, torch.clone)
+    bench.providers["genfast"](**args)
+    return [args[name] for name in ("x", "y", "history") if name in args]
+
+
+@pytest.mark.parametrize("name", [name for name in testing.CASES if name.startswith("step_")])
+def test_eager_step_is_the_step(bench_ops, name):
+    bench, case = _bench(bench_ops, name), testing.CASES[name]
+    args = bench.args
+    c, codes = args["table"].coefficients, args["table"].codes
+    draws = int((c[:, 8:10] != 0).any(0).sum())
+    z = [_rows_of_noise(args, draw) for draw in range(draws)]
+    eager = bench_ops.peers.eager(case)(**args, draws=draws, slots=int(codes[:, 2].max()).bit_length(), z=z)
+    x, y, *history = _genfast(bench)
+    torch.testing.assert_close(eager[0], x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(eager[1], y, rtol=1e-4, atol=1e-5)
+    if history:
+        torch.testing.assert_close(torch.stack(eager[2:]), history[0], rtol=1e-4, atol=1e-5)
+
+
+def _rows_of_noise(args, draw):
+    streams = args["table"].codes[args["row"].long(), draw].tolist()
+    shape = args["x"].shape[1:]
+    return torch.cat([ops.normal(args["key"][i : i + 1], shape, s & 255, s >> 8) for i, s in enumerate(streams)])
+
+
+@pytest.mark.parametrize("name", ["step_ddpm_y", "step_euler_y"])
+def test_peers_take_the_same_step(bench_ops, name):
+    """Each peer, given the noise that genfast draws, or drawing what it hands to the eager version."""
+    bench = _bench(bench_ops, name)
+    wanted = _genfast(bench)
+    z = _rows_of_noise(bench.args, 0)
+    for provider, step in bench.providers.items():
+        if provider.startswith("eager"):
+            for found, value in zip(step(**bench.args, z=z), wanted):
+                torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5)
+    if "diffusers" in bench.providers:
+        z = torch.randn(bench.shape, generator=torch.Generator().manual_seed(0))
+        theirs = bench.providers["diffusers"](**bench.args, generator=torch.Generator().manual_seed(0))
+        for found, value in zip(theirs, bench.providers["eager"](**bench.args, z=z)):
+            torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,388 @@
+"""Diffusion models: the loss against the papers' formulas in float64, its laws, sampling, saving, and training."""
+
+import dataclasses
+import math
+from statistics import NormalDist
+
+import pytest
+import torch
+from helpers import perturbed
+
+import genfast as gf
+from genfast import ops
+from genfast.denoisers import EDM, PARAMETERISATIONS
+from genfast.diffusion import LogNormal, Uniform
+from genfast.schedules import SCHEDULES
+
+every_parameterisation = pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+
+
+def mlp(features=2, classes=0, seed=0):
+    return perturbed(gf.nn.MLP(features, width=32, depth=1, classes=classes), seed)
+
+
+def batch(count, *shape, seed=0):
+    return {"x": torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)), "label": None}
+
+
+def labelled_model(**settings):
+    return gf.Diffusion(mlp(classes=3), "vp_cosine", "v", shape=(2,), **settings)
+
+
+class Elementwise(torch.nn.Module):
+    """No sums, so that nothing can depend on the other rows."""
+
+    def forward(self, y, t):
+        return y.relu() * t.view(-1, *[1] * (y.ndim - 1))
+
+
+# The loss -------------------------------------------------------------------------------------------------------------
+
+
+def papers(name, schedule, t, x0, z):
+    """The papers' own network input, time, target and weight, for t: (B, 1)."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    x_t = alpha * x0 + sigma * z
+    if name == "edm":  # of x_t / alpha at noise level sigma / alpha, with sigma_data = 1/2
+        level, data = sigma / alpha, 0.5
+        norm = (level**2 + data**2).sqrt()
+        target = (x0 - data**2 / norm**2 * x_t / alpha) / (level * data / norm)
+        return x_t / alpha / norm, level.log() / 4, target, 1
+    target = {
+        "eps": z,
+        "x0": x0,
+        "v": alpha * z - sigma * x0,
+        "score": -z / sigma,
+        "flow": schedule.d_alpha(t) * x0 + schedule.d_sigma(t) * z,
+    }[name]
+    deviation = (alpha**2 + sigma**2).sqrt().clamp(min=1)
+    return x_t / deviation, t, target, sigma**2 if name == "score" else 1
+
+
+@every_parameterisation
+@pytest.mark.parametrize("schedule", ["vp_cosine", "flow", "edm", "sub_vp", "ve"])
+def test_the_loss_is_that_of_the_papers(schedule, parameterisation):
+    net, count = mlp(12), 40
+    model = gf.Diffusion(net, schedule, parameterisation)
+    key = ops.make_key(3, torch.arange(count) + 7)
+    data = batch(count, 3, 4)
+    loss = model.loss(data, key)
+    assert loss.shape == (count,) and loss.dtype == torch.float32
+
+    schedule = model.schedule
+    u = ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64)
+    if parameterisation == "edm":
+        log_level = torch.tensor([-1.2 + 1.2 * NormalDist().inv_cdf(value) for value in u.tolist()]).double()
+        t = schedule.time(-2 * log_level).clamp(schedule.t_min, 1)
+    else:
+        t = schedule.t_min + (1 - schedule.t_min) * u
+    z = ops.normal(key, (12,), ops.Purpose.TRAIN, dtype=torch.float64)
+    y, c_noise, target, weight = papers(parameterisation, schedule, t[:, None], data["x"].flatten(1).double(), z)
+    F = mlp(12).double()(y, c_noise.flatten())
+    expected = (weight * (F - target) ** 2).mean(1)
+    assert torch.allclose(loss.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_the_loss_of_a_sample_is_its_own():
+    key, data = ops.make_key(1, torch.tensor([4, 9, 2, 0, 7])), batch(5, 3, 4, 4)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    models = (gf.Diffusion(Elementwise(), "flow", "flow"), True), (gf.Diffusion(mlp(48), "edm"), False)
+    for model, exact in models:
+        tolerance = {"rtol": 0 if exact else 1e-5, "atol": 0}
+        whole = model.loss(data, key)
+        assert len(whole.unique()) == 5
+        for part in (slice(0, 2), slice(2, 5), slice(4, 5), order):
+            assert torch.allclose(model.loss({"x": data["x"][part]}, key[part]), whole[part], **tolerance)
+        assert not (model.loss(data, ops.make_key(2, key[:, 1])) == whole).any()
+
+
+def test_the_memory_format_of_a_batch_does_not_matter():
+    key, data = ops.make_key(1, 5), batch(5, 3, 4, 4)
+    model = gf.Diffusion(Elementwise(), "vp_cosine")
+    whole = model.loss(data, key)
+    last = {"x": data["x"].contiguous(memory_format=torch.channels_last)}
+    assert torch.allclose(model.loss(last, key), whole, rtol=1e-6, atol=0)
+
+
+def test_gradients_reach_every_weight():
+    model = labelled_model()
+    model.loss(batch(8, 2) | {"label": torch.arange(8) % 3}, ops.make_key(0, 8)).mean().backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), name
+
+
+def test_label_dropout_is_a_function_of_the_key():
+    seen = []
+
+    def net(y, t, label):
+        seen.append(label)
+        return y
+
+    count = 4000
+    model = gf.Diffusion(torch.nn.Identity(), "vp_cosine", "v", label_dropout=0.2, classes=5)
+    model.net = model.denoiser.net = net_module = torch.nn.Module()
+    net_module.forward = net
+    label = torch.arange(count) % 5
+    data = batch(count, 2) | {"label": label}
+    for part in (slice(None), slice(100, 200)):
+        model.loss({name: value[part] for name, value in data.items()}, ops.make_key(0, count)[part])
+    dropped = seen[0] == 5
+    assert torch.equal(seen[0][~dropped], label[~dropped])
+    assert abs(dropped.double().mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / count)
+    assert torch.equal(seen[1], seen[0][100:200])
+    model.loss(data, ops.make_key(1, count))
+    assert not torch.equal(seen[2], seen[0])
+    model.label_dropout = 0.0
+    model.loss(data, ops.make_key(0, count))
+    assert torch.equal(seen[3], label)
+
+
+SCALE = 0.5
+
+
+class BestForGaussian(torch.nn.Module):
+    """E[F*] given x_t for the data N(0, SCALE^2), where c_in = 1 and c_noise = t; `gain` off the best."""
+
+    def __init__(self, model, gain=1.0):
+        super().__init__()
+        self.coefficients, self.schedule, self.gain = model.denoiser.coefficients, model.schedule, gain
+
+    def forward(self, y, t):
+        t = t.double()
+        alpha, sigma, c = self.schedule.alpha(t), self.schedule.sigma(t), self.coefficients(t)
+        gain = self.gain * alpha * SCALE**2 / (alpha**2 * SCALE**2 + sigma**2)
+        return ((c.p * gain + c.q * (1 - alpha * gain) / sigma).float()[:, None] * y).to(y.dtype)
+
+
+def gaussian_model(parameterisation, gain=1.0, schedule="vp_cosine"):
+    model = gf.Diffusion(torch.nn.Identity(), schedule, parameterisation, shape=(2,))
+    net = BestForGaussian(gf.Diffusion(torch.nn.Identity(), schedule, parameterisation), gain)
+    model.net = model.denoiser.net = net
+    return model
+
+
+@pytest.mark.parametrize("parameterisation", ["eps", "x0", "v", "score", "flow"])
+def test_the_best_network_has_the_lowest_loss(parameterisation):
+    data, key = {"x": SCALE * batch(2000, 2)["x"]}, ops.make_key(0, 2000)
+    losses = {gain: gaussian_model(parameterisation, gain).loss(data, key).mean() for gain in (0.8, 1.0, 1.2)}
+    assert losses[1.0] < losses[0.8] and losses[1.0] < losses[1.2]
+
+
+def test_the_lowest_loss_is_the_posterior_variance():
+    count = 20_000
+    data, key = {"x": SCALE * batch(count, 2)["x"]}, ops.make_key(0, count)
+    model = gaussian_model("x0")
+    loss = model.loss(data, key)
+    t = torch.linspace(model.schedule.t_min, 1, 10_001, dtype=torch.float64)
+    alpha, sigma = model.schedule.alpha(t), model.schedule.sigma(t)
+    expected = (SCALE**2 * sigma**2 / (alpha**2 * SCALE**2 + sigma**2)).mean()
+    assert abs(loss.mean() - expected) < 5 * loss.std() / math.sqrt(count)
+
+
+@pytest.mark.parametrize("parameterisation", ["eps", "x0", "v", "score", "flow"])
+@pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
+def test_denoise_and_score_of_gaussian_data(parameterisation, t):
+    """E[x_0 | x_t] and, by Tweedie's formula, the gradient of log N(0, V): -x_t / V."""
+    model = gaussian_model(parameterisation)
+    x_t = batch(6, 2)["x"].double()
+    alpha, sigma = model.schedule.alpha(t), model.schedule.sigma(t)
+    variance = alpha**2 * SCALE**2 + sigma**2
+    for times in (t, torch.full((6,), t, dtype=torch.float64)):
+        D, score = model.denoise(x_t, times), model.score(x_t, times)
+        # The network gives a float32 factor, of which eps loses digits where alpha is small.
+        assert torch.allclose(D, alpha * SCALE**2 / variance * x_t, rtol=0, atol=1e-5)
+        assert torch.allclose(score, -x_t / variance, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(sigma**2 * score, alpha * D - x_t, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="t must be positive"):
+        model.score(x_t, 0.0)
+
+
+def test_denoise_takes_a_label():
+    model = labelled_model()
+    x_t = batch(4, 2)["x"]
+    null = model.denoise(x_t, 0.5)
+    assert torch.equal(model.denoise(x_t, 0.5, label=torch.full((4,), 3)), null)
+    assert not torch.allclose(model.denoise(x_t, 0.5, label=0), null, atol=1e-3)
+    assert torch.equal(
+        model.score(x_t, 0.5, label=1), model.denoiser.score(x_t, 0.5, label=torch.ones(4, dtype=torch.int64))
+    )
+
+
+def test_what_is_chosen_by_default():
+    parameterisation, times = {}, {}
+    for name in SCHEDULES:
+        model = gf.Diffusion(mlp(), name)
+        parameterisation[name], times[name] = type(model.parameterisation).__name__, type(model.times)
+    assert parameterisation == dict.fromkeys(SCHEDULES, "V") | {"ve": "EDM", "edm": "EDM", "flow": "Flow"}
+    assert times == dict.fromkeys(SCHEDULES, Uniform) | {"ve": LogNormal, "edm": LogNormal}
+    assert gf.Diffusion(mlp(classes=4)).classes == 4 and gf.Diffusion(mlp()).classes == 0
+    assert gf.Diffusion(mlp(), times="uniform").times == Uniform()
+
+
+# Sampling -------------------------------------------------------------------------------------------------------------
+
+
+def test_sample_is_the_loop_with_the_models_own_parts():
+    model = labelled_model()
+    one = gf.solvers.plan("ddim", "vp_cosine", 5, eta=0.5)
+    label, null = torch.tensor([0, 2, 1, 1]), torch.full((4,), 3)
+    common = {"seed": 4, "chunk": 8, "progress": False}
+    expected = gf.sampling.sample(
+        model.denoiser, (2,), one, 4, condition={"label": label}, unconditional={"label": null}, guidance=3.0, **common
+    )
+    named = {"solver": "ddim", "steps": 5, "eta": 0.5}
+    assert torch.equal(model.sample(4, label=label, guidance=3.0, solver=one, **common), expected)
+    assert torch.equal(model.sample(4, label=[0, 2, 1, 1], guidance=3.0, **named, **common), expected)
+    assert torch.equal(model.sample([2], label=1, guidance=torch.tensor([3.0]), **named, **common), expected[2:3])
+    plain = gf.sampling.sample(model.denoiser, (2,), one, 4, condition={"label": null}, **common)
+    assert torch.equal(model.sample(4, **named, **common), plain)
+    assert torch.equal(model.sample(4, label=3, guidance=1.0, **named, **common), plain)
+
+
+def test_sampling_in_other_dtypes():
+    narrow = gf.Diffusion(mlp(), "vp_cosine", shape=(2,)).sample(5, steps=6, progress=False)
+    wide = gf.Diffusion(mlp().double(), "vp_cosine", shape=(2,)).sample(5, steps=6, dtype=torch.float64, progress=False)
+    half = gf.Diffusion(mlp().bfloat16(), "vp_cosine", shape=(2,)).sample(5, steps=6, progress=False)
+    assert (narrow.dtype, wide.dtype, half.dtype) == (torch.float32, torch.float64, torch.float32)
+    assert torch.allclose(narrow.double(), wide, atol=1e-4) and torch.allclose(narrow, half, atol=0.1)
+
+
+def test_modes_are_restored():
+    model = labelled_model()
+    seen = []
+    model.net.register_forward_hook(lambda net, *_: seen.append(net.training))
+    model.train()
+    model.net.blocks.eval()  # a frozen part
+    before = [module.training for module in model.modules()]
+    model.sample(2, steps=2, progress=False)
+    assert not any(seen) and [module.training for module in model.modules()] == before
+    with pytest.raises(ValueError, match="clamp"):
+        model.sample(2, steps=2, clamp=(1, 0), progress=False)
+    assert [module.training for module in model.modules()] == before
+    model.eval().sample(2, steps=2, progress=False)
+    assert not any(module.training for module in model.modules())
+
+
+# Saving ---------------------------------------------------------------------------------------------------------------
+
+
+@every_schedule
+@every_parameterisation
+def test_a_loaded_model_is_the_same_model(schedule, parameterisation, tmp_path):
+    model = gf.Diffusion(mlp(classes=2), schedule, parameterisation, label_dropout=0.3, shape=(2,))
+    gf.save(model, tmp_path)
+    copy = gf.load(tmp_path)
+    assert repr(copy) == repr(model) and copy.label_dropout == 0.3
+    data, key = batch(6, 2) | {"label": torch.arange(6) % 2}, ops.make_key(0, 6)
+    assert torch.equal(copy.loss(data, key), model.loss(data, key))
+    ask = {"n": 3, "label": 1, "steps": 3, "chunk": 4, "progress": False}
+    if schedule == "flow" and parameterisation in ("eps", "score", "edm"):
+        with pytest.raises(ValueError, match="singular at t = 1 of Flow"):
+            copy.sample(**ask)
+    else:
+        assert torch.equal(copy.sample(**ask), model.sample(**ask))
+
+
+def test_every_setting_is_saved(tmp_path):
+    model = gf.Diffusion(
+        mlp(classes=2), gf.schedules.EDM(sigma_max=20.0), EDM(sigma_data=0.7), times=LogNormal(-1.0, 0.9), classes=1
+    )
+    gf.save(model, tmp_path)
+    copy = gf.load(tmp_path)
+    assert copy.schedule == gf.schedules.EDM(sigma_max=20.0) and copy.parameterisation == EDM(sigma_data=0.7)
+    assert copy.times == LogNormal(-1.0, 0.9) and copy.classes == 1 and copy.shape is None
+    model.loss(batch(2, 2), ops.make_key(0, 2))
+    gf.save(model, tmp_path)
+    assert gf.load(tmp_path).shape == (2,)  # that of the first batch
+
+
+def test_what_is_not_ours_cannot_be_saved(tmp_path):
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Own(gf.schedules.EDM):
+        pass
+
+    for settings, name in (({"schedule": Own()}, "schedule"), ({"times": lambda schedule, u: u}, "times")):
+        model = gf.Diffusion(mlp(), **settings)
+        assert model.loss(batch(3, 2), ops.make_key(0, 3)).isfinite().all()
+        with pytest.raises(ValueError, match=f"{name} must be one of genfast's own"):
+            gf.save(model, tmp_path)
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_small_network_learns_two_modes():
+    generator = torch.Generator().manual_seed(0)
+    centres, deviation = torch.tensor([[-1.0, 0.5], [1.0, 0.0]]), 0.2
+    x = centres[torch.arange(4096) % 2] + deviation * torch.randn(4096, 2, generator=generator)
+    torch.manual_seed(0)
+    model = gf.Diffusion(gf.nn.MLP(2, width=64, depth=2), "vp_cosine")
+    list(gf.fit(model, gf.data.arrays(x), steps=300, batch=256, lr=4e-3, warmup=20, ema=0.99, seed=0))
+    distance = torch.cdist(model.sample(1000, chunk=1000, progress=False), centres)
+    near = (distance < 3 * deviation).double().mean(0)
+    assert near.sum() > 0.9 and near.min() > 0.35, near
+
+
+# Bad requests ---------------------------------------------------------------------------------------------------------
+
+CONSTRUCTION = [
+    ({"schedule": "cosine"}, ValueError, "schedule must be one of"),
+    ({"schedule": 3}, TypeError, "schedule must be a Schedule or a name"),
+    ({"parameterisation": "epsilon"}, ValueError, "parameterisation must be one of"),
+    ({"times": "normal"}, ValueError, "times must be one of uniform, lognormal; got 'normal'"),
+    ({"label_dropout": 1.0}, ValueError, r"label_dropout must lie in \[0, 1\); got 1.0"),
+    ({"label_dropout": -0.1}, ValueError, r"label_dropout must lie in \[0, 1\)"),
+    ({"net": 3}, TypeError, "net must be callable"),
+]
+
+SAMPLING = [
+    ({"n": -1}, ValueError, "n must be a number of samples"),
+    ({"n": 2.5}, ValueError, "n must be a number of samples"),
+    ({"n": [0, -2]}, ValueError, "n must be a number of samples"),
+    ({"label": 4}, ValueError, r"label must lie in \[0, 3\]"),
+    ({"label": -1}, ValueError, r"label must lie in \[0, 3\]"),
+    ({"label": [0, 1]}, ValueError, r"label must be an integer or \(3,\) of them"),
+    ({"label": 0.5}, ValueError, "label must be an integer"),
+    ({"guidance": 2.0}, ValueError, "guidance needs a label"),
+    ({"guidance": torch.ones(3)}, ValueError, "guidance needs a label"),
+    ({"guidance": [1.0, 2.0], "label": 0}, ValueError, r"guidance must be a number or have shape \(3,\); got \(2,\)"),
+    ({"solver": "dpm"}, ValueError, "solver must be one of"),
+    ({"steps": -5}, ValueError, "steps must be at least 1; got -5"),
+    ({"steps": 2.5}, TypeError, "steps must be an integer"),
+    ({"grid": "linear"}, ValueError, "grid must be a function or one of"),
+    ({"eta": 1.0}, TypeError, "dpmpp_2m has no option eta"),
+    ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1"),
+    ({"seed": -1}, ValueError, "seed must lie in"),
+    ({"dtype": torch.float16}, ValueError, "dtype, of the state, must be float32 or float64"),
+]
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), CONSTRUCTION)
+def test_bad_models_are_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        gf.Diffusion(**{"net": mlp()} | settings)
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), SAMPLING)
+def test_bad_sampling_is_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        labelled_model().sample(**{"n": 3, "steps": 2, "progress": False} | settings)
+
+
+def test_bad_batches_are_refused():
+    model, key = labelled_model(label_dropout=0.0), ops.make_key(0, 3)
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\); got \(3, 4\)"):
+        model.loss(batch(3, 4), key)
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\]"):
+        model.loss(batch(3, 2) | {"label": torch.tensor([0, 1, 4])}, key)
+    with pytest.raises((ValueError, RuntimeError), match=r"key must have shape \(3, 2\)"):
+        model.loss(batch(3, 2), ops.make_key(0, 2))
+    without = gf.Diffusion(mlp(), shape=(2,))
+    for call in (lambda: without.sample(2, label=0), lambda: without.denoise(torch.zeros(1, 2), 0.5, label=0)):
+        with pytest.raises(ValueError, match="label was given to a model without classes"):
+            call()
+    with pytest.raises(ValueError, match="guidance needs a label"):
+        without.sample(2, guidance=2.0)
+    with pytest.raises(ValueError, match="shape of a sample is not known yet"):
+        gf.Diffusion(mlp()).sample(2)

@@ -1,0 +1,52 @@
+"""info() says which kernels are live, and why others are not."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import genfast as gf
+from genfast import _extension
+from genfast.info import _cuda
+
+
+def test_info_names_versions_and_kernels():
+    report = gf.info()
+    assert report["genfast"] == gf.__version__ and report["torch"] == torch.__version__
+    assert report["cpu_kernels"].split()[0].rstrip(",") == _extension.extension.isa()
+    assert report["cpu_threads"] == torch.get_num_threads()
+    assert os.path.samefile(report["extension"], _extension.extension.__file__)
+
+
+def test_info_prints_as_a_table():
+    lines = str(gf.info()).splitlines()
+    assert len(lines) == len(gf.info())
+    assert len({line.index(str(value)) for line, value in zip(lines, gf.info().values(), strict=True)}) == 1
+
+
+def test_a_forced_instruction_set_is_reported():
+    environment = os.environ | {"GENFAST_ISA": "scalar"}
+    command = [sys.executable, "-c", "import genfast; print(genfast.info()['cpu_kernels'])"]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("scalar (forced by GENFAST_ISA)")
+
+
+@pytest.mark.parametrize(
+    ("build", "cuda", "available", "words"),
+    [
+        ({"emulated": True, "cuda": ""}, None, False, "emulated on the CPU"),
+        ({"emulated": False, "cuda": ""}, None, False, "not built: setup.py found no nvcc"),
+        ({"emulated": False, "cuda": "sm_90"}, None, False, "built for sm_90, not live: this torch has no CUDA"),
+        ({"emulated": False, "cuda": "sm_90"}, "13.0", False, "built for sm_90, not live: torch .* sees no GPU"),
+        ({"emulated": False, "cuda": "sm_90"}, "13.0", True, r"live, built for sm_90, on A GPU \(sm_90\)"),
+    ],
+)
+def test_the_reason_why_cuda_is_not_live(build, cuda, available, words, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    assert re.match(words, _cuda(build))

@@ -1,0 +1,336 @@
+"""The sampling loop against its equations in numpy, and the promise that a sample is its own."""
+
+import concurrent.futures
+import functools
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
+
+from genfast import nn, ops, sampling, schedules
+from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.solvers import SOLVERS, plan
+
+VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
+sample = functools.partial(sampling.sample, progress=False)
+
+
+def five_modes(schedule=VP):
+    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
+
+
+def mlp(classes=0, seed=0):
+    return perturbed(nn.MLP(2, width=32, depth=2, classes=classes), seed)
+
+
+def by_hand(one, index, denoise=mixture, seed=0, shape=(2,)):
+    """Samples by the equations of a Plan, in numpy, from the same noise."""
+    key = ops.make_key(seed, torch.as_tensor(index))
+    start = one.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=torch.float64).numpy()
+    return torch.from_numpy(run(one, denoise, start, noise_of(one, key, shape)))
+
+
+# The equations --------------------------------------------------------------------------------------------------------
+
+OPTIONS = {"ddim": {"eta": 0.5}}
+
+
+@pytest.mark.parametrize("schedule", [VP, FLOW, EDM], ids=["vp", "flow", "edm"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_loop_does_what_the_plan_says(solver, schedule):
+    one = plan(solver, schedule, 8, **OPTIONS.get(solver, {}))
+    expected = by_hand(one, np.arange(11), seed=3)
+    wide = sample(five_modes(schedule), (2,), one, 11, seed=3, chunk=8, dtype=torch.float64)
+    assert wide.dtype == torch.float64 and (wide - expected).abs().max() < 1e-10
+    narrow = sample(five_modes(schedule), (2,), one, 11, seed=3, chunk=8)
+    assert narrow.dtype == torch.float32 and (narrow - expected).abs().max() < 2e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("parameterisation", ["v", "edm", "x0"])
+def test_a_network_is_scaled_as_its_parameterisation_says(parameterisation):
+    """The loop's D, from F and the table's c_in, c_skip and c_out, is that of the Denoiser itself."""
+    denoiser = Denoiser(mlp().double(), EDM, parameterisation)
+    one = plan("dpmpp_2m_sde", EDM, 6)
+    times = iter(one.t)
+    expected = by_hand(one, range(5), lambda x_t, *_: denoiser(torch.from_numpy(x_t), next(times)).detach().numpy())
+    out = sample(denoiser, (2,), one, 5, chunk=5, dtype=torch.float64)
+    assert torch.allclose(out, expected, rtol=1e-10, atol=1e-10 * expected.abs().max().item())
+
+
+def test_clamp_bounds_the_denoised_estimate_of_every_row():
+    one = plan("dpmpp_2m_sde", VP, 8)
+    expected = by_hand(one, range(20), lambda *at: mixture(*at).clip(-0.5, 0.875))
+    seen = []
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 2e-5)):
+        out = sample(five_modes(), (2,), one, 20, clamp=(-0.5, 0.875), dtype=dtype, callback=seen.append)
+        assert (out - expected).abs().max() < tolerance
+    assert all(state.denoised.min() >= -0.5 and state.denoised.max() <= 0.875 for state in seen)
+    assert (expected - by_hand(one, range(20))).abs().max() > 0.1  # the bounds do matter here
+
+
+# A sample is its own --------------------------------------------------------------------------------------------------
+
+NETWORKS = {"mixture": five_modes(), "mlp": Denoiser(mlp(), VP, "v")}
+every_network = pytest.mark.parametrize("denoiser", NETWORKS.values(), ids=NETWORKS)
+NOISY = plan("dpmpp_2m_sde", VP, 6)
+
+
+@every_network
+def test_a_sample_does_not_depend_on_the_others(denoiser):
+    whole = sample(denoiser, (2,), NOISY, 21, seed=5, chunk=8)
+    assert len(whole.unique(dim=0)) == 21
+    for index in (range(3), [20], [7, 8], [20, 3, 11, 0, 19], [4, 4, 12, 4], range(20, -1, -1)):
+        assert torch.equal(sample(denoiser, (2,), NOISY, list(index), seed=5, chunk=8), whole[list(index)])
+    assert torch.equal(sample(denoiser, (2,), NOISY, 4, seed=5, chunk=8), whole[:4])
+    assert not (sample(denoiser, (2,), NOISY, 21, seed=6, chunk=8) == whole).any()
+    far = sample(denoiser, (2,), NOISY, [2**62 + 1, 5], seed=5, chunk=8)
+    assert torch.equal(far[1], whole[5]) and torch.equal(
+        far[:1], sample(denoiser, (2,), NOISY, [2**62 + 1], seed=5, chunk=8)
+    )
+
+
+@every_network
+def test_no_samples(denoiser):
+    assert sample(denoiser, (2,), NOISY, 0).shape == sample(denoiser, (2,), NOISY, []).shape == (0, 2)
+
+
+@every_network
+def test_threads_do_not_matter(denoiser):
+    def draw(seed):
+        return sample(denoiser, (2,), NOISY, 100, seed=seed, chunk=64)
+
+    serial = [draw(seed) for seed in range(4)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert torch.equal(draw(0), serial[0])
+    finally:
+        torch.set_num_threads(threads)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for one, other in zip(pool.map(draw, range(4)), serial, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_the_chunk_does_not_matter_to_exact_rows():
+    whole = sample(five_modes(), (2,), NOISY, 21, chunk=64)
+    for chunk in (1, 5, 8, 21):
+        assert torch.allclose(sample(five_modes(), (2,), NOISY, 21, chunk=chunk), whole, rtol=0, atol=1e-6)
+    elementwise = Denoiser(lambda y, t: y.relu() * t[:, None], VP, "v")
+    whole = sample(elementwise, (2,), NOISY, 21, chunk=64)
+    for chunk in (1, 5, 8, 21):
+        assert torch.equal(sample(elementwise, (2,), NOISY, 21, chunk=chunk), whole)
+
+
+# Guidance and conditions ----------------------------------------------------------------------------------------------
+
+LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)
+guided = functools.partial(
+    sample, shape=(2,), plan=NOISY, index=7, chunk=4, condition={"label": LABEL}, unconditional={"label": NULL}
+)
+
+
+def test_guidance_mixes_the_two_networks():
+    """Against a single network that mixes by itself: F_u + w (F_c - F_u)."""
+    net = mlp(classes=3).double()
+    denoiser = Denoiser(net, VP, "v")
+    weights = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, -1.0, 7.5], dtype=torch.float64)
+
+    def mixed(y, t, label, w):
+        without = net(y, t, label=torch.full_like(label, 3))
+        return without + w[:, None] * (net(y, t, label=label) - without)
+
+    expected = sample(
+        Denoiser(mixed, VP, "v"), (2,), NOISY, 7, condition={"label": LABEL, "w": weights}, chunk=4, dtype=torch.float64
+    )
+    assert torch.allclose(guided(denoiser, guidance=weights, dtype=torch.float64), expected, rtol=0, atol=1e-11)
+    narrow = guided(Denoiser(mlp(classes=3), VP, "v"), guidance=weights)
+    assert torch.allclose(narrow.double(), expected, rtol=0, atol=2e-5 * expected.abs().max().item())
+
+
+def test_guidance_of_one_and_of_zero_are_the_two_networks():
+    denoiser = Denoiser(mlp(classes=3), VP, "v")
+    for weight, label in ((1.0, LABEL), (0.0, NULL)):
+        plain = sample(denoiser, (2,), NOISY, 7, chunk=4, condition={"label": label})
+        assert torch.allclose(guided(denoiser, guidance=weight), plain, rtol=0, atol=2e-5)
+    assert not torch.allclose(guided(denoiser, guidance=1.0), guided(denoiser, guidance=0.0), rtol=0, atol=1e-2)
+
+
+def test_guidance_is_per_sample():
+    denoiser = Denoiser(mlp(classes=3), VP, "v")
+    weights = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, -1.0, 7.5])
+    together = guided(denoiser, guidance=weights)
+    for i, weight in enumerate(weights.tolist()):
+        assert torch.equal(guided(denoiser, guidance=weight)[i], together[i])
+
+
+def test_a_condition_goes_with_its_sample():
+    denoiser = Denoiser(mlp(classes=3), VP, "v")
+    whole = sample(denoiser, (2,), NOISY, 7, chunk=4, condition={"label": LABEL})
+    order = torch.tensor([6, 0, 3, 3, 5])
+    assert torch.equal(sample(denoiser, (2,), NOISY, order, chunk=4, condition={"label": LABEL[order]}), whole[order])
+    both = sample(denoiser, (2,), NOISY, [2, 2], chunk=4, condition={"label": torch.tensor([0, 2])})
+    assert torch.equal(both[1], whole[2]) and not torch.equal(both[0], both[1])
+
+
+# Networks at the edge -------------------------------------------------------------------------------------------------
+
+
+def image_net(y, t):
+    return torch.tanh(y.roll(1, 1) + y.roll(1, 3)) * (1 - t.view(-1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("solver", ["dpmpp_2m_sde", "heun"])
+def test_the_memory_format_of_the_network_does_not_matter(solver):
+    one = plan(solver, VP, 5)
+
+    def last(y, t):
+        return image_net(y, t).contiguous(memory_format=torch.channels_last)
+
+    def strided(y, t):
+        return image_net(y, t).transpose(2, 3).contiguous().transpose(2, 3)
+
+    calls = itertools.count()
+
+    def changing(y, t):
+        return (last if next(calls) % 2 else image_net)(y, t)
+
+    whole = sample(Denoiser(image_net, VP, "v"), (3, 4, 5), one, 5, chunk=3)
+    for net in (last, strided, changing):
+        out = sample(Denoiser(net, VP, "v"), (3, 4, 5), one, 5, chunk=3)
+        assert torch.equal(out, whole) and out.is_contiguous()
+
+
+def test_networks_in_bfloat16():
+    """Inside, at its output only, and at its input only: the state stays float32, and so do the inputs of a float32
+    network."""
+    exact = sample(NETWORKS["mlp"], (2,), NOISY, 9)
+    half = mlp().bfloat16()
+    seen = set()
+
+    def narrow_answer(y, t):
+        seen.add(y.dtype)
+        return mlp()(y, t).bfloat16()
+
+    def wide_answer(y, t):
+        seen.add(y.dtype)
+        return mlp()(y.float(), t)
+
+    scale = exact.abs().max().item()
+    for net, net_dtype in ((half, torch.bfloat16), (narrow_answer, None), (wide_answer, torch.bfloat16)):
+        seen.clear()
+        out = sample(Denoiser(net, VP, "v"), (2,), NOISY, 9, net_dtype=net_dtype)
+        assert out.dtype == torch.float32 and seen <= {net_dtype or torch.float32}
+        assert torch.allclose(out, exact, rtol=0, atol=0.03 * scale) and not torch.equal(out, exact)
+
+
+def test_the_callback_sees_every_row_of_every_sample():
+    states = []
+    index = torch.tensor([9, 2, 5, 2])
+    out = sample(five_modes(), (2,), NOISY, index, chunk=4, callback=states.append)
+    assert torch.equal(out, sample(five_modes(), (2,), NOISY, index, chunk=4))
+    last = torch.full((4, 2), math.nan)
+    for _, pass_states in itertools.groupby(states, key=lambda state: state.where.tolist()):
+        pass_states = list(pass_states)
+        assert [state.row for state in pass_states] == list(range(len(NOISY)))
+        for state in pass_states:
+            assert state.rows == len(NOISY) and state.x.shape == state.denoised.shape == (len(state.where), 2)
+            assert not last[state.where].isfinite().any()  # each sample once
+        last[pass_states[-1].where] = pass_states[-1].x
+        assert torch.equal(pass_states[-1].x, pass_states[-1].denoised)  # x' = D in the last row
+    assert torch.equal(last, out)
+    first = next(state for state in states if 1 in state.where)
+    x_1 = ops.normal(ops.make_key(0, index[first.where]), (2,), ops.Purpose.PRIOR)
+    assert torch.allclose(first.denoised, five_modes()(x_1, 1.0), rtol=0, atol=1e-6)
+
+
+# The distribution -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("solver", "steps"), [("dpmpp_2m", 20), ("ddpm", 100)])
+def test_samples_have_the_moments_of_the_data(solver, steps):
+    """Within five standard errors, and the solver's own bias: 0.01 in the mean, 0.02 in the covariance."""
+    means, variances = torch.tensor([[1.0, 0.5], [-1.0, 0.0]], dtype=torch.float64), torch.tensor([0.05, 0.1])
+    weights = torch.tensor([0.4, 0.6], dtype=torch.float64)
+    denoiser = GaussianMixtureDenoiser(weights, means, variances, VP)
+    x = sample(denoiser, (2,), plan(solver, VP, steps), 4096, seed=1, chunk=1024).double()
+    mean = weights @ means
+    within = (weights @ variances.double()) * torch.eye(2, dtype=torch.float64)
+    covariance = torch.einsum("k,ki,kj->ij", weights, means - mean, means - mean) + within
+    products = torch.einsum("ni,nj->nij", x - mean, x - mean)
+    for values, expected, bias in ((x, mean, 0.01), (products, covariance, 0.02)):
+        standard_error = values.std(0) / math.sqrt(len(x))
+        assert ((values.mean(0) - expected).abs() < 5 * standard_error + bias).all()
+
+
+@pytest.mark.parametrize("schedule", [VP, FLOW, EDM], ids=["vp", "flow", "edm"])
+def test_a_second_order_solver_at_20_steps_beats_a_first_order_one_at_40(schedule):
+    """On the same grid, the log-SNR's."""
+
+    def draw(solver, steps):
+        return sample(five_modes(schedule), (2,), plan(solver, schedule, steps, grid="log_snr"), 256, chunk=256)
+
+    exact = draw("rk4", 150)
+    error = {name: (draw(name, n) - exact).norm(dim=1).mean().item() for name, n in (("dpmpp_2m", 20), ("euler", 40))}
+    assert error["dpmpp_2m"] < error["euler"] < 0.1, error
+
+
+# Bad requests ---------------------------------------------------------------------------------------------------------
+
+BAD = [
+    ({"index": -1}, ValueError, "index must be"),
+    ({"index": [3, -1]}, ValueError, "index must be"),
+    ({"index": [[0, 1]]}, ValueError, "index must be"),
+    ({"index": [0.5]}, ValueError, "index must be"),
+    ({"index": 2.0}, ValueError, "index must be"),
+    ({"index": True}, ValueError, "index must be"),
+    ({"index": "3"}, ValueError, "index must be"),
+    ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1; got 0"),
+    ({"chunk": 2.5}, ValueError, "chunk must be an integer of at least 1; got 2.5"),
+    ({"dtype": torch.bfloat16}, ValueError, "dtype, of the state, must be float32 or float64; got torch.bfloat16"),
+    ({"seed": -1}, ValueError, "seed must lie in"),
+    ({"seed": 0.5}, TypeError, "seed must be an int"),
+    ({"guidance": 2.0}, ValueError, "guidance and unconditional go together"),
+    ({"unconditional": {"label": NULL}}, ValueError, "guidance and unconditional go together"),
+    (
+        {"guidance": 2.0, "unconditional": {"other": NULL}, "condition": {"label": LABEL}},
+        ValueError,
+        r"unconditional must have the names of condition, \['label'\]; got \['other'\]",
+    ),
+    (
+        {"guidance": torch.ones(3), "unconditional": {"label": NULL}, "condition": {"label": LABEL}},
+        ValueError,
+        r"guidance must be a number or have shape \(7,\); got \(3,\)",
+    ),
+    ({"condition": {"label": LABEL[:6]}}, ValueError, r"condition 'label' must be a tensor \(7, \*\)"),
+    ({"condition": {"label": [0] * 7}}, ValueError, r"condition 'label' must be a tensor \(7, \*\)"),
+    ({"clamp": (1.0, -1.0)}, ValueError, "clamp must be"),
+    ({"clamp": 1.0}, ValueError, "clamp must be"),
+    ({"clamp": (0.0, math.nan)}, ValueError, "clamp must be"),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("settings", "error", "message"), BAD)
+def test_bad_settings_are_refused(settings, error, message, dtype):
+    settings = {"shape": (2,), "plan": NOISY, "index": 7, "dtype": dtype} | settings
+    with pytest.raises(error, match=message):
+        sample(Denoiser(mlp(classes=3), VP, "v"), **settings)
+
+
+def test_bad_networks_are_refused():
+    for net in (lambda y, t: y[:, :1], lambda y, t: y[:1], lambda y, t: y.flatten()):
+        with pytest.raises(ValueError, match=r"must answer with the shape of its input, \(4, 2\); got"):
+            sample(Denoiser(net, VP, "v"), (2,), NOISY, 3, chunk=4)
+    with pytest.raises(ValueError, match="the Eps parameterisation is singular at t = 1 of Flow"):
+        sample(Denoiser(mlp(), FLOW, "eps"), (2,), plan("ddim", FLOW, 4), 3)
+
+
+def test_samples_that_are_not_finite_are_an_error():
+    def broken(y, t):
+        return torch.where(y == y[2:3], math.nan, y)
+
+    with pytest.raises(FloatingPointError, match=r"samples \[10, 2\] are not finite"):
+        sample(Denoiser(broken, VP, "x0"), (2,), NOISY, [10, 1, 2, 3], chunk=8)
