@@ -58,11 +58,11 @@ class Bench:
 
 
 def keep_freed_memory() -> None:
-    """Memory that a call frees waits for the next one, instead of going back to the system to be mapped and zeroed anew.
+    """Memory that a call frees waits for the next one, instead of going back to the system to be mapped anew.
 
     Left alone, glibc drifts from the second to the first as a process frees ever larger tensors, and eager code, which
-    allocates at every operation, gets several times faster on the way.  Kept is what a process that runs a network comes
-    to, and the kindest to eager code.  Does nothing where there is no glibc.
+    allocates at every operation, gets several times faster on the way.  Kept is what a process with a network comes to,
+    and the kindest to eager code.  Does nothing where there is no glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

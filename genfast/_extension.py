@@ -10,14 +10,15 @@ import os
 
 import torch  # noqa: F401  (libtorch must be loaded before the extension)
 
-_name = "_C" + "_emulate" * (os.environ.get("GENFAST_EMULATE") == "1") + "_sanitize" * (os.environ.get("GENFAST_SANITIZE") == "1")
+_variants = [name for name in ("emulate", "sanitize") if os.environ.get(f"GENFAST_{name.upper()}") == "1"]
+_name = "_".join(["_C", *_variants])
 
 try:
     extension = importlib.import_module(f"genfast.{_name}")
 except ImportError as error:
     raise ImportError(
-        f"genfast.{_name} could not be loaded ({error}).  In a checkout, build it with `make build`; in your own environment, "
-        "`pip install --no-build-isolation .` builds it against the torch that is installed there."
+        f"genfast.{_name} could not be loaded ({error}).  In a checkout, build it with `make build`; in your own "
+        "environment, `pip install --no-build-isolation .` builds it against the torch that is installed there."
     ) from error
 
 if os.environ.get("GENFAST_ISA"):

@@ -21,9 +21,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-import genfast
-
 from . import nn
+from ._version import __version__
 
 FORMAT = 1
 MODELS = {}  # class name -> class; filled by @register
@@ -116,7 +115,7 @@ def describe(model):
         raise TypeError(f"model: {type(model).__name__}.config() holds something that JSON cannot; {error}") from error
     return {
         "format": FORMAT,
-        "genfast": genfast.__version__,
+        "genfast": __version__,
         "torch": str(torch.__version__),
         "model": type(model).__name__,
         "config": config,
@@ -195,7 +194,7 @@ def _read_manifest(file):
     if manifest["format"] > FORMAT:
         raise ValueError(
             f"{file} has format {manifest['format']}, written by genfast {manifest['genfast']}; "
-            f"genfast {genfast.__version__} reads up to {FORMAT}: upgrade it"
+            f"genfast {__version__} reads up to {FORMAT}: upgrade it"
         )
     if not re.fullmatch(r"model-[0-9a-f]{16}\.safetensors", manifest["weights"]):
         raise CorruptCheckpoint(f"{file} names weights outside its folder: {manifest['weights']!r}")

@@ -105,6 +105,8 @@ class Diffusion(nn.Module):
         self.shape = self.shape or tuple(x0.shape[1:])
         if tuple(x0.shape[1:]) != self.shape:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x0.shape)}")
+        if key.shape != (len(x0), 2):
+            raise ValueError(f"key must have shape ({len(x0)}, 2), one row a sample; got {tuple(key.shape)}")
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
         c = self.denoiser.coefficients(t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()

@@ -177,7 +177,7 @@ def sample(
                 if r == 0:  # state, history and network input take the memory format in which the network answers
                     x = ops.in_layout_of(x, ops.dense(net)[:chunk])
                     if plan.slots:
-                        history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride()))
+                        history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
                 if y.dtype != net.dtype or y.stride() != x.stride():
                     y = torch.empty_like(x, dtype=net.dtype)
                 net = ops.in_layout_of(net[:chunk], x), None if w is None else ops.in_layout_of(net[chunk:], x)

@@ -1,6 +1,7 @@
 """One `Case` per op: its inputs, the op, its reference, its bytes.  Used by tests and benches only.
 
-A new op adds a Case here and is then tested for accuracy, bits, gradients and layout, and timed, without touching a test.
+A new op adds a Case here and is then tested for accuracy, bits, gradients and layout, and timed, without touching a
+test.
 """
 
 from collections.abc import Callable
@@ -16,12 +17,13 @@ Args = dict
 
 @dataclass(frozen=True)
 class Case:
-    """`inputs(shape, dtype, generator)` makes the arguments, on the CPU and contiguous; the others take them as keywords.
+    """`inputs(shape, dtype, generator)` makes the arguments, on the CPU and contiguous; the others take them as
+    keywords.
 
     op: what is tested, a tuple of tensors; in-place ops work on copies that the caller makes.  eager: the same in plain
-    torch, in the dtype of its arguments, which is also the reference when they are float64.  noise: eager draws its own.
-    dtypes: of the network's edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item): of `size`
-    elements whose network edge takes `item` bytes each, the least that any implementation reads and writes.
+    torch, in the dtype of its arguments, which is also the reference when they are float64.  noise: eager draws its
+    own. dtypes: of the network's edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item):
+    of `size` elements whose network edge takes `item` bytes each, the least that any implementation reads and writes.
     """
 
     name: str
@@ -68,7 +70,13 @@ def _noise(uniform: bool) -> Case:
 def _diffuse(with_target: bool) -> Case:
     def inputs(shape, dtype, generator):
         batch, key, randn = _base(shape, generator)
-        args = {"x0": randn(*shape), "key": key, "alpha": randn(batch), "sigma": randn(batch).abs(), "c_in": randn(batch)}
+        args = {
+            "x0": randn(*shape),
+            "key": key,
+            "alpha": randn(batch),
+            "sigma": randn(batch).abs(),
+            "c_in": randn(batch),
+        }
         if with_target:
             args["target"] = (randn(batch), randn(batch))
         return args | {"dtype": dtype}

@@ -75,17 +75,16 @@ def test_extension_missing():
     assert "pip install --no-build-isolation" in done.stderr
 
 
-def test_import_is_silent_and_quick():
-    """Beside torch's own import: less than 3 s together on an idle machine, and little of it ours."""
+def test_import_is_silent_and_quick(tmp_path):
+    """Less than 3 s of processor time with torch's own import, and little of it ours."""
     script = """if True:
         import json, time
-        start = time.perf_counter(); import torch; torch_done = time.perf_counter(); import genfast
+        start = time.process_time(); import torch; torch_done = time.process_time(); import genfast
         with open({!r}, "w") as file:
-            json.dump([torch_done - start, time.perf_counter() - torch_done], file)"""
+            json.dump([torch_done - start, time.process_time() - torch_done], file)"""
+    file = tmp_path / "seconds.json"
     times = []
     for _ in range(3):
-        file = ROOT / "build" / "import_time.json"
-        file.parent.mkdir(exist_ok=True)
         done = python("-c", script.format(str(file)))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         times.append(json.loads(file.read_text()))
@@ -250,4 +249,4 @@ def test_sanitizer_sees_a_planted_read(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     done = python(*tests, "accuracy and diffuse", cwd=tmp_path, **sanitized)
     assert done.returncode and "heap-buffer-overflow" in done.stderr, done.stdout + done.stderr
-    assert "READ of size" in done.stderr and "csrc/kernels/map.h" in done.stderr
+    assert "READ of size" in done.stderr and "csrc/kernels/diffuse_cpu.cpp" in done.stderr

@@ -113,10 +113,10 @@ def test_gradients_reach_every_weight():
 
 
 def test_label_dropout_is_a_function_of_the_key():
-    seen = []
+    seen, times = [], []
 
     def net(y, t, label):
-        seen.append(label)
+        seen.append(label), times.append(t)
         return y
 
     count = 4000
@@ -130,6 +130,7 @@ def test_label_dropout_is_a_function_of_the_key():
     dropped = seen[0] == 5
     assert torch.equal(seen[0][~dropped], label[~dropped])
     assert abs(dropped.double().mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / count)
+    assert abs(times[0][dropped].mean() - 0.5) < 5 * math.sqrt(1 / 12 / dropped.sum())  # whatever the time is
     assert torch.equal(seen[1], seen[0][100:200])
     model.loss(data, ops.make_key(1, count))
     assert not torch.equal(seen[2], seen[0])
@@ -312,13 +313,23 @@ def test_what_is_not_ours_cannot_be_saved(tmp_path):
 # Training -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def one_thread():
+    """Small layers are faster so, by far where other programs are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_small_network_learns_two_modes():
     generator = torch.Generator().manual_seed(0)
     centres, deviation = torch.tensor([[-1.0, 0.5], [1.0, 0.0]]), 0.2
     x = centres[torch.arange(4096) % 2] + deviation * torch.randn(4096, 2, generator=generator)
     torch.manual_seed(0)
     model = gf.Diffusion(gf.nn.MLP(2, width=64, depth=2), "vp_cosine")
-    list(gf.fit(model, gf.data.arrays(x), steps=300, batch=256, lr=4e-3, warmup=20, ema=0.99, seed=0))
+    list(gf.fit(model, gf.data.arrays(x), steps=300, batch=128, lr=4e-3, warmup=20, ema=0.99, seed=0))
     distance = torch.cdist(model.sample(1000, chunk=1000, progress=False), centres)
     near = (distance < 3 * deviation).double().mean(0)
     assert near.sum() > 0.9 and near.min() > 0.35, near
@@ -376,7 +387,7 @@ def test_bad_batches_are_refused():
         model.loss(batch(3, 4), key)
     with pytest.raises(ValueError, match=r"label must lie in \[0, 3\]"):
         model.loss(batch(3, 2) | {"label": torch.tensor([0, 1, 4])}, key)
-    with pytest.raises((ValueError, RuntimeError), match=r"key must have shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"key must have shape \(3, 2\)"):
         model.loss(batch(3, 2), ops.make_key(0, 2))
     without = gf.Diffusion(mlp(), shape=(2,))
     for call in (lambda: without.sample(2, label=0), lambda: without.denoise(torch.zeros(1, 2), 0.5, label=0)):

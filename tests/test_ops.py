@@ -1,4 +1,5 @@
-"""Every op through its Case: accuracy, bits, layouts, gradients, tracing.  What is special to one op is in test_<op>.py.
+"""Every op through its Case: accuracy, bits, layouts, gradients, tracing.  What is special to one op is in
+test_<op>.py.
 
 With GENFAST_EMULATE=1 the whole file runs through the CUDA twins, on the host.
 """
@@ -9,7 +10,6 @@ import itertools
 import pytest
 import torch
 
-from genfast import ops
 from genfast._extension import extension
 from genfast.testing import CASES, to
 
@@ -92,7 +92,9 @@ def test_instruction_sets_agree(case, isa, restore):
 def test_cuda_twin(case, restore, request):
     """The CUDA kernel gives the bits of the CPU kernel: on a GPU, or emulated on the host."""
     cuda = None if EMULATED else request.getfixturevalue("cuda")
-    for dtype, shape in itertools.product(case.dtypes, [(3, n) for n in SIZES] + [(2, 3, 7, 13), (2, 3, 16, 24), (300, 5)]):
+    for dtype, shape in itertools.product(
+        case.dtypes, [(3, n) for n in SIZES] + [(2, 3, 7, 13), (2, 3, 16, 24), (300, 5)]
+    ):
         args = make(case, shape, dtype)
         for laid in (args, to(args, channels_last)):
             if EMULATED:
@@ -114,20 +116,20 @@ def test_threads_agree(case, restore):
     assert equal(run(case, args), one)
 
 
+def rows_of(args, rows):
+    """The arguments of some rows of a batch."""
+    shared = {name: args[name] for name in ("table", "shape", "clamp", "purpose", "step", "dtype") if name in args}
+    history = {name: args[name][:, rows].contiguous() for name in ("history",) if name in args}
+    return to(args, lambda t: t[rows]) | shared | history
+
+
 @every_case
 def test_any_split_of_a_batch_agrees(case):
     args = make(case, (7, 67))
     whole = run(case, args)
-    batch_axis = {"history": 1}
     for cut in (1, 3, 6):
-        pieces = []
-        for rows in (slice(0, cut), slice(cut, 7)):
-            piece = {}
-            for name, value in args.items():
-                take = (lambda t: t[:, rows].contiguous()) if batch_axis.get(name) else (lambda t: t[rows])
-                piece[name] = value if name in ("table", "shape", "clamp") else to({name: value}, take)[name]
-            pieces.append(run(case, piece))
-        joined = [torch.cat(p, 1 if p[0].ndim > 2 and i == 2 else 0) for i, p in enumerate(zip(*pieces, strict=True))]
+        pieces = [run(case, rows_of(args, rows)) for rows in (slice(0, cut), slice(cut, 7))]
+        joined = [torch.cat(p, 1 if i == 2 else 0) for i, p in enumerate(zip(*pieces, strict=True))]  # history is third
         assert equal(joined, whole), cut
 
 
@@ -242,7 +244,9 @@ def test_opcheck(case, monkeypatch):
     for name in ("noise", "diffuse", "denoising_loss", "denoising_loss_backward", "step"):
         packet = getattr(torch.ops.genfast, name)
         monkeypatch.setattr(
-            torch.ops.genfast, name, functools.wraps(packet)(lambda *a, packet=packet: calls.append((packet, a)) or packet(*a))
+            torch.ops.genfast,
+            name,
+            functools.wraps(packet)(lambda *a, packet=packet: calls.append((packet, a)) or packet(*a)),
         )
     for shape, dtype in (((3, 65), torch.float32), ((2, 3, 4, 4), torch.bfloat16), ((0, 65), torch.float32)):
         args = make(case, shape, dtype)
@@ -252,7 +256,10 @@ def test_opcheck(case, monkeypatch):
     monkeypatch.undo()
     assert calls
     for packet, a in calls:
-        torch.library.opcheck(packet.default, [t.detach().clone().requires_grad_(t.requires_grad) if isinstance(t, torch.Tensor) else t for t in a])
+        torch.library.opcheck(
+            packet.default,
+            [t.detach().clone().requires_grad_(t.requires_grad) if isinstance(t, torch.Tensor) else t for t in a],
+        )
 
 
 @every_case

@@ -71,6 +71,19 @@ def test_clamp_bounds_the_denoised_estimate_of_every_row():
     assert (expected - by_hand(one, range(20))).abs().max() > 0.1  # the bounds do matter here
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_memory_that_is_not_written_is_not_read(dtype):
+    """Deterministic mode fills new memory with NaN."""
+    one = plan("rk4", VP, 3)
+    expected = sample(five_modes(), (2,), one, 5, chunk=4, dtype=dtype)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        assert torch.equal(sample(five_modes(), (2,), one, 5, chunk=4, dtype=dtype), expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 # A sample is its own --------------------------------------------------------------------------------------------------
 
 NETWORKS = {"mixture": five_modes(), "mlp": Denoiser(mlp(), VP, "v")}
@@ -212,6 +225,7 @@ def test_networks_in_bfloat16():
 
     def narrow_answer(y, t):
         seen.add(y.dtype)
+        assert not torch.equal(y, y.bfloat16())  # nor has it been rounded on the way
         return mlp()(y, t).bfloat16()
 
     def wide_answer(y, t):

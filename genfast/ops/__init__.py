@@ -7,6 +7,7 @@ from .noise import Purpose, make_key, noise_reference, normal, stream, uniform
 from .step import SLOTS, StepTable, step, step_reference
 
 __all__ = [
-    "SLOTS", "Purpose", "StepTable", "denoising_loss", "denoising_loss_reference", "dense", "diffuse", "diffuse_reference",
-    "in_layout_of", "make_key", "noise_reference", "normal", "step", "step_reference", "stream", "uniform",
+    "SLOTS", "Purpose", "StepTable", "denoising_loss", "denoising_loss_reference", "dense", "diffuse",
+    "diffuse_reference", "in_layout_of", "make_key", "noise_reference", "normal", "step", "step_reference", "stream",
+    "uniform",
 ]  # fmt: skip

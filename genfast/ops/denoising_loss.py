@@ -20,12 +20,11 @@ def denoising_loss(
 ) -> Tensor:
     r"""loss_b = weight_b mean_i (F_i - (p_b x_0i + q_b z_i))^2, with the z that `diffuse` drew from the same key.
 
-    net: (B, *) the network's output F, float32, bfloat16 or float16; x0: (B, *) float32 in the memory format of net; p, q,
-    weight: (B,) float32, weight None for 1.  Returns (B,) float32, summed in float32 in an order that depends on the shape
-    only.  Differentiable twice in net and x0 (and, by plain torch, in p, q and weight): where a gradient is wanted the residual
-    is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is computed in float64, by
-    plain torch.
-    Raises ValueError or RuntimeError naming the argument.
+    net: (B, *) the network's output F, float32, bfloat16 or float16; x0: (B, *) float32 in the memory format of net; p,
+    q, weight: (B,) float32, weight None for 1.  Returns (B,) float32, summed in float32 in an order that depends on the
+    shape only.  Differentiable twice in net and x0 (and, by plain torch, in p, q and weight): where a gradient is
+    wanted the residual is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is
+    computed in float64, by plain torch. Raises ValueError or RuntimeError naming the argument.
     """
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
     if wants_grad(p, q, weight) or composed(net, x0):
@@ -34,7 +33,9 @@ def denoising_loss(
     return torch.ops.genfast.denoising_loss(net, x0, key, p, q, weight, stream(purpose, step), keep)[0]
 
 
-def denoising_loss_reference(net: Tensor, x0: Tensor, z: Tensor, p: Tensor, q: Tensor, weight: Tensor | None = None) -> Tensor:
+def denoising_loss_reference(
+    net: Tensor, x0: Tensor, z: Tensor, p: Tensor, q: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """`denoising_loss` of given noise, in plain torch."""
     loss = (net - (per_row(p, x0) * x0 + per_row(q, x0) * z)).square().flatten(1).mean(1)
     return loss if weight is None else weight * loss

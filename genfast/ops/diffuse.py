@@ -21,11 +21,11 @@ def diffuse(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""y = c_in (alpha x_0 + sigma z),  z ~ N(0, I) from (key, step, purpose).
 
-    x0: (B, *) float32, contiguous or channels-last.  key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32, c_in
-    None for 1.  `target=(p, q)`, each (B,) float32, also returns p x_0 + q z (float32): (0, 1) is the noise itself.
-    y: (B, *) in `dtype` (float32, bfloat16 or float16; None is that of x0), computed in float32 and rounded once.
-    Differentiable in x0.  A float64 x0 is computed in float64, by plain torch, from the same noise.
-    Raises ValueError or RuntimeError naming the argument for a wrong shape, dtype, device or memory format, and on the CPU
+    x0: (B, *) float32, contiguous or channels-last.  key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32,
+    c_in None for 1.  `target=(p, q)`, each (B,) float32, also returns p x_0 + q z (float32): (0, 1) is the noise
+    itself. y: (B, *) in `dtype` (float32, bfloat16 or float16; None is that of x0), computed in float32 and rounded
+    once. Differentiable in x0.  A float64 x0 is computed in float64, by plain torch, from the same noise. Raises
+    ValueError or RuntimeError naming the argument for a wrong shape, dtype, device or memory format, and on the CPU
     for a coefficient that is not finite.
     """
     dtype = dtype or x0.dtype
@@ -40,7 +40,12 @@ def diffuse(
 
 
 def diffuse_reference(
-    x0: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, c_in: Tensor | None = None, target: tuple[Tensor, Tensor] | None = None
+    x0: Tensor,
+    z: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    c_in: Tensor | None = None,
+    target: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """`diffuse` of given noise, in plain torch."""
     y = per_row(alpha, x0) * x0 + per_row(sigma, x0) * z

@@ -7,8 +7,9 @@ from torch import Tensor
 def composed(*tensors: Tensor | None) -> bool:
     """Whether an op must be composed of torch's own ops: in float64, under torch.func, and under forward-mode AD.
 
-    A custom op gives silently zero tangents under `torch.func.jvp`, and fails under `torch.func.grad`.  Under torch.compile the
-    level is None and the fused op is traced; a transform inside a compiled function is refused by torch, loudly.
+    A custom op gives silently zero tangents under `torch.func.jvp`, and fails under `torch.func.grad`.  Under
+    torch.compile the level is None and the fused op is traced; a transform inside a compiled function is refused by
+    torch, loudly.
     """
     return (
         torch._C._functorch.maybe_current_level() is not None

@@ -1,8 +1,8 @@
 r"""Noise that is a pure function of (seed, sample index, step, purpose, element).
 
-Philox4x32-10 (Salmon et al. 2011) with key = seed and counter (element >> 2, step << 8 | purpose, sample low, sample high);
-element e takes word e & 3.  Normals are Box-Muller in IEEE operations only, so that every CPU and GPU gives the same bits.
-An element is the logical (C, H, W) index, whatever the memory format.
+Philox4x32-10 (Salmon et al. 2011) with key = seed and counter (element >> 2, step << 8 | purpose, sample low, sample
+high); element e takes word e & 3.  Normals are Box-Muller in IEEE operations only, so that every CPU and GPU gives the
+same bits. An element is the logical (C, H, W) index, whatever the memory format.
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,8 @@ def normal(
 ) -> Tensor:
     """z ~ N(0, I), (B, *shape): row b is that of key[b], whatever the other rows are.
 
-    Made in float32 (|z| <= 6.77) and rounded to `dtype`: float32, bfloat16, float16, or float64, which is float32 widened.
-    Raises ValueError for a step or purpose out of range, RuntimeError for a key that is not int64 (B, 2).
+    Made in float32 (|z| <= 6.77) and rounded to `dtype`: float32, bfloat16, float16, or float64, which is float32
+    widened. Raises ValueError for a step or purpose out of range, RuntimeError for a key that is not int64 (B, 2).
     """
     return _noise(key, shape, purpose, step, dtype, uniform=False)
 
@@ -128,7 +128,10 @@ def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int =
                 radius = (-2 * (r1.float().double() * 2.0**-32 + 2.0**-33).clamp_max(1).log()).sqrt()
                 signed = ((r2 << 2) & 0xFFFFFFFF) - (((r2 >> 29) & 1) << 32)
                 angle = (signed.double() * 2.0**-31 + 1) * (torch.pi / 4)
-                values += [radius * angle.cos() * (1 - 2 * (r2 >> 31)), radius * angle.sin() * (1 - 2 * ((r2 >> 30) & 1))]
+                values += [
+                    radius * angle.cos() * (1 - 2 * (r2 >> 31)),
+                    radius * angle.sin() * (1 - 2 * ((r2 >> 30) & 1)),
+                ]
         rows.append(torch.stack(values, 1).flatten()[:count].reshape(shape))
     return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=torch.float64)
 

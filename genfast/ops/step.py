@@ -14,8 +14,8 @@ SLOTS = 4
 class StepTable(NamedTuple):
     r"""A plan as the kernel reads it, R rows.
 
-    coefficients: (R, 44) float32: c_skip, c_out, a, b, e_0..e_3, s_0, s_1, c_in, 0, then for each of four slots p, q, 0, 0,
-    m_0..m_3.  codes: (R, 4) int32: the noise streams of the two draws, bit masks of the slots read and written.
+    coefficients: (R, 44) float32: c_skip, c_out, a, b, e_0..e_3, s_0, s_1, c_in, 0, then for each of four slots p, q,
+    0, 0, m_0..m_3.  codes: (R, 4) int32: the noise streams of the two draws, bit masks of the slots read and written.
     """
 
     coefficients: Tensor
@@ -55,8 +55,9 @@ def step(
     if composed(x):
         with torch.no_grad():
             step_reference(
-                x, net, key, row, table, y=y, history=history, unconditional=unconditional, guidance=guidance, clamp=clamp
-            )
+                x, net, key, row, table,
+                y=y, history=history, unconditional=unconditional, guidance=guidance, clamp=clamp,
+            )  # fmt: skip
         return
     low, high = clamp if clamp is not None else (None, None)
     torch.ops.genfast.step(
@@ -79,7 +80,7 @@ def step_reference(
 ) -> None:
     """`step` in plain torch, in the dtype of x; the coefficients may be float64."""
     c = table.coefficients[row.long()].to(x.dtype)
-    codes = table.codes[row.long()].tolist()
+    codes = table.codes[row.long()]
     column = [per_row(c[:, i], x) for i in range(c.shape[1])]
     net = net.to(x.dtype)
     if unconditional is not None:
@@ -92,10 +93,10 @@ def step_reference(
     for k, h in enumerate(old):
         following = following + column[4 + k] * h
     for draw in range(2):
-        z = torch.cat([normal(key[i : i + 1], x.shape[1:], s[draw] & 0xFF, (s[draw] >> 8) & 0xFFFFFF) for i, s in enumerate(codes)] or [x])
-        following = following + column[8 + draw] * z.to(x.dtype)
+        if bool((c[:, 8 + draw] != 0).any()):
+            following = following + column[8 + draw] * _noise(x, key, codes[:, draw])
     for k in range(len(old)):
-        writes = torch.tensor([code[3] >> k & 1 for code in codes], dtype=torch.bool, device=x.device)
+        writes = (codes[:, 3] >> k & 1).bool()
         at = 12 + 8 * k
         new = column[at] * x + column[at + 1] * denoised
         for j, h in enumerate(old):
@@ -104,6 +105,15 @@ def step_reference(
     x.copy_(following)
     if y is not None:
         y.copy_(column[10] * following)
+
+
+def _noise(x: Tensor, key: Tensor, streams: Tensor) -> Tensor:
+    """The normals of each row's own stream."""
+    z = torch.empty_like(x)
+    for stream in streams.unique().tolist():
+        rows = streams == stream
+        z[rows] = normal(key[rows], x.shape[1:], stream & 0xFF, stream >> 8 & 0xFFFFFF).to(x.dtype)
+    return z
 
 
 @torch.library.register_fake("genfast::step")

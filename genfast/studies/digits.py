@@ -45,7 +45,9 @@ def pixels(x: torch.Tensor) -> np.ndarray:
     return ((x.double() + 1) / 2).clamp(0, 1).flatten(1).numpy()
 
 
-def judge(samples: np.ndarray, label: np.ndarray, real: np.ndarray, real_label: np.ndarray, seed: int) -> dict[str, float]:
+def judge(
+    samples: np.ndarray, label: np.ndarray, real: np.ndarray, real_label: np.ndarray, seed: int
+) -> dict[str, float]:
     """What independent judges say of samples (N, 64), asked for as `label`, beside real digits (M, 64)."""
     from scipy.spatial.distance import cdist
     from sklearn.svm import SVC
@@ -112,7 +114,12 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
 
     images, real = pixels(samples), pixels(data.x)
     metrics = judge(images, data.label.numpy(), real, data.label.numpy(), seed)
-    metrics |= {"train_seconds": logs[-1]["seconds"], "sample_seconds": sample_seconds, "samples": len(images), "seed": seed}
+    metrics |= {
+        "train_seconds": logs[-1]["seconds"],
+        "sample_seconds": sample_seconds,
+        "samples": len(images),
+        "seed": seed,
+    }
 
     np.savez(out / "samples.npz", images=images.reshape(-1, 8, 8).astype(np.float32), labels=data.label.numpy())
     gf.checkpoint.write_file(out / "metrics.json", json.dumps(metrics, indent=1).encode())
@@ -121,12 +128,14 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
     by_class = torch.cat([samples[data.label == digit][:20] for digit in range(10)])
     gf.images.save_png(out / "samples.png", by_class, columns=20, scale=5, padding=4)
 
+    floor, spread = metrics["frechet_pixels_floor"], metrics["frechet_pixels_floor_std"]
     print(
         f"""
     label agreement             {metrics["label_agreement"]:8.2%}   a classifier of real digits sees what was asked for
     pixel Frechet distance      {metrics["frechet_pixels"]:8.4f}   {len(images)} samples against {len(real)} real digits
-      between halves of real    {metrics["frechet_pixels_floor"]:8.4f}   its floor, +- {metrics["frechet_pixels_floor_std"]:.4f}
-    nearest real digit          {metrics["nearest_real"]:8.3f}   median distance; {metrics["nearest_real_floor"]:.3f} between real ones
+      between halves of real    {floor:8.4f}   its floor, +- {spread:.4f}
+    nearest real digit          {metrics["nearest_real"]:8.3f}   median distance
+      between real digits       {metrics["nearest_real_floor"]:8.3f}
     training                    {metrics["train_seconds"]:6.1f} s   {steps} steps
     sampling                    {metrics["sample_seconds"]:6.1f} s   {len(images)} digits
 
