@@ -203,7 +203,8 @@ def test_function_transforms(case):
     """jvp, grad and vmap: a custom op would give silently zero tangents, or fail."""
     args = make(case, (3, 20))
     leaves = tuple(args[name] for name in case.differentiable)
-    tangents = tuple(torch.randn_like(t) for t in leaves)
+    generator = torch.Generator().manual_seed(1)
+    tangents = tuple(torch.randn(t.shape, generator=generator) for t in leaves)
 
     def function(*values):
         return case.op(**{**args, **dict(zip(case.differentiable, values, strict=True))})[0]
@@ -216,7 +217,7 @@ def test_function_transforms(case):
         return case.op(**{**wide, **moved})[0]
 
     expected = (shifted(step) - shifted(-step)) / (2 * step)
-    assert expected.abs().max() > 0.1
+    assert expected.abs().max() > 0.01
     for tangent in (torch.func.jvp(function, leaves, tangents)[1], forward_mode(function, leaves, tangents)):
         torch.testing.assert_close(tangent.double(), expected, rtol=1e-4, atol=1e-4)
 

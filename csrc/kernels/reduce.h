@@ -14,7 +14,7 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
     for (int64_t chunk = 0; chunk * kChunk < shape.features; ++chunk) {
       alignas(64) float accumulators[kAccumulators] = {};
       for (int64_t unit = chunk * (kChunk / kUnit); unit < (chunk + 1) * (kChunk / kUnit); ++unit)
-        tiles_of_unit(shape, row, unit, [&](const Tile& tile) {
+        tiles_of_unit(shape, row, unit, [&](const auto& tile) {
           const Tile::Values values = apply(tile);
           float* to = accumulators + tile.first % kAccumulators;
           for (int k = 0; k < 4; ++k) store_lane(to + k * kLanes, load_lane(to + k * kLanes) + values.v[k]);
