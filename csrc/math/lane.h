@@ -66,9 +66,17 @@ GENFAST_HD F sqrt_(F a) { return (F)_mm512_sqrt_ps((__m512)a); }
 #error "GENFAST_LANES is 1, 8 or 16"
 #endif
 
-// A NaN stays a NaN in both, as in torch.clamp.
+// A NaN in `a` stays one, as in torch.clamp: the x86 operations answer with their second argument.
+#if GENFAST_LANES == 1
 GENFAST_HD F at_least(F a, F low) { return a < low ? low : a; }
 GENFAST_HD F at_most(F a, F high) { return a > high ? high : a; }
+#elif GENFAST_LANES == 8
+GENFAST_HD F at_least(F a, F low) { return (F)_mm256_max_ps((__m256)low, (__m256)a); }
+GENFAST_HD F at_most(F a, F high) { return (F)_mm256_min_ps((__m256)high, (__m256)a); }
+#else
+GENFAST_HD F at_least(F a, F low) { return (F)_mm512_max_ps((__m512)low, (__m512)a); }
+GENFAST_HD F at_most(F a, F high) { return (F)_mm512_min_ps((__m512)high, (__m512)a); }
+#endif
 
 // poly(x, c0, c1, ...) = c0 + x (c1 + x (...)), Horner.
 GENFAST_HD F poly(F, float c) { return all(c); }

@@ -52,7 +52,7 @@ GENFAST_HD Wide high_xor(const Wide& product, const Wide& b, uint32_t k) {
   return {_mm512_ternarylogic_epi64(_mm512_shuffle_epi32(product.even, _MM_PERM_DDBB), b.even, key, 0x96),
           _mm512_ternarylogic_epi64(_mm512_shuffle_epi32(product.odd, _MM_PERM_DDBB), b.odd, key, 0x96)};
 }
-GENFAST_HD U narrow(const Wide& a) { return (U)_mm512_mask_blend_epi32(0xaaaa, a.even, _mm512_slli_epi64(a.odd, 32)); }
+GENFAST_HD U narrow(const Wide& a) { return (U)_mm512_mask_shuffle_epi32(a.even, 0xaaaa, a.odd, _MM_PERM_CCAA); }
 #endif
 
 struct Words {
