@@ -68,6 +68,8 @@ class Diffusion(nn.Module):
         shape: Sequence[int] | None = None,
     ):
         super().__init__()
+        if not callable(net):
+            raise TypeError(f"net must be callable; got {type(net).__name__}")
         schedule = as_schedule(schedule)
         if parameterisation is None:
             exploding = isinstance(schedule, VarianceExploding)
@@ -82,18 +84,15 @@ class Diffusion(nn.Module):
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout must lie in [0, 1); got {label_dropout!r}")
         self.net = net
-        self.denoiser = Denoiser(net, schedule, parameterisation)
+        self.schedule, self.parameterisation = schedule, parameterisation
         self.times, self.label_dropout = times, label_dropout
         self.classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
         self.shape = None if shape is None else tuple(shape)
 
     @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def parameterisation(self) -> Parameterisation:
-        return self.denoiser.parameterisation
+    def denoiser(self) -> Denoiser:
+        """D(x_t, t) of the network that the model has now."""
+        return Denoiser(self.net, self.schedule, self.parameterisation)
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample, (B,) float32.
@@ -108,15 +107,14 @@ class Diffusion(nn.Module):
         if key.shape != (len(x0), 2):
             raise ValueError(f"key must have shape ({len(x0)}, 2), one row a sample; got {tuple(key.shape)}")
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
-        c = self.denoiser.coefficients(t)
+        c = self.parameterisation.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
         condition = {}
         if self.classes and label is not None:
             dropped = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             condition["label"] = torch.where(dropped, self.classes, label)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = self.net(y, c.c_noise.float(), **condition)
-        F = ops.dense(F)
+        F = ops.dense(self.net(y, c.c_noise.float(), **condition))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 

@@ -121,7 +121,7 @@ def test_label_dropout_is_a_function_of_the_key():
 
     count = 4000
     model = gf.Diffusion(torch.nn.Identity(), "vp_cosine", "v", label_dropout=0.2, classes=5)
-    model.net = model.denoiser.net = net_module = torch.nn.Module()
+    model.net = net_module = torch.nn.Module()
     net_module.forward = net
     label = torch.arange(count) % 5
     data = batch(count, 2) | {"label": label}
@@ -159,7 +159,7 @@ class BestForGaussian(torch.nn.Module):
 def gaussian_model(parameterisation, gain=1.0, schedule="vp_cosine"):
     model = gf.Diffusion(torch.nn.Identity(), schedule, parameterisation, shape=(2,))
     net = BestForGaussian(gf.Diffusion(torch.nn.Identity(), schedule, parameterisation), gain)
-    model.net = model.denoiser.net = net
+    model.net = net
     return model
 
 
@@ -397,3 +397,16 @@ def test_bad_batches_are_refused():
         without.sample(2, guidance=2.0)
     with pytest.raises(ValueError, match="shape of a sample is not known yet"):
         gf.Diffusion(mlp()).sample(2)
+
+
+def test_a_replaced_network_is_the_one_that_samples():
+    """As `model.net = torch.compile(model.net)` does."""
+    model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
+    before = model.sample(4, steps=3, progress=False)
+    model.net = Doubled()
+    assert not torch.equal(model.sample(4, steps=3, progress=False), before)
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x, t, **condition):
+        return 2 * x
