@@ -21,9 +21,9 @@ class Case:
     keywords.
 
     op: what is tested, a tuple of tensors; in-place ops work on copies that the caller makes.  eager: the same in plain
-    torch, in the dtype of its arguments, which is also the reference when they are float64.  noise: eager draws its
-    own. dtypes: of the network's edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item):
-    of `size` elements whose network edge takes `item` bytes each, the least that any implementation reads and writes.
+    torch, in the dtype of its arguments, which is also the reference when they are float64.  dtypes: of the network's
+    edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item): of `size` elements whose
+    network edge takes `item` bytes each, the least that any implementation reads and writes.
     """
 
     name: str

@@ -104,7 +104,7 @@ def _words(seed: int, c0: Tensor, c1: int, sample: int) -> list[Tensor]:
 
     def high_low(a: Tensor, m: int) -> tuple[Tensor, Tensor]:  # the halves of a 64-bit product, without overflow
         low, mid = (a & 0xFFFF) * m, (a >> 16) * m
-        total = (mid & 0xFFFF_FFFF_FFFF) + (low >> 16)
+        total = mid + (low >> 16)
         return total >> 16, ((total & 0xFFFF) << 16) | (low & 0xFFFF)
 
     for _ in range(10):
