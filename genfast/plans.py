@@ -4,11 +4,13 @@
     x'   = a_r x + b_r D + sum_k e_rk h_k + s_r0 z_0 + s_r1 z_1
     h_k' = p_rk x + q_rk D + sum_j m_rkj h_j      in the slots that row r writes
 
-All x and h on the right are those before the row.
+All x and h on the right are those before the row. A row with snr_r > 0 is a Langevin corrector instead, the one step
+that is not affine: x' = x + eps g + sqrt(2 eps) z_0 with g the score and eps = 2 (snr |z_0| / |g|)^2, per sample.
 """
 
 import dataclasses
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +35,8 @@ _FIELDS = {  # per row: shape and kind
     "m": ((SLOTS, SLOTS), float),
     "writes": ((SLOTS,), bool),
     "stream": ((DRAWS,), np.int64),
+    "span": ((2,), float),
+    "snr": ((), float),
 }
 
 
@@ -42,10 +46,11 @@ class Plan:
     printable.
 
     R rows: t, alpha, sigma, a, b (R,); e, p, q (R, 4); s (R, 2); m (R, 4, 4); writes (R, 4) bool; stream (R, 2) int64,
-    the noise stream `step << 8 | purpose` of each draw. `order` is the order of convergence that the solver claims,
-    `steps` the number of its time steps, `prior_std` the standard deviation of the x that it starts from. Raises a
-    ValueError that names a field of a wrong shape, a coefficient that is not finite, or a slot that is read before it
-    is written.
+    the noise stream `step << 8 | purpose` of each draw; span (R, 2), the (alpha / sigma)^2 between which z_0 is drawn,
+    for Brownian noise, (0, 0) if it belongs to no interval; snr (R,), above 0 in Langevin rows. `order` is the order
+    of convergence that the solver claims, `steps` the number of its time steps, `prior_std` the standard deviation of
+    the x that it starts from. Raises a ValueError that names a field of a wrong shape, a coefficient that is not
+    finite, a slot that is read before it is written, or a Langevin row that does anything else.
     """
 
     name: str
@@ -64,6 +69,8 @@ class Plan:
     m: np.ndarray
     writes: np.ndarray
     stream: np.ndarray
+    span: np.ndarray
+    snr: np.ndarray
 
     def __post_init__(self):
         rows = len(np.atleast_1d(self.t))
@@ -78,6 +85,10 @@ class Plan:
                 raise ValueError(f"{field} of plan {self.name} must be finite; row {row} has {array[row]}")
             array.setflags(write=False)
             object.__setattr__(self, field, array)
+        for row in np.flatnonzero(self.snr):
+            still = self.a[row] == 1 and not (self.b[row] or self.e[row].any() or self.s[row].any())
+            if self.snr[row] < 0 or not still or self.writes[row].any():
+                raise ValueError(f"row {row} of plan {self.name} has snr: it must be positive, and x' = x beside it")
         written = np.zeros(SLOTS, dtype=bool)
         for row in range(rows):
             unused = ~self.writes[row]
@@ -120,6 +131,8 @@ class Plan:
                 lines += ["  ..."] if row == 12 else []
                 continue
             update = _formula("x", self.a[row], self.b[row], self.e[row], self.s[row])
+            if self.snr[row]:
+                update = f"Langevin, snr {self.snr[row]:g}"
             for k in np.flatnonzero(self.writes[row]):
                 update += "; " + _formula(f"h{k}", self.p[row, k], self.q[row, k], self.m[row, k], ())
             with np.errstate(divide="ignore"):
@@ -188,7 +201,8 @@ class Rows:
         self.steps = len(times) - 1
         self.to_zero = bool(times[-1] == 0)
         self.points = self._points(times[:-1] if self.to_zero else times)
-        self.at, self.updates, self.kept = [], [], []
+        self.at, self.updates, self.kept, self.spans, self.snrs = [], [], [], [], []
+        self.step = None
 
     def _points(self, times):
         """The Points of a tensor of positive times."""
@@ -203,17 +217,32 @@ class Rows:
         return [Point(*row) for row in torch.stack([times, *(column(times) for column in columns)], 1).tolist()]
 
     def __iter__(self):
-        return itertools.pairwise(self.points)
+        for self.step in itertools.pairwise(self.points):
+            yield self.step
+        self.step = None
 
     def point(self, t):
         """The Point of a time between those of the grid."""
         return self._points(torch.tensor([t], dtype=torch.float64))[0]
 
-    def add(self, t, update, keep=()):
-        """One network evaluation at Point t: x' = update, and h_k' = keep[k] for every entry that is not None."""
+    def add(self, t, update, keep=(), span=None):
+        """One network evaluation at Point t: x' = update, and h_k' = keep[k] for every entry that is not None.
+
+        span: the two Points between which z_0 is drawn, if not those of the step at hand.
+        """
+        self._add(t, update, keep, span or self.step, 0.0)
+
+    def langevin(self, t, snr):
+        """A Langevin corrector at Point t, one network evaluation."""
+        self._add(t, x, (), None, snr)
+
+    def _add(self, t, update, keep, span, snr):
         self.at.append(t)
         self.updates.append(update)
         self.kept.append([*keep, *[None] * (SLOTS - len(keep))])
+        drawn = span is not None and update[2 + SLOTS] != 0
+        self.spans.append([math.exp(2 * point.log_ratio) for point in span] if drawn else [0.0, 0.0])
+        self.snrs.append(snr)
 
     def plan(self, name, order, last=D):
         """The Plan of the collected rows; if the times end at 0, `last` is its last row, evaluated at the time
@@ -239,4 +268,6 @@ class Rows:
             m=kept[:, :, 2 : 2 + SLOTS],
             writes=[[entry is not None for entry in row] for row in self.kept],
             stream=[[row << 8 | purpose for purpose in PURPOSES] for row in range(len(self.at))],
+            span=self.spans,
+            snr=self.snrs,
         )

@@ -81,7 +81,7 @@ def test_bad_plans_are_refused():
     with pytest.raises(ValueError, match=r"e must have shape \(5, 4\)"):
         broken(e=np.zeros((5, 5)))
     with pytest.raises(ValueError, match="at least one row"):
-        Plan("empty", 1, 1, 1.0, *[np.zeros(0)] * 12)
+        Plan("empty", 1, 1, 1.0, *[np.zeros(0)] * 14)
     e = np.array(good.e)
     e[0, 3] = 1.0
     with pytest.raises(ValueError, match="reads slot 3 in row 0 before it is written"):
