@@ -118,6 +118,17 @@ def _denoising_loss() -> Case:
     )  # fmt: skip
 
 
+def _dot() -> Case:
+    def inputs(shape, dtype, generator):
+        randn = _base(shape, generator)[2]
+        return {"a": randn(*shape).to(dtype), "b": randn(*shape).to(dtype)}
+
+    return Case(
+        "dot", inputs, lambda **a: (ops.dot(**a),), lambda **a: (ops.dot_reference(**a),), lambda n, item: 2 * n * item,
+        differentiable=("a", "b"),
+    )  # fmt: skip
+
+
 def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) -> ops.StepTable:
     """A random plan: every row draws `draws` times, reads and writes `slots` slots."""
     c = 0.4 * randn(rows, 44)
@@ -165,6 +176,7 @@ CASES = {
         _diffuse(with_target=False),
         _diffuse(with_target=True),
         _denoising_loss(),
+        _dot(),
         _step("ode"),
         _step("sde", draws=1, clamp=True),
         _step("history", slots=1),
