@@ -15,8 +15,8 @@ from .guidance import Guidance, as_guidance
 from .plans import Plan
 from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .schedules import Flow as FlowSchedule
-from .solvers import grid as make_grid
 from .solvers import plan as make_plan
+from .solvers import time_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Diffusion(nn.Module):
         """
         plan = solver
         if not isinstance(solver, Plan):
-            grid = make_grid(solver, self.schedule, grid)
+            grid = time_grid(solver, self.schedule, grid)
             if noise == "brownian":
                 plain, grid = grid, lambda schedule, steps: aligned(schedule, plain(schedule, steps))
             plan = make_plan(solver, self.schedule, steps, grid, **options)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,15 +25,17 @@ class Guidance:
               under the same condition (autoguidance). Karras et al. 2024, arXiv:2406.02507
     """
 
-    scale: float | Tensor = 1.0
+    scale: float | Sequence[float] | Tensor = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     rescale: float = 0.0
     network: Callable[..., Tensor] | None = None
 
     def __post_init__(self):
-        if not isinstance(self.scale, (numbers.Real, Tensor)) or isinstance(self.scale, bool):
-            raise TypeError(f"guidance must be a number or a tensor (N,) of them; got {self.scale!r}")
-        if not bool(torch.as_tensor(self.scale).isfinite().all()):
+        try:
+            finite = bool(torch.as_tensor(self.scale).isfinite().all())
+        except (RuntimeError, TypeError, ValueError):
+            raise TypeError(f"guidance must be a number or (N,) of them; got {self.scale!r}") from None
+        if not finite:
             raise ValueError(f"guidance must be finite; got {self.scale!r}")
         pair = isinstance(self.interval, (tuple, list)) and len(self.interval) == 2
         if not (pair and 0 <= self.interval[0] <= self.interval[1] <= 1):
@@ -46,7 +48,7 @@ class Guidance:
     @property
     def is_none(self) -> bool:
         """Whether F is F_c throughout, by a plain scale of 1."""
-        return not isinstance(self.scale, Tensor) and self.scale == 1
+        return isinstance(self.scale, numbers.Real) and self.scale == 1
 
     def acts(self, t: float) -> bool:
         """Whether time t is in the interval."""

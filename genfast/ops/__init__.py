@@ -9,6 +9,6 @@ from .step import SLOTS, StepTable, step, step_reference
 
 __all__ = [
     "SLOTS", "Purpose", "StepTable", "denoising_loss", "denoising_loss_reference", "dense", "diffuse",
-    "diffuse_reference", "dot", "dot_reference", "in_layout_of", "make_key", "noise_reference", "normal", "step", "step_reference", "stream",
-    "uniform",
+    "diffuse_reference", "dot", "dot_reference", "in_layout_of", "make_key", "noise_reference", "normal", "step",
+    "step_reference", "stream", "uniform",
 ]  # fmt: skip
