@@ -19,6 +19,8 @@ struct Stages {
   GENFAST_HD void operator()(const Tile& tile, const Values& x, Values& out, Values& difference) const {
     out = x;
     for (int k = 0; k < x.kParts; ++k) difference.v[k] = all(0.0f);
+    // Not unrolled: the registers are needed for the tile.
+    GENFAST_NO_UNROLL
     for (int64_t j = 0; j < p.stages; ++j) {
       const float of_out = c[j], of_error = with_error ? error[j] : 0.0f;
       if (of_out == 0.0f && of_error == 0.0f) continue;
