@@ -93,13 +93,23 @@ BAD = [
     ("step_everything", {"clamp": (float("nan"), 1.0)}, "clamp must be"),
     (
         "step_everything",
-        {"table": lambda a: ops.StepTable(a["table"].coefficients[:, :40], a["table"].codes)},
+        {"table": lambda a: a["table"]._replace(coefficients=a["table"].coefficients[:, :40])},
         r"coefficients must have shape \(5, 44\)",
     ),
     (
         "step_everything",
-        {"table": lambda a: ops.StepTable(a["table"].coefficients[:0], a["table"].codes[:0])},
+        {"table": lambda a: ops.StepTable(*(part[:0] for part in a["table"]))},
         "coefficients must have at least one row",
+    ),
+    (
+        "step_everything",
+        {"table": lambda a: a["table"]._replace(weights=a["table"].weights[:-1])},
+        r"weights must have shape \(10,\), got \(9,\)",
+    ),
+    (
+        "step_everything",
+        {"table": lambda a: a["table"]._replace(codes=a["table"].codes + 1)},
+        "row 4 of the plan has noise terms 9 to 11, expected them within the 10 given",
     ),
 ]
 
