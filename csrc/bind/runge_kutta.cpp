@@ -13,7 +13,7 @@ std::tuple<Tensor, Tensor> runge_kutta(Tensor x, Tensor k, Tensor c, std::option
   const Shape& shape = check.shape();
   RungeKuttaArgs args{};
   args.x = check.floats(x, "x");
-  args.stages = check.stack(k, "k", 7);
+  args.stages = int32_t(check.stack(k, "k", 7));
   args.k = static_cast<const float*>(k.data_ptr());
   check.table(c, "c", ScalarType::Float, {shape.batch, args.stages});
   args.c = static_cast<const float*>(c.data_ptr());

@@ -10,7 +10,7 @@ struct RungeKuttaArgs {
   float* partial;  // [batch, chunks] scratch of the CUDA twin; `err` itself where there is one chunk
   const float* x;  // [batch, features]
   const float* k;  // [stages, batch, features]
-  int64_t stages;
+  int32_t stages;
   const float *c, *error;  // [batch, stages]; error may be null
   float rtol, atol;        // an element's tolerance is atol + rtol max(|x|, |out|)
   Shape shape;

@@ -10,8 +10,12 @@ GENFAST_HD F magnitude(F a) { return as_float(as_uint(a) & 0x7fffffffu); }
 struct Stages {
   const RungeKuttaArgs& p;
   const float *c, *error;
+  int64_t stride;
   GENFAST_HD Stages(const RungeKuttaArgs& args, int64_t r)
-      : p(args), c(args.c + r * args.stages), error(args.error ? args.error + r * args.stages : nullptr) {}
+      : p(args),
+        c(args.c + r * args.stages),
+        error(args.error ? args.error + r * args.stages : nullptr),
+        stride(args.shape.batch * args.shape.features) {}
 
   // Stores x + sum_j c_j k_j, and sets `difference` to sum_j error_j k_j.  A stage that takes part in neither is not
   // read.
@@ -21,10 +25,10 @@ struct Stages {
     for (int k = 0; k < x.kParts; ++k) difference.v[k] = all(0.0f);
     // Not unrolled: the registers are needed for the tile.
     GENFAST_NO_UNROLL
-    for (int64_t j = 0; j < p.stages; ++j) {
+    for (int j = 0; j < p.stages; ++j) {
       const float of_out = c[j], of_error = with_error ? error[j] : 0.0f;
       if (of_out == 0.0f && of_error == 0.0f) continue;
-      const Values slope = tile.load(p.k + j * p.shape.batch * p.shape.features);
+      const Values slope = tile.load(p.k + j * stride);
       for (int k = 0; k < x.kParts; ++k) {
         out.v[k] = fma_(all(of_out), slope.v[k], out.v[k]);
         if (with_error) difference.v[k] = fma_(all(of_error), slope.v[k], difference.v[k]);
