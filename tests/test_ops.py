@@ -45,7 +45,7 @@ def widen(args):
 
 
 def channels_last(t):
-    if t.ndim == 5:  # history: each slot
+    if t.ndim == 5:  # history, k: each slot
         return t.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
@@ -123,8 +123,8 @@ def test_threads_agree(case, restore):
 def rows_of(args, rows):
     """The arguments of some rows of a batch."""
     shared = {name: args[name] for name in ("table", "shape", "clamp", "purpose", "step", "dtype") if name in args}
-    history = {name: args[name][:, rows].contiguous() for name in ("history",) if name in args}
-    return to(args, lambda t: t[rows]) | shared | history
+    stacked = {name: args[name][:, rows].contiguous() for name in ("history", "k") if name in args}
+    return to(args, lambda t: t[rows]) | shared | stacked
 
 
 @every_case

@@ -25,12 +25,14 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < sums; ++i) GENFAST_UNROLL
       for (int k = 0; k < 8; ++k) accumulators[i][k] = accumulators[i][k] + terms.of[i].v[k];
     }
+    float mine = 0.0f;  // thread i keeps and stores sum i
     GENFAST_UNROLL
     for (int i = 0; i < sums; ++i) {
       float sum = sum_of_eight(accumulators[i]);
       for (int distance = 16; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
-      if (threadIdx.x == 0) partial[work * sums + i] = sum;
+      if (int(threadIdx.x) == i) mine = sum;
     }
+    if (threadIdx.x < sums) partial[work * sums + threadIdx.x] = mine;
   }
 }
 
