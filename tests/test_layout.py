@@ -33,6 +33,7 @@ ALLOWED = {
     "info": set(),
     "testing": {"ops"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers"},
+    "likelihood": {"ops", "schedules", "denoisers", "grids", "plans", "sampling"},
     "training": {"ops", "data", "checkpoint"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info"}

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     LATENT = 7
     DROPOUT = 8
     LABEL = 9
+    PROBE = 10
 
 
 def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:
