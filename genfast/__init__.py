@@ -7,6 +7,7 @@ from . import (
     diffusion,
     grids,
     images,
+    likelihood,
     metrics,
     nn,
     ops,
@@ -24,6 +25,6 @@ from .training import fit
 
 __all__ = [
     "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "__version__", "checkpoint", "data", "denoisers", "diffusion",
-    "fit", "grids", "images", "info", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules",
-    "solvers",
+    "fit", "grids", "images", "info", "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save",
+    "schedules", "solvers",
 ]  # fmt: skip

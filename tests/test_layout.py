@@ -37,6 +37,7 @@ ALLOWED = {
     "trajectory": {"ops", "schedules", "plans", "denoisers", "brownian", "guidance"},
     "batching": {"ops", "denoisers", "plans", "trajectory"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
+    "likelihood": {"ops", "schedules", "denoisers", "grids", "plans", "sampling"},
     "training": {"ops", "data", "checkpoint"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info"}
