@@ -33,6 +33,9 @@ ALLOWED = {
     "info": set(),
     "testing": {"ops"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers"},
+    "guidance": {"ops", "denoisers"},
+    "inverse": {"ops", "denoisers", "guidance"},
+    "inversion": {"schedules", "grids", "plans", "denoisers", "solvers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info"}

@@ -59,7 +59,7 @@ def ddim(schedule, times, *, eta=0.0):
     _require_range("eta", eta, 0, 1)
     rows = Rows(schedule, times)
     for t, s in rows:
-        w = eta * math.sqrt(_posterior(t, s)[1])
+        w = eta * math.sqrt(_posterior(t, s)[1]) if eta else 0.0  # the variance is negative backwards in time
         kept = math.sqrt(max(0.0, s.sigma**2 - w**2))  # w = sigma_s up to rounding where eta = 1 and alpha_t = 0
         rows.add(t, s.alpha * D + kept * t.eps + w * z[0])
     return rows.plan("ddim", order=1)
