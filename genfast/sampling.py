@@ -99,7 +99,6 @@ def sample(
     index: int | Sequence[int] | Tensor,
     *,
     seed: int = 0,
-    start: Tensor | None = None,
     condition: dict[str, Tensor] | None = None,
     unconditional: dict[str, Tensor] | None = None,
     guidance: float | Tensor | None = None,
@@ -114,7 +113,6 @@ def sample(
     r"""Samples x_0, (N, *shape) in `dtype`, by following the plan from x_1 = prior_std z.
 
     index: N, for samples 0 to N - 1, or the (N,) indices themselves: sample 5 is the same whatever else is asked for.
-    start: (N, *shape) x_1, given instead of drawn.
     condition: keyword arguments of the network, each (N, *).  guidance: w, or (N,) of them, with `unconditional`, the
     arguments without the condition: F = F_u + w (F_c - F_u); Ho and Salimans 2022, arXiv:2207.12598.
     clamp: (low, high) for D at every row.  chunk: samples per network call; it is part of what a sample depends on, in
@@ -130,9 +128,6 @@ def sample(
         raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
     if (guidance is None) != (unconditional is None):
         raise ValueError("guidance and unconditional go together")
-    if start is not None and (not isinstance(start, Tensor) or start.shape != (len(index), *shape)):
-        got = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
-        raise ValueError(f"start must be a tensor of shape {(len(index), *shape)}; got {got}")
     condition, unconditional = condition or {}, unconditional or {}
     for name, value in [*condition.items(), *unconditional.items()]:
         if not isinstance(value, Tensor) or value.shape[:1] != index.shape:
@@ -152,7 +147,7 @@ def sample(
     scale = denoiser.coefficients(torch.tensor(plan.t))
     c_noise = scale.c_noise.to(device, dtype)
     net_dtype = net_dtype or dtype
-    c_in = float(scale.c_in[0])
+    start = plan.prior_std * float(scale.c_in[0])
     rows = torch.arange(len(plan), dtype=torch.int32, device=device)[:, None].expand(-1, chunk).contiguous()
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
 
@@ -168,13 +163,8 @@ def sample(
                 w = _spread(guidance[where], slots, chunk).to(device)
                 without = {k: _spread(v[where], slots, chunk).to(device) for k, v in unconditional.items()}
                 given = {k: torch.cat([given[k], without[k]]) for k in given}
-            if start is None:
-                z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
-                x, y = plan.prior_std * z, plan.prior_std * c_in * z
-            else:
-                x = _spread(start[where.to(start.device)], slots, chunk).to(device, dtype)
-                y = c_in * x
-            y, history = y.to(net_dtype), None
+            z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
+            x, y, history = plan.prior_std * z, (start * z).to(net_dtype), None
             for r in range(len(plan)):
                 y = y.to(net_dtype)
                 twice = y if w is None else torch.cat([y, y])

@@ -9,7 +9,7 @@ from helpers import MEANS, VARIANCES, WEIGHTS
 
 from genfast import sampling, schedules
 from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.guidance import ClassifierGuidance
+from genfast.guided import ClassifierGuidance
 from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients, _dot
 from genfast.solvers import plan
 from genfast.solvers.repaint import repaint

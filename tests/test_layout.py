@@ -33,8 +33,8 @@ ALLOWED = {
     "info": set(),
     "testing": {"ops"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers"},
-    "guidance": {"ops", "denoisers"},
-    "inverse": {"ops", "denoisers", "guidance"},
+    "guided": {"ops", "denoisers"},
+    "inverse": {"ops", "denoisers", "guided"},
     "inversion": {"schedules", "grids", "plans", "denoisers", "solvers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
 }

@@ -9,7 +9,7 @@ from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn, sampling, schedules
 from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.guidance import ClassifierGuidance
+from genfast.guided import ClassifierGuidance
 from genfast.solvers import plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
