@@ -19,18 +19,14 @@ import numbers
 
 import torch
 
+from . import ops
 from .guided import GuidedDenoiser, as_names, as_number, pullback, take
 from .ops.dispatch import per_row
 
 
 def _dot(a, b):
-    """sum_i a_i b_i of each sample, (B,), added by halves: the order does not depend on the batch."""
-    products = (a * b).flatten(1)
-    while products.shape[1] > 1:
-        half = products.shape[1] // 2
-        odd = products[:, 2 * half :]
-        products = torch.cat([products[:, :half] + products[:, half : 2 * half], odd], 1)
-    return products.sum(1)
+    """`ops.dot`, whatever the memory format."""
+    return ops.dot(a.contiguous(), b.contiguous())
 
 
 def _conjugate_gradients(operator, b, iterations):

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from .denoisers import Denoiser
-from .grids import GRIDS
 from .plans import D, Plan, Rows, h, x
 from .sampling import sample
-from .schedules import Schedule, VarianceExploding, as_schedule
-from .solvers import plan
+from .schedules import Schedule, as_schedule
+from .solvers import plan, time_grid
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -50,18 +49,14 @@ def inversion_plan(solver, schedule, steps, grid=None, **options):
     x' = alpha x_0 + sigma eps(x) = alpha x_0 + x - alpha D(x); from there the solver runs up the grid to t = 1. A grid
     that does not end at 0 has no such last step, and x_0 stands for the data at its last time.
 
-    grid: a name in GRIDS, or a function (schedule, steps) -> times. By default karras for VE and EDM schedules, log_snr
-    otherwise. Raises ValueError and TypeError naming the argument, and ValueError for a solver that draws noise or
+    Raises ValueError and TypeError naming the argument, and ValueError for a solver that draws noise or
     cannot run backwards, and for a grid with no step between 0 and 1.
     """
     schedule = as_schedule(schedule)
-    if grid is None:
-        grid = "karras" if isinstance(schedule, VarianceExploding) else "log_snr"
     forward = plan(solver, schedule, steps, grid, **options)  # this checks the arguments, too
     if forward.s.any() or forward.snr.any():
         raise ValueError(f"solver must be deterministic to be inverted; {solver} draws noise")
-    times = (grid if callable(grid) else GRIDS[grid])(schedule, steps)
-    down = Rows(schedule, times)
+    down = Rows(schedule, time_grid(solver, schedule, grid)(schedule, steps))
     if len(down.points) < 2:
         raise ValueError(f"steps must be at least 2, for one between 0 and 1; got {steps}")
     up = torch.tensor([1 - point.t / 2 for point in reversed(down.points)], dtype=torch.float64)
@@ -105,11 +100,12 @@ def invert(
     """x_1, (N, *) in `dtype`: the noise from which the same solver, steps and grid sample x_0 again, up to their error.
 
         x_1 = invert(denoiser, x_0, solver="heun", steps=40)
-        sample(denoiser, shape, plan("heun", denoiser.schedule, 40, "log_snr"), len(x_1), start=x_1)   # x_0
+        sample(denoiser, shape, plan("heun", denoiser.schedule, 40), len(x_1), start=x_1)   # x_0
 
     x_0: (N, *) floating-point. solver: deterministic, by its name in SOLVERS; with "ddim" this is DDIM inversion, Song
-    et al. 2020, arXiv:2010.02502, section 4.3; the ODE is that of Song et al. 2021, arXiv:2011.13456.  steps, grid, options: as
-    in `inversion_plan`; the rest as in `sampling.sample`, and x_1 depends on the chunk only by the network's rounding.
+    et al. 2020, arXiv:2010.02502, section 4.3; the ODE is that of Song et al. 2021, arXiv:2011.13456.  steps, grid,
+    options: as in `solvers.plan`; the rest as in `sampling.sample`. x_1 depends on the chunk only by the rounding of
+    the network.
 
     Raises as `inversion_plan` and `sampling.sample` do, and TypeError for an x_0 of another kind.
     """

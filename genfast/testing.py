@@ -118,16 +118,27 @@ def _denoising_loss() -> Case:
     )  # fmt: skip
 
 
+def _dot() -> Case:
+    def inputs(shape, dtype, generator):
+        randn = _base(shape, generator)[2]
+        return {"a": randn(*shape).to(dtype), "b": randn(*shape).to(dtype)}
+
+    return Case(
+        "dot", inputs, lambda **a: (ops.dot(**a),), lambda **a: (ops.dot_reference(**a),), lambda n, item: 2 * n * item,
+        differentiable=("a", "b"),
+    )  # fmt: skip
+
+
 def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) -> ops.StepTable:
     """A random plan: every row draws `draws` times, reads and writes `slots` slots."""
     c = 0.4 * randn(rows, 44)
-    c[:, 8 + draws : 10] = 0
     c[:, 4 + slots : 8] = 0
     for k in range(4):
         c[:, 12 + 8 * k + 4 + slots : 12 + 8 * k + 8] = 0
-    masks = torch.full((rows, 2), 2**slots - 1)
-    streams = torch.stack([torch.arange(rows) << 8 | ops.Purpose.STEP, torch.arange(rows) << 8 | ops.Purpose.CHURN], 1)
-    return ops.StepTable(c, torch.cat([streams, masks], 1).int())
+    terms = draws * torch.arange(rows)
+    codes = torch.stack([terms, terms + draws, *[torch.full((rows,), 2**slots - 1)] * 2], 1)
+    streams = torch.arange(draws * rows) << 8 | ops.Purpose.STEP
+    return ops.StepTable(c, codes.int(), streams.int(), 0.4 * randn(draws * rows))
 
 
 def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp: bool = False) -> Case:
@@ -165,9 +176,11 @@ CASES = {
         _diffuse(with_target=False),
         _diffuse(with_target=True),
         _denoising_loss(),
+        _dot(),
         _step("ode"),
         _step("sde", draws=1, clamp=True),
         _step("history", slots=1),
+        _step("brownian", draws=5, slots=1),
         _step("everything", draws=2, slots=4, guided=True, clamp=True),
     )
 }

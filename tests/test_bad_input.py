@@ -49,6 +49,11 @@ BAD = [
     ("denoising_loss", {"net": lambda a: a["net"].long()}, "net must be float32, bfloat16 or float16, got int64"),
     ("denoising_loss", {"weight": with_value("weight", 0, float("nan"))}, r"weight\[0\] is nan"),
     ("denoising_loss", {"q": lambda a: a["q"][:, None]}, r"q must have shape \(3,\)"),
+    ("dot", {"a": lambda a: a["a"].long()}, "a must be float32, bfloat16 or float16, got int64"),
+    ("dot", {"b": lambda a: a["b"].bfloat16()}, "b must be float32, got bfloat16"),
+    ("dot", {"b": lambda a: a["b"][:2]}, r"b must have the shape of a, \(3, 2, 4, 4\), got \(2, 2, 4, 4\)"),
+    ("dot", {"a": transposed("a")}, "a must be contiguous or channels-last"),
+    ("dot", {"b": lambda a: a["b"].contiguous(memory_format=torch.channels_last)}, "memory format of a"),
     ("step_everything", {"row": with_value("row", 1, 5)}, r"row\[1\] is 5, expected 0 to 4"),
     ("step_everything", {"row": with_value("row", 1, -1)}, r"row\[1\] is -1, expected 0 to 4"),
     ("step_everything", {"row": lambda a: a["row"].long()}, "row must be int32, got int64"),
@@ -64,13 +69,23 @@ BAD = [
     ("step_everything", {"clamp": (float("nan"), 1.0)}, "clamp must be"),
     (
         "step_everything",
-        {"table": lambda a: ops.StepTable(a["table"].coefficients[:, :40], a["table"].codes)},
+        {"table": lambda a: a["table"]._replace(coefficients=a["table"].coefficients[:, :40])},
         r"coefficients must have shape \(5, 44\)",
     ),
     (
         "step_everything",
-        {"table": lambda a: ops.StepTable(a["table"].coefficients[:0], a["table"].codes[:0])},
+        {"table": lambda a: ops.StepTable(*(part[:0] for part in a["table"]))},
         "coefficients must have at least one row",
+    ),
+    (
+        "step_everything",
+        {"table": lambda a: a["table"]._replace(weights=a["table"].weights[:-1])},
+        r"weights must have shape \(10\), got \(9\)",
+    ),
+    (
+        "step_everything",
+        {"table": lambda a: a["table"]._replace(codes=a["table"].codes + 1)},
+        "row 4 of the plan has noise terms 9 to 11, expected them within the 10 given",
     ),
 ]
 

@@ -10,7 +10,7 @@ from helpers import MEANS, VARIANCES, WEIGHTS
 from genfast import sampling, schedules
 from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.guided import ClassifierGuidance
-from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients, _dot
+from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 from genfast.solvers import plan
 from genfast.solvers.repaint import repaint
 
@@ -233,15 +233,6 @@ def test_repaint_without_resampling_is_ddpm():
 
 
 # The parts ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1001])
-def test_dot(size):
-    a, b = normal(5, size), normal(5, size, seed=1)
-    assert torch.allclose(_dot(a, b), (a * b).sum(1), rtol=1e-12, atol=1e-12)
-    a, b = a.float(), b.float()
-    assert torch.equal(_dot(a[2:3], b[2:3])[0], _dot(a, b)[2])
-    assert _dot(torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]
 
 
 def test_conjugate_gradients():

@@ -32,10 +32,13 @@ ALLOWED = {
     "images": {"checkpoint"},
     "info": set(),
     "testing": {"ops"},
-    "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers"},
+    "brownian": {"schedules", "plans"},
+    "guidance": {"ops", "schedules", "plans", "grids", "denoisers", "solvers"},
+    "trajectory": {"ops", "schedules", "plans", "denoisers", "brownian", "guidance"},
+    "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
     "guided": {"ops", "denoisers"},
     "inverse": {"ops", "denoisers", "guided"},
-    "inversion": {"schedules", "grids", "plans", "denoisers", "solvers", "sampling"},
+    "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info"}

@@ -200,6 +200,14 @@ struct DeviceScope {
 };
 #endif
 
+// Scratch for a CUDA reduction, which spreads a sample over warps: 4 bytes a sum for every 2,048 elements.  `out`, of
+// at least as many floats as there are sums, serves where one warp sums a sample, and on the CPU, which needs none.
+inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
+  const int64_t chunks = chunks_per_row(check.shape().features);
+  if (chunks <= 1 || !runs_cuda_twin(out)) return out;
+  return check.empty(ScalarType::Float, {check.shape().batch, chunks, sums});
+}
+
 // GENFAST_RUN(op, tensor, args, work, grain) runs the twin of the tensor's device.
 #define GENFAST_RUN_CPU(op, args, work, grain) \
   on_threads(work, grain, [&](int64_t first, int64_t last) { cpu::op(args, first, last); })

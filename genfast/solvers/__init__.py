@@ -188,11 +188,25 @@ SOLVERS = {
 _GRID = {"ddpm": "ddpm", "ddim": "ddpm", "dpm_solver_2s": "log_snr", "dpmpp_2m": "log_snr", "dpmpp_2m_sde": "log_snr"}
 
 
+def time_grid(solver, schedule, grid=None):
+    """The time grid, a function (schedule, steps) -> times, of that name in GRIDS; None is the default of the solver.
+
+    By default karras for VE and EDM schedules; otherwise ddpm (1000 discrete times) for ddpm and ddim, log_snr for the
+    DPM-Solvers, and uniform for the rest.
+    """
+    if grid is None:
+        grid = "karras" if isinstance(as_schedule(schedule), VarianceExploding) else _GRID.get(solver, "uniform")
+    if not callable(grid):
+        if grid not in GRIDS:
+            raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {grid!r}")
+        grid = GRIDS[grid]
+    return grid
+
+
 def plan(solver, schedule, steps, grid=None, **options):
     """The Plan of a solver by its name in SOLVERS, on `steps` time steps.
 
-    grid: a name in GRIDS, or a function (schedule, steps) -> times. By default karras for VE and EDM schedules;
-    otherwise ddpm (1000 discrete times) for ddpm and ddim, log_snr for the DPM-Solvers, and uniform for the rest.
+    grid: a name in GRIDS, or a function (schedule, steps) -> times; see `time_grid` for the defaults.
     options: those of the solver. Unknown names raise a ValueError that lists the known ones, unknown options a
     TypeError.
     """
@@ -203,10 +217,4 @@ def plan(solver, schedule, steps, grid=None, **options):
     if unknown:
         raise TypeError(f"{solver} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
     schedule = as_schedule(schedule)
-    if grid is None:
-        grid = "karras" if isinstance(schedule, VarianceExploding) else _GRID.get(solver, "uniform")
-    if not callable(grid):
-        if grid not in GRIDS:
-            raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {grid!r}")
-        grid = GRIDS[grid]
-    return SOLVERS[solver](schedule, grid(schedule, steps), **options)
+    return SOLVERS[solver](schedule, time_grid(solver, schedule, grid)(schedule, steps), **options)
