@@ -29,10 +29,11 @@ def _dot(a, b):
     return ops.dot(a.contiguous(), b.contiguous())
 
 
-def _conjugate_gradients(operator, b, iterations):
-    """v with operator(v) = b of each sample, b: (B, *), for a positive (semi-)definite operator.
+def _conjugate_gradients(operator, b, iterations, least):
+    """v with operator(v) = b of each sample, b: (B, *), for an operator whose eigenvalues are at least `least` >= 0.
 
-    A fixed number of iterations; a sample stops by itself where it is solved or meets no positive curvature.
+    A fixed number of iterations. A sample stops by itself where it is solved, and where its curvature is well below
+    `least`: a trained network's Jacobian need not be that of any covariance.
     """
     v, residual, direction = torch.zeros_like(b), b, b
     square = _dot(b, b)
@@ -40,7 +41,7 @@ def _conjugate_gradients(operator, b, iterations):
     for _ in range(iterations):
         image = operator(direction)
         curvature = _dot(direction, image)
-        live = live & (curvature > 0)
+        live = live & (curvature > least / 2 * _dot(direction, direction))
         step = per_row(torch.where(live, square / torch.where(live, curvature, 1), 0), b)
         v, residual = v + step * direction, residual - step * image
         last, square = square, _dot(residual, residual)
@@ -122,7 +123,7 @@ class _Linear(_Measured):
         self._checked = set()
 
     def correction(self, x, t, gain, D, y, A):
-        kind = (D.shape[1:], D.dtype, D.device)
+        kind = (min(len(D), 2), D.shape[1:], D.dtype, D.device)  # two samples show whether rows mix
         if kind not in self._checked:  # reads the device, this once
             _require_linear(A, D)
             self._checked.add(kind)
@@ -141,7 +142,7 @@ class _Linear(_Measured):
         def solve(spread):
             """(s^2 I + A spread A^T)^-1 (y - A D)."""
             return _conjugate_gradients(
-                lambda v: self.variance * v + A(spread(adjoint(v))), y - A(D), self.iterations
+                lambda v: self.variance * v + A(spread(adjoint(v))), y - A(D), self.iterations, self.variance
             )  # fmt: skip
 
         return covariance(adjoint(self.solution(t, D, covariance, solve)))

@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS
+from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import sampling, schedules
+from genfast import nn, sampling, schedules
 from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.grids import log_snr
 from genfast.guided import ClassifierGuidance
 from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 from genfast.solvers import plan
@@ -179,6 +180,26 @@ def test_the_strength_of_dps_does_not_depend_on_the_batch():
         assert torch.allclose(shift.norm(dim=1), alone, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "method", [DPS, functools.partial(PiGDM, noise_std=1.0), functools.partial(MMPS, noise_std=1.0)]
+)
+def test_the_fused_network_and_the_composed_one_agree(method):
+    """float32, by the kernels, against float64, by plain torch; a bfloat16 network is guided in float32."""
+    x_t, y, t = normal(5, 8), normal(5, 1, 4, seed=1), torch.linspace(0.1, 0.9, 5)
+    net = perturbed(nn.MLP(8, width=16, depth=1))
+
+    def guide(dtype):
+        wrapper = method(Denoiser(net.to(dtype), VP, "v"), lambda x_0: pooled(x_0).view(-1, 1, 4))
+        with torch.no_grad():
+            return wrapper(x_t.to(dtype), t, measurement=y)
+
+    half, wide, narrow = (guide(dtype) for dtype in (torch.bfloat16, torch.float64, torch.float32))
+    scale = wide.abs().max()
+    assert narrow.dtype == half.dtype == torch.float32 and wide.dtype == torch.float64
+    assert (narrow - wide).abs().max() < 1e-4 * scale and half.isfinite().all()
+    assert all(p.grad is None for p in net.parameters())
+
+
 # Inpainting -----------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +244,21 @@ def test_repaint_keeps_the_distribution_of_a_point_at_every_row(schedule):
     assert one.s[jump, 1] == pytest.approx(math.sqrt(one.sigma[0] ** 2 - (ratio * one.sigma[3]) ** 2), rel=1e-9)
 
 
+def test_repaint_harmonises_what_replacement_alone_does_not():
+    """x_2 given x_1 = 1.5, of a pair with correlation 0.9, has mean 1.35."""
+    pair = torch.tensor([[[1.0, 0.9], [0.9, 1.0]]])
+    denoiser = GaussianMixtureDenoiser([1.0], torch.zeros(1, 2), pair, VP)
+    errors = []
+    for resample in (1, 8):
+        out = sample(
+            denoiser, (2,), repaint(VP, log_snr(VP, 20), resample=resample), 500,
+            known=torch.tensor([1.5, 0.0]), mask=torch.tensor([1.0, 0.0]), chunk=500,
+        )  # fmt: skip
+        assert (out[:, 0] == 1.5).all()
+        errors.append(abs(out[:, 1].mean().item() - 1.35))
+    assert errors[1] < 0.1 < 0.4 < errors[0]
+
+
 def test_repaint_without_resampling_is_ddpm():
     times = torch.linspace(1, 0, 11)
     one, ddpm = repaint(VP, times, resample=1), plan("ddpm", VP, 10, lambda *_: times)
@@ -243,14 +279,16 @@ def test_conjugate_gradients():
         return torch.einsum("bij,bj->bi", matrix, v)
 
     expected = torch.linalg.solve(matrix, b)
-    assert torch.allclose(_conjugate_gradients(operator, b, 8), expected, rtol=1e-9, atol=1e-9)
-    assert not torch.allclose(_conjugate_gradients(operator, b, 2), expected, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(_conjugate_gradients(operator, b, 8, 1.0), expected, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(_conjugate_gradients(operator, b, 2, 0.0), expected, rtol=1e-3, atol=1e-3)
     sign = torch.tensor([1.0, -1.0, 1.0, 0.0, 1.0]).double()[:, None]
-    stopped = _conjugate_gradients(
-        lambda v: sign * operator(v), b, 8
-    )  # no curvature: those samples stay, the rest go on
+    # Without positive curvature a sample stays where it is; the rest go on.
+    stopped = _conjugate_gradients(lambda v: sign * operator(v), b, 8, 0.0)
     assert torch.allclose(stopped, expected * (sign > 0), rtol=1e-9, atol=1e-9)
-    assert _conjugate_gradients(operator, torch.zeros_like(b), 3).abs().max() == 0
+    # Below half of what its eigenvalues are said to be at least: a sample stops, though the curvature is positive.
+    assert _conjugate_gradients(lambda v: 0.4 * v, b, 3, 1.0).abs().max() == 0
+    assert torch.allclose(_conjugate_gradients(lambda v: 0.4 * v, b, 3, 0.4), b / 0.4)
+    assert _conjugate_gradients(operator, torch.zeros_like(b), 3, 0.0).abs().max() == 0
 
 
 CASES = [
