@@ -90,8 +90,9 @@ class Conditioning(nn.Module):
 class NormModulateAct(nn.Module):
     """y = SiLU((1 + scale) * GroupNorm(x) + shift), with scale and shift linear in the conditioning vector.
 
-    x: (B, C, *), prepared: (B, M), what `Prepares.prepare` made of that vector for all layers -> (B, C, *). Group normalisation without an affine part of its own (Wu and He 2018,
-    arXiv:1803.08494), modulated as in FiLM (Perez et al. 2017, arXiv:1709.07871).
+    x: (B, C, *), prepared: (B, M), what `Prepares.prepare` made of that vector for all layers -> (B, C, *). Group
+    normalisation without an affine part of its own (Wu and He 2018, arXiv:1803.08494), modulated as in FiLM (Perez et
+    al. 2017, arXiv:1709.07871).
     """
 
     def __init__(self, channels: int, conditioning: int, groups: int | None = None):
@@ -120,9 +121,9 @@ class Prepares(nn.Module):
             norm.columns = slice(start, start + norm.modulation.out_features)
             start = norm.columns.stop
 
-    def prepare(self, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Scale and shift of every layer, (B, M). t: (B,) float; label: (B,) int64 or None."""
-        c = self.condition(t, t, label)
+    def prepare(self, t: Tensor, label: Tensor | None = None, *, rows: Tensor | None = None) -> Tensor:
+        """Every layer's scale and shift, (B, M). t: (B,) float; label: (B,) int64; rows: (B, *), whose they are."""
+        c = self.condition(t if rows is None else rows, t, label)
         return torch.cat([norm.modulation(c) for norm in self._norms()], dim=1)
 
     def _norms(self) -> list[NormModulateAct]:
@@ -132,8 +133,9 @@ class Prepares(nn.Module):
 class ResidualBlock(nn.Module):
     """y = (skip(x) + mix_2(NMA(mix_1(NMA(x))))) / sqrt(2), NMA being NormModulateAct.
 
-    x: (B, inputs, H, W), prepared: (B, M) -> (B, outputs, H, W). `skip` is a 1x1 convolution where the number of channels
-    changes. The division keeps the variance level through a stack of blocks (Karras et al. 2022, arXiv:2206.00364).
+    x: (B, inputs, H, W), prepared: (B, M) -> (B, outputs, H, W). `skip` is a 1x1 convolution where the number of
+    channels changes. The division keeps the variance level through a stack of blocks (Karras et al. 2022,
+    arXiv:2206.00364).
     """
 
     def __init__(self, inputs: int, outputs: int, conditioning: int):

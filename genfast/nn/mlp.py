@@ -32,8 +32,7 @@ class MLP(Prepares):
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.features:
             raise ValueError(f"x must have shape (B, *) with {self.features} values a row, got {tuple(x.shape)}")
         if prepared is None:
-            self.condition.check(x, t, label)
-            prepared = self.prepare(t, label)
+            prepared = self.prepare(t, label, rows=x)
         hidden = self.input(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, prepared)

@@ -72,8 +72,7 @@ class UNet(Prepares):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, *, prepared: Tensor | None = None) -> Tensor:
         self.check(x)
         if prepared is None:
-            self.condition.check(x, t, label)
-            prepared = self.prepare(t, label)
+            prepared = self.prepare(t, label, rows=x)
         hidden, skips = self.input(x), []
         for index, level in enumerate(self.down):
             if index:
