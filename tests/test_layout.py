@@ -38,6 +38,9 @@ ALLOWED = {
     "batching": {"ops", "denoisers", "plans", "trajectory"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
     "likelihood": {"ops", "schedules", "denoisers", "grids", "plans", "sampling"},
+    "guided": {"ops", "denoisers"},
+    "inverse": {"ops", "denoisers", "guided"},
+    "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info"}
