@@ -107,9 +107,7 @@ def _integrate(field: _Field, x: Tensor, rtol: float, atol: float, max_steps: in
         for i in range(1, 7):
             there = s if _NODES[i] == 1 else t + _NODES[i] * span
             k[i] = field.slope(ops.runge_kutta(x, k[:i], weights(stages[i]))[0], there)
-        following, err = ops.runge_kutta(
-            x, k, weights(pad(stages[6], (0, 1))), weights(error[0]), rtol=rtol, atol=atol
-        )
+        following, err = ops.runge_kutta(x, k, weights(pad(stages[6], (0, 1))), weights(error[0]), rtol=rtol, atol=atol)
         err = _longer(err, count)
         evaluations += 6 * active
         accept = active & (err <= 1)

@@ -126,7 +126,10 @@ def test_rescaled_guidance_has_the_deviation_of_the_conditional_network():
     def watch(name):
         return lambda state: seen.setdefault(name, state.denoised)
 
-    denoiser = Denoiser(row_wise, VP, "x0")
+    def scaled(y, t, label):
+        return (1 + 0.3 * label[:, None]) * row_wise(y, t)
+
+    denoiser = Denoiser(scaled, VP, "x0")
     one = plan("ddim", VP, 3)
     settings = {"shape": (50,), "plan": one, "index": 7, **GUIDED}
     sample(denoiser, guidance=Guidance(5.0, rescale=1.0), callback=watch("rescaled"), **settings)
