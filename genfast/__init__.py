@@ -21,9 +21,10 @@ from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
 from .info import info
 from .training import fit
+from .verify import verify
 
 __all__ = [
     "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "__version__", "checkpoint", "data", "denoisers", "diffusion",
     "fit", "grids", "images", "info", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules",
-    "solvers",
+    "solvers", "verify",
 ]  # fmt: skip

@@ -38,8 +38,9 @@ ALLOWED = {
     "batching": {"ops", "denoisers", "plans", "trajectory"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
     "training": {"ops", "data", "checkpoint"},
+    "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
-FAMILY = set(ALLOWED) - {"training", "testing", "info"}
+FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
 ALLOWED |= dict.fromkeys(("diffusion", "vae", "gan", "classifier"), FAMILY)
 EVERYTHING = set(ALLOWED)
 PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside
