@@ -39,8 +39,8 @@ def _check(name: str, denoiser: GaussianMixtureDenoiser, divergence: str) -> Rec
 
 
 CHECKS: dict[str, tuple[Callable[[], GaussianMixtureDenoiser], str]] = {
-    "log-likelihood in 2-D, exact divergence, nats per dimension": (lambda: MIXTURE, "exact"),
-    "log-likelihood of (2, 2, 2), exact divergence, nats per dimension": (_image_mixture, "exact"),
+    "log-likelihood in 2-D, exact divergence, nats/dim": (lambda: MIXTURE, "exact"),
+    "log-likelihood of (2, 2, 2), exact divergence, nats/dim": (_image_mixture, "exact"),
     "log-likelihood of (2, 2, 2), Rademacher, standard errors": (_image_mixture, "rademacher"),
     "log-likelihood of (2, 2, 2), Gaussian, standard errors": (_image_mixture, "gaussian"),
 }

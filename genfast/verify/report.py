@@ -69,12 +69,12 @@ class Report:
         for record in self.records:
             if record.kind in _SOLVER_KINDS:
                 lines += [self._solver(record), *self._reasons(record)]
-        lines += ["", f"{'check':<67}{'kind':<11}{'found':>7}{'allowed':>9}  result"]
+        lines += ["", f"{'check':<62}{'kind':<11}{'found':>7}{'allowed':>9}  result"]
         for record in self.records:
             if record.kind not in _SOLVER_KINDS:
                 found, allowed = (_number(record.figures.get(name), ".1e") for name in ("error", "allowed"))
                 result = "ok" if record.passed else "FAILED"
-                lines.append(f"{record.name:<67}{record.kind:<11}{found:>7}{allowed:>9}  {result}")
+                lines.append(f"{record.name:<62}{record.kind:<11}{found:>7}{allowed:>9}  {result}")
                 lines += self._reasons(record)
         passed = sum(record.passed for record in self.records)
         lines += [
