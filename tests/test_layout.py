@@ -42,8 +42,9 @@ ALLOWED = {
     "inverse": {"ops", "denoisers", "guided"},
     "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
+    "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
-FAMILY = set(ALLOWED) - {"training", "testing", "info"}
+FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
 ALLOWED |= dict.fromkeys(("diffusion", "vae", "gan", "classifier"), FAMILY)
 EVERYTHING = set(ALLOWED)
 PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside
