@@ -41,6 +41,7 @@ ALLOWED = {
     "guided": {"ops", "denoisers"},
     "inverse": {"ops", "denoisers", "guided"},
     "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
+    "adaptive": {"ops", "denoisers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
     "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
