@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import ops
 from .denoisers import Denoiser
-from .sampling import _conditions, _passes, _spread, as_index
+from .sampling import as_index, chunk_passes, network_arguments, spread
 
 # Dormand & Prince 1980, J. Comput. Appl. Math. 6, 19-26: the nodes, the stages, and fifth minus fourth order.  The last
 # stage is the result itself, so its slope is the first of the next step.
@@ -176,17 +176,17 @@ def sample(
         raise ValueError(f"rtol must be a number of at least {least:.2g}, which {dtype} can resolve; got {rtol!r}")
     if isinstance(atol, bool) or not isinstance(atol, numbers.Real) or not 0 < atol < math.inf:
         raise ValueError(f"atol must be a positive number; got {atol!r}")
-    condition = _conditions(None, condition or {}, None, index, dtype)[0]
+    condition = network_arguments(None, condition or {}, None, index, dtype)[0]
 
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     evaluations = torch.zeros(len(index), dtype=torch.int64)
     schedule = denoiser.schedule
     for first, where in tqdm(
-        list(_passes(index, chunk)), desc="sampling", unit="chunk", leave=False, delay=2, disable=not progress
+        list(chunk_passes(index, chunk)), desc="sampling", unit="chunk", leave=False, delay=2, disable=not progress
     ):
         slots = index[where] - first
         key = ops.make_key(seed, torch.arange(first, first + chunk), device)
-        field = _Field(denoiser, {name: _spread(v[where], slots, chunk).to(device) for name, v in condition.items()})
+        field = _Field(denoiser, {name: spread(v[where], slots, chunk).to(device) for name, v in condition.items()})
         start = schedule.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
         x, used, active = _integrate(field, start, rtol, atol, max_steps)
         if bool(active.any()):

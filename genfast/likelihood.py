@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import ops
 from .denoisers import Denoiser
-from .sampling import _passes, _spread, as_index
+from .sampling import as_index, chunk_passes, spread
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 
@@ -164,7 +164,7 @@ def log_likelihood(
     estimates = 1 if divergence == "exact" else probes
     values = torch.empty(estimates, len(x), dtype=torch.float64, device=device)
 
-    passes = list(_passes(index, chunk))
+    passes = list(chunk_passes(index, chunk))
     total = len(passes) * (4 * steps + 1)
     with tqdm(total=total, desc="likelihood", unit="evaluation", leave=False, delay=2, disable=not progress) as bar:
         for first, where in passes:
@@ -172,7 +172,7 @@ def log_likelihood(
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
             probing = range(first_probe, first_probe + probes)
             cotangents = functools.partial(_cotangents, divergence, key, shape, probing)
-            given = {k: _spread(v[where.to(v.device)].to(device), slots, chunk) for k, v in condition.items()}
+            given = {k: spread(v[where.to(v.device)].to(device), slots, chunk) for k, v in condition.items()}
 
             def flow(x, n, given=given, cotangents=cotangents):
                 """dx^ / dlog s, (chunk, *), and d - tr dD/dx^, (estimates, chunk), at node n."""
@@ -185,7 +185,7 @@ def log_likelihood(
                     nodes.keep[n] * size - nodes.c_out[n] * nodes.inner[n] * trace,
                 )
 
-            state, change = _integrate(flow, _spread(x[where.to(device)].to(dtype), slots, chunk), nodes.step, steps)
+            state, change = _integrate(flow, spread(x[where.to(device)].to(dtype), slots, chunk), nodes.step, steps)
             end = alpha * state.double()
             if prior is None:
                 log_prior = -((end**2).flatten(1).sum(1) / variance + size * math.log(2 * math.pi * variance)) / 2

@@ -53,7 +53,7 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     return tensor.to(torch.int64)
 
 
-def _passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
+def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
     """(first sample of a chunk, positions in `index` that fall into it), each sample at most once in a pass."""
     left = torch.arange(len(index))
     while len(left):
@@ -70,7 +70,7 @@ def _passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
         left = torch.tensor(sorted(rest), dtype=torch.int64)
 
 
-def _spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
+def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
     """(b, *) values of the wanted slots as (chunk, *); the other slots repeat the first."""
     out = values[:1].expand(chunk, *values.shape[1:]).clone()
     out[slots] = values
@@ -90,7 +90,7 @@ def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = 
     return torch.arange(min(first, n), min(last, n))
 
 
-def _conditions(guidance, condition, unconditional, index, dtype):
+def network_arguments(guidance, condition, unconditional, index, dtype):
     """The arguments of the network and of the one that gives F_u, each (N, *), and w, (N,) or None; checked."""
     if guidance is not None and guidance.network is not None:
         if unconditional is not None:
@@ -189,7 +189,7 @@ def sample(
     if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
         raise ValueError(f"threshold must be a quantile in (0, 1]; got {threshold!r}")
     guidance = as_guidance(guidance)
-    condition, unconditional, w = _conditions(guidance, condition or {}, unconditional, index, dtype)
+    condition, unconditional, w = network_arguments(guidance, condition or {}, unconditional, index, dtype)
     extra = {"start": start, "known": known, "mask": mask}
     extra = _whole_samples(extra, index, tuple(shape), dtype) | ({} if w is None else {"w": w})
     if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
@@ -207,7 +207,7 @@ def sample(
     )  # fmt: skip
     replay = None
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
-    passes = list(_passes(index, chunk))
+    passes = list(chunk_passes(index, chunk))
     with tqdm(
         total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not progress
     ) as bar:
@@ -215,7 +215,7 @@ def sample(
             slots = index[where] - first
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
             given, without, more = (
-                {name: _spread(values[where], slots, chunk).to(device) for name, values in group.items()}
+                {name: spread(values[where], slots, chunk).to(device) for name, values in group.items()}
                 for group in (condition, unconditional, extra)
             )
             if "start" not in more:

@@ -108,7 +108,7 @@ BAD = [
     ),
     (
         "step_everything",
-        {"table": lambda a: a["table"]._replace(codes=a["table"].codes + 1)},
+        {"table": lambda a: a["table"]._replace(codes=a["table"].codes + torch.tensor([1, 1, 0, 0]).int())},
         "row 4 of the plan has noise terms 9 to 11, expected them within the 10 given",
     ),
 ]
