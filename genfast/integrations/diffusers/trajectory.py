@@ -1,0 +1,121 @@
+"""The state of one run of a scheduler: its plan on the device, its seeds, its history, its float32 sample."""
+
+import torch
+
+from genfast import ops
+from genfast.denoisers import Denoiser
+from genfast.ops.dispatch import dense, in_layout_of
+from genfast.ops.step import StepTable
+from genfast.sampling import step_table
+
+from .tables import read
+
+
+def _no_net(*_):
+    raise NotImplementedError
+
+
+class Trajectory:
+    """Steps a batch through the rows of a plan. begin: the network call of its first row."""
+
+    def __init__(self, scheduler, plan, begin, options, sample, generator, seed):
+        grid = read(scheduler, begin)
+        self.scheduler, self.plan, self.begin, self.options = scheduler, plan, begin, options
+        self.shape, self.device = sample.shape, sample.device
+        self.dtype = torch.promote_types(sample.dtype, torch.float32)
+        net = Denoiser(_no_net, grid.schedule, grid.parameterisation)
+        scale = net.coefficients(torch.tensor(plan.t))
+        self.c_skip, self.c_out = scale.c_skip.tolist(), scale.c_out.tolist()
+        self.wide = step_table(plan, net, torch.float64)
+        self.tables = {}
+        rows = torch.arange(len(plan), dtype=torch.int32, device=self.device)
+        self.rows = rows[:, None].expand(-1, len(sample)).contiguous()
+        self.key = _key(len(sample), self.device, generator, seed, bool(plan.s.any()))
+        self.history = None
+        self.scales = bool((scale.c_in != 1).any())
+        self.x = self.last = self.y = None
+        clip = getattr(scheduler.config, "clip_sample", False) and not getattr(scheduler.config, "thresholding", False)
+        self.clamp = (-scheduler.config.clip_sample_range, scheduler.config.clip_sample_range) if clip else None
+        self.thresholding = bool(getattr(scheduler.config, "thresholding", False))
+
+    def goes_on(self, sample, options):
+        """Whether a sample can be the next of this run."""
+        return sample.shape == self.shape and sample.device == self.device and options == self.options
+
+    def _is_last(self, sample):
+        return self.last is not None and sample is self.last[0] and sample._version == self.last[1]
+
+    def scaled(self, sample):
+        """The network's input that the last step made, if `sample` is what it returned; else None."""
+        return self.y if self.y is not None and self._is_last(sample) else None
+
+    def _table(self, quiet, raw):
+        """The plan's table; without noise if `quiet`.  raw: DDIM's eps from the network's output itself (in slot 0),
+        which differs from that of D where D is clamped: x' = alpha_s D + k eps with eps = (x - alpha (c_skip x + c_out
+        F)) / sigma, from x' = k / sigma x + (alpha_s - k alpha / sigma) D.
+        """
+        if (quiet, raw) not in self.tables:
+            c, codes = self.wide.coefficients.clone(), self.wide.codes.clone()
+            if quiet:
+                c[:, 8:10] = 0
+            if raw:
+                alpha = torch.tensor(self.plan.alpha)
+                a = c[:, 2].clone()
+                c[:, 2], c[:, 3], c[:, 4] = a * (1 - alpha * c[:, 0]), c[:, 3] + a * alpha, -a * alpha * c[:, 1]
+                codes[:, 2] |= 1
+            if self.thresholding:
+                c[:, 0], c[:, 1] = 0, 1
+            self.tables[quiet, raw] = StepTable(c.to(self.dtype), codes).to(self.device)
+        return self.tables[quiet, raw]
+
+    def step(self, index, model_output, sample, noise, raw):
+        """(next sample, function that gives D), from network call `index`."""
+        r = index - self.begin
+        raw = raw and (self.thresholding or self.clamp is not None)
+        F = answer = dense(model_output)
+        if self._is_last(sample) and sample.dtype != self.dtype:
+            x = in_layout_of(self.x, F)
+        else:
+            x = torch.empty_like(F, dtype=self.dtype).copy_(sample)
+        if self.thresholding:
+            F = self.scheduler._threshold_sample(self.c_skip[r] * x + self.c_out[r] * F.to(self.dtype))
+        history = self._history(x, answer, raw)
+        scales = self.scales and r + 1 < len(self.plan)
+        y = torch.empty_like(F) if scales else None
+        ops.step(
+            x, F, self.key, self.rows[r], self._table(noise is not None, raw), y=y, history=history, clamp=self.clamp
+        )
+        if noise is not None:
+            x.add_(noise.to(x), alpha=float(self.plan.s[r, 0]))
+            y = None
+        out = x if sample.dtype == self.dtype else x.to(sample.dtype)
+        self.x, self.y, self.last = x, y, (out, out._version)
+
+        def predict():
+            D = F if self.thresholding else self.c_skip[r] * sample + self.c_out[r] * model_output
+            return (D if self.clamp is None else D.clamp(*self.clamp)).to(sample.dtype)
+
+        return out, predict
+
+    def _history(self, x, answer, raw):
+        if raw:
+            return in_layout_of(answer.to(self.dtype), x)[None]
+        if self.plan.slots and self.history is None:
+            self.history = x.new_empty_strided((self.plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
+        return self.history
+
+
+def _key(count, device, generator, seed, noisy):
+    """(seed, sample) of each row; seeds are drawn only where there is noise to make, since that reads a generator."""
+    if not noisy or seed is not None:
+        return ops.make_key(seed or 0, count).to(device)
+    if isinstance(generator, (list, tuple)):
+        if len(generator) != count:
+            raise ValueError(f"generator must be one, or a list of {count}, one a sample; got {len(generator)}")
+        return torch.cat([ops.make_key(_draw(g), 1) for g in generator]).to(device)
+    return ops.make_key(_draw(generator), count).to(device)
+
+
+def _draw(generator):
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(ops.noise.MAX_SEED, (), generator=generator, device=device))
