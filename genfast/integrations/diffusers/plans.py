@@ -3,11 +3,8 @@
 import copy
 import dataclasses
 
-import numpy as np
-
 from genfast import solvers
 from genfast.denoisers import Denoiser
-from genfast.plans import PURPOSES, Plan
 
 from .tables import kind_of, read
 
@@ -22,7 +19,7 @@ def from_scheduler(scheduler, steps=None, *, begin=0, **options):
     """
     scheduler = _set(scheduler, steps)
     grid = read(scheduler, begin)
-    return grid.schedule, _plan(scheduler, grid, begin, options)
+    return grid.schedule, _plan(scheduler, grid, options)
 
 
 def denoiser(scheduler, net, steps=None):
@@ -53,53 +50,104 @@ def _set(scheduler, steps):
     return scheduler
 
 
-def _plan(scheduler, grid, begin, options):
-    kind, config = kind_of(scheduler), scheduler.config
+def _plan(scheduler, grid, options):
+    kind = kind_of(scheduler)
     known = _OPTIONS.get(kind, {})
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
-    plan = _SOLVERS[kind](grid.schedule, grid.times, config, **{**known, **options})
-    plan = dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
-    return _idle(plan) if grid.idle else plan
+    name, arguments = _SOLVERS[kind](scheduler, **{**known, **options})
+    plan = solvers.SOLVERS[name](grid.schedule, grid.times, **arguments)
+    return dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
 
 
-def _idle(plan):
-    """The plan with one more row, in which nothing happens: a scheduler's last step from a noise level to itself."""
-    columns = {f.name: getattr(plan, f.name) for f in dataclasses.fields(Plan)}
-    for name, value in columns.items():
-        if isinstance(value, np.ndarray):
-            extra = value[-1:] if name in ("t", "alpha", "sigma") else np.zeros_like(value[-1:])
-            columns[name] = np.concatenate([value, extra])
-    columns["a"][-1] = 1
-    columns["stream"][-1] = [len(plan) << 8 | purpose for purpose in PURPOSES]
-    return Plan(**{**columns, "steps": plan.steps + 1})
+def _only(config, name, *allowed):
+    """config[name], which must be one of those that have a plan."""
+    value = config.get(name, allowed[0])
+    if value not in allowed:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))} to be made a plan; got {value!r}")
+    return value
 
 
-def _ddpm(schedule, times, config):
-    # "_log" says how a learned variance is meant; a fixed one is the same number.
-    variance = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
-    if config.variance_type not in variance:
-        raise ValueError(f"variance_type must be one of {', '.join(variance)}; got {config.variance_type}")
-    return solvers.ddpm(schedule, times, variance=variance[config.variance_type])
+# What each scheduler is: the name of one of our solvers, and its options.
 
 
-def _ddim(schedule, times, config, eta):
-    return solvers.ddim(schedule, times, eta=eta)
+def _ddpm(scheduler):
+    # "_log" is about how a learned variance is meant; a fixed one is the same number.
+    kind = _only(scheduler.config, "variance_type", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+    return "ddpm", {"variance": kind.split("_")[1]}
 
 
-def _euler(schedule, times, config):
-    if config.get("stochastic_sampling"):
-        raise ValueError("stochastic_sampling=True is not supported")
-    return solvers.euler(schedule, times)
+def _ddim(scheduler, eta):
+    return "ddim", {"eta": eta}
 
 
-def _ancestral(schedule, times, config):
-    return solvers.ddpm(schedule, times)
+def _euler(scheduler):
+    _only(scheduler.config, "stochastic_sampling", False)
+    return "euler", {}
 
 
-def _heun(schedule, times, config):
-    return solvers.heun(schedule, times)
+def _ancestral(scheduler):
+    return "euler_ancestral", {}
+
+
+def _heun(scheduler):
+    return "heun", {}
+
+
+def _lms(scheduler, order):
+    return "lms", {"order": order}
+
+
+def _lower_order_final(scheduler):
+    """Whether the last steps are of lower order; it is the number of all steps that counts, not of those from `begin`."""
+    return bool(scheduler.config.lower_order_final) and len(scheduler.timesteps) < 15
+
+
+def _dpm_multistep(scheduler):
+    config = scheduler.config
+    algorithm = _only(config, "algorithm_type", "dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver")
+    order = _only(config, "solver_order", 1, 2, 3)
+    arguments = {"solver_type": config.solver_type, "lower_order_final": _lower_order_final(scheduler)}
+    if config.get("euler_at_final") and order > 1 and float(scheduler.sigmas[-1]) > 0:
+        _only(config, "euler_at_final", False)
+    sde = "_sde" if algorithm.startswith("sde") else ""
+    if order == 3:
+        # The authors' halved quadratic term, which every implementation after theirs has.
+        arguments["curvature"] = 0.5
+    if algorithm.endswith("++"):
+        if order == 1:
+            return ("euler_ancestral" if sde else "dpmpp_1s"), {}
+        return f"dpmpp_{order}m{sde}", arguments
+    if order == 1 and not sde:
+        return "dpm_solver_1s", {}
+    if order == 3 and sde:
+        _only(config, "solver_order", 1, 2)
+    return f"dpm_solver_{order}m{sde}", arguments
+
+
+def _dpm_singlestep(scheduler):
+    config = scheduler.config
+    order = _only(config, "solver_order", 1, 2, 3)
+    algorithm = _only(config, "algorithm_type", "dpmsolver++", "dpmsolver")
+    name = f"{'dpmpp' if algorithm.endswith('++') else 'dpm_solver'}_{order}s"
+    if order == 1:
+        return name, {}
+    lower = bool(config.lower_order_final)
+    return name, {"solver_type": config.solver_type, "stages": "grid", "lower_order_final": lower}
+
+
+def _unipc(scheduler):
+    config = scheduler.config
+    _only(config, "predict_x0", True)
+    _only(config, "solver_p", None)
+    _only(config, "disable_corrector", [])
+    lower = bool(config.lower_order_final)
+    return "unipc", {"order": config.solver_order, "variant": config.solver_type, "lower_order_final": lower}
+
+
+def _deis(scheduler):
+    return "deis", {"order": scheduler.config.solver_order, "lower_order_final": _lower_order_final(scheduler)}
 
 
 _OPTIONS = {"DDIMScheduler": {"eta": 0.0}, "LMSDiscreteScheduler": {"order": 4}}
@@ -109,7 +157,13 @@ _SOLVERS = {
     "EulerDiscreteScheduler": _euler,
     "EulerAncestralDiscreteScheduler": _ancestral,
     "HeunDiscreteScheduler": _heun,
+    "LMSDiscreteScheduler": _lms,
+    "DPMSolverMultistepScheduler": _dpm_multistep,
+    "DPMSolverSinglestepScheduler": _dpm_singlestep,
+    "UniPCMultistepScheduler": _unipc,
+    "DEISMultistepScheduler": _deis,
     "EDMEulerScheduler": _euler,
+    "EDMDPMSolverMultistepScheduler": _dpm_multistep,
     "FlowMatchEulerDiscreteScheduler": _euler,
     "FlowMatchHeunDiscreteScheduler": _heun,
 }

@@ -112,10 +112,10 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
         elif self._index is None and self._begin is not None:
             self._index, self._trajectory = self._begin, None
             return self._index
-        found = [i for i, t in enumerate(self._host) if t == float(timestep)]
+        found = [i for i, t in enumerate(self._host) if t == float(timestep) and i % self.order == 0]
         if not found:
             raise ValueError(f"timestep must be one of the scheduler's timesteps; got {float(timestep):g}")
-        self._index, self._trajectory = found[1 if len(found) > 1 else 0], None
+        self._index, self._trajectory = found[0], None
         return self._index
 
     def scale_model_input(self, sample, timestep=None):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from typing import NamedTuple
 
 import torch
@@ -76,12 +77,11 @@ class EDMPrediction(_Timesteps):
 
 
 class Grid(NamedTuple):
-    """times: steps + 1, falling; where `idle`, the scheduler has one more step, from the last time to itself."""
+    """times: steps + 1, falling."""
 
     schedule: Schedule
     times: list[float]
     parameterisation: Parameterisation
-    idle: bool
 
 
 def kind_of(scheduler):
@@ -108,16 +108,15 @@ def read(scheduler, begin=0):
     schedule, times = _READERS[VARIABLES[kind]](scheduler, kind, timesteps)
     begin //= scheduler.order
     times, timesteps = times[begin:], timesteps[begin:].tolist()
-    idle = len(times) > 1 and times[-1] == times[-2]
-    times = times[: len(times) - idle]
-    if len(times) < 2 or any(s >= t for t, s in itertools.pairwise(times)):
+    if times[-1] == times[-2]:
+        times[-1] *= 1 - 1e-12  # some schedulers end with a step from a noise level to itself
+    if any(s >= t for t, s in itertools.pairwise(times)):
         raise ValueError(f"the noise of a scheduler's steps must fall; its times from 0 (data) to 1 are {times}")
     prediction = _prediction(kind, config)
-    arguments = {"prediction": prediction, "times": tuple(times[: len(timesteps)]), "timesteps": tuple(timesteps)}
-    arguments["timesteps"] = arguments["timesteps"][: len(arguments["times"])]
+    arguments = {"prediction": prediction, "times": tuple(times[:-1]), "timesteps": tuple(timesteps)}
     if VARIABLES[kind] == KARRAS:
-        return Grid(schedule, times, EDMPrediction(config.sigma_data, **arguments), idle)
-    return Grid(schedule, times, Prediction(**arguments), idle)
+        return Grid(schedule, times, EDMPrediction(config.sigma_data, **arguments))
+    return Grid(schedule, times, Prediction(**arguments))
 
 
 def _prediction(kind, config):
@@ -146,6 +145,11 @@ def _discrete(scheduler, kind, timesteps):
 def _table(scheduler):
     """alpha = sqrt(alphas_cumprod) and sigma = sqrt(1 - alphas_cumprod), of the scheduler's own float32 numbers."""
     products = scheduler.alphas_cumprod.detach().cpu().double()
+    count = int((products > products[-1]).sum())
+    if 0 < count < len(products) - 1:
+        # Schedulers that cannot divide by a zero terminal SNR raise the last number above its neighbours.
+        end = torch.linspace(math.log(products[count - 1]), math.log(products[-1]), len(products) - count + 1)
+        products[count:-1] = end[1:-1].exp()
     return Tabulated(tuple(products.sqrt().tolist()), tuple((1 - products).sqrt().tolist()))
 
 
