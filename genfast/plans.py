@@ -244,11 +244,11 @@ class Rows:
         self.spans.append([math.exp(2 * point.log_ratio) for point in span] if drawn else [0.0, 0.0])
         self.snrs.append(snr)
 
-    def plan(self, name, order, last=D):
-        """The Plan of the collected rows; if the times end at 0, `last` is its last row, evaluated at the time
-        before."""
+    def plan(self, name, order, last=D, at=None):
+        """The Plan of the collected rows; if the times end at 0, `last` is its last row, evaluated at the time before
+        or at another Point."""
         if self.to_zero:
-            self.add(self.points[-1], last)
+            self.add(at or self.points[-1], last)
         updates = np.array(self.updates)
         kept = np.array([[np.zeros(len(x)) if entry is None else entry for entry in row] for row in self.kept])
         return Plan(
