@@ -91,6 +91,23 @@ class Tabulated(Schedule):
     def log_snr(self, t):
         return self._at(t)[0]
 
+    def time(self, log_snr):
+        knots, count, values, slopes = (
+            v.to(log_snr.device) if isinstance(v, torch.Tensor) else v for v in self._table[:4]
+        )
+        knots, values, wanted = knots[:count], values[:count], log_snr.clamp(values[count - 1], values[0])
+        i = torch.searchsorted(-values, -wanted).clamp(1, count - 1) - 1
+        low, high = knots[i], knots[i + 1]
+        t = low + (wanted - values[i]) / (values[i + 1] - values[i]) * (high - low)
+        for _ in range(8):  # Newton, from the chord of an interval in which the cubic falls
+            value, rate = _cubic(t, knots, values, slopes)
+            t = torch.minimum(torch.maximum(t - (value - wanted) / rate, low), high)
+        # The powers at the ends, inverted.
+        early = knots[0] * torch.exp((log_snr - values[0]) / (slopes[0] * knots[0]))
+        left = 1 - knots[-1]
+        late = 1 - left * torch.exp((values[-1] - log_snr) / (slopes[-1] * left)) if count < len(self.alphas) else 1.0
+        return torch.where(log_snr > values[0], early, torch.where(log_snr < values[-1], late, t))
+
     def alpha(self, t):
         value, _, size, _ = self._at(t)
         return torch.exp((size + logsigmoid(value)) / 2)

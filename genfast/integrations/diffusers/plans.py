@@ -17,9 +17,8 @@ def from_scheduler(scheduler, steps=None, *, begin=0, **options):
     scheduler takes at each step instead of in its config: eta of DDIM, order of LMS.
     Raises TypeError for another scheduler or option, ValueError for a setting that has no affine update.
     """
-    scheduler = _set(scheduler, steps)
-    grid = read(scheduler, begin)
-    return grid.schedule, _plan(scheduler, grid, options)
+    grid, plan = build(_set(scheduler, steps), begin, options)
+    return grid.schedule, plan
 
 
 def denoiser(scheduler, net, steps=None):
@@ -50,15 +49,17 @@ def _set(scheduler, steps):
     return scheduler
 
 
-def _plan(scheduler, grid, options):
+def build(scheduler, begin, options):
+    """(Grid, Plan) of a scheduler with timesteps set, from network call `begin` on."""
     kind = kind_of(scheduler)
     known = _OPTIONS.get(kind, {})
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
     name, arguments = _SOLVERS[kind](scheduler, **{**known, **options})
+    grid = read(scheduler, begin)
     plan = solvers.SOLVERS[name](grid.schedule, grid.times, **arguments)
-    return dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
+    return grid, dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
 
 
 def _only(config, name, *allowed):
@@ -83,8 +84,7 @@ def _ddim(scheduler, eta):
 
 
 def _euler(scheduler):
-    _only(scheduler.config, "stochastic_sampling", False)
-    return "euler", {}
+    return ("lcm" if scheduler.config.get("stochastic_sampling") else "euler"), {}
 
 
 def _ancestral(scheduler):
@@ -100,7 +100,7 @@ def _lms(scheduler, order):
 
 
 def _lower_order_final(scheduler):
-    """Whether the last steps are of lower order; it is the number of all steps that counts, not of those from `begin`."""
+    """Whether the last steps are of lower order: the number of all steps counts, not of those from `begin`."""
     return bool(scheduler.config.lower_order_final) and len(scheduler.timesteps) < 15
 
 
@@ -113,17 +113,14 @@ def _dpm_multistep(scheduler):
         _only(config, "euler_at_final", False)
     sde = "_sde" if algorithm.startswith("sde") else ""
     if order == 3:
-        # The authors' halved quadratic term, which every implementation after theirs has.
-        arguments["curvature"] = 0.5
+        arguments["curvature"] = 0.5  # the solver authors' own code halves the quadratic term
     if algorithm.endswith("++"):
         if order == 1:
             return ("euler_ancestral" if sde else "dpmpp_1s"), {}
         return f"dpmpp_{order}m{sde}", arguments
-    if order == 1 and not sde:
-        return "dpm_solver_1s", {}
-    if order == 3 and sde:
-        _only(config, "solver_order", 1, 2)
-    return f"dpm_solver_{order}m{sde}", arguments
+    if sde:
+        return "dpm_solver_2m_sde", {**arguments, "order": _only(config, "solver_order", 1, 2)}
+    return ("dpm_solver_1s", {}) if order == 1 else (f"dpm_solver_{order}m", arguments)
 
 
 def _dpm_singlestep(scheduler):

@@ -10,7 +10,7 @@ from diffusers import ConfigMixin, SchedulerMixin
 
 from genfast import ops
 
-from .plans import from_scheduler
+from .plans import build
 from .tables import EXPLODING, KARRAS, VARIABLES, kind_of
 from .trajectory import Trajectory
 
@@ -165,8 +165,9 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
     def _start(self, index, options, sample, generator):
         key = (index, *options.items())
         if key not in self._plans:
-            self._plans[key] = from_scheduler(self._peer, begin=index, **options)[1]
-        self._trajectory = Trajectory(self._peer, self._plans[key], index, options, sample, generator, self._seed)
+            self._plans[key] = build(self._peer, index, options)
+        run = self._peer, *self._plans[key], index, options
+        self._trajectory = Trajectory(*run, sample, generator, self._seed)
         return self._trajectory
 
     def add_noise(self, original_samples, noise, timesteps):

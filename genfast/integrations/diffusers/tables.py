@@ -154,8 +154,9 @@ def _table(scheduler):
 
 
 def _sigmas(scheduler):
-    """sigma / alpha at the start of every step and at the end of the last."""
-    return per_step(scheduler, scheduler.sigmas.detach().cpu().double())
+    """sigma / alpha at the start of every step and at the end of the last; what follows is never reached."""
+    sigmas = scheduler.sigmas.detach().cpu().double()
+    return per_step(scheduler, sigmas[: len(scheduler.timesteps) + 1])
 
 
 def _preserving(scheduler, kind, timesteps):

@@ -8,8 +8,6 @@ from genfast.ops.dispatch import dense, in_layout_of
 from genfast.ops.step import StepTable
 from genfast.sampling import step_table
 
-from .tables import read
-
 
 def _no_net(*_):
     raise NotImplementedError
@@ -18,8 +16,7 @@ def _no_net(*_):
 class Trajectory:
     """Steps a batch through the rows of a plan. begin: the network call of its first row."""
 
-    def __init__(self, scheduler, plan, begin, options, sample, generator, seed):
-        grid = read(scheduler, begin)
+    def __init__(self, scheduler, grid, plan, begin, options, sample, generator, seed):
         self.scheduler, self.plan, self.begin, self.options = scheduler, plan, begin, options
         self.shape, self.device = sample.shape, sample.device
         self.dtype = torch.promote_types(sample.dtype, torch.float32)
