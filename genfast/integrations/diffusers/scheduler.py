@@ -47,7 +47,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
             ops.make_key(seed, 0)  # raises for what is no seed
         self._peer, self._seed = copy.deepcopy(scheduler), seed
         self.order = scheduler.order
-        own = {"_scheduler": type(scheduler).__name__, "_seed": seed}
+        own = {"_class_name": type(self).__name__, "_scheduler": type(scheduler).__name__, "_seed": seed}
         self.register_to_config(**{**scheduler.config, **own})
         self._plans = {}
         self._restart()
@@ -58,11 +58,14 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
         return cls(scheduler, seed)
 
     @classmethod
-    def from_config(cls, config, return_unused_kwargs=False, **kwargs):
-        """From the config of one of these, or of a diffusers scheduler; kwargs change settings, `seed` among them."""
-        name = config.get("_scheduler") or config.get("_class_name")
+    def from_config(cls, config, return_unused_kwargs=False, *, scheduler=None, **kwargs):
+        """From the config of one of these, or of a diffusers scheduler; kwargs change settings, `seed` among them.
+
+        scheduler: the name of the diffusers scheduler, which only a config that was loaded from a file knows itself.
+        """
+        name = scheduler or config.get("_scheduler") or config.get("_class_name")
         if name not in VARIABLES:
-            raise ValueError(f"config must be of one of {', '.join(VARIABLES)}; got {name!r}")
+            raise ValueError(f"scheduler must be one of {', '.join(VARIABLES)}; got {name!r}, in config or argument")
         seed = kwargs.pop("seed", config.get("_seed"))
         peer = getattr(diffusers, name).from_config({**config, "_class_name": name}, **kwargs)
         return (cls(peer, seed), {}) if return_unused_kwargs else cls(peer, seed)

@@ -108,8 +108,8 @@ def read(scheduler, begin=0):
     schedule, times = _READERS[VARIABLES[kind]](scheduler, kind, timesteps)
     begin //= scheduler.order
     times, timesteps = times[begin:], timesteps[begin:].tolist()
-    if times[-1] == times[-2]:
-        times[-1] *= 1 - 1e-12  # some schedulers end with a step from a noise level to itself
+    if abs(times[-1] / times[-2] - 1) < 1e-6:
+        times[-1] = times[-2] * (1 - 1e-12)  # some schedulers end with a step from a noise level to itself
     if any(s >= t for t, s in itertools.pairwise(times)):
         raise ValueError(f"the noise of a scheduler's steps must fall; its times from 0 (data) to 1 are {times}")
     prediction = _prediction(kind, config)
