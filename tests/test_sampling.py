@@ -35,13 +35,15 @@ def by_hand(one, index, denoise=mixture, seed=0, shape=(2,)):
 
 # The equations --------------------------------------------------------------------------------------------------------
 
-OPTIONS = {"ddim": {"eta": 0.5}}
+OPTIONS = {"ddim": {"eta": 0.5}, "edm": {"s_churn": 2.0}, "annealed_langevin": {"langevin_steps": 5}}
 
 
 @pytest.mark.parametrize("schedule", [VP, FLOW, EDM], ids=["vp", "flow", "edm"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_loop_does_what_the_plan_says(solver, schedule):
     one = plan(solver, schedule, 8, **OPTIONS.get(solver, {}))
+    if one.snr.any():
+        pytest.skip("Langevin rows are not affine")
     expected = by_hand(one, np.arange(11), seed=3)
     wide = sample(five_modes(schedule), (2,), one, 11, seed=3, chunk=8, dtype=torch.float64)
     assert wide.dtype == torch.float64 and (wide - expected).abs().max() < 1e-10

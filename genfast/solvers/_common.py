@@ -5,6 +5,7 @@ import math
 import numbers
 
 import numpy as np
+import torch
 
 from genfast.plans import D, Point, x
 
@@ -38,9 +39,9 @@ def level(point):
     return math.exp(-point.log_ratio)
 
 
-def at_log_ratio(rows, log_ratio):
-    """The Point of the schedule with this log(alpha / sigma)."""
-    return rows.point(rows.schedule.time(2 * log_ratio))
+def at_log_ratios(rows, log_ratios):
+    """The Points of the schedule with these log(alpha / sigma), all at once."""
+    return rows.points_at(rows.schedule.time(2 * torch.tensor(log_ratios, dtype=torch.float64)))
 
 
 def step_to(s, eps):

@@ -5,7 +5,7 @@ import math
 
 from genfast.plans import D, Rows, h, x, z
 
-from ._common import at_log_ratio, level, require_range, step_to
+from ._common import at_log_ratios, level, require_range, step_to
 
 
 def euler(schedule, times):
@@ -56,24 +56,25 @@ def edm(schedule, times, *, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.
     rows = Rows(schedule, times)
     gamma = min(s_churn / rows.steps, math.sqrt(2) - 1)
 
-    def churned(s):
-        """The Point to which s is raised, and what the state at s becomes there, a factor and noise."""
-        if not (gamma > 0 and s_tmin <= level(s) <= s_tmax):
-            return s, 1.0, 0.0
-        raised = at_log_ratio(rows, max(s.log_ratio - math.log1p(gamma), rows.schedule.log_snr(1.0) / 2))
-        added = math.sqrt(max(0.0, -math.expm1(2 * (raised.log_ratio - s.log_ratio))))
-        return raised, raised.alpha / s.alpha, s_noise * raised.sigma * added
-
-    raised = rows.points[0]
-    for _, s in rows:
-        t, (raised, factor, added) = raised, churned(s)
+    highest = rows.schedule.log_snr(1.0) / 2
+    raised = at_log_ratios(rows, [max(point.log_ratio - math.log1p(gamma), highest) for point in rows.points])
+    starts = len(rows.points) if rows.to_zero else len(rows.points) - 1  # of steps: an end above 0 is not raised
+    churned = [
+        up if 0 < index < starts and gamma > 0 and s_tmin <= level(s) <= s_tmax else s
+        for index, (s, up) in enumerate(zip(rows.points, raised, strict=True))
+    ]
+    for step, (_, s) in enumerate(rows):
+        t, following = churned[step : step + 2]
+        # The state at s as that of the level to which it is raised for the next step: a factor and noise.
+        factor = following.alpha / s.alpha
+        added = s_noise * following.sigma * math.sqrt(max(0.0, -math.expm1(2 * (following.log_ratio - s.log_ratio))))
         if t.alpha == 0:
             rows.add(t, factor * step_to(s, t.eps) + added * z[1])
             continue
         half = (s.sigma - s.alpha * level(t)) / 2
         rows.add(t, step_to(s, t.eps), keep=(x, t.eps))
         rows.add(s, factor * (s.alpha / t.alpha * h[0] + half * (h[1] + s.eps)) + added * z[1])
-    return rows.plan("edm", order=2, at=raised)
+    return rows.plan("edm", order=2, at=churned[-1])
 
 
 def flow_euler(schedule, times):

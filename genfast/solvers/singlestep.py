@@ -2,10 +2,11 @@
 their ancestral and SDE forms."""
 
 import itertools
+import math
 
 from genfast.plans import D, Rows, h, x, z
 
-from ._common import ancestral, at_log_ratio, exponential_step, require_choice, require_range, step_to
+from ._common import ancestral, at_log_ratios, exponential_step, require_choice, require_range, step_to
 
 
 def dpm_solver_1s(schedule, times):
@@ -93,10 +94,10 @@ def _two_stages(rows, t, middle, s, data, solver_type, noise=0.0):
 def _steps(rows, order, stages, lower_order_final):
     """The Points of every step: t, those of its stages, s."""
     if stages == "inner":
+        shares = [share / order for share in range(1, order)]
+        inner = iter(_between(rows, itertools.pairwise(rows.points), *shares))
         for t, s in rows:
-            parts = 1 if t.alpha == 0 else order
-            step = (s.log_ratio - t.log_ratio) / parts
-            yield t, *(at_log_ratio(rows, t.log_ratio + k * step) for k in range(1, parts)), s
+            yield (t, s) if t.alpha == 0 else (t, *itertools.islice(inner, order - 1), s)
         return
     count, first = len(rows.points) - 1, int(len(rows.points) > 1 and rows.points[0].alpha == 0)
     sizes = [1] * first + [order] * ((count - first) // order) + [(count - first) % order]
@@ -106,6 +107,19 @@ def _steps(rows, order, stages, lower_order_final):
     for begin, end in itertools.pairwise(ends):
         if begin < end:
             yield rows.points[begin : end + 1]
+
+
+def _between(rows, steps, *shares):
+    """The Points at these shares of the log-SNR of every step of finite log-SNR, all in a row."""
+    return at_log_ratios(
+        rows,
+        [
+            t.log_ratio + share * (s.log_ratio - t.log_ratio)
+            for t, s in steps
+            if math.isfinite(s.log_ratio - t.log_ratio)
+            for share in shares
+        ],
+    )
 
 
 def dpm2(schedule, times):
@@ -134,14 +148,15 @@ def _two_stage_ancestral(schedule, times, name, data, eta, s_noise):
     require_range("eta", eta, 0, 1)
     require_range("s_noise", s_noise, 0)
     rows = Rows(schedule, times)
+    downs = [ancestral(t, s, eta)[0] for t, s in itertools.pairwise(rows.points)]
+    middles = iter(_between(rows, zip(rows.points, downs, strict=False), 1 / 2))
     for t, s in rows:
         down, up = ancestral(t, s, eta)
         noise = s_noise * up * z[0]
-        if t.alpha == 0 or down.sigma == 0:
-            rows.add(t, step_to(down, t.eps) + noise)
+        if math.isfinite(down.log_ratio - t.log_ratio):
+            _two_stages(rows, t, next(middles), down, data, "midpoint", noise)
         else:
-            middle = at_log_ratio(rows, (t.log_ratio + down.log_ratio) / 2)
-            _two_stages(rows, t, middle, down, data, "midpoint", noise)
+            rows.add(t, step_to(down, t.eps) + noise)
     return rows.plan(name, order=2)
 
 
@@ -155,12 +170,13 @@ def dpmpp_sde(schedule, times, *, eta=1.0, s_noise=1.0):
     require_range("eta", eta, 0, 1)
     require_range("s_noise", s_noise, 0)
     rows = Rows(schedule, times)
+    middles = iter(_between(rows, itertools.pairwise(rows.points), 1 / 2))
     for t, s in rows:
         down, up = ancestral(t, s, eta)
-        if t.alpha == 0 or down.sigma == 0:
+        if t.alpha == 0:
             rows.add(t, step_to(down, t.eps) + s_noise * up * z[0])
             continue
-        middle = at_log_ratio(rows, (t.log_ratio + s.log_ratio) / 2)
+        middle = next(middles)
         lower, upper = ancestral(t, middle, eta)
         rows.add(t, step_to(lower, t.eps) + s_noise * upper * z[0], keep=(x,), span=(t, middle))
         rows.add(middle, exponential_step(t, down, [D], [t], base=h[0]) + s_noise * up * z[0])
