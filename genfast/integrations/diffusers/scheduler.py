@@ -11,8 +11,8 @@ from diffusers import ConfigMixin, SchedulerMixin
 from genfast import ops
 
 from .plans import build
+from .run import Run
 from .tables import EXPLODING, KARRAS, VARIABLES, kind_of
-from .trajectory import Trajectory
 
 
 class SchedulerOutput:
@@ -80,7 +80,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
         return len(self._peer)
 
     def _restart(self):
-        self._index, self._begin, self._trajectory = None, None, None
+        self._index, self._begin, self._run = None, None, None
         self._host = self._peer.timesteps.tolist()
 
     def set_timesteps(self, num_inference_steps=None, device=None, *, timesteps=None, sigmas=None, mu=None):
@@ -113,12 +113,12 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
             if not on_host or float(timestep) == self._host[self._index]:
                 return self._index
         elif self._index is None and self._begin is not None:
-            self._index, self._trajectory = self._begin, None
+            self._index, self._run = self._begin, None
             return self._index
         found = [i for i, t in enumerate(self._host) if t == float(timestep) and i % self.order == 0]
         if not found:
             raise ValueError(f"timestep must be one of the scheduler's timesteps; got {float(timestep):g}")
-        self._index, self._trajectory = found[0], None
+        self._index, self._run = found[0], None
         return self._index
 
     def scale_model_input(self, sample, timestep=None):
@@ -127,7 +127,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
         if variables not in (EXPLODING, KARRAS):
             return sample
         index = self._seek(timestep)
-        ready = self._trajectory and self._trajectory.scaled(sample)
+        ready = self._run and self._run.scaled(sample)
         if ready is not None:
             return ready
         size = self._peer.config.sigma_data if variables == KARRAS else 1.0
@@ -155,11 +155,11 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"model_output must have shape {shapes}")
         index = self._seek(timestep)
         options = {"DDIMScheduler": {"eta": float(eta)}, "LMSDiscreteScheduler": {"order": order}}.get(kind, {})
-        trajectory = self._trajectory
-        if trajectory is None or not trajectory.goes_on(sample, options):
-            trajectory = self._start(index, options, sample, generator)
+        run = self._run
+        if run is None or not run.goes_on(sample, options):
+            run = self._start(index, options, sample, generator)
         raw = kind == "DDIMScheduler" and not use_clipped_model_output
-        out, predict = trajectory.step(index, model_output, sample, variance_noise, raw)
+        out, predict = run.step(index, model_output, sample, variance_noise, raw)
         self._index = index + 1
         if return_dict:
             return SchedulerOutput(out, predict)
@@ -169,9 +169,8 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
         key = (index, *options.items())
         if key not in self._plans:
             self._plans[key] = build(self._peer, index, options)
-        run = self._peer, *self._plans[key], index, options
-        self._trajectory = Trajectory(*run, sample, generator, self._seed)
-        return self._trajectory
+        self._run = Run(self._peer, *self._plans[key], index, options, sample, generator, self._seed)
+        return self._run
 
     def add_noise(self, original_samples, noise, timesteps):
         """x_t = alpha x_0 + sigma z at the given timesteps, computed in float32, in the dtype of original_samples."""

@@ -1,4 +1,4 @@
-"""The state of one run of a scheduler: its plan on the device, its seeds, its history, its float32 sample."""
+"""One run of a drop-in scheduler: its plan on the device, its seeds, its history, its float32 state."""
 
 import torch
 
@@ -13,7 +13,7 @@ def _no_net(*_):
     raise NotImplementedError
 
 
-class Trajectory:
+class Run:
     """Steps a batch through the rows of a plan. begin: the network call of its first row."""
 
     def __init__(self, scheduler, grid, plan, begin, options, sample, generator, seed):
