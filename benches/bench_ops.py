@@ -7,7 +7,7 @@ import peers
 import torch
 from timing import Bench
 
-from genfast import denoisers, ops, sampling, schedules, solvers, testing
+from genfast import denoisers, ops, schedules, solvers, testing, trajectory
 from genfast.testing import Case
 
 SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)
@@ -49,8 +49,8 @@ def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool) -> B
     args = testing.to(case.inputs(shape, dtype, torch.Generator().manual_seed(0)), lambda t: t.to(device))
     rest, eager = {}, peers.eager(case)
     if "table" in args:  # known on the host, beforehand: what eager code would not even write down
-        c, reads = args["table"].coefficients, int(args["table"].codes[:, 2].max())
-        rest = {"draws": int(c[:, 8:10].any(0).sum()), "slots": reads.bit_length()}
+        codes = args["table"].codes
+        rest = {"draws": int((codes[:, 1] - codes[:, 0]).max()), "slots": int(codes[:, 2].max()).bit_length()}
 
     def draw(**a):
         return eager(**a, **rest, **({"z": torch.randn_like(a["x0"])} if stored else {}))
@@ -112,7 +112,7 @@ def _step(name: str, shape, dtype, device, compiled: bool) -> Bench:
     x = float(plan.alpha[row]) * torch.rand(shape, generator=generator) + float(plan.sigma[row])
     args = {
         "x": x, "net": torch.randn(shape, generator=generator).to(dtype), "key": ops.make_key(0, batch), "clamp": clamp,
-        "row": torch.full((batch,), row, dtype=torch.int32), "table": sampling.step_table(plan, denoiser),
+        "row": torch.full((batch,), row, dtype=torch.int32), "table": trajectory.step_table(plan, denoiser),
     }  # fmt: skip
     moved = x.numel() * (8 + dtype.itemsize)
     if name.endswith("_y"):

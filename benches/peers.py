@@ -49,15 +49,17 @@ def eager_step(
     following = c[2] * x + c[3] * D
     for k in range(slots):
         following = following + c[4 + k] * history[k]
+    first = table.codes[row.long(), 0]
     for k in range(draws):
-        following = following + c[8 + k] * (torch.randn_like(x) if z is None else z[k])
+        weight = table.weights[first + k].view(-1, *ones)
+        following = following + weight * (torch.randn_like(x) if z is None else z[k])
     kept = []
     for k in range(slots):
         h = c[12 + 8 * k] * x + c[13 + 8 * k] * D
         for j in range(slots):
             h = h + c[16 + 8 * k + j] * history[j]
         kept.append(h)
-    return following, (c[10] * following).to(net.dtype) if y is not None else None, *kept
+    return following, (c[8] * following).to(net.dtype) if y is not None else None, *kept
 
 
 def eager_ddpm(plan: Plan, row: int) -> Callable[..., object]:

@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from . import ops, sampling
+from .batching import SampleQueue
+from .brownian import aligned
 from .checkpoint import register
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
+from .guidance import Guidance, as_guidance
 from .plans import Plan
 from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .schedules import Flow as FlowSchedule
 from .solvers import plan as make_plan
+from .solvers import time_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +132,18 @@ class Diffusion(nn.Module):
         solver: str | Plan = "dpmpp_2m",
         steps: int = 20,
         grid: str | Callable | None = None,
-        guidance: float | Tensor = 1.0,
+        guidance: float | Tensor | Guidance = 1.0,
+        negative_label: int | Sequence[int] | Tensor | None = None,
         clamp: tuple[float, float] | None = None,
+        threshold: float | None = None,
+        start: Tensor | None = None,
+        known: Tensor | None = None,
+        mask: Tensor | None = None,
+        noise: str = "white",
         chunk: int = 64,
         shape: Sequence[int] | None = None,
         dtype: torch.dtype = torch.float32,
+        graph: bool = False,
         progress: bool = True,
         callback: Callable[[sampling.State], None] | None = None,
         **options,
@@ -141,36 +152,59 @@ class Diffusion(nn.Module):
 
         n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them; None is unconditional.
         solver: a name in `solvers.SOLVERS`, with `steps`, `grid` and the solver's own options, or a Plan.
-        guidance: w of classifier-free guidance, a number or (n,); 1 is the plain conditional model.
+        guidance: a `Guidance`, or its scale w, a number or (n,); 1 is the plain conditional model. It pushes away from
+        negative_label, by default from no label.  noise: "brownian" is one path for each (seed, i), whatever the number
+        of steps; the times of a solver that is given by name are then `brownian.aligned`.
         The rest as in `sampling.sample`.  Raises ValueError naming the argument.
         """
-        plan = solver if isinstance(solver, Plan) else make_plan(solver, self.schedule, steps, grid, **options)
+        plan = self._plan(solver, steps, grid, noise, options)
         shape = shape or self.shape
         if shape is None:
             raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-        index = sampling.as_index("n", n)
-        condition, unconditional = {}, None
-        if self.classes:
-            null = torch.full((len(index),), self.classes)
-            condition["label"] = null if label is None else self._labels(label, len(index))
-        elif label is not None:
-            raise ValueError("label was given to a model without classes")
-        guided = isinstance(guidance, Tensor) or guidance != 1.0
-        if guided:
-            if label is None:
-                raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
-            unconditional = {"label": null}
+        index, guidance = sampling.as_index("n", n), as_guidance(guidance)
+        condition, unconditional = self._conditions(len(index), label, negative_label, guidance)
+        if unconditional is None and guidance.network is None:
+            guidance = None
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
             return sampling.sample(
                 self.denoiser, shape, plan, index, seed=seed, condition=condition, unconditional=unconditional,
-                guidance=guidance if guided else None, clamp=clamp, chunk=chunk, dtype=dtype,
-                net_dtype=self._net_dtype(dtype), device=self._device(), progress=progress, callback=callback,
+                guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
+                chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph,
+                progress=progress, callback=callback,
             )  # fmt: skip
         finally:
             for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
                 module.training = True
+
+    def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
+        """A `batching.SampleQueue` of this model, whose `add` takes what `sample` takes."""
+        return DiffusionQueue(self, capacity, clamp)
+
+    def _plan(self, solver, steps, grid, noise, options) -> Plan:
+        if isinstance(solver, Plan):
+            return solver
+        grid = time_grid(solver, self.schedule, grid)
+        if noise == "brownian":
+            plain, grid = grid, lambda schedule, steps: aligned(schedule, plain(schedule, steps))
+        return make_plan(solver, self.schedule, steps, grid, **options)
+
+    def _conditions(self, count, label, negative_label, guidance):
+        """The network's arguments and, if it is guided by itself, those that give F_u."""
+        if not self.classes:
+            if label is not None or negative_label is not None:
+                raise ValueError("label was given to a model without classes")
+            if not (guidance.is_none or guidance.network):
+                raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
+            return {}, None
+        null = torch.full((count,), self.classes)
+        condition = {"label": null if label is None else self._labels(label, count)}
+        if guidance.network is not None or (guidance.is_none and negative_label is None):
+            return condition, None
+        if label is None:
+            raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
+        return condition, {"label": null if negative_label is None else self._labels(negative_label, count)}
 
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
@@ -233,6 +267,33 @@ class Diffusion(nn.Module):
             f"shape={self.shape}, classes={self.classes}, label_dropout={self.label_dropout}",
         ]
         return "Diffusion(\n    " + "\n    ".join(lines) + "\n)"
+
+
+class DiffusionQueue(SampleQueue):
+    """Continuous batching for a Diffusion model; see `SampleQueue`."""
+
+    def __init__(self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None):
+        if model.shape is None:
+            raise ValueError("shape of a sample is not known yet: train the model first")
+        dtype = model._net_dtype(torch.float32)
+        super().__init__(
+            model.denoiser, model.shape, capacity=capacity, clamp=clamp, net_dtype=dtype, device=model._device()
+        )
+        self.model = model
+
+    def add(
+        self, index: int, *, seed: int = 0, label: int | None = None, solver: str | Plan = "dpmpp_2m", steps: int = 20,
+        grid: str | Callable | None = None, guidance: float = 1.0, negative_label: int | None = None,
+        noise: str = "white", **options,
+    ) -> None:  # fmt: skip
+        """Asks for sample `index`, with the arguments of `Diffusion.sample`."""
+        plan = self.model._plan(solver, steps, grid, noise, options)
+        condition, unconditional = self.model._conditions(1, label, negative_label, Guidance(guidance))
+        super().add(
+            index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
+            condition={name: value[0] for name, value in condition.items()},
+            unconditional=None if unconditional is None else {name: v[0] for name, v in unconditional.items()},
+        )  # fmt: skip
 
 
 def _describe(value: object, known: dict[str, type], what: str) -> dict:

@@ -217,8 +217,9 @@ class Rows:
         return [Point(*row) for row in torch.stack([times, *(column(times) for column in columns)], 1).tolist()]
 
     def __iter__(self):
-        for self.step in itertools.pairwise(self.points):
-            yield self.step
+        for step in itertools.pairwise(self.points):
+            self.step = step
+            yield step
         self.step = None
 
     def point(self, t):

@@ -1,4 +1,4 @@
-"""The one sampling loop: follows a Plan row by row, a network evaluation and one fused step each.
+"""Sampling: chunks of samples along a Plan, row by row, a network evaluation and one fused step each (trajectory.py).
 
 A sample is a function of (network, seed, sample index, plan, condition). The network always runs on whole chunks of one
 fixed shape, and sample i always has slot i mod chunk in it, so that even the network's own rounding does not depend on
@@ -7,6 +7,8 @@ in the loop reads the device.
 """
 
 import numbers
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +18,9 @@ from tqdm import tqdm
 
 from . import ops
 from .denoisers import Denoiser
-from .plans import SLOTS, Plan
+from .guidance import Guidance, as_guidance
+from .plans import Plan
+from .trajectory import Chunk, Trajectory, captured
 
 
 class State(NamedTuple):
@@ -30,24 +34,6 @@ class State(NamedTuple):
     where: Tensor
     x: Tensor
     denoised: Tensor
-
-
-def step_table(plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float32) -> ops.StepTable:
-    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them: (R, 44) and (R, 4)."""
-    scale = denoiser.coefficients(torch.tensor(plan.t))
-    e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
-    following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
-    step = torch.stack([scale.c_skip, scale.c_out, torch.tensor(plan.a), torch.tensor(plan.b)], 1)
-    draws = torch.cat([torch.tensor(plan.s), following[:, None], torch.zeros(len(plan), 1)], 1)
-    slots = torch.zeros(len(plan), SLOTS, 8, dtype=torch.float64)
-    slots[:, :, 0], slots[:, :, 1], slots[:, :, 4:] = torch.tensor(plan.p), torch.tensor(plan.q), m
-    table = torch.cat([step, e, draws, slots.flatten(1)], 1)
-
-    bits = torch.tensor([1 << k for k in range(SLOTS)])
-    reads = (e != 0) | (m != 0).any(1)
-    masks = torch.stack([(reads * bits).sum(1), (writes * bits).sum(1)], 1)
-    codes = torch.cat([torch.tensor(plan.stream), masks], 1)
-    return ops.StepTable(table.to(dtype), torch.where(codes >= 2**31, codes - 2**32, codes).int())
 
 
 def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
@@ -91,6 +77,66 @@ def _spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
     return out
 
 
+def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = None) -> Tensor:
+    """The sample indices of one process of several, (m,) int64: whole chunks, so that the union over the ranks equals,
+    bit for bit, what one process draws: `model.sample(share(n))` under torchrun, whose RANK and WORLD_SIZE are the
+    defaults (0 and 1 without it)."""
+    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
+    ranks = int(os.environ.get("WORLD_SIZE", 1)) if ranks is None else ranks
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank must lie in [0, {ranks}), ranks being {ranks}; got {rank}")
+    chunks = -(-len(as_index("n", n)) // chunk)
+    first, last = (chunks * r // ranks * chunk for r in (rank, rank + 1))
+    return torch.arange(min(first, n), min(last, n))
+
+
+def _conditions(guidance, condition, unconditional, index, dtype):
+    """The arguments of the network and of the one that gives F_u, each (N, *), and w, (N,) or None; checked."""
+    if guidance is not None and guidance.network is not None:
+        if unconditional is not None:
+            raise ValueError("unconditional must be left out where guidance has a network of its own")
+        unconditional = condition
+    if (guidance is None) != (unconditional is None):
+        raise ValueError("guidance and unconditional go together")
+    unconditional = unconditional or {}
+    for name, value in [*condition.items(), *unconditional.items()]:
+        if not isinstance(value, Tensor) or value.shape[:1] != index.shape:
+            raise ValueError(f"condition {name!r} must be a tensor ({len(index)}, *), one row a sample")
+    if guidance is None:
+        return condition, unconditional, None
+    if condition.keys() != unconditional.keys():
+        names = f"the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
+        raise ValueError(f"unconditional must have {names}")
+    w = torch.as_tensor(guidance.scale, dtype=dtype).cpu()
+    if w.ndim > 0 and w.shape != index.shape:
+        raise ValueError(f"guidance must be a number or have shape ({len(index)},); got {tuple(w.shape)}")
+    return condition, unconditional, w.expand(len(index))
+
+
+def _whole_samples(given, index, shape, dtype):
+    """Those of `given` that are not None, as (N, *shape) tensors of the state's dtype; checked."""
+    if (given["known"] is None) != (given["mask"] is None):
+        raise ValueError("known and mask go together")
+    out = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        expected = (len(index), *shape)
+        try:
+            out[name] = torch.as_tensor(value).to(dtype).expand(expected)
+        except (RuntimeError, TypeError, ValueError):
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name} must have shape {expected}, or one that broadcasts to it; got {got}") from None
+        if not bool(out[name].isfinite().all()):
+            raise ValueError(f"{name} must be finite")
+    return out
+
+
+def _watcher(callback, rows, where, slots):
+    """The callback of a chunk: only the samples that were asked for, on the CPU."""
+    return lambda row, x, D: callback(State(row, rows, where, x.cpu()[slots], D.cpu()[slots]))
+
+
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
@@ -99,25 +145,37 @@ def sample(
     index: int | Sequence[int] | Tensor,
     *,
     seed: int = 0,
+    start: Tensor | None = None,
     condition: dict[str, Tensor] | None = None,
     unconditional: dict[str, Tensor] | None = None,
-    guidance: float | Tensor | None = None,
+    guidance: float | Tensor | Guidance | None = None,
     clamp: tuple[float, float] | None = None,
+    threshold: float | None = None,
+    known: Tensor | None = None,
+    mask: Tensor | None = None,
+    noise: str = "white",
     chunk: int = 64,
     dtype: torch.dtype = torch.float32,
     net_dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    graph: bool = False,
     progress: bool = True,
     callback: Callable[[State], None] | None = None,
 ) -> Tensor:
     r"""Samples x_0, (N, *shape) in `dtype`, by following the plan from x_1 = prior_std z.
 
     index: N, for samples 0 to N - 1, or the (N,) indices themselves: sample 5 is the same whatever else is asked for.
-    condition: keyword arguments of the network, each (N, *).  guidance: w, or (N,) of them, with `unconditional`, the
-    arguments without the condition: F = F_u + w (F_c - F_u); Ho and Salimans 2022, arXiv:2207.12598.
-    clamp: (low, high) for D at every row.  chunk: samples per network call; it is part of what a sample depends on, in
-    so far as the network's rounding depends on its batch.  dtype float64 runs in float64 throughout, by plain torch.
-    net_dtype: of the network's input, by default `dtype`.  callback: called with a `State` after each row.
+    start: (N, *shape), x at the time of the plan's first row, instead of prior_std z.
+    condition: keyword arguments of the network, each (N, *).  guidance: a `Guidance`, or its scale, with
+    `unconditional`, the arguments of the network that gives F_u (none of one's own with `Guidance(network=...)`).
+    clamp: (low, high) for D at every row.  threshold: a quantile; D at every row goes through `ops.dynamic_threshold`
+    (data in [-1, 1]).  known, mask: (N, *shape), or shaped to broadcast to it: what the sample is to be, noised as the
+    time of each row asks, where mask is 1 (inpainting by replacement; Song et al. 2021, arXiv:2011.13456, I.2).
+    noise: "white" or "brownian", one path for each (seed, index) whatever the number of steps.
+    chunk: samples per network call; it is part of what a sample depends on, in so far as the network's rounding depends
+    on its batch.  dtype float64 runs in float64 throughout, by plain torch.  net_dtype: of the network's input, by
+    default `dtype`.  graph: on a GPU, capture the trajectory of a chunk as one CUDA graph and replay it; elsewhere it
+    is ignored, with a warning.  callback: called with a `State` after each row.
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
@@ -126,81 +184,52 @@ def sample(
         raise ValueError(f"chunk must be an integer of at least 1; got {chunk!r}")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
-    if (guidance is None) != (unconditional is None):
-        raise ValueError("guidance and unconditional go together")
-    condition, unconditional = condition or {}, unconditional or {}
-    for name, value in [*condition.items(), *unconditional.items()]:
-        if not isinstance(value, Tensor) or value.shape[:1] != index.shape:
-            raise ValueError(f"condition {name!r} must be a tensor ({len(index)}, *), one row a sample")
-    if guidance is not None:
-        if condition.keys() != unconditional.keys():
-            names = f"the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
-            raise ValueError(f"unconditional must have {names}")
-        guidance = torch.as_tensor(guidance, dtype=dtype).cpu()
-        if guidance.ndim > 0 and guidance.shape != index.shape:
-            raise ValueError(f"guidance must be a number or have shape ({len(index)},); got {tuple(guidance.shape)}")
-        guidance = guidance.expand(len(index))
     if clamp is not None and not (isinstance(clamp, (tuple, list)) and len(clamp) == 2 and clamp[0] <= clamp[1]):
         raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
+    if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
+        raise ValueError(f"threshold must be a quantile in (0, 1]; got {threshold!r}")
+    guidance = as_guidance(guidance)
+    condition, unconditional, w = _conditions(guidance, condition or {}, unconditional, index, dtype)
+    extra = {"start": start, "known": known, "mask": mask}
+    extra = _whole_samples(extra, index, tuple(shape), dtype) | ({} if w is None else {"w": w})
+    if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
+        raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
+    device = torch.device(device)
+    capture = graph and device.type == "cuda"
+    if graph and not capture:
+        warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {device}", stacklevel=2)
+    if capture and callback is not None:
+        raise ValueError("callback cannot be called from within a CUDA graph: leave out one of the two")
 
-    table = step_table(plan, denoiser, dtype).to(device)
-    scale = denoiser.coefficients(torch.tensor(plan.t))
-    c_noise = scale.c_noise.to(device, dtype)
-    net_dtype = net_dtype or dtype
-    start = plan.prior_std * float(scale.c_in[0])
-    rows = torch.arange(len(plan), dtype=torch.int32, device=device)[:, None].expand(-1, chunk).contiguous()
+    trajectory = Trajectory(
+        denoiser, plan, guidance=guidance, noise=noise, clamp=clamp, threshold=threshold, dtype=dtype,
+        net_dtype=net_dtype or dtype, device=device,
+    )  # fmt: skip
+    replay = None
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
-
     passes = list(_passes(index, chunk))
-    total = len(passes) * len(plan)
-    with tqdm(total=total, desc="sampling", unit="row", leave=False, delay=2, disable=not progress) as bar:
+    with tqdm(
+        total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not progress
+    ) as bar:
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
-            given = {k: _spread(v[where], slots, chunk).to(device) for k, v in condition.items()}
-            w = None
-            if guidance is not None:  # both halves in one network call
-                w = _spread(guidance[where], slots, chunk).to(device)
-                without = {k: _spread(v[where], slots, chunk).to(device) for k, v in unconditional.items()}
-                given = {k: torch.cat([given[k], without[k]]) for k in given}
-            z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
-            x, y, history = plan.prior_std * z, (start * z).to(net_dtype), None
-            for r in range(len(plan)):
-                y = y.to(net_dtype)
-                twice = y if w is None else torch.cat([y, y])
-                net = denoiser.net(twice, c_noise[r].expand(len(twice)), **given)
-                if net.shape != twice.shape:
-                    shapes = f"{tuple(twice.shape)}; got {tuple(net.shape)}"
-                    raise ValueError(f"the network must answer with the shape of its input, {shapes}")
-                if net.dtype != net_dtype:  # the wider of the two, so that neither input nor answer is rounded again
-                    net = net.to(torch.promote_types(net.dtype, net_dtype))
-                if r == 0:  # state, history and network input take the memory format in which the network answers
-                    x = ops.in_layout_of(x, ops.dense(net)[:chunk])
-                    if plan.slots:
-                        history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
-                if y.dtype != net.dtype or y.stride() != x.stride():
-                    y = torch.empty_like(x, dtype=net.dtype)
-                net = ops.in_layout_of(net[:chunk], x), None if w is None else ops.in_layout_of(net[chunk:], x)
-                state = None if callback is None else (x.clone(), *net)
-                ops.step(
-                    x, net[0], key, rows[r], table,
-                    y=y, history=history, unconditional=net[1], guidance=w, clamp=clamp,
-                )  # fmt: skip
-                if callback is not None:
-                    D = _denoised(*state, w, float(scale.c_skip[r]), float(scale.c_out[r]), clamp)
-                    callback(State(r, len(plan), where, x.cpu()[slots], D.cpu()[slots]))
-                bar.update()
+            given, without, more = (
+                {name: _spread(values[where], slots, chunk).to(device) for name, values in group.items()}
+                for group in (condition, unconditional, extra)
+            )
+            if "start" not in more:
+                more["start"] = plan.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
+            inputs = Chunk(key, more["start"], given, without, *(more.get(name) for name in ("w", "known", "mask")))
+            if capture:
+                replay = replay or captured(trajectory, inputs)
+                x = replay(inputs)
+                bar.update(len(plan))
+            else:
+                watch = None if callback is None else _watcher(callback, len(plan), where, slots)
+                x = trajectory.run(inputs, watch, bar.update)
             out[where.to(device)] = x[slots.to(device)]
     if not bool(out.isfinite().all()):
         bad = index[~out.flatten(1).isfinite().all(1).cpu()].tolist()
         raise FloatingPointError(f"samples {bad[:5]} are not finite; a callback shows the row where that begins")
     return out
-
-
-def _denoised(x, conditional, unconditional, guidance, c_skip, c_out, clamp):
-    """D of a row, for those who watch."""
-    net = conditional.to(x.dtype)
-    if unconditional is not None:
-        net = torch.lerp(unconditional.to(x.dtype), net, guidance.reshape(-1, *[1] * (x.ndim - 1)))
-    D = c_skip * x + c_out * net
-    return D if clamp is None else D.clamp(*clamp)

@@ -118,16 +118,75 @@ def _denoising_loss() -> Case:
     )  # fmt: skip
 
 
+def _dot() -> Case:
+    def inputs(shape, dtype, generator):
+        randn = _base(shape, generator)[2]
+        return {"a": randn(*shape).to(dtype), "b": randn(*shape).to(dtype)}
+
+    return Case(
+        "dot", inputs, lambda **a: (ops.dot(**a),), lambda **a: (ops.dot_reference(**a),), lambda n, item: 2 * n * item,
+        differentiable=("a", "b"),
+    )  # fmt: skip
+
+
+def _langevin(guided: bool) -> Case:
+    def inputs(shape, dtype, generator):
+        batch, key, randn = _base(shape, generator)
+        args = {"x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype)}
+        args |= {name: randn(batch) for name in ("alpha", "c_skip", "c_out", "c_in")}
+        args |= {"sigma": randn(batch).abs(), "snr": 0.1 + 0.1 * randn(batch).abs(), "step": 7}
+        return args | ({"unconditional": randn(*shape).to(dtype), "guidance": randn(batch)} if guided else {})
+
+    def op(**args):
+        ops.langevin(**args)
+        return args["x"], args["y"]
+
+    def eager(x, net, key, y, c_in, step, **rest):
+        following = ops.langevin_reference(x, net, _noise_for(x, key, ops.Purpose.CORRECTOR, step), **rest)
+        return following, (c_in.reshape(-1, *[1] * (x.ndim - 1)) * following).to(y.dtype)
+
+    def bytes_moved(n, item):  # x and net twice, for the norms must be known before x moves
+        return n * (3 * 4 + 2 * item * (1 + guided) + item)
+
+    return Case("langevin" + "_guided" * guided, inputs, op, eager, bytes_moved)
+
+
+def _dynamic_threshold(quantile: float, limit: float | None) -> Case:
+    def inputs(shape, dtype, generator):
+        return {"D": 2 * _base(shape, generator)[2](*shape), "quantile": quantile, "bound": 1.0, "limit": limit}
+
+    return Case(
+        "dynamic_threshold" + "_limit" * (limit is not None), inputs, lambda **a: (ops.dynamic_threshold(**a),),
+        lambda **a: (ops.dynamic_threshold_reference(**a),), lambda n, item: 8 * n, dtypes=(torch.float32,),
+    )  # fmt: skip
+
+
+def _runge_kutta(stages: int, with_error: bool) -> Case:
+    def inputs(shape, dtype, generator):
+        batch, _, randn = _base(shape, generator)
+        args = {"x": randn(*shape), "k": randn(stages, *shape), "c": randn(batch, stages), "rtol": 0.25, "atol": 0.5}
+        args["c"][:, 1] = 0
+        return args | ({"error": randn(batch, stages)} if with_error else {})
+
+    def both(function):
+        return lambda **args: function(**args)[: 1 + with_error]
+
+    return Case(
+        f"runge_kutta_{stages}" + "_error" * with_error, inputs, both(ops.runge_kutta), both(ops.runge_kutta_reference),
+        lambda n, item: 4 * n * (2 + stages - (not with_error)), dtypes=(torch.float32,),
+    )  # fmt: skip
+
+
 def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) -> ops.StepTable:
     """A random plan: every row draws `draws` times, reads and writes `slots` slots."""
     c = 0.4 * randn(rows, 44)
-    c[:, 8 + draws : 10] = 0
     c[:, 4 + slots : 8] = 0
     for k in range(4):
         c[:, 12 + 8 * k + 4 + slots : 12 + 8 * k + 8] = 0
-    masks = torch.full((rows, 2), 2**slots - 1)
-    streams = torch.stack([torch.arange(rows) << 8 | ops.Purpose.STEP, torch.arange(rows) << 8 | ops.Purpose.CHURN], 1)
-    return ops.StepTable(c, torch.cat([streams, masks], 1).int())
+    terms = draws * torch.arange(rows)
+    codes = torch.stack([terms, terms + draws, *[torch.full((rows,), 2**slots - 1)] * 2], 1)
+    streams = torch.arange(draws * rows) << 8 | ops.Purpose.STEP
+    return ops.StepTable(c, codes.int(), streams.int(), 0.4 * randn(draws * rows))
 
 
 def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp: bool = False) -> Case:
@@ -165,9 +224,17 @@ CASES = {
         _diffuse(with_target=False),
         _diffuse(with_target=True),
         _denoising_loss(),
+        _dot(),
+        _langevin(guided=False),
+        _langevin(guided=True),
+        _dynamic_threshold(0.9, limit=None),
+        _dynamic_threshold(0.995, limit=2.5),
+        _runge_kutta(4, with_error=False),
+        _runge_kutta(7, with_error=True),
         _step("ode"),
         _step("sde", draws=1, clamp=True),
         _step("history", slots=1),
+        _step("brownian", draws=5, slots=1),
         _step("everything", draws=2, slots=4, guided=True, clamp=True),
     )
 }

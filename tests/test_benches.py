@@ -69,8 +69,8 @@ def _genfast(bench):
 def test_eager_step_is_the_step(bench_ops, name):
     bench, case = _bench(bench_ops, name), testing.CASES[name]
     args = bench.args
-    c, codes = args["table"].coefficients, args["table"].codes
-    draws = int((c[:, 8:10] != 0).any(0).sum())
+    codes = args["table"].codes
+    draws = int((codes[:, 1] - codes[:, 0]).max())
     z = [_rows_of_noise(args, draw) for draw in range(draws)]
     eager = bench_ops.peers.eager(case)(**args, draws=draws, slots=int(codes[:, 2].max()).bit_length(), z=z)
     x, y, *history = _genfast(bench)
@@ -81,7 +81,7 @@ def test_eager_step_is_the_step(bench_ops, name):
 
 
 def _rows_of_noise(args, draw):
-    streams = args["table"].codes[args["row"].long(), draw].tolist()
+    streams = args["table"].streams[args["table"].codes[args["row"].long(), 0] + draw].tolist()
     shape = args["x"].shape[1:]
     return torch.cat([ops.normal(args["key"][i : i + 1], shape, s & 255, s >> 8) for i, s in enumerate(streams)])
 
@@ -91,7 +91,7 @@ def test_peers_take_the_same_step(bench_ops, name):
     """Each peer, given the noise that genfast draws, or drawing what it hands to the eager version."""
     bench = _bench(bench_ops, name)
     wanted = _genfast(bench)
-    z = _rows_of_noise(bench.args, 0)
+    z = _rows_of_noise(bench.args, 0) if len(bench.args["table"].streams) else None
     for provider, step in bench.providers.items():
         if provider.startswith("eager"):
             for found, value in zip(step(**bench.args, z=z), wanted):

@@ -33,7 +33,11 @@ ALLOWED = {
     "images": {"checkpoint"},
     "info": set(),
     "testing": {"ops"},
-    "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers"},
+    "brownian": {"schedules", "plans"},
+    "guidance": {"ops", "schedules", "plans", "grids", "denoisers", "solvers"},
+    "trajectory": {"ops", "schedules", "plans", "denoisers", "brownian", "guidance"},
+    "batching": {"ops", "denoisers", "plans", "trajectory"},
+    "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
     "training": {"ops", "data", "checkpoint"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info"}

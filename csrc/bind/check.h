@@ -106,6 +106,18 @@ class Checker {
     STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous, got strides ", name_of(t.strides()));
   }
 
+  // A stack (n, B, *) of 1 to `most` float32 tensors, one behind the other, each like the first; its n.
+  int64_t stack(const Tensor& t, const char* name, int64_t most) const {
+    const int64_t n = t.dim() > 0 ? t.size(0) : 0;
+    STD_TORCH_CHECK(t.dim() == like_.dim() + 1 && n >= 1 && n <= most, op_, ": ", name, " must have shape (n, *", name_,
+                    ".shape) with n from 1 to ", most, ", got ", name_of(t.sizes()));
+    const std::string each = std::string(name) + "[k]";
+    for (int64_t k = 0; k < n; ++k) floats(torch::stable::select(t, 0, k), each.c_str());
+    STD_TORCH_CHECK(n == 1 || t.numel() == 0 || t.stride(0) == shape_.batch * shape_.features, op_, ": the parts of ",
+                    name, " must lie one behind the other, got strides ", name_of(t.strides()));
+    return n;
+  }
+
   DType edge_type(ScalarType type, const char* name) const {
     switch (type) {
       case ScalarType::Float:
@@ -199,6 +211,14 @@ struct DeviceScope {
   explicit DeviceScope(const Tensor& t) : guard(t.get_device_index()) {}
 };
 #endif
+
+// Scratch for a CUDA reduction, which spreads a sample over warps: 4 bytes a sum for every 2,048 elements.  `out`, of
+// at least as many floats as there are sums, serves where one warp sums a sample, and on the CPU, which needs none.
+inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
+  const int64_t chunks = chunks_per_row(check.shape().features);
+  if (chunks <= 1 || !runs_cuda_twin(out)) return out;
+  return check.empty(ScalarType::Float, {check.shape().batch, chunks, sums});
+}
 
 // GENFAST_RUN(op, tensor, args, work, grain) runs the twin of the tensor's device.
 #define GENFAST_RUN_CPU(op, args, work, grain) \

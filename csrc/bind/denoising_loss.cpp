@@ -21,11 +21,9 @@ std::tuple<Tensor, Tensor> denoising_loss(Tensor net, Tensor x0, Tensor key, Ten
   if (weight) args.weight = check.per_sample(*weight, "weight");
   args.stream = check.stream(stream);
   args.shape = shape;
-  Tensor loss = check.empty(ScalarType::Float, {shape.batch}), partial = loss;
+  Tensor loss = check.empty(ScalarType::Float, {shape.batch});
+  const Tensor partial = partial_sums(check, loss, 1);
   Tensor residual = keep_residual ? check.empty(net.scalar_type()) : check.empty(net.scalar_type(), {0});
-  // The CUDA twin spreads a sample over warps: 4 bytes for every 2,048 elements, where that is more than one.
-  const int64_t chunks = chunks_per_row(shape.features);
-  if (chunks != 1 && runs_cuda_twin(x0)) partial = check.empty(ScalarType::Float, {shape.batch, chunks});
   args.loss = static_cast<float*>(loss.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());
   args.residual = keep_residual ? residual.data_ptr() : nullptr;

@@ -8,7 +8,8 @@ namespace genfast {
 
 void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tensor net,
           std::optional<Tensor> unconditional, std::optional<Tensor> guidance, Tensor key, Tensor row,
-          Tensor coefficients, Tensor codes, std::optional<double> low, std::optional<double> high) {
+          Tensor coefficients, Tensor codes, Tensor streams, Tensor weights, std::optional<double> low,
+          std::optional<double> high) {
   const Checker check("step", x, "x");
   const Shape& shape = check.shape();
   StepArgs args{};
@@ -31,6 +32,12 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
   check.table(row, "row", ScalarType::Int, {shape.batch});
   args.coefficients = static_cast<const float*>(coefficients.data_ptr());
   args.codes = static_cast<const int32_t*>(codes.data_ptr());
+  STD_TORCH_CHECK(streams.dim() == 1, "step: streams must have shape (terms,), got ", name_of(streams.sizes()));
+  args.terms = streams.size(0);
+  check.table(streams, "streams", ScalarType::Int, {args.terms});
+  check.table(weights, "weights", ScalarType::Float, {args.terms});
+  args.streams = static_cast<const uint32_t*>(streams.data_ptr());
+  args.weights = static_cast<const float*>(weights.data_ptr());
   args.row = static_cast<const int32_t*>(row.data_ptr());
   STD_TORCH_CHECK(
       reinterpret_cast<uintptr_t>(args.coefficients) % 16 == 0 && reinterpret_cast<uintptr_t>(args.codes) % 16 == 0,
@@ -51,9 +58,14 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
     for (int64_t i = 0; i < shape.batch; ++i)
       STD_TORCH_CHECK(args.row[i] >= 0 && args.row[i] < args.rows, "step: row[", i, "] is ", args.row[i],
                       ", expected 0 to ", args.rows - 1);
-    for (int64_t i = 0; i < args.rows; ++i)
+    for (int64_t i = 0; i < args.rows; ++i) {
+      STD_TORCH_CHECK(
+          0 <= args.codes[4 * i] && args.codes[4 * i] <= args.codes[4 * i + 1] && args.codes[4 * i + 1] <= args.terms,
+          "step: row ", i, " of the plan has noise terms ", args.codes[4 * i], " to ", args.codes[4 * i + 1],
+          ", expected them within the ", args.terms, " given");
       STD_TORCH_CHECK(((args.codes[4 * i + 2] | args.codes[4 * i + 3]) >> args.slots) == 0, "step: row ", i,
                       " of the plan touches a history slot beyond the ", args.slots, " given");
+    }
   }
   STD_TORCH_CHECK(low.has_value() == high.has_value() && (!low || *low <= *high),
                   "step: clamp must be (low, high) with low <= high");
@@ -67,6 +79,7 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
   m.def(
       "step(Tensor(a!) x, Tensor(b!)? y, Tensor(c!)? history, Tensor net, Tensor? unconditional, Tensor? guidance,"
-      " Tensor key, Tensor row, Tensor coefficients, Tensor codes, float? low, float? high) -> ()");
+      " Tensor key, Tensor row, Tensor coefficients, Tensor codes, Tensor streams, Tensor weights, float? low,"
+      " float? high) -> ()");
 }
 GENFAST_IMPL(step)

@@ -1,6 +1,7 @@
 #pragma once
 #include "../math/diffuse.h"
 #include "../math/noise.h"
+#include "../math/sum.h"
 #include "denoising_loss.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -11,6 +12,7 @@ GENFAST_HD float loss_scale(const float* weight, int64_t r, const Shape& shape) 
 
 template <class T>
 struct DenoisingLossBody {
+  static constexpr int kSums = 1;
   DenoisingLossArgs p;
   struct Row {
     const T* net;
@@ -19,7 +21,7 @@ struct DenoisingLossBody {
     NoiseRow noise;
     Target target;
     template <class Tile>
-    GENFAST_HD typename Tile::Values operator()(const Tile& tile) const {
+    GENFAST_HD Terms<typename Tile::Values> operator()(const Tile& tile) const {
       auto r = tile.load(net);
       const auto x = tile.load(x0);
       const auto z = tile.normal(noise);
@@ -27,7 +29,7 @@ struct DenoisingLossBody {
       if (residual) tile.store(residual, r);
       for (int k = 0; k < r.kParts; ++k) r.v[k] = r.v[k] * r.v[k];
       tile.clear_tail(r);
-      return r;
+      return {{r}};
     }
   };
   GENFAST_HD Row row(int64_t r) const {
@@ -37,7 +39,7 @@ struct DenoisingLossBody {
             noise_row(p.keys, r, p.stream),
             {p.p[r], p.q[r]}};
   }
-  GENFAST_HD void finish(int64_t r, float sum) const { p.loss[r] = loss_scale(p.weight, r, p.shape) * sum; }
+  GENFAST_HD void finish(int64_t r, const float* sum) const { p.loss[r] = loss_scale(p.weight, r, p.shape) * *sum; }
 };
 
 template <class T>

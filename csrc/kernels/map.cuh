@@ -76,7 +76,8 @@ struct CudaTile {
     for (int k = 0; k < kSize; ++k)
       if (first + k >= shape.features) values.v[k] = 0.0f;
   }
-  GENFAST_HD Values normal(const NoiseRow& noise) const {
+  template <class Noise>
+  GENFAST_HD Values normal(const Noise& noise) const {
     Values values;
     GENFAST_UNROLL
     for (int half = 0; half < 2; ++half) {

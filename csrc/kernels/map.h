@@ -50,7 +50,8 @@ struct Tile {
     for (int i = count; i < kSize; ++i) buffer[i] = 0.0f;
     for (int k = 0; k < 4; ++k) values.v[k] = load_lane(buffer + k * kLanes);
   }
-  GENFAST_HD Values normal(const NoiseRow& noise) const {
+  template <class Noise>
+  GENFAST_HD Values normal(const Noise& noise) const {
     Values values;
     genfast::normal(noise, first / 4, values.v);
     return values;
@@ -104,23 +105,22 @@ GENFAST_HD void tiles_of_unit(const Shape& shape, int64_t row, int64_t unit, Vis
 // by channel, in the logical order, and put into memory order once for the whole patch.
 class Patch {
  public:
-  Patch(const Shape& shape) : shape_(shape), values_(new float[2 * kUnit * shape.channels]) {}
+  Patch(const Shape& shape) : shape_(shape), values_(new float[kUnit * shape.channels]) {}
   ~Patch() { delete[] values_; }
   Patch(const Patch&) = delete;
 
   void move_to(int64_t first_pixel) {
     const int64_t left = shape_.features / shape_.channels - first_pixel;
-    first_ = first_pixel, pixels_ = left < kUnit ? left : kUnit, draws_ = 0;
+    first_ = first_pixel, pixels_ = left < kUnit ? left : kUnit, drawn_ = false;
   }
   int64_t first() const { return first_ * shape_.channels; }
   int64_t size() const { return pixels_ * shape_.channels; }
 
-  // The normals of the patch, in memory order; a row draws at most twice.
-  const float* normal(const NoiseRow& noise) {
-    for (int i = 0; i < draws_; ++i)
-      if (streams_[i] == noise.stream) return draw(i);
-    float* to = draw(draws_);
-    streams_[draws_++] = noise.stream;
+  // The noise of the patch, in memory order; a row has one.
+  template <class Noise>
+  const float* normal(const Noise& noise) {
+    if (drawn_) return values_;
+    drawn_ = true;
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
       const int64_t start = channel * (shape_.features / shape_.channels) + first_, end = start + pixels_;
       for (int64_t block = start & ~int64_t(3); block < end; block += 4 * kLanes) {
@@ -129,25 +129,24 @@ class Patch {
         genfast::normal(noise, block / 4, z);
         for (int k = 0; k < 4; ++k) store_lane(buffer + k * kLanes, z[k]);
         for (int64_t e = block < start ? start : block; e < end && e < block + 4 * kLanes; ++e)
-          to[(e - start) * shape_.channels + channel] = buffer[e - block];
+          values_[(e - start) * shape_.channels + channel] = buffer[e - block];
       }
     }
-    return to;
+    return values_;
   }
 
  private:
-  float* draw(int i) { return values_ + i * kUnit * shape_.channels; }
   const Shape& shape_;
-  float* values_;  // [2, 64 pixels, channels]
+  float* values_;  // [64 pixels, channels]
   int64_t first_ = 0, pixels_ = 0;
-  uint32_t streams_[2];
-  int draws_ = 0;
+  bool drawn_ = false;
 };
 
 // 4 kLanes consecutive values of a patch, in memory order.
 struct PatchTile : Tile {
   Patch& patch;
-  GENFAST_HD Values normal(const NoiseRow& noise) const {
+  template <class Noise>
+  GENFAST_HD Values normal(const Noise& noise) const {
     const PatchTile from{{shape, 0, first - patch.first(), count}, patch};
     return from.load(patch.normal(noise));
   }

@@ -1,5 +1,5 @@
 #pragma once
-// The CUDA driver of reductions: one number a row, summed in the order of math/sum.h.
+// The CUDA driver of reductions: a few numbers a row, each summed in the order of math/sum.h.
 #include "../math/sum.h"
 #include "map.cuh"
 
@@ -12,20 +12,27 @@ template <class Body, bool vector>
 __global__ void __launch_bounds__(kThreads)
     reduce_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape, float* partial,
                   int64_t chunks) {
+  constexpr int sums = Body::kSums;
   for (int64_t work = blockIdx.x * int64_t(kWarps) + threadIdx.y; work < shape.batch * chunks;
        work += int64_t(gridDim.x) * kWarps) {
     const int64_t row = work / chunks, start = work % chunks * kChunk;
     const auto apply = body.row(row);
-    float accumulators[8] = {};
+    float accumulators[sums][8] = {};
     for (int64_t first = start + threadIdx.x * 8; first < start + kChunk && first < shape.features;
          first += kAccumulators) {
-      const auto values = apply(CudaTile<vector>{shape, row, first});
+      const auto terms = apply(CudaTile<vector>{shape, row, first});
       GENFAST_UNROLL
-      for (int k = 0; k < 8; ++k) accumulators[k] = accumulators[k] + values.v[k];
+      for (int i = 0; i < sums; ++i) GENFAST_UNROLL
+      for (int k = 0; k < 8; ++k) accumulators[i][k] = accumulators[i][k] + terms.of[i].v[k];
     }
-    float sum = sum_of_eight(accumulators);
-    for (int distance = 16; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
-    if (threadIdx.x == 0) partial[work] = sum;
+    float mine = 0.0f;  // thread i keeps and stores sum i
+    GENFAST_UNROLL
+    for (int i = 0; i < sums; ++i) {
+      float sum = sum_of_eight(accumulators[i]);
+      for (int distance = 16; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+      if (int(threadIdx.x) == i) mine = sum;
+    }
+    if (threadIdx.x < sums) partial[work * sums + threadIdx.x] = mine;
   }
 }
 
@@ -33,9 +40,11 @@ __global__ void __launch_bounds__(kThreads)
 template <class Body>
 __global__ void __launch_bounds__(kThreads)
     finish_kernel(const __grid_constant__ Body body, int64_t batch, const float* partial, int64_t chunks) {
+  constexpr int sums = Body::kSums;
   for (int64_t row = blockIdx.x * int64_t(kThreads) + threadIdx.x; row < batch; row += int64_t(gridDim.x) * kThreads) {
-    float sum = 0.0f;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum = sum + partial[row * chunks + chunk];
+    float sum[sums] = {};
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) GENFAST_UNROLL
+    for (int i = 0; i < sums; ++i) sum[i] = sum[i] + partial[(row * chunks + chunk) * sums + i];
     body.finish(row, sum);
   }
 }
@@ -45,7 +54,7 @@ inline unsigned blocks_for(int64_t work, int64_t per_block) {
   return unsigned(blocks < (1 << 20) ? blocks : (1 << 20));
 }
 
-// partial: [batch, chunks] scratch.
+// partial: [batch, chunks, sums] scratch.
 template <class Body>
 const char* reduce(const Shape& shape, bool are_aligned, const Body& body, float* partial, Stream stream) {
   if (shape.batch == 0) return nullptr;

@@ -14,7 +14,8 @@ struct StepBody {
     StepCoefficients c;
     const SlotCoefficients* slots;
     StepCode code;
-    NoiseRow noise[2];
+    NoiseSum noise;
+    const T* unconditional;  // null where the sample is not guided
     float w;
 
     template <class Tile>
@@ -24,13 +25,13 @@ struct StepBody {
       // All loads come first: they are in flight while the noise is made.
       const Values x = tile.load(p.x);
       Values d = tile.load(static_cast<const T*>(p.net)), u, h[kSlots];
-      if (p.unconditional) u = tile.load(static_cast<const T*>(p.unconditional));
+      if (unconditional) u = tile.load(unconditional);
       GENFAST_UNROLL
       for (int j = 0; j < history; ++j)
         if (code.reads >> j & 1) h[j] = tile.load(slot(j));
 
       Values next;
-      if (p.unconditional)
+      if (unconditional)
         for (int k = 0; k < parts; ++k) d.v[k] = guided(w, d.v[k], u.v[k]);
       for (int k = 0; k < parts; ++k) d.v[k] = denoised(c, x.v[k], d.v[k]);
       if (p.clamp)
@@ -40,12 +41,10 @@ struct StepBody {
       for (int j = 0; j < history; ++j)
         if (code.reads >> j & 1)
           for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.e[j]), h[j].v[k], next.v[k]);
-      GENFAST_UNROLL
-      for (int i = 0; i < 2; ++i)
-        if (c.s[i] != 0.0f) {
-          const Values z = tile.normal(noise[i]);
-          for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.s[i]), z.v[k], next.v[k]);
-        }
+      if (noise.count) {
+        const Values z = tile.normal(noise);
+        for (int k = 0; k < parts; ++k) next.v[k] = next.v[k] + z.v[k];
+      }
       tile.store(p.x, next);
       if (p.y) {
         for (int k = 0; k < parts; ++k) next.v[k] = all(c.c_in) * next.v[k];
@@ -73,13 +72,12 @@ struct StepBody {
     StepCode code = reinterpret_cast<const StepCode*>(p.codes)[valid ? at : 0];
     code.reads &= (1u << p.slots) - 1, code.writes &= (1u << p.slots) - 1;
     StepCoefficients c = table.step;
-    if (!valid) c.a = as_nan();
-    return {p,
-            c,
-            table.slot,
-            code,
-            {noise_row(p.keys, r, code.stream[0]), noise_row(p.keys, r, code.stream[1])},
-            p.unconditional ? p.guidance[r] : 1.0f};
+    if (!valid || code.first < 0 || code.first > code.last || code.last > p.terms)
+      c.a = as_nan(), code.last = code.first = 0;
+    const float w = p.unconditional ? p.guidance[r] : 1.0f;
+    const NoiseSum noise{uint64_t(p.keys[2 * r]), uint64_t(p.keys[2 * r + 1]), p.streams + code.first,
+                         p.weights + code.first, code.last - code.first};
+    return {p, c, table.slot, code, noise, w != 1.0f ? static_cast<const T*>(p.unconditional) : nullptr, w};
   }
   static GENFAST_HD float as_nan() { return std::bit_cast<float>(0x7fc00000u); }
 };

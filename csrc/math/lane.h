@@ -13,9 +13,11 @@
 #if defined(__CUDACC__)
 #define GENFAST_HD __host__ __device__ __forceinline__
 #define GENFAST_UNROLL _Pragma("unroll")
+#define GENFAST_NO_UNROLL _Pragma("unroll 1")
 #else
 #define GENFAST_HD inline __attribute__((always_inline))
 #define GENFAST_UNROLL _Pragma("GCC unroll 16")
+#define GENFAST_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
 namespace genfast::inline GENFAST_ISA {

@@ -36,6 +36,14 @@ GENFAST_HD void box_muller(U r1, U r2, F& first, F& second) {
   second = as_float(as_uint(radius * (c + s)) ^ ((r2 << 1) & 0x80000000u));
 }
 
+// A weighted sum of normals of one row, each from a stream of its own: sum_j weights[j] z_j.
+struct NoiseSum {
+  uint64_t seed, sample;
+  const uint32_t* streams;  // [count]
+  const float* weights;     // [count]
+  int32_t count;
+};
+
 // From v[k] lane l = element 4 l + k to v[k] lane l = element kLanes k + l.
 GENFAST_HD void to_memory_order([[maybe_unused]] F (&v)[4]) {
 #if GENFAST_LANES == 8
@@ -71,6 +79,19 @@ GENFAST_HD void normal(const NoiseRow& row, int64_t quad, F (&z)[4]) {
   box_muller(r.x, r.y, z[0], z[1]);
   box_muller(r.z, r.w, z[2], z[3]);
   to_memory_order(z);
+}
+
+// The same of a weighted sum; zero where it is empty.
+GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, F (&total)[4]) {
+  for (int k = 0; k < 4; ++k) total[k] = all(0.0f);
+  for (int j = 0; j < sum.count; ++j) {
+    const Words r = random_words({sum.seed, sum.sample, sum.streams[j]}, quad);
+    F z[4];
+    box_muller(r.x, r.y, z[0], z[1]);
+    box_muller(r.z, r.w, z[2], z[3]);
+    for (int k = 0; k < 4; ++k) total[k] = fma_(all(sum.weights[j]), z[k], total[k]);
+  }
+  to_memory_order(total);
 }
 
 // Uniform in [0, 1): the top 24 bits of a word, exactly.

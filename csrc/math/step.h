@@ -9,9 +9,9 @@ constexpr int kSlots = 4;  // history slots
 // A row of coefficients as it lies in memory: float32 [rows, 44].
 struct alignas(16) StepCoefficients {
   float c_skip, c_out;  // D  = c_skip x + c_out F
-  float a, b;           // x' = a x + b D + sum_k e_k h_k + s_0 z_0 + s_1 z_1
+  float a, b;           // x' = a x + b D + sum_k e_k h_k + noise
   float e[kSlots];
-  float s[2], c_in, unused;  // y = c_in x', the next network input
+  float c_in, unused[3];  // y = c_in x', the next network input
 };
 struct alignas(16) SlotCoefficients {
   float p, q, unused[2];  // h_k' = p x + q D + sum_j m_j h_j
@@ -24,11 +24,11 @@ struct StepRow {
 
 // What a row touches: int32 [rows, 4].
 struct alignas(16) StepCode {
-  uint32_t stream[2];      // of its two noise draws
+  int32_t first, last;     // its noise is the sum of the terms first, ..., last - 1
   uint32_t reads, writes;  // bit masks of history slots
 };
 
-// F = F_u + w (F_c - F_u): classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598); w = 1 is F_c.
+// F = F_u + w (F_c - F_u): classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
 GENFAST_HD F guided(float w, F conditional, F unconditional) {
   return fma_(all(w), conditional - unconditional, unconditional);
 }

@@ -14,4 +14,10 @@ GENFAST_HD float sum_of_eight(const float* v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
+// What a tile adds to each of the `sums` sums of its row.
+template <class Values, int sums = 1>
+struct Terms {
+  Values of[sums];
+};
+
 }  // namespace genfast::inline GENFAST_ISA

@@ -88,10 +88,11 @@ class Conditioning(nn.Module):
 
 
 class NormModulateAct(nn.Module):
-    """y = SiLU((1 + scale(c)) * GroupNorm(x) + shift(c)), with scale and shift linear in the conditioning c.
+    """y = SiLU((1 + scale) * GroupNorm(x) + shift), with scale and shift linear in the conditioning vector.
 
-    x: (B, C, *), c: (B, E) -> (B, C, *). Group normalisation without an affine part of its own (Wu and He 2018,
-    arXiv:1803.08494), modulated as in FiLM (Perez et al. 2017, arXiv:1709.07871).
+    x: (B, C, *), prepared: (B, M), what `Prepares.prepare` made of that vector for all layers -> (B, C, *). Group
+    normalisation without an affine part of its own (Wu and He 2018, arXiv:1803.08494), modulated as in FiLM (Perez et
+    al. 2017, arXiv:1709.07871).
     """
 
     def __init__(self, channels: int, conditioning: int, groups: int | None = None):
@@ -99,16 +100,42 @@ class NormModulateAct(nn.Module):
         self.groups = group_count(channels) if groups is None else groups
         self.modulation = nn.Linear(conditioning, 2 * channels)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        scale, shift = self.modulation(c).unflatten(1, (2, -1) + (1,) * (x.ndim - 2)).unbind(1)
+        self.columns = slice(0, 2 * channels)  # of `prepared`; see Prepares
+
+    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
+        scale, shift = prepared[:, self.columns].unflatten(1, (2, -1) + (1,) * (x.ndim - 2)).unbind(1)
         return F.silu(torch.addcmul(shift, 1 + scale, F.group_norm(x, self.groups)))
 
 
-class ResidualBlock(nn.Module):
-    """y = (skip(x) + mix_2(NMA(mix_1(NMA(x, c)), c))) / sqrt(2), NMA being NormModulateAct.
+class Prepares(nn.Module):
+    """A network whose dependence on time and label goes through its NormModulateAct layers alone, so that it can be
+    computed beforehand: `net(x, t, label)` is `net(x, t, prepared=net.prepare(t, label))`.
 
-    x: (B, inputs, H, W), c: (B, E) -> (B, outputs, H, W). `skip` is a 1x1 convolution where the number of channels
-    changes. The division keeps the variance level through a stack of blocks (Karras et al. 2022, arXiv:2206.00364).
+    A subclass has `condition`, a Conditioning, and calls `number_columns` at the end of its constructor.
+    """
+
+    def number_columns(self) -> None:
+        """Gives every NormModulateAct its columns of what `prepare` answers."""
+        start = 0
+        for norm in self._norms():
+            norm.columns = slice(start, start + norm.modulation.out_features)
+            start = norm.columns.stop
+
+    def prepare(self, t: Tensor, label: Tensor | None = None, *, rows: Tensor | None = None) -> Tensor:
+        """Every layer's scale and shift, (B, M). t: (B,) float; label: (B,) int64; rows: (B, *), whose they are."""
+        c = self.condition(t if rows is None else rows, t, label)
+        return torch.cat([norm.modulation(c) for norm in self._norms()], dim=1)
+
+    def _norms(self) -> list[NormModulateAct]:
+        return [module for module in self.modules() if isinstance(module, NormModulateAct)]
+
+
+class ResidualBlock(nn.Module):
+    """y = (skip(x) + mix_2(NMA(mix_1(NMA(x))))) / sqrt(2), NMA being NormModulateAct.
+
+    x: (B, inputs, H, W), prepared: (B, M) -> (B, outputs, H, W). `skip` is a 1x1 convolution where the number of
+    channels changes. The division keeps the variance level through a stack of blocks (Karras et al. 2022,
+    arXiv:2206.00364).
     """
 
     def __init__(self, inputs: int, outputs: int, conditioning: int):
@@ -119,9 +146,9 @@ class ResidualBlock(nn.Module):
         self.mix_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        hidden = self.mix_1(self.norm_1(x, c))
-        hidden = self.mix_2(self.norm_2(hidden, c))
+    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
+        hidden = self.mix_1(self.norm_1(x, prepared))
+        hidden = self.mix_2(self.norm_2(hidden, prepared))
         return (self.skip(x) + hidden) * math.sqrt(0.5)
 
 

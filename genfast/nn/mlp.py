@@ -5,10 +5,10 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conditioning, NormModulateAct, positive_int, zero
+from .layers import Conditioning, NormModulateAct, Prepares, positive_int, zero
 
 
-class MLP(nn.Module):
+class MLP(Prepares):
     """A stack of h <- h + W_2 SiLU(W_1 NMA(h, c)) between two linear maps, conditioned on time and label.
 
     x: (B, *) float with prod(*) == features; t: (B,) float, the conditioning value of the parameterisation;
@@ -26,19 +26,21 @@ class MLP(nn.Module):
         self.blocks = nn.ModuleList(VectorBlock(width) for _ in range(depth))
         self.norm = NormModulateAct(width, width, groups=1)
         self.output = zero(nn.Linear(width, features))
+        self.number_columns()
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, *, prepared: Tensor | None = None) -> Tensor:
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.features:
             raise ValueError(f"x must have shape (B, *) with {self.features} values a row, got {tuple(x.shape)}")
-        c = self.condition(x, t, label)
+        if prepared is None:
+            prepared = self.prepare(t, label, rows=x)
         hidden = self.input(x.flatten(1))
         for block in self.blocks:
-            hidden = block(hidden, c)
-        return self.output(self.norm(hidden, c)).reshape(x.shape)
+            hidden = block(hidden, prepared)
+        return self.output(self.norm(hidden, prepared)).reshape(x.shape)
 
 
 class VectorBlock(nn.Module):
-    """y = x + W_2 SiLU(W_1 NMA(x, c)); x and c: (B, width) -> (B, width)."""
+    """y = x + W_2 SiLU(W_1 NMA(x)); x: (B, width), prepared: (B, M) -> (B, width)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -46,5 +48,5 @@ class VectorBlock(nn.Module):
         self.mix_1 = nn.Linear(width, width)
         self.mix_2 = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return x + self.mix_2(F.silu(self.mix_1(self.norm(x, c))))
+    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
+        return x + self.mix_2(F.silu(self.mix_1(self.norm(x, prepared))))

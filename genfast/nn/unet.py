@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Attention, Conditioning, NormModulateAct, ResidualBlock, positive_int, zero
+from .layers import Attention, Conditioning, NormModulateAct, Prepares, ResidualBlock, positive_int, zero
 
 
-class UNet(nn.Module):
+class UNet(Prepares):
     """Residual blocks on a pyramid of resolutions, joined level by level (Ronneberger et al. 2015, arXiv:1505.04597).
 
     Level l has `width * multipliers[l]` channels at 1 / 2^l of the size and `blocks` residual blocks on the way down
@@ -67,24 +67,26 @@ class UNet(nn.Module):
             below = here
         self.norm = NormModulateAct(below, conditioning)
         self.output = zero(nn.Conv2d(below, channels, 3, padding=1))
+        self.number_columns()
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, *, prepared: Tensor | None = None) -> Tensor:
         self.check(x)
-        c = self.condition(x, t, label)
+        if prepared is None:
+            prepared = self.prepare(t, label, rows=x)
         hidden, skips = self.input(x), []
         for index, level in enumerate(self.down):
             if index:
                 hidden = F.avg_pool2d(hidden, 2)
             for stage in level:
-                hidden = stage(hidden, c)
+                hidden = stage(hidden, prepared)
                 skips.append(hidden)
-        hidden = self.middle(hidden, c)
+        hidden = self.middle(hidden, prepared)
         for index, level in enumerate(self.up):
             if index:
                 hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest")
             for stage in level:
-                hidden = stage(torch.cat([hidden, skips.pop()], dim=1), c)
-        return self.output(self.norm(hidden, c))
+                hidden = stage(torch.cat([hidden, skips.pop()], dim=1), prepared)
+        return self.output(self.norm(hidden, prepared))
 
     def check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:
@@ -98,12 +100,12 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, then self-attention if asked. x: (B, inputs, H, W), c: (B, E) -> (B, outputs, H, W)."""
+    """A residual block, then self-attention if asked. x: (B, inputs, H, W), prepared: (B, M) -> (B, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, conditioning: int, attention: bool):
         super().__init__()
         self.block = ResidualBlock(inputs, outputs, conditioning)
         self.attention = Attention(outputs) if attention else nn.Identity()
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.attention(self.block(x, c))
+    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
+        return self.attention(self.block(x, prepared))

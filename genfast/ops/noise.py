@@ -32,6 +32,9 @@ class Purpose(IntEnum):
     LATENT = 7
     DROPOUT = 8
     LABEL = 9
+    PROBE = 10
+    BROWNIAN = 11
+    KNOWN = 12
 
 
 def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:

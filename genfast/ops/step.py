@@ -12,17 +12,20 @@ SLOTS = 4
 
 
 class StepTable(NamedTuple):
-    r"""A plan as the kernel reads it, R rows.
+    r"""A plan as the kernel reads it: R rows, and the T terms of their noise.
 
-    coefficients: (R, 44) float32: c_skip, c_out, a, b, e_0..e_3, s_0, s_1, c_in, 0, then for each of four slots p, q,
-    0, 0, m_0..m_3.  codes: (R, 4) int32: the noise streams of the two draws, bit masks of the slots read and written.
+    coefficients: (R, 44) float32: c_skip, c_out, a, b, e_0..e_3, c_in, 0, 0, 0, then for each of four slots p, q, 0, 0,
+    m_0..m_3.  codes: (R, 4) int32: the first of the row's noise terms and the one after the last, bit masks of the
+    slots read and written.  streams: (T,) int32 (the bits of a uint32), weights: (T,) float32.
     """
 
     coefficients: Tensor
     codes: Tensor
+    streams: Tensor
+    weights: Tensor
 
     def to(self, device: torch.device | str) -> "StepTable":
-        return StepTable(self.coefficients.to(device), self.codes.to(device))
+        return StepTable(*(part.to(device) for part in self))
 
 
 def step(
@@ -42,13 +45,13 @@ def step(
 
         F   = F_u + w (F_c - F_u)                              where unconditional is given
         D   = c_skip x + c_out F                               then clamped, if clamp is given
-        x'  = a x + b D + sum_k e_k h_k + s_0 z_0 + s_1 z_1
+        x'  = a x + b D + sum_k e_k h_k + sum_j weights_j z_j  over the noise terms of the row
         h_k' = p_k x + q_k D + sum_j m_kj h_j                  for the slots that the row writes
         y   = c_in x'
 
     x: (B, *) float32, becomes x'.  net, unconditional: (B, *) the network's outputs, float32, bfloat16 or float16.
     y: (B, *) of net's dtype, becomes the next network input.  history: (S, B, *) float32, S <= 4, becomes h'.
-    guidance: (B,) float32, w.  key: (B, 2).  row: (B,) int32.  All in the memory format of x.
+    guidance: (B,) float32, w; 1 is F_c, exactly.  key: (B, 2).  row: (B,) int32.  All in the memory format of x.
     Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
@@ -60,9 +63,7 @@ def step(
             )  # fmt: skip
         return
     low, high = clamp if clamp is not None else (None, None)
-    torch.ops.genfast.step(
-        x, y, history, net, unconditional, guidance, key, row, table.coefficients, table.codes, low, high
-    )
+    torch.ops.genfast.step(x, y, history, net, unconditional, guidance, key, row, *table, low, high)
 
 
 def step_reference(
@@ -84,7 +85,8 @@ def step_reference(
     column = [per_row(c[:, i], x) for i in range(c.shape[1])]
     net = net.to(x.dtype)
     if unconditional is not None:
-        net = unconditional + per_row(guidance.to(x.dtype), x) * (net - unconditional)
+        w = per_row(guidance.to(x.dtype), x)
+        net = torch.where(w == 1, net, unconditional + w * (net - unconditional))
     denoised = column[0] * x + column[1] * net
     if clamp is not None:
         denoised = denoised.clamp(*clamp)
@@ -92,9 +94,7 @@ def step_reference(
     following = column[2] * x + column[3] * denoised
     for k, h in enumerate(old):
         following = following + column[4 + k] * h
-    for draw in range(2):
-        if bool((c[:, 8 + draw] != 0).any()):
-            following = following + column[8 + draw] * _noise(x, key, codes[:, draw])
+    following = following + _noise(x, key, row, table)
     for k in range(len(old)):
         writes = (codes[:, 3] >> k & 1).bool()
         at = 12 + 8 * k
@@ -104,18 +104,21 @@ def step_reference(
         history[k] = torch.where(per_row(writes, x), new, old[k])
     x.copy_(following)
     if y is not None:
-        y.copy_(column[10] * following)
+        y.copy_(column[8] * following)
 
 
-def _noise(x: Tensor, key: Tensor, streams: Tensor) -> Tensor:
-    """The normals of each row's own stream."""
-    z = torch.empty_like(x)
-    for stream in streams.unique().tolist():
-        rows = streams == stream
-        z[rows] = normal(key[rows], x.shape[1:], stream & 0xFF, stream >> 8 & 0xFFFFFF).to(x.dtype)
-    return z
+def _noise(x: Tensor, key: Tensor, row: Tensor, table: StepTable) -> Tensor:
+    """sum_j weights_j z_j, for each sample over the terms of the row that it is at."""
+    total = torch.zeros_like(x)
+    for at in row.unique().tolist():
+        here = row == at
+        first, last = table.codes[at, :2].tolist()
+        for stream, weight in zip(table.streams[first:last].tolist(), table.weights[first:last], strict=True):
+            z = normal(key[here], x.shape[1:], stream & 0xFF, stream >> 8 & 0xFFFFFF)
+            total[here] += weight.to(x.dtype) * z.to(x.dtype)
+    return total
 
 
 @torch.library.register_fake("genfast::step")
-def _(x, y, history, net, unconditional, guidance, key, row, coefficients, codes, low, high):
+def _(x, y, history, net, unconditional, guidance, key, row, coefficients, codes, streams, weights, low, high):
     return None

@@ -70,12 +70,28 @@ _GRID |= dict.fromkeys(["ddpm", "ddim", "consistency", "lcm"], "ddpm")
 _GRID |= dict.fromkeys(["edm", "euler_ancestral", "dpm2", "dpm2_ancestral", "lms"], "karras")
 
 
+def time_grid(solver, schedule, grid=None):
+    """The time grid, a function (schedule, steps) -> times, of that name in GRIDS; None is the default of the solver.
+
+    By default karras for VE and EDM schedules; otherwise ddpm (1000 discrete times) for ddpm, ddim and the consistency
+    solvers, karras for those of k-diffusion and EDM, uniform for those that run in t, and log_snr for the rest.
+    """
+    if grid is None:
+        exploding = isinstance(as_schedule(schedule), VarianceExploding)
+        if exploding and solver in ("consistency", "lcm"):
+            return _consistency_times
+        grid = "karras" if exploding else _GRID.get(solver, "uniform")
+    if not callable(grid):
+        if grid not in GRIDS:
+            raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {grid!r}")
+        grid = GRIDS[grid]
+    return grid
+
+
 def plan(solver, schedule, steps, grid=None, final_sigma="zero", **options):
     """The Plan of a solver by its name in SOLVERS, on `steps` time steps.
 
-    grid: a name in GRIDS, or a function (schedule, steps) -> times. By default karras for VE and EDM schedules;
-    otherwise ddpm (1000 discrete times) for ddpm, ddim and the consistency solvers, karras for those of k-diffusion and
-    EDM, uniform for those that run in t, and log_snr for the rest.
+    grid: a name in GRIDS, or a function (schedule, steps) -> times; see `time_grid` for the defaults.
     final_sigma: "zero" ends with a step to t = 0; "sigma_min" ends at the time before, the last of steps + 1 of the
     grid, where the sample still has its noise.
     options: those of the solver. Unknown names raise a ValueError that lists the known ones, unknown options a
@@ -89,14 +105,6 @@ def plan(solver, schedule, steps, grid=None, final_sigma="zero", **options):
         raise TypeError(f"{solver} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
     require_choice("final_sigma", final_sigma, "zero", "sigma_min")
     schedule = as_schedule(schedule)
-    if grid is None:
-        exploding = isinstance(schedule, VarianceExploding)
-        grid = "karras" if exploding else _GRID[solver]
-        if exploding and solver in ("consistency", "lcm"):
-            grid = _consistency_times
-    if not callable(grid):
-        if grid not in GRIDS:
-            raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {grid!r}")
-        grid = GRIDS[grid]
-    times = grid(schedule, steps) if final_sigma == "zero" else grid(schedule, steps + 1)[:-1]
+    times = time_grid(solver, schedule, grid)
+    times = times(schedule, steps) if final_sigma == "zero" else times(schedule, steps + 1)[:-1]
     return SOLVERS[solver](schedule, times, **options)

@@ -3,6 +3,8 @@
 
 import math
 
+import torch
+
 from genfast.plans import D, Rows, h, x, z
 
 from ._common import at_log_ratios, level, require_range, step_to
@@ -31,8 +33,10 @@ def heun(schedule, times):
 def rk4(schedule, times):
     """The classical fourth-order Runge-Kutta method in t on the probability-flow ODE. Four evaluations a step."""
     rows = Rows(schedule, times)
-    for t, s in rows:
-        step, middle = s.t - t.t, rows.point((t.t + s.t) / 2)
+    at = torch.tensor([point.t for point in rows.points], dtype=torch.float64)
+    middles = rows.points_at((at[:-1] + at[1:]) / 2)
+    for (t, s), middle in zip(rows, middles, strict=True):
+        step = s.t - t.t
         rows.add(t, x + step / 2 * t.slope, keep=(x, t.slope))
         rows.add(middle, h[0] + step / 2 * middle.slope, keep=(None, h[1] + 2 * middle.slope))
         rows.add(middle, h[0] + step * middle.slope, keep=(None, h[1] + 2 * middle.slope))

@@ -147,5 +147,15 @@ template <class T>
 T __ldg(const T* p) {
   return *p;
 }
+inline unsigned atomicAdd(unsigned* to, unsigned value) {
+  const unsigned old = *to;
+  *to = old + value;
+  return old;
+}
+inline unsigned atomicMin(unsigned* to, unsigned value) {
+  const unsigned old = *to;
+  *to = std::min(old, value);
+  return old;
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }

@@ -1,0 +1,26 @@
+#include "../kernels/dot.h"
+
+#include "check.h"
+
+namespace genfast {
+
+Tensor dot(Tensor a, Tensor b) {
+  const Checker check("dot", a, "a");
+  const Shape& shape = check.shape();
+  DotArgs args{};
+  args.dtype = check.edge_type(a.scalar_type(), "a");
+  args.a = a.data_ptr();
+  args.b = check.data(b, "b", a.scalar_type());
+  args.shape = shape;
+  Tensor out = check.empty(ScalarType::Float, {shape.batch});
+  const Tensor partial = partial_sums(check, out, 1);
+  args.out = static_cast<float*>(out.data_ptr());
+  args.partial = static_cast<float*>(partial.data_ptr());
+  GENFAST_RUN(dot, a, args, shape.batch, kGrain / (shape.features + 1));
+  return out;
+}
+
+}  // namespace genfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) { m.def("dot(Tensor a, Tensor b) -> Tensor"); }
+GENFAST_IMPL(dot)

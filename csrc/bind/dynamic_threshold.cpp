@@ -1,0 +1,29 @@
+#include "../kernels/dynamic_threshold.h"
+
+#include "check.h"
+
+namespace genfast {
+
+Tensor dynamic_threshold(Tensor d, double quantile, double bound, double limit) {
+  const Checker check("dynamic_threshold", d, "D");
+  DynamicThresholdArgs args{};
+  args.d = check.floats(d, "D");
+  // The order of the elements in memory does not matter.
+  args.shape = {check.shape().batch, check.shape().features, 1};
+  STD_TORCH_CHECK(args.shape.features <= int64_t(1) << 31, "dynamic_threshold: D has ", args.shape.features,
+                  " elements a sample, expected at most 2^31");
+  args.quantile = quantile, args.bound = float(bound), args.limit = float(limit);
+  Tensor out = check.empty(ScalarType::Float);
+  const Tensor threshold = check.empty(ScalarType::Float, {args.shape.batch});
+  args.out = static_cast<float*>(out.data_ptr());
+  args.threshold = static_cast<float*>(threshold.data_ptr());
+  GENFAST_RUN(dynamic_threshold, d, args, args.shape.batch, kGrain / (args.shape.features + 1));
+  return out;
+}
+
+}  // namespace genfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
+  m.def("dynamic_threshold(Tensor D, float quantile, float bound, float limit) -> Tensor");
+}
+GENFAST_IMPL(dynamic_threshold)

@@ -1,0 +1,40 @@
+#include "../kernels/runge_kutta.h"
+
+#include <optional>
+#include <tuple>
+
+#include "check.h"
+
+namespace genfast {
+
+std::tuple<Tensor, Tensor> runge_kutta(Tensor x, Tensor k, Tensor c, std::optional<Tensor> error, double rtol,
+                                       double atol) {
+  const Checker check("runge_kutta", x, "x");
+  const Shape& shape = check.shape();
+  RungeKuttaArgs args{};
+  args.x = check.floats(x, "x");
+  args.stages = int32_t(check.stack(k, "k", 7));
+  args.k = static_cast<const float*>(k.data_ptr());
+  check.table(c, "c", ScalarType::Float, {shape.batch, args.stages});
+  args.c = static_cast<const float*>(c.data_ptr());
+  if (error) {
+    check.table(*error, "error", ScalarType::Float, {shape.batch, args.stages});
+    args.error = static_cast<const float*>(error->data_ptr());
+  }
+  args.rtol = float(rtol), args.atol = float(atol);
+  args.shape = shape;
+  Tensor out = check.empty(ScalarType::Float), err = check.empty(ScalarType::Float, {error ? shape.batch : 0});
+  const Tensor partial = error ? partial_sums(check, err, 1) : err;
+  args.out = static_cast<float*>(out.data_ptr());
+  args.err = static_cast<float*>(err.data_ptr());
+  args.partial = static_cast<float*>(partial.data_ptr());
+  GENFAST_RUN(runge_kutta, x, args, shape.batch, kGrain / (shape.features + 1));
+  return {out, err};
+}
+
+}  // namespace genfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
+  m.def("runge_kutta(Tensor x, Tensor k, Tensor c, Tensor? error, float rtol, float atol) -> (Tensor, Tensor)");
+}
+GENFAST_IMPL(runge_kutta)

@@ -1,0 +1,17 @@
+#pragma once
+#include "isa.h"
+#include "types.h"
+
+namespace genfast {
+
+struct DotArgs {
+  float* out;         // [batch]: sum_i a_i b_i
+  float* partial;     // [batch, chunks] scratch of the CUDA twin; `out` itself where there is one chunk
+  const void *a, *b;  // [batch, features] of `dtype`
+  DType dtype;
+  Shape shape;
+};
+
+GENFAST_TWINS(dot, DotArgs)
+
+}  // namespace genfast

@@ -1,0 +1,193 @@
+"""Continuous batching: requests of any step count, solver, guidance and class share the network's batch, each sample at
+its own row of its own plan."""
+
+import collections
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .denoisers import Denoiser
+from .plans import SLOTS, Plan
+from .trajectory import Prepared, step_table
+
+
+class Request(NamedTuple):
+    """One sample to draw: the (seed, index) that its noise comes from, how, and the network's arguments, each (*)."""
+
+    index: int
+    seed: int
+    plan: Plan
+    guidance: float
+    noise: str
+    condition: dict[str, Tensor]
+    unconditional: dict[str, Tensor]
+
+
+class SampleQueue:
+    """Draws samples as they are asked for, at most `capacity` at once, each one row of its plan at every step.
+
+        queue = SampleQueue(denoiser, (3, 32, 32), capacity=64)
+        queue.add(index=7, seed=0, plan=plan, condition={"label": label}, guidance=2.0)
+        for index, x_0 in queue:    # finished samples, in the order in which they finish; add() more at any time
+            ...
+
+    The network always runs on `capacity` rows (twice that with guidance); a free row repeats a sample of others. On a
+    network whose rows do not see each other the result equals that of `sampling.sample`, bit for bit. The arguments of
+    the network have the same names and shapes in all requests.  A Langevin row is refused.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        shape: tuple[int, ...],
+        *,
+        capacity: int = 64,
+        clamp: tuple[float, float] | None = None,
+        net_dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+            raise ValueError(f"capacity must be an integer of at least 1; got {capacity!r}")
+        self.denoiser, self.shape, self.capacity = denoiser, tuple(shape), capacity
+        self.clamp, self.net_dtype, self.device = clamp, net_dtype, torch.device(device)
+        self.waiting = collections.deque()
+        self.running: list[Request | None] = [None] * capacity
+        self.x = torch.zeros(capacity, *self.shape, device=self.device)
+        self.y = torch.zeros_like(self.x, dtype=net_dtype)
+        self.history = torch.zeros(SLOTS, *self.x.shape, device=self.device)
+        self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
+        self.w = torch.ones(capacity, device=self.device)
+        self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
+        self.left = [0] * capacity
+        self.first: dict[tuple[Plan, str], int] = {}
+        self.prepared: dict[Plan, Prepared] = {}
+        self.table = self.c_noise = None
+
+    def add(
+        self,
+        index: int,
+        *,
+        plan: Plan,
+        seed: int = 0,
+        guidance: float | None = None,
+        condition: dict[str, Tensor] | None = None,
+        unconditional: dict[str, Tensor] | None = None,
+        noise: str = "white",
+    ) -> None:
+        """Asks for sample `index`, as `sampling.sample` takes these arguments; condition: tensors without the batch
+        dimension. Raises ValueError naming the argument."""
+        if (guidance is None) != (unconditional is None):
+            raise ValueError("guidance and unconditional go together")
+        if plan.snr.any():
+            raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
+        ops.make_key(seed, [index])
+        condition = {name: torch.as_tensor(value) for name, value in (condition or {}).items()}
+        unconditional = {name: torch.as_tensor(value) for name, value in (unconditional or condition).items()}
+        for request in (self.waiting[0] if self.waiting else None, *self.running):
+            if request is not None and request.condition.keys() != condition.keys():
+                names = f"{sorted(request.condition)}; got {sorted(condition)}"
+                raise ValueError(f"condition must have the names of the other requests, {names}")
+        if condition.keys() != unconditional.keys():
+            raise ValueError(
+                f"unconditional must have the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
+            )
+        self._register(plan, noise)
+        w = 1.0 if guidance is None else float(guidance)
+        self.waiting.append(Request(int(index), seed, plan, w, noise, condition, unconditional))
+
+    def __len__(self) -> int:
+        """Requests that wait or run."""
+        return len(self.waiting) + sum(request is not None for request in self.running)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        while len(self):
+            yield from self.step()
+
+    def _register(self, plan: Plan, noise: str) -> None:
+        """Appends the rows of a new plan to the table that the kernel reads."""
+        if (plan, noise) in self.first:
+            return
+        new = step_table(plan, self.denoiser, noise=noise).to(self.device)
+        scale = self.denoiser.coefficients(torch.tensor(plan.t))
+        c_noise = scale.c_noise.to(self.device, torch.float32)
+        self.first[plan, noise] = 0 if self.table is None else len(self.table.codes)
+        if Prepared.fits(self.denoiser.net, {"label"}) and plan not in self.prepared:
+            self.prepared[plan] = Prepared(self.denoiser.net, c_noise)
+        if self.table is None:
+            self.table, self.c_noise = new, c_noise
+            return
+        codes = new.codes.clone()
+        codes[:, :2] += len(self.table.streams)
+        parts = zip(self.table, new._replace(codes=codes), strict=True)
+        self.table = ops.StepTable(*(torch.cat(pair) for pair in parts))
+        self.c_noise = torch.cat([self.c_noise, c_noise])
+
+    def _admit(self) -> None:
+        """Gives every free slot to a request that waits."""
+        for slot, request in enumerate(self.running):
+            if request is None and self.waiting:
+                request = self.running[slot] = self.waiting.popleft()
+                key = ops.make_key(request.seed, [request.index], self.device)
+                scale = self.denoiser.coefficients(torch.tensor(request.plan.t[:1]))
+                x = request.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
+                self.x[slot], self.y[slot] = x[0], (float(scale.c_in[0]) * x[0]).to(self.net_dtype)
+                self.history[:, slot] = 0
+                self.key[slot], self.w[slot] = key[0], request.guidance
+                self.row[slot] = self.first[request.plan, request.noise]
+                self.left[slot] = len(request.plan)
+
+    @torch.no_grad()
+    def step(self) -> list[tuple[int, Tensor]]:
+        """One row for every running sample; the (index, x_0) of those that it finishes."""
+        self._admit()
+        active = [slot for slot, request in enumerate(self.running) if request is not None]
+        if not active:
+            return []
+        guided = any(self.running[slot].guidance != 1.0 for slot in active)
+        sources = [slot if request is not None else active[0] for slot, request in enumerate(self.running)]
+        y = self.y[torch.tensor(sources, device=self.device)]
+        t = self.c_noise[self.row.long()[torch.tensor(sources, device=self.device)]]
+        if guided:
+            y, t = torch.cat([y, y]), torch.cat([t, t])
+        F = self.denoiser.net(y, t, **self._arguments(sources, guided))
+        if F.shape != y.shape:
+            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {F.shape}")
+        F = F.to(torch.promote_types(F.dtype, y.dtype)).contiguous()
+        more = {"unconditional": F[self.capacity :], "guidance": self.w} if guided else {}
+        y = torch.empty_like(self.x, dtype=F.dtype)
+        ops.step(
+            self.x, F[: self.capacity], self.key, self.row, self.table,
+            y=y, history=self.history, clamp=self.clamp, **more,
+        )  # fmt: skip
+        self.y = y.to(self.net_dtype)
+        return self._advance(active)
+
+    def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:
+        """What the network is given beside y and t, for every row of its batch."""
+        requests = [self.running[slot] for slot in sources]
+        given = [request.condition for request in requests]
+        given += [request.unconditional for request in requests] if guided else []
+        if self.prepared and set(given[0]) <= {"label"}:
+            rows = [int(len(request.plan) - self.left[slot]) for slot, request in zip(sources, requests, strict=True)]
+            rows, requests = rows * (1 + guided), requests * (1 + guided)
+            labels = [int(arguments["label"]) if arguments else None for arguments in given]
+            tables = [self.prepared[request.plan].table(label) for request, label in zip(requests, labels, strict=True)]
+            return {"prepared": torch.stack([table[row] for table, row in zip(tables, rows, strict=True)])}
+        return {name: torch.stack([arguments[name] for arguments in given]).to(self.device) for name in given[0]}
+
+    def _advance(self, active: list[int]) -> list[tuple[int, Tensor]]:
+        finished = []
+        for slot in active:
+            self.left[slot] -= 1
+            if self.left[slot] == 0:
+                finished.append((self.running[slot].index, self.x[slot].clone()))
+                self.running[slot] = None
+        running = torch.tensor([request is not None for request in self.running], device=self.device)
+        self.row += running.int()
+        for index, x in finished:
+            if not bool(x.isfinite().all()):
+                raise FloatingPointError(f"sample {index} is not finite")
+        return finished

@@ -1,0 +1,79 @@
+"""Guidance: the network's answer pushed away from that of a lesser one."""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import ops
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Guidance:
+    """F = F_u + w (F_c - F_u), with F_c the network's output under the condition and F_u without it (classifier-free
+    guidance; Ho and Salimans 2022, arXiv:2207.12598), under another one (a negative condition), or of `network`.
+
+    scale     w, a number or (N,) of them; 1 is F_c
+    interval  of times t, (low, high), within which guidance acts; outside the network runs on the condition alone.
+              Kynkaanniemi et al. 2024, arXiv:2404.07724
+    rescale   phi in [0, 1]: F becomes phi std(F_c) / std(F) F + (1 - phi) F, standard deviations per sample. Lin et
+              al. 2023, arXiv:2305.08891, section 3.4
+    network   gives F_u in place of the network itself: a smaller or less trained one of the same parameterisation,
+              under the same condition (autoguidance). Karras et al. 2024, arXiv:2406.02507
+    """
+
+    scale: float | Sequence[float] | Tensor = 1.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    rescale: float = 0.0
+    network: Callable[..., Tensor] | None = None
+
+    def __post_init__(self):
+        try:
+            finite = bool(torch.as_tensor(self.scale).isfinite().all())
+        except (RuntimeError, TypeError, ValueError):
+            raise TypeError(f"guidance must be a number or (N,) of them; got {self.scale!r}") from None
+        if not finite:
+            raise ValueError(f"guidance must be finite; got {self.scale!r}")
+        pair = isinstance(self.interval, (tuple, list)) and len(self.interval) == 2
+        if not (pair and 0 <= self.interval[0] <= self.interval[1] <= 1):
+            raise ValueError(f"interval must be (low, high) with 0 <= low <= high <= 1; got {self.interval!r}")
+        if not (isinstance(self.rescale, numbers.Real) and 0 <= self.rescale <= 1):
+            raise ValueError(f"rescale must lie in [0, 1]; got {self.rescale!r}")
+        if self.network is not None and not callable(self.network):
+            raise TypeError(f"network must be callable; got {type(self.network).__name__}")
+
+    @property
+    def is_none(self) -> bool:
+        """Whether F is F_c throughout, by a plain scale of 1."""
+        return isinstance(self.scale, numbers.Real) and self.scale == 1
+
+    def acts(self, t: float) -> bool:
+        """Whether time t is in the interval."""
+        return self.interval[0] <= t <= self.interval[1]
+
+
+def as_guidance(guidance: "float | Tensor | Guidance | None") -> Guidance | None:
+    """A Guidance as it is, or one of a scale; None for None."""
+    return guidance if guidance is None or isinstance(guidance, Guidance) else Guidance(guidance)
+
+
+def mixed(conditional: Tensor, unconditional: Tensor, w: Tensor, rescale: float) -> Tensor:
+    """`Guidance`'s F, (B, *), in the dtype of w, which is (B,)."""
+    rows = (-1, *[1] * (conditional.ndim - 1))
+    F_c, F_u = conditional.to(w.dtype), unconditional.to(w.dtype)
+    F = torch.where(w.view(rows) == 1, F_c, F_u + w.view(rows) * (F_c - F_u))
+    if not rescale:
+        return F
+    ratio = _std(F_c) / _std(F).clamp(min=math.sqrt(torch.finfo(F.dtype).tiny))
+    return (rescale * ratio + (1 - rescale)).view(rows) * F
+
+
+def _std(F: Tensor) -> Tensor:
+    """Standard deviation of each sample, (B,), in an order of summation that depends on its size only."""
+    ones = torch.ones_like(F)
+    mean = ops.dot(F, ones) / F[0].numel()
+    deviation = F - mean.view(-1, *[1] * (F.ndim - 1))
+    return (ops.dot(deviation, deviation) / max(1, F[0].numel() - 1)).sqrt()

@@ -1,0 +1,40 @@
+"""The inner product of each sample of two batches."""
+
+import torch
+from torch import Tensor
+
+from .dispatch import composed, per_row
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    r"""sum_i a_bi b_bi for each sample b: (B,) float32, summed in float32 in an order that depends on the shape only.
+
+    a, b: (B, *) of one dtype (float32, bfloat16 or float16) and one memory format, contiguous or channels-last, which
+    gives the same bits.  dot(x, x) is the squared norm of each sample.  Differentiable any number of times in both;
+    float64 is computed in float64, by plain torch.  Raises RuntimeError naming the argument.
+    """
+    return dot_reference(a, b) if composed(a, b) else torch.ops.genfast.dot(a, b)
+
+
+def dot_reference(a: Tensor, b: Tensor) -> Tensor:
+    """`dot` in plain torch, at least in float32."""
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return (a.to(wide) * b.to(wide)).flatten(1).sum(1)
+
+
+@torch.library.register_fake("genfast::dot")
+def _(a, b):
+    return a.new_empty(a.shape[0], dtype=torch.float32)
+
+
+def _setup(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, grad):
+    a, b = ctx.saved_tensors
+    by = per_row(grad, a)
+    return tuple((by * other).to(a.dtype) if needed else None for other, needed in zip((b, a), ctx.needs_input_grad))
+
+
+torch.library.register_autograd("genfast::dot", _backward, setup_context=_setup)

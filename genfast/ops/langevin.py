@@ -1,0 +1,86 @@
+"""The Langevin corrector, its step size set by the norms of each sample."""
+
+import torch
+from torch import Tensor
+
+from .dispatch import composed, per_row, same_batch
+from .dot import dot_reference
+from .noise import Purpose, noise_like, stream
+
+
+def langevin(
+    x: Tensor,
+    net: Tensor,
+    key: Tensor,
+    *,
+    alpha: Tensor,
+    sigma: Tensor,
+    snr: Tensor,
+    c_skip: Tensor,
+    c_out: Tensor,
+    purpose: int = Purpose.CORRECTOR,
+    step: int = 0,
+    y: Tensor | None = None,
+    c_in: Tensor | None = None,
+    unconditional: Tensor | None = None,
+    guidance: Tensor | None = None,
+) -> None:
+    r"""One step of Langevin dynamics towards p_t, in place. Song et al. 2021, arXiv:2011.13456, algorithm 4.
+
+        F   = F_u + w (F_c - F_u)                     where unconditional is given
+        D   = c_skip x + c_out F
+        g   = (alpha D - x) / sigma^2                 the score
+        eps = 2 (snr |z| / |g|)^2                     0 where g = 0
+        x'  = x + eps g + sqrt(2 eps) z               z ~ N(0, I) from (key, step, purpose)
+        y   = c_in x'
+
+    The norms are those of each sample (the paper's code takes their means over the batch), summed in float32 in an
+    order that depends on the shape only. x: (B, *) float32, becomes x'. net, unconditional: (B, *) the network's
+    outputs, float32, bfloat16 or float16. y: (B, *) of net's dtype, becomes the next network input. All in the memory
+    format of x. The coefficients, (B,) float32: alpha, sigma, snr (0.16 in the paper), c_skip, c_out, guidance w, and
+    c_in, None for 1. sigma = 0 leaves a sample where it is. key: (B, 2), see `make_key`.
+
+    Float64 state is computed in float64, by plain torch. Not differentiable: use `langevin_reference`. Raises
+    ValueError or RuntimeError naming the argument.
+    """
+    coefficients = {"alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip, "c_out": c_out}
+    same_batch("langevin", x, **coefficients, c_in=c_in, guidance=guidance)
+    if composed(x):
+        with torch.no_grad():
+            z = noise_like(x, key, purpose, step)
+            following = langevin_reference(x, net, z, **coefficients, unconditional=unconditional, guidance=guidance)
+            x.copy_(following)
+            if y is not None:
+                y.copy_(following if c_in is None else per_row(c_in, x) * following)
+        return
+    torch.ops.genfast.langevin(
+        x, net, key, *coefficients.values(), stream(purpose, step), y, c_in, unconditional, guidance
+    )
+
+
+def langevin_reference(
+    x: Tensor,
+    net: Tensor,
+    z: Tensor,
+    *,
+    alpha: Tensor,
+    sigma: Tensor,
+    snr: Tensor,
+    c_skip: Tensor,
+    c_out: Tensor,
+    unconditional: Tensor | None = None,
+    guidance: Tensor | None = None,
+) -> Tensor:
+    """x' of `langevin` from given noise, in plain torch, in the dtype of x."""
+    net = net.to(x.dtype)
+    if unconditional is not None:
+        net = unconditional + per_row(guidance, x) * (net - unconditional)
+    scaled = per_row(alpha, x) * (per_row(c_skip, x) * x + per_row(c_out, x) * net) - x  # sigma^2 g
+    norm = dot_reference(scaled, scaled).sqrt()
+    m = torch.where(norm == 0, 0, snr * sigma * dot_reference(z, z).sqrt() / norm)
+    return x + per_row(2 * m**2, x) * scaled + per_row(2 * m * sigma, x) * z
+
+
+@torch.library.register_fake("genfast::langevin")
+def _(x, net, key, alpha, sigma, snr, c_skip, c_out, stream, y, c_in, unconditional, guidance):
+    return None

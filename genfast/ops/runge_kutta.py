@@ -1,0 +1,60 @@
+"""The update of an explicit Runge-Kutta method and its error estimate, each sample with a step size of its own."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .dispatch import composed, per_row, wants_grad
+
+MAX_STAGES = 7
+
+
+def runge_kutta(
+    x: Tensor, k: Tensor, c: Tensor, error: Tensor | None = None, *, rtol: float = 0.0, atol: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    r"""(out, err) of one step, or of one stage, in one pass.
+
+        out = x + sum_j c_j k_j
+        err = sqrt(mean_i (sum_j error_j k_j / (atol + rtol max(|x|, |out|)))^2)      None without `error`
+
+    x: (B, *) float32; k: (S, B, *) float32, the slopes of S <= 7 stages, each in the memory format of x; c, error:
+    (B, S) float32, with the step size in them.  out: (B, *); err: (B,), at most 1 if the step is good: Hairer, Norsett,
+    Wanner 1993, Solving Ordinary Differential Equations I, equation II.4.11.  A stage whose c and error are 0 for a
+    sample does not touch it, whatever its values.  Float64 x, and a gradient of anything, is computed by plain torch.
+    Raises ValueError for a tolerance (rtol >= 0, atol > 0), RuntimeError naming the argument for the rest.
+    """
+    if not 0 <= rtol < math.inf:
+        raise ValueError(f"rtol must be finite and not negative; got {rtol!r}")
+    if not 0 < atol < math.inf:
+        raise ValueError(f"atol must be finite and positive; got {atol!r}")
+    if composed(x, k) or wants_grad(x, k, c, error):
+        return runge_kutta_reference(x, k, c, error, rtol=rtol, atol=atol)
+    out, err = torch.ops.genfast.runge_kutta(x, k, c, error, rtol, atol)
+    return out, None if error is None else err
+
+
+def runge_kutta_reference(
+    x: Tensor, k: Tensor, c: Tensor, error: Tensor | None = None, *, rtol: float = 0.0, atol: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    """`runge_kutta` in plain torch."""
+    out, difference = x, torch.zeros_like(x)
+    for j, slope in enumerate(k):
+        out = out + _term(c[:, j], slope)
+        if error is not None:
+            difference = difference + _term(error[:, j], slope)
+    if error is None:
+        return out, None
+    ratio = difference / (atol + rtol * torch.maximum(x.abs(), out.abs()))
+    return out, ratio.square().flatten(1).mean(1).sqrt()
+
+
+def _term(factor: Tensor, slope: Tensor) -> Tensor:
+    """Their product; 0 where the factor is."""
+    factor = per_row(factor, slope)
+    return torch.where(factor == 0, 0, factor * slope)
+
+
+@torch.library.register_fake("genfast::runge_kutta")
+def _(x, k, c, error, rtol, atol):
+    return torch.empty_like(x), x.new_empty(0 if error is None else x.shape[0])

@@ -1,0 +1,253 @@
+"""One chunk's way along a Plan: the network, then one fused step, row by row; nothing reads the device."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .brownian import brownian_terms
+from .denoisers import Denoiser
+from .guidance import Guidance, mixed
+from .plans import SLOTS, Plan
+
+NOISES = ("white", "brownian")
+
+
+def step_table(
+    plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float32, noise: str = "white", of_D: bool = False
+) -> ops.StepTable:
+    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them.
+
+    noise: "white", each draw on its own, or "brownian" (see brownian.py).  of_D: for steps that are given D in place of
+    the network's output.  Raises ValueError for a noise of another name, or a plan that has no such noise.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
+    scale = denoiser.coefficients(torch.tensor(plan.t))
+    c_skip, c_out = (scale.c_skip, scale.c_out) if not of_D else (scale.c_skip * 0, torch.ones_like(scale.c_out))
+    e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
+    following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
+    step = torch.stack([c_skip, c_out, torch.tensor(plan.a), torch.tensor(plan.b)], 1)
+    slots = torch.zeros(len(plan), SLOTS, 8, dtype=torch.float64)
+    slots[:, :, 0], slots[:, :, 1], slots[:, :, 4:] = torch.tensor(plan.p), torch.tensor(plan.q), m
+    table = torch.cat([step, e, following[:, None], torch.zeros(len(plan), 3), slots.flatten(1)], 1)
+
+    if noise == "white":
+        terms = [
+            [(stream, s) for stream, s in zip(*row, strict=True) if s]
+            for row in zip(plan.stream.tolist(), plan.s.tolist(), strict=True)
+        ]
+    else:
+        terms = [
+            [(stream, s * weight) for stream, weight in row]
+            for s, row in zip(plan.s[:, 0].tolist(), brownian_terms(plan), strict=True)
+        ]
+    last = torch.tensor([len(row) for row in terms]).cumsum(0)
+    bits = torch.tensor([1 << k for k in range(SLOTS)])
+    reads = (e != 0) | (m != 0).any(1)
+    codes = torch.stack(
+        [torch.cat([last.new_zeros(1), last[:-1]]), last, (reads * bits).sum(1), (writes * bits).sum(1)]
+    )
+    streams = torch.tensor([stream for row in terms for stream, _ in row], dtype=torch.int64)
+    streams = torch.where(streams >= 2**31, streams - 2**32, streams).int()
+    weights = torch.tensor([weight for row in terms for _, weight in row], dtype=dtype)
+    return ops.StepTable(table.to(dtype), codes.T.int().contiguous(), streams, weights)
+
+
+class Prepared:
+    """What a network with a `prepare` method knows of a plan beforehand: everything that depends on time and label only
+    (embeddings, modulations), once for every row and label instead of at every step of every chunk.
+
+    `net.prepare(t, label=...)` answers (R, *) for times t (R,) and labels (R,), and `net(y, t, prepared=...)` takes
+    (B, *) of that. A table is made of one plan and one label at a time, so that it is the same whoever asks.
+    """
+
+    def __init__(self, net: Callable, times: Tensor):
+        self.net, self.times, self.tables = net, times, {}
+
+    @staticmethod
+    def fits(net: Callable, conditions: set[str]) -> bool:
+        return hasattr(net, "prepare") and conditions <= {"label"}
+
+    def table(self, label: int | None) -> Tensor:
+        """(R, *), of one label."""
+        if label not in self.tables:
+            given = {} if label is None else {"label": torch.full(self.times.shape, label, device=self.times.device)}
+            self.tables[label] = self.net.prepare(self.times, **given)
+        return self.tables[label]
+
+    def tables_of(self, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The tables (L, R, *) of a chunk's labels, and which of them each sample has, (B,); None if there is one."""
+        if labels is None:
+            return self.table(None)[None], None
+        distinct, which = labels.cpu().unique(return_inverse=True)
+        return torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
+
+
+class Chunk(NamedTuple):
+    """The samples of one run of a Trajectory; every tensor has one row a sample."""
+
+    key: Tensor  # (B, 2)
+    x: Tensor  # (B, *), at the first row's time
+    condition: dict[str, Tensor]
+    unconditional: dict[str, Tensor]  # with w: the arguments of the network that gives F_u
+    w: Tensor | None  # (B,)
+    known: Tensor | None  # (B, *), with mask (B, *): what the sample is to be where the mask is 1
+    mask: Tensor | None
+
+
+class Trajectory:
+    """A plan joined with a denoiser, on a device: all that the samples have in common."""
+
+    def __init__(
+        self, denoiser: Denoiser, plan: Plan, *, guidance: Guidance | None = None, noise: str = "white", clamp=None,
+        threshold=None, dtype=torch.float32, net_dtype=torch.float32, device="cpu",
+    ):  # fmt: skip
+        self.denoiser, self.plan, self.guidance = denoiser, plan, guidance
+        self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
+        self.of_D = threshold is not None or (guidance is not None and guidance.rescale > 0)
+        self.table = step_table(plan, denoiser, dtype, noise, self.of_D).to(device)
+        self.scale = denoiser.coefficients(torch.tensor(plan.t))
+        self.c_noise = self.scale.c_noise.to(device, dtype)
+        self.prepared = Prepared(denoiser.net, self.c_noise)
+
+    def mixes(self, r: int) -> bool:
+        """Whether row r is guided."""
+        return self.guidance is not None and self.guidance.acts(float(self.plan.t[r]))
+
+    def run(
+        self, chunk: Chunk, watch: Callable[[int, Tensor, Tensor], None] | None = None, done=lambda: None
+    ) -> Tensor:
+        """x at the end of the plan. watch: called with (row, x, D) after each row; done: called after each row."""
+        plan, scale, key, w = self.plan, self.scale, chunk.key, chunk.w
+        x, history = chunk.x.clone(), None
+        y = (float(scale.c_in[0]) * x).to(self.net_dtype)
+        rows = torch.arange(len(plan), dtype=torch.int32, device=x.device)[:, None].expand(-1, len(x)).contiguous()
+        network = _Network(self, chunk)
+        for r in range(len(plan)):
+            F_c, F_u = network(r, y.to(self.net_dtype))
+            if r == 0:  # state, history and network input take the memory format in which the network answers
+                x = ops.in_layout_of(x, ops.dense(F_c))
+                if plan.slots:
+                    history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
+            F_c, F_u = ops.in_layout_of(F_c, x), None if F_u is None else ops.in_layout_of(F_u, x)
+            D = self.denoised(r, x, F_c, F_u, w) if self.of_D or watch else None
+            if self.of_D:
+                F_c, F_u = D, None
+            if y.dtype != F_c.dtype or y.stride() != x.stride():
+                y = torch.empty_like(x, dtype=F_c.dtype)
+            guided = {} if F_u is None else {"unconditional": F_u, "guidance": w}
+            if plan.snr[r]:
+                self._langevin(r, x, F_c, key, y, guided)
+            else:
+                ops.step(x, F_c, key, rows[r], self.table, y=y, history=history, clamp=self.clamp, **guided)
+            if chunk.known is not None:
+                y = self._replace(r, x, chunk, y)
+            if watch:
+                watch(r, x, D)
+            done()
+        return x
+
+    def denoised(self, r: int, x: Tensor, F_c: Tensor, F_u: Tensor | None, w: Tensor | None) -> Tensor:
+        """D of row r, in the dtype of the state."""
+        F = F_c.to(x.dtype) if F_u is None else mixed(F_c, F_u, w, self.guidance.rescale)
+        D = float(self.scale.c_skip[r]) * x + float(self.scale.c_out[r]) * F
+        if self.clamp is not None:
+            D = D.clamp(*self.clamp)
+        return D if self.threshold is None else ops.dynamic_threshold(D, self.threshold)
+
+    def _langevin(self, r: int, x: Tensor, F_c: Tensor, key: Tensor, y: Tensor, guided: dict[str, Tensor]) -> None:
+        def every(value: float) -> Tensor:
+            return torch.full((len(x),), float(value), dtype=x.dtype, device=x.device)
+
+        scale = self.scale
+        c_skip, c_out = (0.0, 1.0) if self.of_D else (scale.c_skip[r], scale.c_out[r])
+        ops.langevin(
+            x, F_c, key, alpha=every(self.plan.alpha[r]), sigma=every(self.plan.sigma[r]), snr=every(self.plan.snr[r]),
+            c_skip=every(c_skip), c_out=every(c_out), step=r, y=y, c_in=every(self._c_in_after(r)), **guided,
+        )  # fmt: skip
+
+    def _replace(self, r: int, x: Tensor, chunk: Chunk, y: Tensor) -> Tensor:
+        """x = mask (alpha known + sigma z) + (1 - mask) x, at the time to which row r leads; the next y."""
+        last = r + 1 == len(self.plan)  # a plan that replaces ends at t = 0
+        path = (1.0, 0.0) if last else (self.plan.alpha[r + 1], self.plan.sigma[r + 1])
+        alpha, sigma = (torch.full((len(x),), value, dtype=x.dtype, device=x.device) for value in path)
+        noised = ops.diffuse(chunk.known, chunk.key, alpha, sigma, step=r, purpose=ops.Purpose.KNOWN)
+        x.copy_(torch.lerp(x, ops.in_layout_of(noised, x), chunk.mask))
+        return (self._c_in_after(r) * x).to(y.dtype)
+
+    def _c_in_after(self, r: int) -> float:
+        """c_in of the row after r."""
+        return float(self.scale.c_in[r + 1]) if r + 1 < len(self.plan) else 1.0
+
+
+class _Network:
+    """The network on a chunk: F_c and, in the rows that are guided, F_u, both in one call where it is one network."""
+
+    def __init__(self, trajectory: Trajectory, chunk: Chunk):
+        self.trajectory, self.condition, self.unconditional = trajectory, chunk.condition, chunk.unconditional
+        self.net = trajectory.denoiser.net
+        self.other = trajectory.guidance and trajectory.guidance.network
+        self.both, self.prepared = {}, None
+        if chunk.w is not None and not self.other:
+            both = (chunk.condition, chunk.unconditional)
+            self.both = {name: torch.cat([given[name] for given in both]) for name in chunk.condition}
+        if Prepared.fits(self.net, set(chunk.condition)):
+            self.prepared = trajectory.prepared.tables_of((self.both or chunk.condition).get("label"))
+
+    def __call__(self, r: int, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.trajectory.mixes(r):
+            return self._call(self.net, r, y, self.condition), None
+        if self.other:
+            return self._call(self.net, r, y, self.condition), self._call(self.other, r, y, self.unconditional)
+        return self._call(self.net, r, torch.cat([y, y]), self.both).chunk(2)
+
+    def _call(self, net: Callable, r: int, y: Tensor, given: dict[str, Tensor]) -> Tensor:
+        answer = net(y, self.trajectory.c_noise[r].expand(len(y)), **self._known_of(net, r, len(y), given))
+        if answer.shape != y.shape:
+            shapes = f"{tuple(y.shape)}; got {tuple(answer.shape)}"
+            raise ValueError(f"the network must answer with the shape of its input, {shapes}")
+        if answer.dtype != y.dtype:  # the wider of the two, so that neither input nor answer is rounded again
+            answer = answer.to(torch.promote_types(answer.dtype, y.dtype))
+        return answer
+
+    def _known_of(self, net: Callable, r: int, count: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.prepared is None or net is not self.net:
+            return given
+        tables, which = self.prepared
+        row = tables[:, r]
+        return {"prepared": row.expand(count, *row.shape[1:]) if which is None else row[which[:count]]}
+
+
+def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor]:
+    """`trajectory.run` as one CUDA graph, for chunks of the shapes of `example`: no launch is left to the host."""
+
+    def tensors(chunk: Chunk) -> list[Tensor]:
+        parts = [chunk.key, chunk.x, *chunk.condition.values(), *chunk.unconditional.values(), *chunk[4:]]
+        return [part for part in parts if part is not None]
+
+    def cloned(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in given.items()}
+
+    own = [None if part is None else part.clone() for part in example[4:]]
+    static = Chunk(
+        example.key.clone(), example.x.clone(), cloned(example.condition), cloned(example.unconditional), *own
+    )
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # once as it is: lazy initialisation may not be captured
+        trajectory.run(static)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = trajectory.run(static)
+
+    def replay(chunk: Chunk) -> Tensor:
+        for to, value in zip(tensors(static), tensors(chunk), strict=True):
+            to.copy_(value)
+        graph.replay()
+        return out
+
+    return replay

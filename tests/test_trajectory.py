@@ -1,0 +1,309 @@
+"""What the loop does beside plain rows: Langevin rows, guidance's ways, replacement, thresholds, prepared networks."""
+
+import functools
+import math
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
+
+from genfast import nn, ops, sampling, schedules
+from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.guidance import Guidance
+from genfast.plans import Rows, x
+from genfast.solvers import plan
+
+VP, EDM = schedules.VPLinear(), schedules.EDM()
+LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)
+sample = functools.partial(sampling.sample, progress=False)
+
+
+def row_wise(y, t, label=None):
+    shift = 0.0 if label is None else 0.3 * label.view(-1, *[1] * (y.ndim - 1))
+    return torch.tanh(y * (1.5 - t.view(-1, *[1] * (y.ndim - 1)))) + 0.1 * y + shift
+
+
+def lesser(y, t, label=None):
+    return 0.5 * row_wise(y, t, label) - 0.2
+
+
+DENOISER = Denoiser(row_wise, VP, "v")
+SDE = plan("dpmpp_2m_sde", VP, 6)
+GUIDED = {"condition": {"label": LABEL}, "unconditional": {"label": NULL}}
+
+
+def langevin_plan():
+    rows = Rows(VP, [1.0, 0.7, 0.4, 0.1])
+    for t, s in rows:
+        rows.langevin(t, 0.16)
+        rows.add(t, s.alpha / t.alpha * x)
+    return rows.plan("corrected", order=0)
+
+
+# Every way of sampling: each must give sample i whatever else is in the batch.
+WAYS = {
+    "plain": {},
+    "brownian": {"noise": "brownian"},
+    "guided": {"guidance": 2.0},
+    "per sample": {"guidance": torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, -1.0, 7.5])},
+    "interval": {"guidance": Guidance(3.0, interval=(0.2, 0.6))},
+    "rescaled": {"guidance": Guidance(3.0, rescale=0.7)},
+    "autoguided": {"guidance": Guidance(2.0, network=lesser)},
+    "threshold": {"threshold": 0.9},
+    "threshold and guidance": {"threshold": 0.9, "guidance": Guidance(2.0, rescale=0.3)},
+    "clamp": {"clamp": (-0.5, 0.5)},
+    "inpainting": {"known": torch.linspace(-1, 1, 14).view(7, 2), "mask": torch.tensor([1.0, 0.0])},
+    "start": {"start": torch.linspace(-1, 1, 14).view(7, 2)},
+    "langevin": {"plan": langevin_plan()},
+    "langevin, guided": {"plan": langevin_plan(), "guidance": 2.0},
+    "langevin, threshold": {"plan": langevin_plan(), "threshold": 0.9},
+}
+
+
+def of(way, index, **more):
+    """The samples `index` of those of a way, each with its own row of everything."""
+    settings = {"shape": (2,), "plan": SDE, "seed": 4, "condition": {"label": LABEL}} | WAYS[way]
+    guidance = settings.get("guidance")
+    if guidance is not None and getattr(guidance, "network", None) is None:
+        settings["unconditional"] = {"label": NULL}
+    rows = torch.as_tensor(list(index))
+
+    def pick(value):
+        return value[rows] if isinstance(value, torch.Tensor) and value.shape[:1] == (7,) else value
+
+    settings = {name: pick(value) for name, value in settings.items()}
+    for name in ("condition", "unconditional"):
+        if name in settings:
+            settings[name] = {key: pick(value) for key, value in settings[name].items()}
+    return sample(DENOISER, index=rows, **settings, **more)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sample_does_not_depend_on_the_others(way):
+    whole = of(way, range(7), chunk=8)
+    assert len(whole.unique(dim=0)) == 7
+    for chunk in (1, 3, 64):
+        assert torch.equal(of(way, range(7), chunk=chunk), whole)
+    for index in ([6], [3, 4], [5, 0, 2], range(6, -1, -1)):
+        assert torch.equal(of(way, index, chunk=8), whole[list(index)])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_float32_kernels_do_what_plain_float64_does(way):
+    narrow, wide = of(way, range(7)), of(way, range(7), dtype=torch.float64)
+    assert (narrow - wide).abs().max() < 2e-4 * wide.abs().max()
+
+
+# Guidance -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_guidance_interval_is_guidance_in_these_rows_only():
+    calls = []
+
+    def net(y, t, label):
+        calls.append((float(t[0]), len(y)))
+        return row_wise(y, t, label)
+
+    sample(Denoiser(net, VP, "v"), (2,), SDE, 7, chunk=7, guidance=WAYS["interval"]["guidance"], **GUIDED)
+    for t, rows in calls:
+        assert rows == (14 if 0.2 <= t <= 0.6 else 7)
+    assert {rows for _, rows in calls} == {7, 14}
+    whole = sample(DENOISER, (2,), SDE, 7, guidance=Guidance(3.0, interval=(0.0, 1.0)), **GUIDED)
+    assert torch.equal(whole, sample(DENOISER, (2,), SDE, 7, guidance=3.0, **GUIDED))
+    never = sample(DENOISER, (2,), SDE, 7, guidance=Guidance(3.0, interval=(0.0, 0.0)), **GUIDED)
+    assert torch.equal(never, sample(DENOISER, (2,), SDE, 7, condition={"label": LABEL}))
+
+
+def test_rescaled_guidance_has_the_deviation_of_the_conditional_network():
+    """phi = 1: std(F) of each sample is std(F_c)."""
+    seen = {}
+
+    def watch(name):
+        return lambda state: seen.setdefault(name, state.denoised)
+
+    denoiser = Denoiser(row_wise, VP, "x0")
+    one = plan("ddim", VP, 3)
+    settings = {"shape": (50,), "plan": one, "index": 7, **GUIDED}
+    sample(denoiser, guidance=Guidance(5.0, rescale=1.0), callback=watch("rescaled"), **settings)
+    sample(denoiser, guidance=5.0, callback=watch("plain"), **settings)
+    settings.pop("unconditional")
+    sample(denoiser, callback=watch("conditional"), **settings)
+    std = {name: D.std(1) for name, D in seen.items()}
+    assert torch.allclose(std["rescaled"], std["conditional"], rtol=1e-5)
+    assert (std["plain"] / std["conditional"] - 1).abs().max() > 0.01
+    half = 0.5 * seen["rescaled"] + 0.5 * seen["plain"]
+    sample(denoiser, guidance=Guidance(5.0, rescale=0.5), callback=watch("half"), **settings, **{"unconditional": {
+        "label": NULL}})  # fmt: skip
+    assert torch.allclose(seen["half"], half, atol=1e-5)
+
+
+def test_autoguidance_mixes_in_the_other_network():
+    def by_itself(y, t, label):
+        weak = lesser(y, t, label)
+        return weak + 2.0 * (row_wise(y, t, label) - weak)
+
+    expected = sample(Denoiser(by_itself, VP, "v"), (2,), SDE, 7, seed=4, condition={"label": LABEL})
+    assert torch.allclose(of("autoguided", range(7)), expected, rtol=0, atol=1e-5)
+
+
+def test_bad_guidance_is_refused():
+    for arguments, message in (
+        ({"scale": math.nan}, "guidance must be finite"),
+        ({"interval": (0.5, 0.2)}, "interval must be"),
+        ({"interval": 0.5}, "interval must be"),
+        ({"rescale": 1.5}, r"rescale must lie in \[0, 1\]; got 1.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Guidance(**arguments)
+    with pytest.raises(TypeError, match="guidance must be a number"):
+        Guidance("strong")
+    with pytest.raises(TypeError, match="network must be callable; got int"):
+        Guidance(network=3)
+    with pytest.raises(ValueError, match="unconditional must be left out"):
+        sample(DENOISER, (2,), SDE, 7, guidance=Guidance(2.0, network=lesser), **GUIDED)
+
+
+# Thresholds, replacement, given starts --------------------------------------------------------------------------------
+
+
+def test_dynamic_thresholds_bound_every_estimate():
+    seen = []
+    sample(
+        Denoiser(lambda y, t: 3 * y, VP, "x0"), (20,), SDE, 3, threshold=0.9, callback=lambda s: seen.append(s.denoised)
+    )
+    assert all(D.abs().max() <= 1 for D in seen) and any(D.abs().max() == 1 for D in seen)
+
+
+def test_known_parts_are_kept_and_the_rest_follows_them():
+    """Two modes at (1, 1) and (-1, -1): knowing the first coordinate decides the second."""
+    denoiser = GaussianMixtureDenoiser([0.5, 0.5], [[1.0, 1.0], [-1.0, -1.0]], [0.01, 0.01], VP)
+    known = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).repeat(32, 1)
+    out = sample(denoiser, (2,), plan("ddpm", VP, 100), 64, known=known, mask=torch.tensor([1.0, 0.0]))
+    assert torch.equal(out[:, 0], known[:, 0])
+    assert (out[:, 1].sign() == known[:, 0]).float().mean() > 0.9
+    free = sample(denoiser, (2,), plan("ddpm", VP, 100), 64)
+    assert 0.3 < (free[:, 1].sign() == known[:, 0]).float().mean() < 0.7
+
+
+def test_a_given_start_is_where_the_path_begins():
+    key = ops.make_key(0, 5)
+    start = EDM.prior_std * ops.normal(key, (2,), ops.Purpose.PRIOR)
+    one = plan("heun", EDM, 5)
+    denoiser = GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, EDM)
+    assert torch.equal(sample(denoiser, (2,), one, 5, start=start), sample(denoiser, (2,), one, 5))
+
+
+# Langevin -------------------------------------------------------------------------------------------------------------
+
+
+def test_langevin_rows_by_hand():
+    """x + eps g + sqrt(2 eps) z with eps = 2 (snr |z| / |g|)^2, per sample."""
+    one, denoiser = langevin_plan(), GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, VP)
+    key = ops.make_key(2, 4)
+    at = ops.normal(key, (2,), ops.Purpose.PRIOR, dtype=torch.float64)
+    for r in range(len(one)):
+        if one.snr[r]:
+            z = ops.normal(key, (2,), ops.Purpose.CORRECTOR, r, dtype=torch.float64)
+            g = denoiser.score(at, float(one.t[r]))
+            eps = 2 * (one.snr[r] * z.norm(dim=1, keepdim=True) / g.norm(dim=1, keepdim=True)) ** 2
+            at = at + eps * g + (2 * eps).sqrt() * z
+        else:
+            at = one.a[r] * at
+    assert (sample(denoiser, (2,), one, 4, seed=2, dtype=torch.float64) - at).abs().max() < 1e-9
+
+
+# Prepared networks, graphs, processes ---------------------------------------------------------------------------------
+
+
+def test_a_prepared_network_answers_as_a_plain_one():
+    """And computes what depends on time and label once for the plan, not at every step of every chunk."""
+    net, count = perturbed(nn.UNet(channels=1, width=8, multipliers=(1, 1), classes=3)), []
+    net.condition.register_forward_hook(lambda *_: count.append(1))
+
+    def plain(y, t, label):
+        return net(y, t, label)
+
+    settings = {"shape": (1, 4, 4), "plan": plan("dpmpp_2m", VP, 5), "index": 7, "chunk": 2, "guidance": 2.0, **GUIDED}
+    fast = sample(Denoiser(net, VP, "v"), **settings)
+    assert len(count) == 4  # one table a label, the null label included
+    slow = sample(Denoiser(plain, VP, "v"), **settings)
+    assert len(count) == 4 + 4 * 5
+    assert torch.allclose(fast, slow, rtol=0, atol=1e-4 * slow.abs().max().item())
+
+
+def test_without_a_gpu_graphs_are_ignored_and_said_to_be():
+    with pytest.warns(UserWarning, match=r"graph=True is ignored: there are no CUDA graphs on cpu"):
+        graphed = sample(DENOISER, (2,), SDE, 3, graph=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(sample(DENOISER, (2,), SDE, 3), graphed)
+
+
+def test_a_graph_replays_the_trajectory(cuda):
+    settings = {"shape": (2,), "plan": SDE, "index": 150, "device": cuda, "condition": {"label": torch.arange(150) % 3}}
+    plain = sample(DENOISER, **settings)
+    assert torch.equal(sample(DENOISER, graph=True, **settings), plain)
+    assert torch.equal(plain.cpu(), sample(DENOISER, **settings | {"device": "cpu"}))
+
+
+@pytest.mark.parametrize("n", [0, 1, 64, 65, 1000])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_shares_are_whole_chunks_of_all_samples(n, ranks):
+    shares = [sampling.share(n, 64, rank, ranks) for rank in range(ranks)]
+    assert torch.cat(shares).tolist() == list(range(n))
+    assert all(int(one[0]) % 64 == 0 for one in shares if len(one))
+
+
+def test_a_bad_rank_is_refused():
+    with pytest.raises(ValueError, match=r"rank must lie in \[0, 2\), ranks being 2; got 2"):
+        sampling.share(10, rank=2, ranks=2)
+
+
+_WORKER = """
+import sys, torch, genfast as gf
+from genfast.sampling import sample, share
+torch.manual_seed(0)
+torch.set_num_threads(1)
+net = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.Tanh(), torch.nn.Linear(32, 6))
+denoiser = gf.Denoiser(lambda y, t: net(y), "vp_linear", "v")
+index = share(50, chunk=8)
+torch.save(sample(denoiser, (6,), gf.solvers.plan("ddpm", "vp_linear", 5), index, chunk=8, progress=False), sys.argv[1])
+"""
+
+
+def test_the_union_over_processes_is_the_single_run(tmp_path):
+    """As torchrun starts them: RANK and WORLD_SIZE in the environment."""
+
+    def run(rank, ranks):
+        out = tmp_path / f"{rank}of{ranks}.pt"
+        environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        subprocess.run([sys.executable, "-c", _WORKER, str(out)], env=environment, check=True)
+        return torch.load(out)
+
+    pieces = [run(rank, 2) for rank in range(2)]
+    assert min(len(piece) for piece in pieces) > 0
+    assert torch.equal(torch.cat(pieces), run(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"known": torch.zeros(7, 2)}, "known and mask go together"),
+        ({"known": torch.zeros(7, 3), "mask": torch.ones(2)}, r"known must have shape \(7, 2\).*got \(7, 3\)"),
+        ({"start": torch.full((7, 2), math.nan)}, "start must be finite"),
+        ({"threshold": 0.0}, r"threshold must be a quantile in \(0, 1\]; got 0.0"),
+        ({"threshold": 1.5}, "threshold must be a quantile"),
+        ({"noise": "pink"}, "noise must be one of white, brownian; got 'pink'"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        sample(DENOISER, (2,), SDE, 7, **settings)
+    one = plan("ddim", VP, 3, grid=lambda schedule, steps: np.array([1.0, 0.6, 0.3]))
+    with pytest.raises(ValueError, match="known needs a plan that ends at t = 0; ddim does not"):
+        sample(DENOISER, (2,), one, 7, known=torch.zeros(2), mask=torch.ones(2))
