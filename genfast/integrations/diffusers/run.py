@@ -4,9 +4,9 @@ import torch
 
 from genfast import ops
 from genfast.denoisers import Denoiser
-from genfast.ops.dispatch import dense, in_layout_of
-from genfast.ops.step import StepTable
-from genfast.sampling import step_table
+from genfast.ops.dispatch import dense, in_layout_of, wants_grad
+from genfast.ops.step import StepTable, step_reference
+from genfast.trajectory import step_table
 
 
 def _no_net(*_):
@@ -44,7 +44,7 @@ class Run:
 
     def scaled(self, sample):
         """The network's input that the last step made, if `sample` is what it returned; else None."""
-        return self.y if self.y is not None and self._is_last(sample) else None
+        return self.y if self.y is not None and self.y.dtype == sample.dtype and self._is_last(sample) else None
 
     def _table(self, quiet, raw):
         """The plan's table; without noise if `quiet`.  raw: DDIM's eps from the network's output itself (in slot 0),
@@ -54,7 +54,7 @@ class Run:
         if (quiet, raw) not in self.tables:
             c, codes = self.wide.coefficients.clone(), self.wide.codes.clone()
             if quiet:
-                c[:, 8:10] = 0
+                codes[:, 1] = codes[:, 0]
             if raw:
                 alpha = torch.tensor(self.plan.alpha)
                 a = c[:, 2].clone()
@@ -62,7 +62,8 @@ class Run:
                 codes[:, 2] |= 1
             if self.thresholding:
                 c[:, 0], c[:, 1] = 0, 1
-            self.tables[quiet, raw] = StepTable(c.to(self.dtype), codes).to(self.device)
+            noise = self.wide.streams, self.wide.weights.to(self.dtype)
+            self.tables[quiet, raw] = StepTable(c.to(self.dtype), codes, *noise).to(self.device)
         return self.tables[quiet, raw]
 
     def step(self, index, model_output, sample, noise, raw):
@@ -75,13 +76,15 @@ class Run:
         else:
             x = torch.empty_like(F, dtype=self.dtype).copy_(sample)
         if self.thresholding:
-            F = self.scheduler._threshold_sample(self.c_skip[r] * x + self.c_out[r] * F.to(self.dtype))
+            D = self.c_skip[r] * x + self.c_out[r] * F.to(self.dtype)
+            config = self.scheduler.config
+            F = ops.dynamic_threshold(D, config.dynamic_thresholding_ratio, limit=config.sample_max_value)
         history = self._history(x, answer, raw)
-        scales = self.scales and r + 1 < len(self.plan)
+        scales = self.scales and r + 1 < len(self.plan) and F is answer
         y = torch.empty_like(F) if scales else None
-        ops.step(
-            x, F, self.key, self.rows[r], self._table(noise is not None, raw), y=y, history=history, clamp=self.clamp
-        )
+        # Gradients, which the kernel has none of, go through the same equations in plain torch.
+        step = step_reference if wants_grad(x, F) else ops.step
+        step(x, F, self.key, self.rows[r], self._table(noise is not None, raw), y=y, history=history, clamp=self.clamp)
         if noise is not None:
             x.add_(noise.to(x), alpha=float(self.plan.s[r, 0]))
             y = None
@@ -89,7 +92,9 @@ class Run:
         self.x, self.y, self.last = x, y, (out, out._version)
 
         def predict():
-            D = F if self.thresholding else self.c_skip[r] * sample + self.c_out[r] * model_output
+            if self.thresholding:
+                return F.to(sample.dtype)
+            D = self.c_skip[r] * sample.to(self.dtype) + self.c_out[r] * model_output.to(self.dtype)
             return (D if self.clamp is None else D.clamp(*self.clamp)).to(sample.dtype)
 
         return out, predict
