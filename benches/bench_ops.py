@@ -11,7 +11,6 @@ from genfast import denoisers, ops, schedules, solvers, testing, trajectory
 from genfast.testing import Case
 
 SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)
-LARGE = 64 << 20  # elements of the large copy: beyond any cache
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -25,8 +24,8 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
     shape = QUICK_SHAPE if quick else SHAPE
     for name in wanted:
         if name == "copy":
-            yield lambda: _copy("copy", shape, device)
-            yield lambda: _copy("copy_large", (LARGE >> 12 * quick,), device)
+            yield lambda: peers.copy("copy", shape, device)
+            yield lambda: peers.copy("copy_large", (peers.LARGE >> 12 * quick,), device)
             continue
         for dtype in DTYPES:
             if name in _STEPS:
@@ -36,12 +35,6 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
             if dtype in case.dtypes:
                 gradient = name.endswith("_backward")
                 yield lambda case=case, dtype=dtype, g=gradient: _case(case, shape, dtype, device, compiled, g)
-
-
-def _copy(case: str, shape: tuple[int, ...], device: torch.device) -> Bench:
-    x = torch.ones(shape, device=device)
-    providers = {"copy_": lambda x, y: y.copy_(x), "clone": lambda x, y: x.clone()}
-    return Bench(case, shape, x.dtype, 2 * x.nbytes, {"x": x, "y": torch.empty_like(x)}, providers)
 
 
 def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool) -> Bench:

@@ -6,6 +6,7 @@ Eager functions take a Case's arguments and `z`, the noise; z=None draws it with
 from collections.abc import Callable
 
 import torch
+from timing import Bench
 from torch import Tensor
 
 from genfast.plans import Plan
@@ -15,6 +16,15 @@ try:
     import diffusers
 except ImportError:
     diffusers = None
+
+LARGE = 64 << 20  # elements of the large copy: beyond any cache
+
+
+def copy(case: str, shape: tuple[int, ...], device: torch.device) -> Bench:
+    """The yardstick: bytes that only move."""
+    x = torch.ones(shape, device=device)
+    providers = {"copy_": lambda x, y: y.copy_(x), "clone": lambda x, y: x.clone()}
+    return Bench(case, shape, x.dtype, 2 * x.nbytes, {"x": x, "y": torch.empty_like(x)}, providers)
 
 
 def eager(case: Case) -> Callable[..., object]:
@@ -129,3 +139,18 @@ def diffusers_euler(plan: Plan, row: int) -> Callable[..., object]:
         return following, scheduler.scale_model_input(following, times[row + 1]) if y is not None else None
 
     return step
+
+
+def diffusers_loop(name: str, arguments: dict, steps: int, shape, device) -> Callable[..., Tensor]:
+    """The loop of a diffusers pipeline with the scheduler of that name: noise, scale_model_input, step."""
+    scheduler = getattr(diffusers, name)(**arguments)
+
+    def run(F):
+        scheduler.set_timesteps(steps, device=device)
+        x = torch.randn(shape, device=device) * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            scheduler.scale_model_input(x, t)
+            x = scheduler.step(F, t, x).prev_sample
+        return x
+
+    return run

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import bench_ops
+import bench_sampling
 import peers
 import torch
 from timing import Bench, cache_bytes, keep_freed_memory, machine
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 import genfast
 
-BENCHES = {"ops": bench_ops}
+BENCHES = {"ops": bench_ops, "sampling": bench_sampling}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,8 +2,8 @@
 
     dx/dt = (sigma'/sigma) x + (alpha' - alpha sigma'/sigma) D        Song et al. 2021, arXiv:2011.13456
 
-The error of a step is that of its sample alone, and so are the decision to keep it and the size of the next: a sample is
-a function of (network, seed, sample index, tolerances, condition), and a stiff one costs its batch-mates nothing but
+The error of a step is that of its sample alone, and so are the decision to keep it and the size of the next: a sample
+is a function of (network, seed, sample index, tolerances, condition), and a stiff one costs its batch-mates nothing but
 network calls in which they rest.
 """
 
@@ -39,36 +39,43 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 
 
 class _Field:
-    """The right-hand side for a chunk, and its denoiser."""
+    """The right-hand side for a chunk, and its denoiser, as factors of x and of the network's output at given times."""
 
     def __init__(self, denoiser: Denoiser, condition: dict[str, Tensor]):
         self.denoiser, self.condition = denoiser, condition
 
-    def slope(self, x: Tensor, t: Tensor) -> Tensor:
-        """dx/dt at x: (B, *) and t: float64, (B,) or longer."""
-        schedule, c = self.denoiser.schedule, self.denoiser.coefficients(t)
+    def slope(self, times: Tensor) -> Tensor:
+        """c_in, c_noise and the factors of x and F in dx/dt: (4, *) for times (*), float64."""
+        t, schedule = times.flatten(), self.denoiser.schedule
+        c = self.denoiser.coefficients(t)
         rate = schedule.d_sigma(t) / schedule.sigma(t)
         of_D = schedule.d_alpha(t) - schedule.alpha(t) * rate
         # D = c_skip x + c_out F is put in before rounding: where F is nearly dx/dt, its factors nearly cancel.
-        return self._affine(x, c, rate + of_D * c.c_skip, of_D * c.c_out)
+        factors = torch.stack([c.c_in, c.c_noise, rate + of_D * c.c_skip, of_D * c.c_out])
+        return factors.view(4, *times.shape)
 
-    def denoised(self, x: Tensor, t: Tensor) -> Tensor:
-        c = self.denoiser.coefficients(t)
-        return self._affine(x, c, c.c_skip, c.c_out)
+    def denoised(self, times: Tensor) -> Tensor:
+        """The same of D."""
+        c = self.denoiser.coefficients(times)
+        return torch.stack([c.c_in, c.c_noise, c.c_skip, c.c_out])
 
-    def _affine(self, x: Tensor, c, of_x: Tensor, of_F: Tensor) -> Tensor:
-        """of_x x + of_F F, in operations that are rounded one by one, the same anywhere in a tensor."""
-        y = _rows(c.c_in, x) * x
-        F = self.denoiser.net(y, c.c_noise[: len(x)].to(x.dtype), **self.condition)
+    def __call__(self, x: Tensor, factors: Tensor) -> Tensor:
+        """of_x x + of_F F at x: (B, *), for factors (4, B) or longer.
+
+        Each operation is rounded by itself, the same anywhere in a tensor.
+        """
+        c_in, c_noise, of_x, of_F = factors[:, : len(x)].to(x.dtype)
+        y = _per_row(c_in, x) * x
+        F = self.denoiser.net(y, c_noise, **self.condition)
         if F.shape != y.shape:
             shapes = f"{tuple(y.shape)}; got {tuple(F.shape)}"
             raise ValueError(f"the network must answer with the shape of its input, {shapes}")
-        return _rows(of_x, x) * x + _rows(of_F, x) * F.to(x.dtype)
+        return _per_row(of_x, x) * x + _per_row(of_F, x) * F.to(x.dtype)
 
 
-def _rows(values: Tensor, x: Tensor) -> Tensor:
-    """The first B of `values` as (B, 1, ..., 1) in the dtype of x: (B, *)."""
-    return values[: len(x)].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+def _per_row(values: Tensor, x: Tensor) -> Tensor:
+    """(B,) as (B, 1, ..., 1), to go with x: (B, *)."""
+    return values.view(-1, *[1] * (x.ndim - 1))
 
 
 def _longer(values: Tensor, count: int) -> Tensor:
@@ -87,33 +94,29 @@ def _integrate(field: _Field, x: Tensor, rtol: float, atol: float, max_steps: in
     count = -(-batch // 64) * 64
     t = torch.ones(count, dtype=torch.float64, device=x.device)
     k = x.new_empty(7, *x.shape)
-    k[0] = field.slope(x, t)
+    k[0] = field(x, field.slope(t))
     # The first step moves x by a hundredth of its norm.
     ratio = torch.sqrt(ops.dot(x, x) / ops.dot(k[0], k[0]))
     h = 0.01 * _longer(ratio, count).nan_to_num(1.0, 1.0).clamp(max=1 - end)
     active = torch.arange(count, device=x.device) < batch
     growth = torch.full_like(t, _GROW)
     evaluations = torch.ones_like(t, dtype=torch.int64)
-    stages, error = ([x.new_tensor(row, dtype=torch.float64) for row in table] for table in (_STAGES, [_ERROR]))
+    stages = [x.new_tensor(row, dtype=torch.float64) for row in (*_STAGES, _ERROR)]
 
     for _ in range(max_steps):
         s = torch.where(t - 1.01 * h <= end, end, t - h)  # a last step is stretched rather than followed by a sliver
         s = torch.where(active, s, t)
         span = s - t  # 0 for a sample that is done: it keeps its bits
 
-        def weights(row, span=span):
-            return (span[:batch, None] * row).to(x.dtype)
-
+        factors = field.slope(torch.stack([s if node == 1 else t + node * span for node in _NODES]))
+        weights = [(span[:batch, None] * row).to(x.dtype) for row in stages]
         for i in range(1, 7):
-            there = s if _NODES[i] == 1 else t + _NODES[i] * span
-            k[i] = field.slope(ops.runge_kutta(x, k[:i], weights(stages[i]))[0], there)
-        following, err = ops.runge_kutta(
-            x, k, weights(pad(stages[6], (0, 1))), weights(error[0]), rtol=rtol, atol=atol
-        )
+            k[i] = field(ops.runge_kutta(x, k[:i], weights[i])[0], factors[:, i])
+        following, err = ops.runge_kutta(x, k, pad(weights[6], (0, 1)), weights[7], rtol=rtol, atol=atol)
         err = _longer(err, count)
         evaluations += 6 * active
         accept = active & (err <= 1)
-        kept = accept[:batch].view(-1, *[1] * (x.ndim - 1))
+        kept = _per_row(accept[:batch], x)
         x, k[0] = torch.where(kept, following, x), torch.where(kept, k[6], k[0])
         t = torch.where(accept, s, t)
         # An error that is not finite shrinks the step as a large one does; after a rejection no step grows.
@@ -122,7 +125,7 @@ def _integrate(field: _Field, x: Tensor, rtol: float, atol: float, max_steps: in
         growth = torch.where(accept, _GROW, 1.0)
         active = active & (t > end)
         stuck = active & (h <= 1e-15 * t)  # no step is small enough: the slope is not finite
-        x = torch.where(stuck[:batch].view(kept.shape), math.nan, x)
+        x = torch.where(_per_row(stuck[:batch], x), math.nan, x)
         active = active & ~stuck
         if not bool(active.any()):
             break
@@ -190,7 +193,7 @@ def sample(
             late = (first + active.nonzero().flatten()).tolist()
             raise RuntimeError(f"samples {late[:5]} are not done after max_steps = {max_steps} steps")
         last = torch.full((chunk,), schedule.t_min, dtype=torch.float64, device=device)
-        out[where.to(device)] = field.denoised(x, last)[slots.to(device)]
+        out[where.to(device)] = field(x, field.denoised(last))[slots.to(device)]
         evaluations[where] = used.cpu()[slots] + 1
     if not bool(out.isfinite().all()):
         bad = index[~out.flatten(1).isfinite().all(1).cpu()].tolist()

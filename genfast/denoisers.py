@@ -237,8 +237,8 @@ class Denoiser:
         return self.schedule.alpha(times), sigma
 
 
-class _Exact(X0):
-    """x0 of the unscaled x_t: what an exact denoiser looks like to the sampling loop."""
+class Unscaled(X0):
+    """x0 of the unscaled x_t: what a denoiser that is a formula, not a network, looks like to the sampling loop."""
 
     def c_in(self, alpha, sigma):
         return torch.ones_like(sigma)
@@ -254,7 +254,7 @@ class GaussianMixtureDenoiser(Denoiser):
     """
 
     def __init__(self, weights, means, covariances, schedule):
-        super().__init__(self._denoise, schedule, _Exact())
+        super().__init__(self._denoise, schedule, Unscaled())
         self.weights, means, covariances = (
             torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means, covariances)
         )

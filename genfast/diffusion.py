@@ -1,13 +1,14 @@
 """Diffusion models: a network, a schedule and a parameterisation, with loss() and sample()."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from . import ops, sampling
+from . import likelihood, ops, sampling
 from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
@@ -215,6 +216,45 @@ class Diffusion(nn.Module):
     def score(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
         """grad log p_t(x_t) = (alpha D - x_t) / sigma^2: (B, *). t: a number or (B,), above 0."""
         return self.denoiser.score(x_t, t, **self._condition(x_t, label))
+
+    def log_likelihood(
+        self, x: Tensor, *, label: int | Sequence[int] | Tensor | None = None, **options
+    ) -> likelihood.LogLikelihood:
+        """log p_0(x_i), or log p_0(x_i | label_i), in nats: (N,) of them and their standard errors (N,).
+
+        x: (N, *shape) floating point.  options: divergence="exact" (a backward pass for every number of a sample),
+        "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
+        Raises ValueError or TypeError naming the argument.
+        """
+        with self._evaluating(x, label) as given:
+            return likelihood.log_likelihood(self.denoiser, **given, **options)
+
+    def bits_per_dim(
+        self, x: Tensor, *, label: int | Sequence[int] | Tensor | None = None, **options
+    ) -> likelihood.BitsPerDim:
+        """Bits per dimension of x_i under uniform dequantisation, (N,), and their standard errors (N,).
+
+        x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
+        levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
+        """
+        with self._evaluating(x, label) as given:
+            return likelihood.bits_per_dim(self.denoiser, **given, **options)
+
+    @contextlib.contextmanager
+    def _evaluating(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> Iterator[dict]:
+        """Arguments of a likelihood of x: (N, *shape), on the model's device; in eval mode until the context ends."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
+        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        x = x.to(self._device())
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield {"x": x, "condition": self._condition(x, label)}
+        finally:
+            for module in training:  # each by itself, as in `sample`
+                module.training = True
 
     def _condition(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> dict[str, Tensor]:
         if not self.classes:

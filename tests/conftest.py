@@ -2,6 +2,9 @@
 
 import os
 
+# Before torch: a thread that waits sleeps. With the cores in use elsewhere, spinning ones cost minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import torch
 

@@ -38,9 +38,15 @@ ALLOWED = {
     "trajectory": {"ops", "schedules", "plans", "denoisers", "brownian", "guidance"},
     "batching": {"ops", "denoisers", "plans", "trajectory"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
+    "likelihood": {"ops", "schedules", "denoisers", "grids", "plans", "sampling"},
+    "guided": {"ops", "denoisers"},
+    "inverse": {"ops", "denoisers", "guided"},
+    "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
+    "adaptive": {"ops", "denoisers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
+    "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
-FAMILY = set(ALLOWED) - {"training", "testing", "info"}
+FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
 ALLOWED |= dict.fromkeys(("diffusion", "vae", "gan", "classifier"), FAMILY)
 EVERYTHING = set(ALLOWED)
 PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside

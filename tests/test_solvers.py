@@ -164,6 +164,7 @@ WEAK = [
     ("dpmpp_3m_sde", {"eta": 0.5}),
     ("edm", {"s_churn": 20.0}),
     ("flow_sde", {}),
+    ("repaint", {"resample": 3}),
 ]
 
 

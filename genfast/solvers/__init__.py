@@ -7,6 +7,7 @@ decrease; a step to t = 0 is x' = D for every solver but `lms` and `ipndm`, unle
     ancestral    ddpm, ddim, euler_ancestral                    runge_kutta  in t, in sigma / alpha (edm), flow
     singlestep   DPM-Solvers and their ancestral, SDE forms     multistep    lms, ipndm, DPM-Solvers, deis, unipc
     sde          the reverse SDE, correctors, Langevin          consistency  consistency, lcm
+    repaint      ddpm to and fro, for inpainting
 """
 
 import inspect
@@ -32,6 +33,7 @@ from .multistep import (
     lms,
     unipc,
 )
+from .repaint import repaint
 from .runge_kutta import edm, euler, flow_euler, flow_heun, heun, rk4
 from .sde import annealed_langevin, euler_maruyama, flow_sde, predictor_corrector, reverse_diffusion
 from .singlestep import (
@@ -52,7 +54,7 @@ _FUNCTIONS = [
     *(dpm_solver_1s, dpm_solver_2s, dpm_solver_3s, dpm_solver_2m, dpm_solver_3m, dpm_solver_2m_sde),
     *(dpmpp_1s, dpmpp_2s, dpmpp_3s, dpmpp_2m, dpmpp_3m, dpmpp_2s_ancestral, dpmpp_sde, dpmpp_2m_sde, dpmpp_3m_sde),
     *(deis, unipc, euler_maruyama, reverse_diffusion, predictor_corrector, annealed_langevin),
-    *(flow_euler, flow_heun, flow_sde, consistency, lcm),
+    *(flow_euler, flow_heun, flow_sde, consistency, lcm, repaint),
 ]
 SOLVERS = {function.__name__: function for function in _FUNCTIONS}
 
@@ -66,7 +68,7 @@ def _consistency_times(schedule, steps):
 # The grid of each solver's own paper or usual code; VE and EDM schedules take karras instead, whatever the solver.
 _UNIFORM = ("euler", "heun", "rk4", "euler_maruyama", "reverse_diffusion", "predictor_corrector", "flow_euler")
 _GRID = dict.fromkeys(SOLVERS, "log_snr") | dict.fromkeys([*_UNIFORM, "flow_heun", "flow_sde"], "uniform")
-_GRID |= dict.fromkeys(["ddpm", "ddim", "consistency", "lcm"], "ddpm")
+_GRID |= dict.fromkeys(["ddpm", "ddim", "consistency", "lcm", "repaint"], "ddpm")
 _GRID |= dict.fromkeys(["edm", "euler_ancestral", "dpm2", "dpm2_ancestral", "lms"], "karras")
 
 

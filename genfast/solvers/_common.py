@@ -62,9 +62,9 @@ def ancestral(t, s, eta):
     up = eta times the standard deviation of q(x_s | x_t, x_0), sigma_down^2 = sigma_s^2 - up^2, both with alpha_s.
     `down` need not be on the schedule; at sigma_down = 0 its log_ratio is inf.
     """
-    up = eta * s.sigma * math.sqrt(-math.expm1(2 * (t.log_ratio - s.log_ratio)))
-    if up == 0:
+    if eta == 0:  # backwards in time too, where that variance is negative
         return s, 0.0
+    up = eta * s.sigma * math.sqrt(-math.expm1(2 * (t.log_ratio - s.log_ratio)))
     down = math.sqrt(max(0.0, s.sigma**2 - up**2))  # up = sigma_s up to rounding where eta = 1 and alpha_t = 0
     return s._replace(sigma=down, log_ratio=math.log(s.alpha / down) if down else math.inf), up
 

@@ -195,7 +195,8 @@ def unipc(schedule, times, *, order=2, variant="bh2", lower_order_final=True):
     next step needs anyway. Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2.
 
     order: p of the predictor, 1 to 3; the corrector makes the whole of order p + 1. variant: B(h) = h ("bh1") or
-    e^h - 1 ("bh2"); it matters where two values make a step. lower_order_final: orders ..., 2, 1 in the last steps.
+    e^h - 1 ("bh2"); it matters where two values make a step. lower_order_final: orders ..., 2, 1 in the last steps;
+    where the last one ends above t = 0, that costs order 3 a part of its order.
     """
     require_integer("order", order, 1, 3)
     require_choice("variant", variant, *_B)
