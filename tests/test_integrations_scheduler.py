@@ -195,6 +195,25 @@ def test_image_to_image_begins_in_the_middle(name):
         assert difference(*states) < 1e-5
 
 
+def test_what_is_prepared_follows_the_settings():
+    ours, x = GenfastScheduler(diffusers.DDIMScheduler(trained_betas=np.linspace(1e-4, 0.02, 100))), noise()
+    ends = []
+    for steps, eta in ((10, 0.0), (10, 0.0), (5, 0.0), (10, 0.5), (10, 0.0)):
+        ours.set_timesteps(steps)
+        ends.append(loop(ours, x, {"eta": eta})[-1])
+    assert ends[0].equal(ends[1]) and ends[0].equal(ends[4])
+    assert not ends[0].equal(ends[2]) and not ends[0].equal(ends[3])
+    flow, ends = GenfastScheduler(diffusers.FlowMatchEulerDiscreteScheduler()), []
+    for shift in (1.0, 3.0):
+        flow.set_shift(shift)
+        flow.set_timesteps(10)
+        ends.append(loop(flow, x)[-1])
+    theirs = made("FlowMatchEulerDiscrete", {}, 10)
+    theirs.set_shift(3.0)
+    theirs.set_timesteps(10)
+    assert not ends[0].equal(ends[1]) and difference(ends[1][None], loop(theirs, x)[-1:]) < 1e-5
+
+
 def test_a_run_again_and_a_step_again():
     """A pipeline that is called twice, and a loop that goes back, as RePaint does: there the noise is new."""
     scheduler = made("DDPM", {}, 10)

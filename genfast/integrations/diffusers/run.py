@@ -8,50 +8,38 @@ from genfast.ops.dispatch import dense, in_layout_of, wants_grad
 from genfast.ops.step import StepTable, step_reference
 from genfast.trajectory import step_table
 
+from .plans import build
+
 
 def _no_net(*_):
     raise NotImplementedError
 
 
-class Run:
-    """Steps a batch through the rows of a plan. begin: the network call of its first row."""
+class Prepared:
+    """What all runs of the same steps share: the plan from network call `begin` on, and its tables."""
 
-    def __init__(self, scheduler, grid, plan, begin, options, sample, generator, seed):
-        self.scheduler, self.plan, self.begin, self.options = scheduler, plan, begin, options
-        self.shape, self.device = sample.shape, sample.device
-        self.dtype = torch.promote_types(sample.dtype, torch.float32)
+    def __init__(self, scheduler, begin, options):
+        grid, self.plan = build(scheduler, begin, options)
+        self.scheduler, self.begin, self.options = scheduler, begin, options
         net = Denoiser(_no_net, grid.schedule, grid.parameterisation)
-        scale = net.coefficients(torch.tensor(plan.t))
+        scale = net.coefficients(torch.tensor(self.plan.t))
         self.c_skip, self.c_out = scale.c_skip.tolist(), scale.c_out.tolist()
-        self.wide = step_table(plan, net, torch.float64)
-        self.tables = {}
-        rows = torch.arange(len(plan), dtype=torch.int32, device=self.device)
-        self.rows = rows[:, None].expand(-1, len(sample)).contiguous()
-        self.key = _key(len(sample), self.device, generator, seed, bool(plan.s.any()))
-        self.history = None
         self.scales = bool((scale.c_in != 1).any())
-        self.x = self.last = self.y = None
-        clip = getattr(scheduler.config, "clip_sample", False) and not getattr(scheduler.config, "thresholding", False)
-        self.clamp = (-scheduler.config.clip_sample_range, scheduler.config.clip_sample_range) if clip else None
-        self.thresholding = bool(getattr(scheduler.config, "thresholding", False))
+        self.noisy = bool(self.plan.s.any())
+        self.wide = step_table(self.plan, net, torch.float64)
+        self.tables = {}
+        config = scheduler.config
+        self.thresholding = bool(config.get("thresholding", False))
+        clip = config.get("clip_sample", False) and not self.thresholding
+        self.clamp = (-config.clip_sample_range, config.clip_sample_range) if clip else None
 
-    def goes_on(self, sample, options):
-        """Whether a sample can be the next of this run."""
-        return sample.shape == self.shape and sample.device == self.device and options == self.options
-
-    def _is_last(self, sample):
-        return self.last is not None and sample is self.last[0] and sample._version == self.last[1]
-
-    def scaled(self, sample):
-        """The network's input that the last step made, if `sample` is what it returned; else None."""
-        return self.y if self.y is not None and self.y.dtype == sample.dtype and self._is_last(sample) else None
-
-    def _table(self, quiet, raw):
+    def table(self, quiet, raw, dtype, device):
         """The plan's table; without noise if `quiet`.  raw: DDIM's eps from the network's output itself (in slot 0),
         which differs from that of D where D is clamped: x' = alpha_s D + k eps with eps = (x - alpha (c_skip x + c_out
         F)) / sigma, from x' = k / sigma x + (alpha_s - k alpha / sigma) D.
         """
-        if (quiet, raw) not in self.tables:
+        key = quiet, raw, dtype, device
+        if key not in self.tables:
             c, codes = self.wide.coefficients.clone(), self.wide.codes.clone()
             if quiet:
                 codes[:, 1] = codes[:, 0]
@@ -62,48 +50,75 @@ class Run:
                 codes[:, 2] |= 1
             if self.thresholding:
                 c[:, 0], c[:, 1] = 0, 1
-            noise = self.wide.streams, self.wide.weights.to(self.dtype)
-            self.tables[quiet, raw] = StepTable(c.to(self.dtype), codes, *noise).to(self.device)
-        return self.tables[quiet, raw]
+            noise = self.wide.streams, self.wide.weights.to(dtype)
+            self.tables[key] = StepTable(c.to(dtype), codes, *noise).to(device)
+        return self.tables[key]
+
+
+class Run:
+    """Steps a batch through the rows of a plan."""
+
+    def __init__(self, prepared, sample, generator, seed):
+        self.prepared, self.shape, self.device = prepared, sample.shape, sample.device
+        self.dtype = torch.promote_types(sample.dtype, torch.float32)
+        rows = torch.arange(len(prepared.plan), dtype=torch.int32, device=self.device)
+        self.rows = rows[:, None].expand(-1, len(sample)).contiguous()
+        self.key = _key(len(sample), self.device, generator, seed, prepared.noisy)
+        self.history = self.x = self.last = self.y = None
+
+    def goes_on(self, sample, options):
+        """Whether a sample can be the next of this run."""
+        return sample.shape == self.shape and sample.device == self.device and options == self.prepared.options
+
+    def _is_last(self, sample):
+        return self.last is not None and sample is self.last[0] and sample._version == self.last[1]
+
+    def scaled(self, sample):
+        """The network's input that the last step made, if `sample` is what it returned; else None."""
+        return self.y if self.y is not None and self.y.dtype == sample.dtype and self._is_last(sample) else None
 
     def step(self, index, model_output, sample, noise, raw):
         """(next sample, function that gives D), from network call `index`."""
-        r = index - self.begin
-        raw = raw and (self.thresholding or self.clamp is not None)
+        prepared, plan = self.prepared, self.prepared.plan
+        r = index - prepared.begin
+        c_skip, c_out, clamp = prepared.c_skip[r], prepared.c_out[r], prepared.clamp
+        raw = raw and (prepared.thresholding or clamp is not None)
         F = answer = dense(model_output)
         if self._is_last(sample) and sample.dtype != self.dtype:
             x = in_layout_of(self.x, F)
         else:
             x = torch.empty_like(F, dtype=self.dtype).copy_(sample)
-        if self.thresholding:
-            D = self.c_skip[r] * x + self.c_out[r] * F.to(self.dtype)
-            config = self.scheduler.config
+        if prepared.thresholding:
+            D = c_skip * x + c_out * F.to(self.dtype)
+            config = prepared.scheduler.config
             F = ops.dynamic_threshold(D, config.dynamic_thresholding_ratio, limit=config.sample_max_value)
         history = self._history(x, answer, raw)
-        scales = self.scales and r + 1 < len(self.plan) and F is answer
+        scales = prepared.scales and r + 1 < len(plan) and F is answer
         y = torch.empty_like(F) if scales else None
+        table = prepared.table(noise is not None, raw, self.dtype, self.device)
         # Gradients, which the kernel has none of, go through the same equations in plain torch.
         step = step_reference if wants_grad(x, F) else ops.step
-        step(x, F, self.key, self.rows[r], self._table(noise is not None, raw), y=y, history=history, clamp=self.clamp)
+        step(x, F, self.key, self.rows[r], table, y=y, history=history, clamp=clamp)
         if noise is not None:
-            x.add_(noise.to(x), alpha=float(self.plan.s[r, 0]))
+            x.add_(noise.to(x), alpha=float(plan.s[r, 0]))
             y = None
         out = x if sample.dtype == self.dtype else x.to(sample.dtype)
         self.x, self.y, self.last = x, y, (out, out._version)
 
         def predict():
-            if self.thresholding:
+            if prepared.thresholding:
                 return F.to(sample.dtype)
-            D = self.c_skip[r] * sample.to(self.dtype) + self.c_out[r] * model_output.to(self.dtype)
-            return (D if self.clamp is None else D.clamp(*self.clamp)).to(sample.dtype)
+            D = c_skip * sample.to(self.dtype) + c_out * model_output.to(self.dtype)
+            return (D if clamp is None else D.clamp(*clamp)).to(sample.dtype)
 
         return out, predict
 
     def _history(self, x, answer, raw):
         if raw:
             return in_layout_of(answer.to(self.dtype), x)[None]
-        if self.plan.slots and self.history is None:
-            self.history = x.new_empty_strided((self.plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
+        slots = self.prepared.plan.slots
+        if slots and self.history is None:
+            self.history = x.new_empty_strided((slots, *x.shape), (x.numel(), *x.stride())).zero_()
         return self.history
 
 

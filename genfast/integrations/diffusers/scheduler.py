@@ -10,8 +10,7 @@ from diffusers import ConfigMixin, SchedulerMixin
 
 from genfast import ops
 
-from .plans import build
-from .run import Run
+from .run import Prepared, Run
 from .tables import EXPLODING, KARRAS, VARIABLES, kind_of
 
 
@@ -49,7 +48,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
         self.order = scheduler.order
         own = {"_class_name": type(self).__name__, "_scheduler": type(scheduler).__name__, "_seed": seed}
         self.register_to_config(**{**scheduler.config, **own})
-        self._plans = {}
+        self._signature = None
         self._restart()
 
     @classmethod
@@ -82,13 +81,17 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
     def _restart(self):
         self._index, self._begin, self._run = None, None, None
         self._host = self._peer.timesteps.tolist()
+        # What has been prepared holds as long as nothing that it was made from changes.
+        sigmas = self._peer.sigmas.tolist() if hasattr(self._peer, "sigmas") else None
+        signature = self._host, sigmas, str(self._peer.config)  # a str: there may be arrays in it
+        if signature != self._signature:
+            self._signature, self._prepared = signature, {}
 
     def set_timesteps(self, num_inference_steps=None, device=None, *, timesteps=None, sigmas=None, mu=None):
         """As the diffusers scheduler; what it does not take raises its TypeError."""
         given = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu}
         given = {name: value for name, value in given.items() if value is not None}
         self._peer.set_timesteps(num_inference_steps, device=device, **given)
-        self._plans = {}
         self._restart()
 
     @property
@@ -167,9 +170,9 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
 
     def _start(self, index, options, sample, generator):
         key = (index, *options.items())
-        if key not in self._plans:
-            self._plans[key] = build(self._peer, index, options)
-        self._run = Run(self._peer, *self._plans[key], index, options, sample, generator, self._seed)
+        if key not in self._prepared:
+            self._prepared[key] = Prepared(self._peer, index, options)
+        self._run = Run(self._prepared[key], sample, generator, self._seed)
         return self._run
 
     def add_noise(self, original_samples, noise, timesteps):
