@@ -154,6 +154,8 @@ def test_bad_schedulers():
     ):
         with pytest.raises(ValueError, match=message):
             from_scheduler(getattr(diffusers, f"{name}Scheduler")(**config), 10)
+    with pytest.raises(ValueError, match="timesteps must lie below 50, as many as there are betas; got 90"):
+        from_scheduler(diffusers.DDIMScheduler(trained_betas=[0.01] * 50), 11)
     with pytest.raises(ValueError, match="must begin at the first"):
         from_scheduler(diffusers.HeunDiscreteScheduler(), 10, begin=3)
     with pytest.raises(ValueError, match=r"scheduler must be one of .* got 'Nothing'"):

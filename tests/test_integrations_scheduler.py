@@ -196,7 +196,8 @@ def test_image_to_image_begins_in_the_middle(name):
 
 
 def test_what_is_prepared_follows_the_settings():
-    ours, x = GenfastScheduler(diffusers.DDIMScheduler(trained_betas=np.linspace(1e-4, 0.02, 100))), noise()
+    betas = np.linspace(1e-4, 0.02, 100)  # an array in the config
+    ours, x = GenfastScheduler(diffusers.DDIMScheduler(100, trained_betas=betas)), noise()
     ends = []
     for steps, eta in ((10, 0.0), (10, 0.0), (5, 0.0), (10, 0.5), (10, 0.0)):
         ours.set_timesteps(steps)

@@ -136,6 +136,8 @@ def _discrete(scheduler, kind, timesteps):
     """Times (k + 1) / N of the timesteps k, and the end of the last step."""
     schedule = _table(scheduler)
     count = len(schedule.alphas)
+    if timesteps.max() >= count:
+        raise ValueError(f"timesteps must lie below {count}, as many as there are betas; got {timesteps.max():g}")
     last = 0.0
     if kind == "DDIMScheduler" and float(scheduler.final_alpha_cumprod) != 1:  # set_alpha_to_one=False
         last = 1 / count
