@@ -26,6 +26,7 @@ ALLOWED = {
     "gaussian": {"ops"},
     "grids": {"schedules"},
     "plans": {"schedules"},
+    "tabulated": {"schedules"},
     "denoisers": {"ops", "schedules"},
     "solvers": {"schedules", "grids", "plans"},
     "checkpoint": {"nn"},

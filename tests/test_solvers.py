@@ -155,6 +155,8 @@ WEAK = [
     ("dpmpp_2s_ancestral", {}),
     ("dpmpp_sde", {}),
     ("dpmpp_sde", {"eta": 0.5}),
+    ("dpm_solver_2m_sde", {}),
+    ("dpm_solver_2m_sde", {"eta": 0.5}),
     ("dpmpp_2m_sde", {}),
     ("dpmpp_2m_sde", {"eta": 0.5}),
     ("dpmpp_2m_sde", {"solver_type": "heun"}),

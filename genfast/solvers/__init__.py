@@ -23,6 +23,7 @@ from .consistency import consistency, lcm
 from .multistep import (
     deis,
     dpm_solver_2m,
+    dpm_solver_2m_sde,
     dpm_solver_3m,
     dpmpp_2m,
     dpmpp_2m_sde,
@@ -50,7 +51,7 @@ from .singlestep import (
 
 _FUNCTIONS = [
     *(ddpm, ddim, euler, heun, rk4, edm, euler_ancestral, dpm2, dpm2_ancestral, lms, ipndm),
-    *(dpm_solver_1s, dpm_solver_2s, dpm_solver_3s, dpm_solver_2m, dpm_solver_3m),
+    *(dpm_solver_1s, dpm_solver_2s, dpm_solver_3s, dpm_solver_2m, dpm_solver_3m, dpm_solver_2m_sde),
     *(dpmpp_1s, dpmpp_2s, dpmpp_3s, dpmpp_2m, dpmpp_3m, dpmpp_2s_ancestral, dpmpp_sde, dpmpp_2m_sde, dpmpp_3m_sde),
     *(deis, unipc, euler_maruyama, reverse_diffusion, predictor_corrector, annealed_langevin),
     *(flow_euler, flow_heun, flow_sde, consistency, lcm, repaint),

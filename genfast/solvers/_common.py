@@ -106,9 +106,9 @@ def exponential_step(t, s, values, nodes, *, base=x, data=True, solver_type="heu
     """The exponential integrator's step from t to s, in log(alpha / sigma), on values at nodes, the first of them t.
 
     data: the values are D, x_s = sigma_s / sigma_t e^(-eta h) base + alpha_s int ...; otherwise they are eps,
-    x_s = alpha_s / alpha_t base - sigma_s int .... The integral is that of the polynomial through the values ("heun");
-    "midpoint" takes a slope at the middle of the step instead of its integral, where there are two values. curvature
-    scales the quadratic term. B: UniPC's B(h), which takes the place of twice the slope's integral.
+    x_s = alpha_s / alpha_t base - (1 + eta) sigma_s int .... The integral is that of the polynomial through the values
+    ("heun"); "midpoint" takes a slope at the middle of the step instead of its integral, where there are two values.
+    curvature scales the quadratic term. B: UniPC's B(h), which takes the place of twice the slope's integral.
     """
     step = s.log_ratio - t.log_ratio  # infinite if alpha_t = 0 or sigma_s = 0: then there is only one value
     z = -(1 + eta) * step if data else step
@@ -122,4 +122,4 @@ def exponential_step(t, s, values, nodes, *, base=x, data=True, solver_type="heu
     integral = sum(weight * value for weight, value in zip(weights, values, strict=True))
     if data:
         return s.sigma / t.sigma * (math.exp(-eta * step) if eta else 1.0) * base - s.alpha * integral
-    return s.alpha / t.alpha * base - s.sigma * integral
+    return s.alpha / t.alpha * base - (1 + eta) * s.sigma * integral

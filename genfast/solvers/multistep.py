@@ -90,12 +90,12 @@ def _exponential(
     for step, (t, s) in enumerate(rows):
         value = D if data else t.eps
         nodes = rows.points[step::-1][: counts[step]]
-        if t.alpha == 0 and not data:
-            update = step_to(s, t.eps)
-        else:
-            update = exponential_step(t, s, [value, *h[: counts[step] - 1]], nodes, data=data, eta=eta, **options)
-        noise = s.sigma * math.sqrt(-math.expm1(-2 * eta * (s.log_ratio - t.log_ratio))) if eta else 0.0
-        rows.add(t, update + s_noise * noise * z[0], keep=_shifted(value, step, order))
+        on_data = data or t.alpha == 0  # the integral of eps is infinite from there, that of D is not
+        values = [D if on_data else value, *h[: counts[step] - 1]]
+        update = exponential_step(t, s, values, nodes, data=on_data, eta=eta, **options)
+        step_size = 2 * (s.log_ratio - t.log_ratio)
+        variance = (-math.expm1(-eta * step_size) if on_data else eta * math.expm1(step_size)) if eta else 0.0
+        rows.add(t, update + s_noise * s.sigma * math.sqrt(variance) * z[0], keep=_shifted(value, step, order))
     return rows.plan(name, declared or order)
 
 
@@ -110,6 +110,19 @@ def dpm_solver_2m(schedule, times, *, solver_type="midpoint", lower_order_final=
     return _exponential(
         schedule, times, "dpm_solver_2m", 2, data=False, solver_type=solver_type, lower_order_final=lower_order_final
     )
+
+
+def dpm_solver_2m_sde(
+    schedule, times, *, order=2, eta=1.0, s_noise=1.0, solver_type="midpoint", lower_order_final=True
+):
+    """The SDE form of `dpm_solver_2m`: x_s = alpha_s / alpha_t x_t - (1 + eta) sigma_s int e^... eps + sigma_s sqrt(eta
+    (e^(2h) - 1)) z. eta = 0 is `dpm_solver_2m`, eta = 1 the reverse SDE; order 1 keeps no history. Lu et al. 2022,
+    arXiv:2211.01095, appendix; `dpmpp_2m_sde` is the better one."""
+    require_integer("order", order, 1, 2)
+    return _exponential(
+        schedule, times, "dpm_solver_2m_sde", order, data=False, eta=eta, s_noise=s_noise, solver_type=solver_type,
+        lower_order_final=lower_order_final,
+    )  # fmt: skip
 
 
 def dpm_solver_3m(schedule, times, *, solver_type="midpoint", curvature=1.0, lower_order_final=True):

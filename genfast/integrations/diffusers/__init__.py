@@ -1,0 +1,20 @@
+"""Schedulers of the diffusers library, in and out.
+
+    schedule, plan = from_scheduler(scheduler, steps=20)  # ours, from a diffusers scheduler
+    D = denoiser(scheduler, unet)  # its network, for genfast.sampling.sample(D, shape, plan, n)
+    pipe.scheduler = GenfastScheduler.from_scheduler(pipe.scheduler)  # our kernels in an existing pipeline
+
+State, timesteps and sigmas are those of the scheduler itself: its float32 tables are what a model was trained on.
+"""
+
+try:
+    import diffusers  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "genfast.integrations.diffusers needs the diffusers library: pip install 'genfast[diffusers]'"
+    ) from error
+
+from .plans import denoiser, from_scheduler
+from .scheduler import GenfastScheduler
+
+__all__ = ["GenfastScheduler", "denoiser", "from_scheduler"]

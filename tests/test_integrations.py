@@ -1,0 +1,172 @@
+"""Plans of diffusers' schedulers: trajectories equal to theirs in the loop of a pipeline, in our own, in float64."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+diffusers = pytest.importorskip("diffusers", reason="needs the diffusers extra")
+
+from peer_diffusers import (  # noqa: E402
+    CASES,
+    FLOW,
+    KARRAS,
+    LEADING,
+    SCALED,
+    SEED,
+    SHAPE,
+    ZERO_SNR,
+    V,
+    compare,
+    difference,
+    loop,
+    made,
+    network,
+    our_noise,
+    start,
+)
+
+from genfast.integrations.diffusers import GenfastScheduler, denoiser, from_scheduler  # noqa: E402
+from genfast.integrations.diffusers.tables import VARIABLES  # noqa: E402
+from genfast.sampling import sample  # noqa: E402
+from genfast.schedules import EDM, Flow  # noqa: E402
+from genfast.solvers import SOLVERS  # noqa: E402
+from genfast.solvers import plan as make_plan  # noqa: E402
+from genfast.tabulated import Tabulated  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
+    pytest.mark.filterwarnings("ignore:The `scale_model_input` function:UserWarning"),
+]
+NAMES = [f"{name}-{i}" for i, (name, *_) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_trajectory_is_that_of_diffusers(case):
+    assert compare(*case, wide=False)[0] < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES[::5], ids=NAMES[::5])
+def test_float64_says_whose_rounding_it_is(case):
+    _, theirs, mine, wide = compare(*case)
+    assert mine < max(1e-6, 3 * theirs)  # no further from their equations in float64 than they are
+    assert wide < 1e-6  # float32 sigmas, of which the largest may lie one rounding beyond our table
+
+
+def test_every_scheduler_is_compared():
+    assert {f"{name}Scheduler" for name, *_ in CASES} == set(VARIABLES)
+
+
+LOOPS = [
+    ("DDPM", {"clip_sample": False}),
+    ("DDIM", {"clip_sample": False}),
+    ("DDIM", {"clip_sample": False, **ZERO_SNR}),
+    ("EulerDiscrete", KARRAS),
+    ("EulerDiscrete", {**V, **LEADING}),
+    ("EulerAncestralDiscrete", {}),
+    ("HeunDiscrete", SCALED),
+    ("LMSDiscrete", {}),
+    ("DPMSolverMultistep", {"solver_order": 3, **KARRAS}),
+    ("DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++"}),
+    ("DPMSolverSinglestep", {"solver_order": 3}),
+    ("UniPCMultistep", {"solver_order": 3, **FLOW}),
+    ("DEISMultistep", {}),
+    ("EDMEuler", {}),
+    ("EDMDPMSolverMultistep", V),
+    ("FlowMatchEulerDiscrete", {"shift": 3.0}),
+    ("FlowMatchHeunDiscrete", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), LOOPS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(LOOPS)])
+def test_plan_in_our_loop_is_the_pipeline_s(name, config):
+    scheduler = made(name, config, 10)
+    _, plan = from_scheduler(scheduler)
+    D = denoiser(scheduler, network)
+    states, watch = [], {"progress": False, "callback": lambda state: states.append(state.x)}
+    ours = sample(D, SHAPE, plan, 3, seed=SEED, chunk=4, **watch)
+    with our_noise(scheduler, 3):
+        theirs = loop(scheduler, start(scheduler, 3))
+    assert len(plan) == len(scheduler.timesteps)
+    assert D.coefficients(torch.tensor(plan.t)).c_noise.float().equal(scheduler.timesteps.float())
+    assert difference(torch.stack(states), theirs) < 1e-5 and ours.equal(states[-1])
+
+
+def test_clipping_in_our_loop():
+    scheduler = made("DDIM", {}, 20)
+    D, (_, plan) = denoiser(scheduler, network), from_scheduler(scheduler)
+    ours = sample(D, SHAPE, plan, 2, seed=SEED, clamp=(-1.0, 1.0), chunk=2, progress=False)
+    theirs = loop(scheduler, start(scheduler), {"use_clipped_model_output": True})[-1]
+    assert difference(ours[None], theirs[None]) < 1e-5
+
+
+def test_schedule_and_variables():
+    schedule, plan = from_scheduler(made("DPMSolverMultistep", SCALED, 10))
+    products = diffusers.DPMSolverMultistepScheduler(**SCALED).alphas_cumprod.double()
+    knots = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    assert isinstance(schedule, Tabulated) and torch.allclose(
+        schedule.alpha(knots), products.sqrt(), rtol=1e-13, atol=0
+    )
+    assert plan.name == "dpmpp_2m" and plan.prior_std == 1
+    scheduler = made("EulerDiscrete", LEADING, 10)
+    schedule, plan = from_scheduler(scheduler)
+    assert isinstance(schedule, EDM) and plan.prior_std == pytest.approx(float(scheduler.init_noise_sigma))
+    assert plan.sigma == pytest.approx(scheduler.sigmas[:-1].double().numpy(), rel=1e-14)
+    assert isinstance(from_scheduler(made("FlowMatchEulerDiscrete", {}, 10))[0], Flow)
+    assert isinstance(from_scheduler(made("UniPCMultistep", FLOW, 10))[0], Flow)
+
+
+def test_steps_leave_the_scheduler_as_it_is():
+    scheduler = diffusers.DDIMScheduler()
+    assert from_scheduler(scheduler, 10)[1] == from_scheduler(made("DDIM", {}, 10))[1]
+    assert scheduler.num_inference_steps is None
+
+
+def test_first_and_second_order_of_the_older_sde_solver():
+    """eta = 0 is the ODE's solver; the rest of dpm_solver_2m_sde is compared above."""
+    ours, ode = make_plan("dpm_solver_2m_sde", "vp_linear", 12, eta=0.0), make_plan("dpm_solver_2m", "vp_linear", 12)
+    assert (ours.a == ode.a).all() and (ours.b == ode.b).all() and (ours.e == ode.e).all() and not ours.s.any()
+    first = SOLVERS["dpm_solver_2m_sde"]("flow", [1.0, 0.5, 0.2, 0.0], order=1)  # alpha = 0: the exact transition
+    exact = SOLVERS["ddpm"]("flow", [1.0, 0.5, 0.2, 0.0])
+    assert first.a[0] == exact.a[0] == 0 and first.s[0] == pytest.approx(exact.s[0]) and not first.slots
+
+
+def test_bad_schedulers():
+    with pytest.raises(TypeError, match=r"scheduler must be one of DDPMScheduler.*got PNDMScheduler"):
+        from_scheduler(diffusers.PNDMScheduler(), 10)
+    with pytest.raises(TypeError, match="scheduler must be one of"):
+        GenfastScheduler("ddim")
+    with pytest.raises(ValueError, match="steps must be given"):
+        from_scheduler(diffusers.DDIMScheduler())
+    with pytest.raises(TypeError, match="DDPMScheduler has no option eta; it takes none"):
+        from_scheduler(diffusers.DDPMScheduler(), 10, eta=1.0)
+    with pytest.raises(TypeError, match="net must be callable"):
+        denoiser(diffusers.DDPMScheduler(), None, 10)
+    for name, config, message in (
+        ("DDPM", {"variance_type": "learned_range"}, "variance_type must be"),
+        ("UniPCMultistep", {"predict_x0": False}, "predict_x0 must be True"),
+        ("UniPCMultistep", {"disable_corrector": [0]}, "disable_corrector must be"),
+        ("DPMSolverMultistep", {"use_flow_sigmas": True, **V}, "prediction_type must be"),
+        ("DPMSolverSinglestep", {"algorithm_type": "sde-dpmsolver++"}, "algorithm_type must be"),
+        ("FlowMatchEulerDiscrete", {"invert_sigmas": True}, "the noise of a scheduler's steps must fall"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_scheduler(getattr(diffusers, f"{name}Scheduler")(**config), 10)
+    with pytest.raises(ValueError, match="timesteps must lie below 50, as many as there are betas; got 90"):
+        from_scheduler(diffusers.DDIMScheduler(trained_betas=[0.01] * 50), 11)
+    with pytest.raises(ValueError, match="must begin at the first"):
+        from_scheduler(diffusers.HeunDiscreteScheduler(), 10, begin=3)
+    with pytest.raises(ValueError, match=r"scheduler must be one of .* got 'Nothing'"):
+        GenfastScheduler.from_config({"_class_name": "Nothing"})
+    with pytest.raises(TypeError, match="seed must be an int"):
+        GenfastScheduler(diffusers.DDIMScheduler(), seed=0.5)
+
+
+def test_only_the_integration_imports_diffusers():
+    code = "import genfast, sys; assert 'diffusers' not in sys.modules; sys.modules['diffusers'] = None"
+    code = [sys.executable, "-c", f"{code}; import genfast.integrations.diffusers"]
+    missing = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert "ImportError: genfast.integrations.diffusers needs" in missing.stderr
+    assert "pip install 'genfast[diffusers]'" in missing.stderr

@@ -1,0 +1,263 @@
+"""The drop-in scheduler: pipelines, config, precision, seeds, image-to-image, gradients, bad input."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+diffusers = pytest.importorskip("diffusers", reason="needs the diffusers extra")
+
+from peer_diffusers import KARRAS, SCALED, SEED, SHAPE, difference, loop, made, network, noise, our_noise, start  # noqa: E402
+
+from genfast import ops  # noqa: E402
+from genfast.integrations.diffusers import GenfastScheduler, denoiser, from_scheduler  # noqa: E402
+from genfast.integrations.diffusers.tables import VARIABLES  # noqa: E402
+from genfast.sampling import sample  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
+    pytest.mark.filterwarnings("ignore:The `scale_model_input` function:UserWarning"),
+]
+
+
+def unet(channels=3):
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    size = {"sample_size": 8, "in_channels": channels, "out_channels": channels, "block_out_channels": (8, 8)}
+    return diffusers.UNet2DModel(**size, **blocks, layers_per_block=1, norm_num_groups=4).eval()
+
+
+@pytest.mark.parametrize("name", ["DDPM", "DDIM"])
+def test_pipelines_change_one_line(name, tmp_path):
+    pipe = getattr(diffusers, f"{name}Pipeline")(unet(), getattr(diffusers, f"{name}Scheduler")())
+    pipe.set_progress_bar_config(disable=True)
+
+    def images():
+        generator = torch.Generator().manual_seed(3)
+        return pipe(2, num_inference_steps=6, generator=generator, output_type="np").images
+
+    drawn = []
+
+    def remembered(count, device, generator, *rest):
+        drawn.append(SEED)
+        return ops.make_key(SEED, count)
+
+    with our_noise(pipe.scheduler):
+        theirs = images()
+    pipe.scheduler = GenfastScheduler.from_scheduler(pipe.scheduler)
+    with mock.patch("genfast.integrations.diffusers.run._key", remembered):
+        ours = images()
+    assert drawn == [SEED] and np.abs(ours - theirs).max() < 2e-5 and theirs.std() > 0.01
+
+    again, twice = images(), images()
+    assert (again == twice).all()  # the seed is the generator's
+    pipe.save_pretrained(tmp_path)
+    loaded = GenfastScheduler.from_pretrained(tmp_path, subfolder="scheduler")
+    left_out = {"_use_default_values", "_diffusers_version"}
+    assert {k: v for k, v in loaded.config.items() if k not in left_out} == {
+        k: v for k, v in pipe.scheduler.config.items() if k not in left_out
+    }
+    assert loaded.config._scheduler == f"{name}Scheduler"
+
+
+def test_denoiser_of_a_unet():
+    net, scheduler = unet(), made("DDIM", {"clip_sample": False}, 5)
+    ours = sample(denoiser(scheduler, net), (3, 8, 8), from_scheduler(scheduler)[1], 2, seed=1, chunk=2, progress=False)
+    pipe = diffusers.DDIMPipeline(net, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    x = ops.normal(ops.make_key(1, 2), (3, 8, 8), ops.Purpose.PRIOR)
+    with mock.patch("diffusers.pipelines.ddim.pipeline_ddim.randn_tensor", lambda *_, **__: x):
+        theirs = pipe(2, num_inference_steps=5, output_type="np").images
+    assert np.abs((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy() - theirs).max() < 1e-5
+
+
+def test_config_in_and_out():
+    theirs = diffusers.EulerDiscreteScheduler(**SCALED, **KARRAS)
+    ours = GenfastScheduler.from_config(theirs.config, scheduler="EulerDiscreteScheduler", seed=5)
+    assert ours.config.beta_schedule == "scaled_linear" and ours.config._seed == 5
+    back = diffusers.EulerDiscreteScheduler.from_config(ours.config)
+    assert all(back.config[name] == value for name, value in theirs.config.items() if name[0] != "_")
+    other = diffusers.DPMSolverMultistepScheduler.from_config(ours.config)
+    assert other.config.beta_schedule == "scaled_linear" and other.config.use_karras_sigmas
+    copy = GenfastScheduler.from_config(ours.config, use_karras_sigmas=False)
+    assert copy.config._scheduler == "EulerDiscreteScheduler" and not copy.config.use_karras_sigmas
+    copy.set_timesteps(4)
+    assert copy.sigmas.equal(made("EulerDiscrete", SCALED, 4).sigmas)
+    assert GenfastScheduler(copy).timesteps.equal(copy.timesteps)
+
+
+def test_looks_like_the_original():
+    for name in VARIABLES:
+        theirs = getattr(diffusers, name)()
+        theirs.set_timesteps(5)
+        ours = GenfastScheduler(theirs)
+        assert ours.timesteps.equal(theirs.timesteps) and ours.order == theirs.order and len(ours) == len(theirs)
+        for field in ("sigmas", "init_noise_sigma", "alphas_cumprod", "betas", "num_inference_steps"):
+            assert hasattr(ours, field) == hasattr(theirs, field)
+            assert not hasattr(ours, field) or np.array_equal(getattr(ours, field), getattr(theirs, field))
+
+
+@pytest.mark.parametrize("name", ["DDPM", "DDIM", "EulerDiscrete", "HeunDiscrete", "LMSDiscrete"])
+def test_outputs(name):
+    scheduler = made(name, {}, 10)
+    ours, x = GenfastScheduler(scheduler, seed=SEED), start(scheduler)
+    t = scheduler.timesteps[0]
+    F = network(x, t)
+    before = x.clone(), F.clone()
+    with our_noise(scheduler):
+        expected = scheduler.step(F, t, scheduler.scale_model_input(x, t) if name == "" else x)
+        pair = scheduler.step(F, t, x, return_dict=False)
+    got = ours.step(F, t, x)
+    assert difference(got.prev_sample, expected.prev_sample) < 1e-5
+    assert difference(got.pred_original_sample, expected.pred_original_sample) < 1e-5
+    assert len(GenfastScheduler(scheduler, seed=SEED).step(F, t, x, return_dict=False)) == len(pair)
+    assert x.equal(before[0]) and F.equal(before[1])
+
+
+def test_add_noise_and_low_precision():
+    """In bfloat16 diffusers' alphas_cumprod of the first timesteps round to 1: no noise is added at all."""
+    x, z, t = torch.zeros(4, 3), noise().flatten()[:12].reshape(4, 3), torch.tensor([0, 1, 500, 999])
+    for name in ("DDPM", "DDIM"):
+        theirs = made(name, {}, 10)
+        ours = GenfastScheduler(theirs)
+        assert ours.add_noise(x, z, t).equal(theirs.add_noise(x, z, t))
+        low = ours.add_noise(x.bfloat16(), z.bfloat16(), t)
+        assert low.dtype == torch.bfloat16 and difference(low.float(), ours.add_noise(x, z, t)) < 2**-7
+        assert not theirs.add_noise(x.bfloat16(), z.bfloat16(), t)[:2].any() and bool(low[:2].any())
+    theirs = made("EulerDiscrete", {}, 10)
+    ours, t = GenfastScheduler(theirs), theirs.timesteps[[2, 5, 5, 9]]
+    assert ours.add_noise(x, z, t).equal(theirs.add_noise(x, z, t))
+
+
+def test_half_precision_goes_on_from_float32():
+    """Against float32 states with the same rounded network calls: rounding the state at every step is worse."""
+    scheduler = made("EulerDiscrete", {}, 50)
+    x = start(scheduler)
+
+    def low(y, t):
+        return network(y.bfloat16().float(), t).bfloat16().to(y.dtype)
+
+    exact = loop(GenfastScheduler(scheduler), x, net=low)[-1]
+    ours = loop(GenfastScheduler(scheduler), x.bfloat16(), net=low)[-1]
+    theirs = loop(scheduler, x.bfloat16(), net=low)[-1]
+    assert ours.dtype == torch.bfloat16
+    errors = [float((result.float() - exact).abs().mean()) for result in (ours, theirs)]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_noise_is_a_function_of_seed_and_sample():
+    scheduler = made("EulerAncestralDiscrete", {}, 8)
+    x = start(scheduler, 4)
+    one, two = (loop(GenfastScheduler(scheduler, seed=s), x)[-1] for s in (1, 2))
+    assert one.equal(loop(GenfastScheduler(scheduler, seed=1), x)[-1]) and not one.equal(two)
+    assert one[:2].equal(loop(GenfastScheduler(scheduler, seed=1), x[:2])[-1])
+
+    def seeded(which):
+        generators = [torch.Generator().manual_seed(i) for i in which]
+        return loop(GenfastScheduler(scheduler), x[which], {"generator": generators})[-1]
+
+    assert seeded([0, 1, 2, 3])[[3, 1]].equal(seeded([3, 1]))  # a generator a sample: whatever the batch
+    torch.manual_seed(0)
+    first = loop(GenfastScheduler(scheduler), x)[-1]
+    torch.manual_seed(0)
+    assert first.equal(loop(GenfastScheduler(scheduler), x)[-1])
+    with pytest.raises(ValueError, match="generator must be one, or a list of 4"):
+        loop(GenfastScheduler(scheduler), x, {"generator": [torch.Generator()]})
+
+
+def test_given_noise():
+    for name, config, options in (
+        ("DDIM", {}, {"eta": 0.6}),
+        ("DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++"}, {}),
+    ):
+        scheduler = made(name, config, 8)
+        options |= {"variance_noise": noise(seed=11)}
+        theirs = loop(scheduler, start(scheduler), options)
+        assert difference(loop(GenfastScheduler(scheduler), start(scheduler), options), theirs) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["DDIM", "EulerDiscrete", "HeunDiscrete", "DPMSolverMultistep", "UniPCMultistep"])
+def test_image_to_image_begins_in_the_middle(name):
+    scheduler = made(name, {}, 20)
+    begin = 6 * scheduler.order
+    for by_index in (True, False):
+        states = []
+        for one in (GenfastScheduler(scheduler), made(name, {}, 20)):
+            x, state = noise(), []
+            if by_index and hasattr(one, "set_begin_index") and name != "DDIM":
+                one.set_begin_index(begin)
+            for t in one.timesteps[begin:]:
+                x = one.step(network(one.scale_model_input(x, t), t), t, x).prev_sample
+                state.append(x)
+            states.append(torch.stack(state))
+        assert difference(*states) < 1e-5
+
+
+def test_what_is_prepared_follows_the_settings():
+    betas = np.linspace(1e-4, 0.02, 100)  # an array in the config
+    ours, x = GenfastScheduler(diffusers.DDIMScheduler(100, trained_betas=betas)), noise()
+    ends = []
+    for steps, eta in ((10, 0.0), (10, 0.0), (5, 0.0), (10, 0.5), (10, 0.0)):
+        ours.set_timesteps(steps)
+        ends.append(loop(ours, x, {"eta": eta})[-1])
+    assert ends[0].equal(ends[1]) and ends[0].equal(ends[4])
+    assert not ends[0].equal(ends[2]) and not ends[0].equal(ends[3])
+    flow, ends = GenfastScheduler(diffusers.FlowMatchEulerDiscreteScheduler()), []
+    for shift in (1.0, 3.0):
+        flow.set_shift(shift)
+        flow.set_timesteps(10)
+        ends.append(loop(flow, x)[-1])
+    theirs = made("FlowMatchEulerDiscrete", {}, 10)
+    theirs.set_shift(3.0)
+    theirs.set_timesteps(10)
+    assert not ends[0].equal(ends[1]) and difference(ends[1][None], loop(theirs, x)[-1:]) < 1e-5
+
+
+def test_a_run_again_and_a_step_again():
+    """A pipeline that is called twice, and a loop that goes back, as RePaint does: there the noise is new."""
+    scheduler = made("DDPM", {}, 10)
+    ours, x = GenfastScheduler(scheduler), start(scheduler)
+    states = loop(ours, x)
+    ours.set_timesteps(10)
+    assert not states.equal(loop(ours, x))
+    t = ours.timesteps[4]
+    ours.set_timesteps(10)
+    first, second = (ours.step(network(x, t), t, x).prev_sample for _ in range(2))
+    assert not first.equal(second) and difference(first, second) < 2
+
+
+@pytest.mark.parametrize("name", ["DDIM", "EulerDiscrete", "HeunDiscrete", "UniPCMultistep"])
+def test_gradients_go_through(name):
+    scheduler, gradients = made(name, {}, 5), []
+    for one in (GenfastScheduler(scheduler), scheduler):
+        x = start(scheduler).requires_grad_()
+        gradients.append(torch.autograd.grad(loop(one, x)[-1].square().sum(), x)[0])
+    assert difference(*[g[None] for g in gradients]) < 1e-4 and gradients[0].abs().max() > 0
+
+
+def test_channels_last_and_empty():
+    scheduler = made("DPMSolverMultistep", {}, 6)
+    x = start(scheduler)
+    last = loop(GenfastScheduler(scheduler), x.contiguous(memory_format=torch.channels_last))
+    assert difference(last, loop(GenfastScheduler(scheduler), x)) < 1e-6
+    assert loop(GenfastScheduler(scheduler), x[:0]).shape == (6, 0, *SHAPE)
+
+
+def test_bad_steps():
+    ours, x = GenfastScheduler(diffusers.EulerDiscreteScheduler()), noise()
+    with pytest.raises(ValueError, match="set_timesteps must be called"):
+        ours.step(x, 0, x)
+    ours.set_timesteps(5)
+    t = ours.timesteps[0]
+    with pytest.raises(ValueError, match="model_output must have shape"):
+        ours.step(x[:1], t, x)
+    with pytest.raises(ValueError, match="s_churn must be 0"):
+        ours.step(x, t, x, s_churn=1.0)
+    with pytest.raises(ValueError, match="timestep must be one of"):
+        ours.step(x, 1.5, x)
+    with pytest.raises(TypeError, match="timesteps"):
+        GenfastScheduler(diffusers.DDIMScheduler()).set_timesteps(timesteps=[5, 1])
+    with pytest.raises(AttributeError):
+        _ = GenfastScheduler(diffusers.DDIMScheduler()).sigmas
