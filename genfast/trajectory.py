@@ -61,8 +61,11 @@ class Prepared:
     (embeddings, modulations), once for every row and label instead of at every step of every chunk.
 
     `net.prepare(t, label=...)` answers (R, *) for times t (R,) and labels (R,), and `net(y, t, prepared=...)` takes
-    (B, *) of that. A table is made of one plan and one label at a time, so that it is the same whoever asks.
+    (B, *) of that. A table is made of one label at a time, always in calls of 64 rows, so that the rounding of the
+    network's products is the same whatever else is asked for.
     """
+
+    ROWS = 64
 
     def __init__(self, net: Callable, times: Tensor):
         self.net, self.times, self.tables = net, times, {}
@@ -74,8 +77,10 @@ class Prepared:
     def table(self, label: int | None) -> Tensor:
         """(R, *), of one label."""
         if label not in self.tables:
-            given = {} if label is None else {"label": torch.full(self.times.shape, label, device=self.times.device)}
-            self.tables[label] = self.net.prepare(self.times, **given)
+            count, device = len(self.times), self.times.device
+            times = torch.cat([self.times, self.times[-1:].expand(-count % self.ROWS)])
+            given = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
+            self.tables[label] = torch.cat([self.net.prepare(t, **given) for t in times.split(self.ROWS)])[:count]
         return self.tables[label]
 
     def tables_of(self, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -117,8 +117,9 @@ GENFAST_HD int64_t tile_start(const Shape& shape, int64_t tile) {
 constexpr int kThreads = 256;
 
 // Threads along x share a row, threads along y take different ones: no division finds a thread's place.
+// At least one block a multiprocessor: without a number the compiler spills a register or two to fit three.
 template <class Body, bool vector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     map_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape) {
   const int64_t tiles = (shape.features + 7) / 8;
   for (int64_t row = blockIdx.y * int64_t(blockDim.y) + threadIdx.y; row < shape.batch;

@@ -27,4 +27,4 @@ def repaint(schedule, times, *, resample=10):
         for _ in range(resample - 1):
             rows.add(t, t.alpha / s.alpha * arrival + math.sqrt(jump) * z[1])
         rows.add(t, arrival)
-    return rows.plan("repaint", order=1, last=D)
+    return rows.plan("repaint", order=0, last=D)
