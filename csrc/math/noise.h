@@ -84,7 +84,8 @@ GENFAST_HD void normal(const NoiseRow& row, int64_t quad, F (&z)[4]) {
 // The same of a weighted sum; zero where it is empty.
 GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, F (&total)[4]) {
   for (int k = 0; k < 4; ++k) total[k] = all(0.0f);
-  GENFAST_NO_UNROLL  // one copy: a GPU has no registers for several
+  // One copy of the body: a GPU has no registers for several.
+  GENFAST_NO_UNROLL
   for (int j = 0; j < sum.count; ++j) {
     const Words r = random_words({sum.seed, sum.sample, sum.streams[j]}, quad);
     F z[4];
