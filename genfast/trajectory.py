@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import ops
 from .brownian import brownian_terms
-from .denoisers import Denoiser
+from .denoisers import Coefficients, Denoiser
 from .guidance import Guidance, mixed
 from .plans import SLOTS, Plan
 
@@ -16,16 +16,22 @@ NOISES = ("white", "brownian")
 
 
 def step_table(
-    plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float32, noise: str = "white", of_D: bool = False
+    plan: Plan,
+    denoiser: Denoiser,
+    dtype: torch.dtype = torch.float32,
+    noise: str = "white",
+    of_D: bool = False,
+    scale: Coefficients | None = None,
 ) -> ops.StepTable:
     """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them.
 
     noise: "white", each draw on its own, or "brownian" (see brownian.py).  of_D: for steps that are given D in place of
-    the network's output.  Raises ValueError for a noise of another name, or a plan that has no such noise.
+    the network's output.  scale: the denoiser's coefficients at plan.t, if they are known already.  Raises ValueError
+    for a noise of another name, or a plan that has no such noise.
     """
     if noise not in NOISES:
         raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
-    scale = denoiser.coefficients(torch.tensor(plan.t))
+    scale = scale or denoiser.coefficients(torch.tensor(plan.t))
     c_skip, c_out = (scale.c_skip, scale.c_out) if not of_D else (scale.c_skip * 0, torch.ones_like(scale.c_out))
     e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
     following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
@@ -113,8 +119,10 @@ class Trajectory:
         self.denoiser, self.plan, self.guidance = denoiser, plan, guidance
         self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
         self.of_D = threshold is not None or (guidance is not None and guidance.rescale > 0)
-        self.table = step_table(plan, denoiser, dtype, noise, self.of_D).to(device)
         self.scale = denoiser.coefficients(torch.tensor(plan.t))
+        self.table = step_table(plan, denoiser, dtype, noise, self.of_D, self.scale).to(device)
+        # Where nothing scales or rounds it, the state itself is the network's input.
+        self.unscaled = net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())
         self.c_noise = self.scale.c_noise.to(device, dtype)
         self.prepared = Prepared(denoiser.net, self.c_noise)
 
@@ -125,14 +133,24 @@ class Trajectory:
     def run(
         self, chunk: Chunk, watch: Callable[[int, Tensor, Tensor], None] | None = None, done=lambda: None
     ) -> Tensor:
-        """x at the end of the plan. watch: called with (row, x, D) after each row; done: called after each row."""
+        """x at the end of the plan; chunk.x is used up.
+
+        watch: called with (row, x, D) after each row; done: called after each row.
+        """
         plan, scale, key, w = self.plan, self.scale, chunk.key, chunk.w
-        x, history = chunk.x.clone(), None
+        x, history = chunk.x, None
         y = (float(scale.c_in[0]) * x).to(self.net_dtype)
+        shares_x = self.unscaled and not x.is_inference()  # which do not tell whether a network changed them
         rows = torch.arange(len(plan), dtype=torch.int32, device=x.device)[:, None].expand(-1, len(x)).contiguous()
         network = _Network(self, chunk)
         for r in range(len(plan)):
-            F_c, F_u = network(r, y.to(self.net_dtype))
+            y = x if shares_x and r else y.to(self.net_dtype)
+            version = _version(y)
+            F_c, F_u = network(r, y)
+            if shares_x and _version(y) != version:
+                if r:
+                    raise ValueError("the network must leave its input as it is; it changed it in place")
+                shares_x = False
             if r == 0:  # state, history and network input take the memory format in which the network answers
                 x = ops.in_layout_of(x, ops.dense(F_c))
                 if plan.slots:
@@ -141,7 +159,9 @@ class Trajectory:
             D = self.denoised(r, x, F_c, F_u, w) if self.of_D or watch else None
             if self.of_D:
                 F_c, F_u = D, None
-            if y.dtype != F_c.dtype or y.stride() != x.stride():
+            if shares_x or r + 1 == len(plan):
+                y = None
+            elif y.dtype != F_c.dtype or y.stride() != x.stride():
                 y = torch.empty_like(x, dtype=F_c.dtype)
             guided = {} if F_u is None else {"unconditional": F_u, "guidance": w}
             if plan.snr[r]:
@@ -149,7 +169,8 @@ class Trajectory:
             else:
                 ops.step(x, F_c, key, rows[r], self.table, y=y, history=history, clamp=self.clamp, **guided)
             if chunk.known is not None:
-                y = self._replace(r, x, chunk, y)
+                self._replace(r, x, chunk)
+                y = None if y is None else (self._c_in_after(r) * x).to(y.dtype)
             if watch:
                 watch(r, x, D)
             done()
@@ -163,7 +184,9 @@ class Trajectory:
             D = D.clamp(*self.clamp)
         return D if self.threshold is None else ops.dynamic_threshold(D, self.threshold)
 
-    def _langevin(self, r: int, x: Tensor, F_c: Tensor, key: Tensor, y: Tensor, guided: dict[str, Tensor]) -> None:
+    def _langevin(
+        self, r: int, x: Tensor, F_c: Tensor, key: Tensor, y: Tensor | None, guided: dict[str, Tensor]
+    ) -> None:
         def every(value: float) -> Tensor:
             return torch.full((len(x),), float(value), dtype=x.dtype, device=x.device)
 
@@ -174,18 +197,22 @@ class Trajectory:
             c_skip=every(c_skip), c_out=every(c_out), step=r, y=y, c_in=every(self._c_in_after(r)), **guided,
         )  # fmt: skip
 
-    def _replace(self, r: int, x: Tensor, chunk: Chunk, y: Tensor) -> Tensor:
-        """x = mask (alpha known + sigma z) + (1 - mask) x, at the time to which row r leads; the next y."""
+    def _replace(self, r: int, x: Tensor, chunk: Chunk) -> None:
+        """x = mask (alpha known + sigma z) + (1 - mask) x, at the time to which row r leads."""
         last = r + 1 == len(self.plan)  # a plan that replaces ends at t = 0
         path = (1.0, 0.0) if last else (self.plan.alpha[r + 1], self.plan.sigma[r + 1])
         alpha, sigma = (torch.full((len(x),), value, dtype=x.dtype, device=x.device) for value in path)
         noised = ops.diffuse(chunk.known, chunk.key, alpha, sigma, step=r, purpose=ops.Purpose.KNOWN)
         x.copy_(torch.lerp(x, ops.in_layout_of(noised, x), chunk.mask))
-        return (self._c_in_after(r) * x).to(y.dtype)
 
     def _c_in_after(self, r: int) -> float:
         """c_in of the row after r."""
         return float(self.scale.c_in[r + 1]) if r + 1 < len(self.plan) else 1.0
+
+
+def _version(x: Tensor) -> int:
+    """How often x was changed in place; 0 where torch does not count."""
+    return 0 if x.is_inference() else x._version
 
 
 class _Network:

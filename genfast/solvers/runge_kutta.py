@@ -25,8 +25,8 @@ def heun(schedule, times):
     """
     rows = Rows(schedule, times)
     for t, s in rows:
-        rows.add(t, x + (s.t - t.t) * t.slope, keep=(x, t.slope))
-        rows.add(s, h[0] + (s.t - t.t) / 2 * (h[1] + s.slope))
+        rows.add(t, x + (s.t - t.t) * t.slope, keep=(t.slope,))
+        rows.add(s, x + (s.t - t.t) / 2 * (s.slope - h[0]))  # Euler's step is in x: half of its slope is exchanged
     return rows.plan("heun", order=2)
 
 
@@ -76,8 +76,8 @@ def edm(schedule, times, *, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.
             rows.add(t, factor * step_to(s, t.eps) + added * z[1])
             continue
         half = (s.sigma - s.alpha * level(t)) / 2
-        rows.add(t, step_to(s, t.eps), keep=(x, t.eps))
-        rows.add(s, factor * (s.alpha / t.alpha * h[0] + half * (h[1] + s.eps)) + added * z[1])
+        rows.add(t, step_to(s, t.eps), keep=(t.eps,))
+        rows.add(s, factor * (x + half * (s.eps - h[0])) + added * z[1])
     return rows.plan("edm", order=2, at=churned[-1])
 
 
