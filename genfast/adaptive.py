@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from . import ops
 from .denoisers import Denoiser
+from .ops.dispatch import per_row
 from .sampling import as_index, chunk_passes, network_arguments, spread
 
 # Dormand & Prince 1980, J. Comput. Appl. Math. 6, 19-26: the nodes, the stages, and fifth minus fourth order.  The last
@@ -65,17 +66,12 @@ class _Field:
         Each operation is rounded by itself, the same anywhere in a tensor.
         """
         c_in, c_noise, of_x, of_F = factors[:, : len(x)].to(x.dtype)
-        y = _per_row(c_in, x) * x
+        y = per_row(c_in, x) * x
         F = self.denoiser.net(y, c_noise, **self.condition)
         if F.shape != y.shape:
             shapes = f"{tuple(y.shape)}; got {tuple(F.shape)}"
             raise ValueError(f"the network must answer with the shape of its input, {shapes}")
-        return _per_row(of_x, x) * x + _per_row(of_F, x) * F.to(x.dtype)
-
-
-def _per_row(values: Tensor, x: Tensor) -> Tensor:
-    """(B,) as (B, 1, ..., 1), to go with x: (B, *)."""
-    return values.view(-1, *[1] * (x.ndim - 1))
+        return per_row(of_x, x) * x + per_row(of_F, x) * F.to(x.dtype)
 
 
 def _longer(values: Tensor, count: int) -> Tensor:
@@ -116,7 +112,7 @@ def _integrate(field: _Field, x: Tensor, rtol: float, atol: float, max_steps: in
         err = _longer(err, count)
         evaluations += 6 * active
         accept = active & (err <= 1)
-        kept = _per_row(accept[:batch], x)
+        kept = per_row(accept[:batch], x)
         x, k[0] = torch.where(kept, following, x), torch.where(kept, k[6], k[0])
         t = torch.where(accept, s, t)
         # An error that is not finite shrinks the step as a large one does; after a rejection no step grows.
@@ -125,7 +121,7 @@ def _integrate(field: _Field, x: Tensor, rtol: float, atol: float, max_steps: in
         growth = torch.where(accept, _GROW, 1.0)
         active = active & (t > end)
         stuck = active & (h <= 1e-15 * t)  # no step is small enough: the slope is not finite
-        x = torch.where(_per_row(stuck[:batch], x), math.nan, x)
+        x = torch.where(per_row(stuck[:batch], x), math.nan, x)
         active = active & ~stuck
         if not bool(active.any()):
             break

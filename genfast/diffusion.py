@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from . import likelihood, ops, sampling
+from . import adaptive, likelihood, ops, sampling
 from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
@@ -159,25 +159,37 @@ class Diffusion(nn.Module):
         The rest as in `sampling.sample`.  Raises ValueError naming the argument.
         """
         plan = self._plan(solver, steps, grid, noise, options)
-        shape = shape or self.shape
-        if shape is None:
-            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+        shape = self._shape(shape)
         index, guidance = sampling.as_index("n", n), as_guidance(guidance)
         condition, unconditional = self._conditions(len(index), label, negative_label, guidance)
         if unconditional is None and guidance.network is None:
             guidance = None
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
+        with self._in_eval_mode():
             return sampling.sample(
                 self.denoiser, shape, plan, index, seed=seed, condition=condition, unconditional=unconditional,
                 guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
                 chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph,
                 progress=progress, callback=callback,
             )  # fmt: skip
-        finally:
-            for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
-                module.training = True
+
+    def sample_adaptively(
+        self,
+        n: int | Sequence[int] | Tensor,
+        *,
+        label: int | Sequence[int] | Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        **settings,
+    ) -> tuple[Tensor, Tensor]:
+        """n new samples by adaptive Dormand-Prince, each with its own step size, and the network evaluations of each.
+
+        n, label, shape: as in `sample`; settings: seed, rtol, atol and the rest of `adaptive.sample`.
+        """
+        index = sampling.as_index("n", n)
+        condition, _ = self._conditions(len(index), label, None, Guidance())
+        with self._in_eval_mode():
+            return adaptive.sample(
+                self.denoiser, self._shape(shape), index, condition=condition, device=self._device(), **settings
+            )
 
     def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
         """A `batching.SampleQueue` of this model, whose `add` takes what `sample` takes."""
@@ -248,13 +260,24 @@ class Diffusion(nn.Module):
         if self.shape is not None and tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.to(self._device())
+        with self._in_eval_mode():
+            yield {"x": x, "condition": self._condition(x, label)}
+
+    @contextlib.contextmanager
+    def _in_eval_mode(self) -> Iterator[None]:
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            yield {"x": x, "condition": self._condition(x, label)}
+            yield
         finally:
-            for module in training:  # each by itself, as in `sample`
+            for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
                 module.training = True
+
+    def _shape(self, shape: Sequence[int] | None) -> Sequence[int]:
+        shape = shape or self.shape
+        if shape is None:
+            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+        return shape
 
     def _condition(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> dict[str, Tensor]:
         if not self.classes:
@@ -313,13 +336,13 @@ class DiffusionQueue(SampleQueue):
     """Continuous batching for a Diffusion model; see `SampleQueue`."""
 
     def __init__(self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None):
-        if model.shape is None:
-            raise ValueError("shape of a sample is not known yet: train the model first")
-        dtype = model._net_dtype(torch.float32)
-        super().__init__(
-            model.denoiser, model.shape, capacity=capacity, clamp=clamp, net_dtype=dtype, device=model._device()
-        )
+        dtype, shape = model._net_dtype(torch.float32), model._shape(None)
+        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, net_dtype=dtype, device=model._device())
         self.model = model
+
+    def step(self) -> list[tuple[int, Tensor]]:
+        with self.model._in_eval_mode():
+            return super().step()
 
     def add(
         self, index: int, *, seed: int = 0, label: int | None = None, solver: str | Plan = "dpmpp_2m", steps: int = 20,

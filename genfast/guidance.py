@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import ops
+from .ops.dispatch import per_row
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,18 +63,17 @@ def as_guidance(guidance: "float | Tensor | Guidance | None") -> Guidance | None
 
 def mixed(conditional: Tensor, unconditional: Tensor, w: Tensor, rescale: float) -> Tensor:
     """`Guidance`'s F, (B, *), in the dtype of w, which is (B,)."""
-    rows = (-1, *[1] * (conditional.ndim - 1))
-    F_c, F_u = conditional.to(w.dtype), unconditional.to(w.dtype)
-    F = torch.where(w.view(rows) == 1, F_c, F_u + w.view(rows) * (F_c - F_u))
+    F_c, F_u, scale = conditional.to(w.dtype), unconditional.to(w.dtype), per_row(w, conditional)
+    F = torch.where(scale == 1, F_c, F_u + scale * (F_c - F_u))
     if not rescale:
         return F
     ratio = _std(F_c) / _std(F).clamp(min=math.sqrt(torch.finfo(F.dtype).tiny))
-    return (rescale * ratio + (1 - rescale)).view(rows) * F
+    return per_row(rescale * ratio + (1 - rescale), F) * F
 
 
 def _std(F: Tensor) -> Tensor:
     """Standard deviation of each sample, (B,), in an order of summation that depends on its size only."""
     ones = torch.ones_like(F)
     mean = ops.dot(F, ones) / F[0].numel()
-    deviation = F - mean.view(-1, *[1] * (F.ndim - 1))
+    deviation = F - per_row(mean, F)
     return (ops.dot(deviation, deviation) / max(1, F[0].numel() - 1)).sqrt()

@@ -228,7 +228,8 @@ def sample(
             else:
                 watch = None if callback is None else _watcher(callback, len(plan), where, slots)
                 x = trajectory.run(inputs, watch, bar.update)
-            if len(where) == chunk and torch.equal(where, torch.arange(where[0], where[0] + chunk)):
+            whole = torch.arange(chunk)
+            if torch.equal(slots, whole) and torch.equal(where, where[0] + whole):
                 out[where[0] : where[0] + chunk] = x
             else:
                 out[where.to(device)] = x[slots.to(device)]

@@ -410,3 +410,50 @@ def test_a_replaced_network_is_the_one_that_samples():
 class Doubled(torch.nn.Module):
     def forward(self, x, t, **condition):
         return 2 * x
+
+
+# Other ways to sample -------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_gives_what_sample_gives():
+    """Requests of any solver, step count, guidance and class, in one batch."""
+    model = labelled_model()
+    requests = [
+        {"index": 7, "label": 1, "solver": "ddim", "steps": 3},
+        {"index": 2, "label": 0, "solver": "dpmpp_2m_sde", "steps": 5, "guidance": 2.0, "seed": 3},
+        {"index": 3, "label": 2, "steps": 4, "guidance": 1.5, "negative_label": 0},
+        {"index": 1, "solver": "dpmpp_2m_sde", "steps": 4, "noise": "brownian"},
+    ]
+    model.train()
+    queue = model.queue(capacity=3)
+    for request in requests:
+        queue.add(**request)
+    found = dict(queue)
+    assert model.training
+    for request in requests:
+        index = request.pop("index")
+        expected = model.sample([index], **request, chunk=3, progress=False)[0]
+        assert torch.allclose(found[index], expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    assert found.keys() == {7, 2, 3, 1}
+    with pytest.raises(ValueError, match="shape of a sample is not known yet"):
+        gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), "vp_linear").queue()
+
+
+def test_adaptive_sampling_of_a_model():
+    model = labelled_model()
+    x, evaluations = model.sample_adaptively(5, label=1, seed=2, rtol=1e-5, atol=1e-5, progress=False)
+    assert x.shape == (5, *model.shape) and (evaluations > 2).all()
+    fine = model.sample(5, label=1, seed=2, solver="rk4", steps=100, progress=False)
+    assert (x - fine).abs().max() < 1e-2 * fine.abs().max()
+    again, _ = model.sample_adaptively([3], label=1, seed=2, rtol=1e-5, atol=1e-5, progress=False)
+    assert torch.equal(again[0], x[3])
+
+
+def test_negative_labels_replace_the_null_label():
+    model = labelled_model()
+    settings = {"n": 4, "label": 1, "guidance": 2.0, "steps": 3, "progress": False}
+    plain = model.sample(**settings)
+    assert torch.equal(model.sample(**settings, negative_label=model.classes), plain)
+    assert not torch.equal(model.sample(**settings, negative_label=0), plain)
+    with pytest.raises(ValueError, match="label must lie in"):
+        model.sample(**settings, negative_label=99)

@@ -129,6 +129,21 @@ def test_threads_do_not_matter(denoiser):
             assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_solver_looks_at_the_batch(solver):
+    """One sample alone, eight together, other batch-mates, every split: the same bits, on a network of rows."""
+    denoiser = Denoiser(lambda y, t: torch.tanh(y * (1.5 - t[:, None])) + 0.1 * y, VP, "v")
+    one = plan(solver, VP, 3)
+    together = sample(denoiser, (2,), one, 8, seed=5, chunk=8)
+    assert len(together.unique(dim=0)) == 8 and together.isfinite().all()
+    for chunk in (1, 3):
+        assert torch.equal(sample(denoiser, (2,), one, 8, seed=5, chunk=chunk), together)
+    for index in ([6], [1, 100], list(range(3)), list(range(3, 8))):
+        alone = sample(denoiser, (2,), one, index, seed=5, chunk=8)
+        kept = [i for i in index if i < 8]
+        assert torch.equal(alone[: len(kept)], together[kept])
+
+
 def test_the_chunk_does_not_matter_to_exact_rows():
     whole = sample(five_modes(), (2,), NOISY, 21, chunk=64)
     for chunk in (1, 5, 8, 21):

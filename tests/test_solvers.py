@@ -182,7 +182,13 @@ def test_weak_order_on_gaussian_data(name, options):
     assert slope(counts, errors) == pytest.approx(one.order, abs=0.1), errors
 
 
-UNORDERED = {"predictor_corrector", "annealed_langevin", "consistency", "lcm", "repaint"}  # they declare 0: laws further below
+UNORDERED = {
+    "predictor_corrector",
+    "annealed_langevin",
+    "consistency",
+    "lcm",
+    "repaint",
+}  # they declare 0: laws further below
 
 
 def test_every_solver_is_tested_for_its_order():
