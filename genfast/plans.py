@@ -9,6 +9,7 @@ that is not affine: x' = x + eps g + sqrt(2 eps) z_0 with g the score and eps = 
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -109,15 +110,16 @@ class Plan:
         """How many history slots the plan needs."""
         return int(np.flatnonzero(self.writes.any(0)).max(initial=-1)) + 1
 
+    @functools.cached_property
     def _key(self):
         arrays = (getattr(self, field).tobytes() for field in _FIELDS)
         return (self.name, self.order, self.steps, self.prior_std, *arrays)
 
     def __eq__(self, other):
-        return self._key() == other._key() if isinstance(other, Plan) else NotImplemented
+        return self._key == other._key if isinstance(other, Plan) else NotImplemented
 
     def __hash__(self):
-        return hash(self._key())
+        return hash(self._key)
 
     def __repr__(self):
         """The table: one line per row, the middle of long plans left out."""

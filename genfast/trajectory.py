@@ -1,5 +1,6 @@
 """One chunk's way along a Plan: the network, then one fused step, row by row; nothing reads the device."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,30 +9,49 @@ from torch import Tensor
 
 from . import ops
 from .brownian import brownian_terms
-from .denoisers import Coefficients, Denoiser
+from .denoisers import Coefficients, Denoiser, Parameterisation
 from .guidance import Guidance, mixed
 from .plans import SLOTS, Plan
+from .schedules import Schedule
 
 NOISES = ("white", "brownian")
 
 
 def step_table(
-    plan: Plan,
-    denoiser: Denoiser,
-    dtype: torch.dtype = torch.float32,
-    noise: str = "white",
-    of_D: bool = False,
-    scale: Coefficients | None = None,
+    plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float32, noise: str = "white", of_D: bool = False
 ) -> ops.StepTable:
-    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them.
+    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them. The tables last used are kept.
 
     noise: "white", each draw on its own, or "brownian" (see brownian.py).  of_D: for steps that are given D in place of
-    the network's output.  scale: the denoiser's coefficients at plan.t, if they are known already.  Raises ValueError
-    for a noise of another name, or a plan that has no such noise.
+    the network's output.  Raises ValueError for a noise of another name, or a plan that has no such noise.
     """
     if noise not in NOISES:
         raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
-    scale = scale or denoiser.coefficients(torch.tensor(plan.t))
+    return _table(plan, denoiser.schedule, denoiser.parameterisation, dtype, noise, of_D)
+
+
+def _remembered(function: Callable) -> Callable:
+    """The function with its last answers kept, where its schedule and parameterisation cannot change."""
+    cached = functools.lru_cache(maxsize=32)(function)
+
+    @functools.wraps(function)
+    def call(plan, schedule, parameterisation, *more):
+        frozen = (getattr(type(part), "__dataclass_params__", None) for part in (schedule, parameterisation))
+        fixed = all(parameters is not None and parameters.frozen for parameters in frozen)
+        return (cached if fixed else function)(plan, schedule, parameterisation, *more)
+
+    return call
+
+
+@_remembered
+def _scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -> Coefficients:
+    """The denoiser's coefficients at the times of the plan."""
+    return parameterisation.coefficients(schedule, torch.tensor(plan.t))
+
+
+@_remembered
+def _table(plan, schedule, parameterisation, dtype, noise, of_D) -> ops.StepTable:
+    scale = _scale(plan, schedule, parameterisation)
     c_skip, c_out = (scale.c_skip, scale.c_out) if not of_D else (scale.c_skip * 0, torch.ones_like(scale.c_out))
     e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
     following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
@@ -119,8 +139,8 @@ class Trajectory:
         self.denoiser, self.plan, self.guidance = denoiser, plan, guidance
         self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
         self.of_D = threshold is not None or (guidance is not None and guidance.rescale > 0)
-        self.scale = denoiser.coefficients(torch.tensor(plan.t))
-        self.table = step_table(plan, denoiser, dtype, noise, self.of_D, self.scale).to(device)
+        self.scale = _scale(plan, denoiser.schedule, denoiser.parameterisation)
+        self.table = step_table(plan, denoiser, dtype, noise, self.of_D).to(device)
         # Where nothing scales or rounds it, the state itself is the network's input.
         self.unscaled = net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())
         self.c_noise = self.scale.c_noise.to(device, dtype)
@@ -141,7 +161,8 @@ class Trajectory:
         x, history = chunk.x, None
         y = (float(scale.c_in[0]) * x).to(self.net_dtype)
         shares_x = self.unscaled and not x.is_inference()  # which do not tell whether a network changed them
-        rows = torch.arange(len(plan), dtype=torch.int32, device=x.device)[:, None].expand(-1, len(x)).contiguous()
+        rows = torch.arange(len(plan), dtype=torch.int32, device=x.device)[:, None].expand(-1, len(x))
+        rows = rows.contiguous().unbind()
         network = _Network(self, chunk)
         for r in range(len(plan)):
             y = x if shares_x and r else y.to(self.net_dtype)
@@ -223,6 +244,7 @@ class _Network:
         self.net = trajectory.denoiser.net
         self.other = trajectory.guidance and trajectory.guidance.network
         self.both, self.prepared = {}, None
+        self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
             both = (chunk.condition, chunk.unconditional)
             self.both = {name: torch.cat([given[name] for given in both]) for name in chunk.condition}
@@ -237,7 +259,8 @@ class _Network:
         return self._call(self.net, r, torch.cat([y, y]), self.both).chunk(2)
 
     def _call(self, net: Callable, r: int, y: Tensor, given: dict[str, Tensor]) -> Tensor:
-        answer = net(y, self.trajectory.c_noise[r].expand(len(y)), **self._known_of(net, r, len(y), given))
+        time = self.times[r] if len(y) == len(self.times[r]) else torch.cat([self.times[r]] * 2)
+        answer = net(y, time, **self._known_of(net, r, len(y), given))
         if answer.shape != y.shape:
             shapes = f"{tuple(y.shape)}; got {tuple(answer.shape)}"
             raise ValueError(f"the network must answer with the shape of its input, {shapes}")

@@ -17,6 +17,7 @@ from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.guidance import Guidance
 from genfast.plans import Rows, x
 from genfast.solvers import plan
+from genfast.trajectory import step_table
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()
 LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)
@@ -146,6 +147,47 @@ def test_langevin_rows_by_hand():
         else:
             at = one.a[r] * at
     assert (sample(denoiser, (2,), one, 4, seed=2, dtype=torch.float64) - at).abs().max() < 1e-9
+
+
+def test_tables_are_remembered_only_of_what_cannot_change():
+    """A schedule that its owner may change is asked again."""
+    assert step_table(SDE, DENOISER).codes is step_table(SDE, DENOISER).codes
+
+    class Changing(schedules.VariancePreserving):
+        rate = 5.0
+
+        def log_alpha(self, t):
+            return -self.rate * t**2
+
+        def d_log_alpha(self, t):
+            return -2 * self.rate * t
+
+    schedule = Changing()
+    denoiser = Denoiser(row_wise, schedule, "eps")
+    one = plan("ddim", schedule, 3)
+    before = step_table(one, denoiser).coefficients
+    schedule.rate = 3.0
+    assert not torch.equal(step_table(one, denoiser).coefficients, before)
+
+
+@pytest.mark.parametrize("when", [0, 2])
+def test_a_network_that_works_in_place_on_its_input(when):
+    """At its first call it is seen and given copies from then on; later on it is refused."""
+    calls = []
+
+    def in_place(y, t):
+        calls.append(1)
+        out = row_wise(y, t)
+        if len(calls) > when:
+            y.zero_()
+        return out
+
+    denoiser = Denoiser(in_place, VP, "eps")  # whose input is the state itself: c_in = 1
+    if when:
+        with pytest.raises(ValueError, match="the network must leave its input as it is; it changed it in place"):
+            sample(denoiser, (2,), SDE, 3)
+    else:
+        assert torch.equal(sample(denoiser, (2,), SDE, 3), sample(Denoiser(row_wise, VP, "eps"), (2,), SDE, 3))
 
 
 # Prepared networks, graphs, processes ---------------------------------------------------------------------------------
