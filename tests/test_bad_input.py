@@ -88,7 +88,7 @@ BAD = [
     ("step_everything", {"history": None}, "row 0 of the plan touches a history slot beyond the 0 given"),
     ("step_everything", {"history": lambda a: a["history"][:3]}, "slot beyond the 3 given"),
     ("step_everything", {"history": lambda a: a["history"][:, :2]}, r"history\[k\] must have the shape of x"),
-    ("step_everything", {"history": lambda a: torch.cat([a["history"]] * 2)}, "1 to 4 slots"),
+    ("step_everything", {"history": lambda a: torch.cat([a["history"]] * 2)}, "with n from 1 to 4"),
     ("step_everything", {"clamp": (1.0, -1.0)}, "clamp must be"),
     ("step_everything", {"clamp": (float("nan"), 1.0)}, "clamp must be"),
     (

@@ -63,16 +63,17 @@ class Checker {
 
   const Shape& shape() const { return shape_; }
 
-  const void* data(const Tensor& t, const char* name, ScalarType type) const {
+  // `part`: t is one of several tensors that lie along a first dimension, which is left out of account.
+  const void* data(const Tensor& t, const char* name, ScalarType type, bool part = false) const {
     STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), ", got ",
                     name_of(t.scalar_type()));
     on_device(t, name);
-    bool same = t.dim() == like_.dim();
-    for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == like_.size(i);
+    bool same = t.dim() == like_.dim() + part;
+    for (int64_t i = 0; same && i < like_.dim(); ++i) same = t.size(i + part) == like_.size(i);
     STD_TORCH_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), ", got ",
                     name_of(t.sizes()));
-    STD_TORCH_CHECK(channels(t, name) == shape_.channels, op_, ": ", name, " must have the memory format of ", name_,
-                    ": one is contiguous, the other channels-last");
+    STD_TORCH_CHECK(channels(t, name, part) == shape_.channels, op_, ": ", name, " must have the memory format of ",
+                    name_, ": one is contiguous, the other channels-last");
     return t.data_ptr();
   }
   const float* floats(const Tensor& t, const char* name) const {
@@ -111,8 +112,7 @@ class Checker {
     const int64_t n = t.dim() > 0 ? t.size(0) : 0;
     STD_TORCH_CHECK(t.dim() == like_.dim() + 1 && n >= 1 && n <= most, op_, ": ", name, " must have shape (n, *", name_,
                     ".shape) with n from 1 to ", most, ", got ", name_of(t.sizes()));
-    const std::string each = std::string(name) + "[k]";
-    for (int64_t k = 0; k < n; ++k) floats(torch::stable::select(t, 0, k), each.c_str());
+    data(t, (std::string(name) + "[k]").c_str(), ScalarType::Float, true);
     STD_TORCH_CHECK(n == 1 || t.numel() == 0 || t.stride(0) == shape_.batch * shape_.features, op_, ": the parts of ",
                     name, " must lie one behind the other, got strides ", name_of(t.strides()));
     return n;
@@ -156,17 +156,21 @@ class Checker {
   }
 
   // 1 for a contiguous tensor, C for a channels-last one; anything else is refused.
-  int64_t channels(const Tensor& t, const char* name) const {
-    if (t.is_contiguous()) return 1;
-    if (t.dim() == 4 || t.dim() == 5) {
-      int64_t expected = t.size(1);
-      bool last = t.stride(1) == 1;
-      for (int64_t i = t.dim() - 1; i > 1; --i) {
-        last = last && (t.size(i) == 1 || t.stride(i) == expected);
-        expected *= t.size(i);
+  int64_t channels(const Tensor& t, const char* name, bool part = false) const {
+    const int64_t dims = t.dim() - part;
+    // Whether the dimensions in this order, innermost first, lie one inside the other.
+    const auto nested = [&](auto order) {
+      int64_t expected = 1;
+      for (int64_t i = 0; i < dims; ++i) {
+        const int64_t at = order(i) + part;
+        if (t.size(at) != 1 && t.stride(at) != expected) return false;
+        expected *= t.size(at);
       }
-      if (last && (t.size(0) == 1 || t.stride(0) == expected)) return t.size(1);
-    }
+      return true;
+    };
+    if (t.numel() == 0 || nested([&](int64_t i) { return dims - 1 - i; })) return 1;
+    if (dims == 4 || dims == 5)
+      if (nested([&](int64_t i) { return i == 0 ? 1 : i == dims - 1 ? 0 : dims - i; })) return t.size(1 + part);
     STD_TORCH_CHECK(false, op_, ": ", name, " must be contiguous or channels-last, got shape ", name_of(t.sizes()),
                     " with strides ", name_of(t.strides()), "; call .contiguous()");
   }

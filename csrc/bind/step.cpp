@@ -43,16 +43,8 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
       reinterpret_cast<uintptr_t>(args.coefficients) % 16 == 0 && reinterpret_cast<uintptr_t>(args.codes) % 16 == 0,
       "step: coefficients and codes must be 16-byte aligned; do not slice them");
   if (history) {
-    const int64_t slots = history->dim() > 0 ? history->size(0) : 0;
-    STD_TORCH_CHECK(history->dim() == x.dim() + 1 && slots >= 1 && slots <= 4,
-                    "step: history must have shape (slots, *x.shape) with 1 to 4 slots, got ",
-                    name_of(history->sizes()));
-    for (int64_t k = 0; k < slots; ++k) check.floats(torch::stable::select(*history, 0, k), "history[k]");
-    STD_TORCH_CHECK(slots == 1 || history->numel() == 0 || history->stride(0) == shape.batch * shape.features,
-                    "step: the slots of history must lie one behind the other, got strides ",
-                    name_of(history->strides()));
+    args.slots = int32_t(check.stack(*history, "history", 4));
     args.history = static_cast<float*>(history->data_ptr());
-    args.slots = int32_t(slots);
   }
   if (x.is_cpu()) {  // what the host can see; on a GPU a wrong row makes NaN
     for (int64_t i = 0; i < shape.batch; ++i)
