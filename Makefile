@@ -9,7 +9,7 @@ EXTENSION := $(BIN)/python setup.py -q build_ext --inplace
 # Compiled code with sanitizers inside an ordinary Python: the runtimes must be there first.  Python's own leaks are not ours.
 SANITIZED := LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
              ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 GENFAST_SANITIZE=1
-SANITIZED_TESTS := tests/test_ops.py $(wildcard tests/test_noise.py tests/test_bad_input.py)
+SANITIZED_TESTS := tests/test_ops.py $(wildcard $(addprefix tests/test_,noise.py bad_input.py dynamic_threshold.py langevin.py runge_kutta.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench lint format cuda-check sanitize clean
@@ -39,8 +39,9 @@ test: build  ## the whole suite, then the op tests through the CUDA kernels, emu
 	$(BIN)/python -m pytest
 	GENFAST_EMULATE=1 $(BIN)/python -m pytest tests/test_ops.py
 
-bench: build  ## times every op against plain torch
+bench: build  ## times every op and every sampling loop against plain torch and peers
 	$(BIN)/python benches/run.py ops
+	$(BIN)/python benches/run.py sampling
 
 lint: $(INSTALLED)  ## style, formatting and the rules of the layout
 	$(BIN)/ruff check .

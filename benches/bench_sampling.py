@@ -70,15 +70,17 @@ def _loop(name: str, shape: tuple[int, ...], steps: int, device: torch.device) -
 
 
 def _brownian(shape: tuple[int, ...], steps: int, device: torch.device) -> Bench:
-    """The same plan with white noise, and with Brownian noise; and the latter on times that are not aligned."""
+    """Brownian noise, on times that are aligned, more so, and not at all; and white noise."""
     times = grids.GRIDS["log_snr"]("vp_linear", steps)
-    plain = solvers.SOLVERS["dpmpp_2m_sde"]("vp_linear", times)
-    moved = solvers.SOLVERS["dpmpp_2m_sde"]("vp_linear", aligned("vp_linear", times))
-    providers = {
-        "genfast": _ours(moved, "vp_linear", shape, device, "brownian"),
-        "genfast_white": _ours(moved, "vp_linear", shape, device),
-        "not_aligned": _ours(plain, "vp_linear", shape, device, "brownian"),
+    grid = {
+        "genfast": aligned("vp_linear", times),
+        "share_0.35": aligned("vp_linear", times, 0.35),
+        "not_aligned": times,
     }
+    plans = {name: solvers.SOLVERS["dpmpp_2m_sde"]("vp_linear", times) for name, times in grid.items()}
+    providers = {name: _ours(plan, "vp_linear", shape, device, "brownian") for name, plan in plans.items()}
+    plain = plans["not_aligned"]
+    providers["genfast_white"] = _ours(plain, "vp_linear", shape, device)
     return _bench("loop_brownian", shape, device, len(plain), plain.slots, providers)
 
 
