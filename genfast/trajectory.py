@@ -109,12 +109,14 @@ class Prepared:
             self.tables[label] = torch.cat([self.net.prepare(t, **given) for t in times.split(self.ROWS)])[:count]
         return self.tables[label]
 
-    def tables_of(self, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The tables (L, R, *) of a chunk's labels, and which of them each sample has, (B,); None if there is one."""
+    def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:
+        """The rows of `count` samples, (count, *), as a function of the row of the plan. labels: (count,) or None."""
         if labels is None:
-            return self.table(None)[None], None
+            table = self.table(None)
+            return lambda r: table[r].expand(count, *table.shape[1:])
         distinct, which = labels.cpu().unique(return_inverse=True)
-        return torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
+        tables, which = torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
+        return lambda r: tables[:, r][which]
 
 
 class Chunk(NamedTuple):
@@ -127,6 +129,7 @@ class Chunk(NamedTuple):
     w: Tensor | None  # (B,)
     known: Tensor | None  # (B, *), with mask (B, *): what the sample is to be where the mask is 1
     mask: Tensor | None
+    prepared: Tensor | None = None  # (R, B, *), twice B if guided: what is prepared, where it is laid out beforehand
 
 
 class Trajectory:
@@ -243,13 +246,16 @@ class _Network:
         self.trajectory, self.condition, self.unconditional = trajectory, chunk.condition, chunk.unconditional
         self.net = trajectory.denoiser.net
         self.other = trajectory.guidance and trajectory.guidance.network
-        self.both, self.prepared = {}, None
+        self.both, self.prepared, self.count = {}, None, len(chunk.x)
         self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
             both = (chunk.condition, chunk.unconditional)
             self.both = {name: torch.cat([given[name] for given in both]) for name in chunk.condition}
-        if Prepared.fits(self.net, set(chunk.condition)):
-            self.prepared = trajectory.prepared.tables_of((self.both or chunk.condition).get("label"))
+            self.count *= 2
+        if chunk.prepared is not None:
+            self.prepared = chunk.prepared.__getitem__
+        elif Prepared.fits(self.net, set(chunk.condition)):
+            self.prepared = trajectory.prepared.of((self.both or chunk.condition).get("label"), self.count)
 
     def __call__(self, r: int, y: Tensor) -> tuple[Tensor, Tensor | None]:
         if not self.trajectory.mixes(r):
@@ -271,9 +277,7 @@ class _Network:
     def _known_of(self, net: Callable, r: int, count: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.prepared is None or net is not self.net:
             return given
-        tables, which = self.prepared
-        row = tables[:, r]
-        return {"prepared": row.expand(count, *row.shape[1:]) if which is None else row[which[:count]]}
+        return {"prepared": self.prepared(r)[:count]}
 
 
 def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor]:
@@ -286,6 +290,13 @@ def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor
     def cloned(given: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in given.items()}
 
+    def laid_out(chunk: Chunk) -> Chunk:
+        """With what is prepared in one tensor of a fixed shape: a graph may not look at labels."""
+        prepared = _Network(trajectory, chunk).prepared
+        rows = None if prepared is None else torch.stack([prepared(r) for r in range(len(trajectory.plan))])
+        return chunk._replace(prepared=rows)
+
+    example = laid_out(example)
     own = [None if part is None else part.clone() for part in example[4:]]
     static = Chunk(
         example.key.clone(), example.x.clone(), cloned(example.condition), cloned(example.unconditional), *own
@@ -300,7 +311,7 @@ def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor
         out = trajectory.run(static)
 
     def replay(chunk: Chunk) -> Tensor:
-        for to, value in zip(tensors(static), tensors(chunk), strict=True):
+        for to, value in zip(tensors(static), tensors(laid_out(chunk)), strict=True):
             to.copy_(value)
         graph.replay()
         return out
