@@ -2,6 +2,7 @@
 its own row of its own plan."""
 
 import collections
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from . import ops
 from .denoisers import Denoiser
 from .plans import SLOTS, Plan
-from .trajectory import Prepared, step_table
+from .trajectory import Prepared, require_clamp, step_table
 
 
 class Request(NamedTuple):
@@ -24,6 +25,11 @@ class Request(NamedTuple):
     noise: str
     condition: dict[str, Tensor]
     unconditional: dict[str, Tensor]
+
+
+def _shapes(arguments: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each argument, by its name."""
+    return {name: tuple(arguments[name].shape) for name in sorted(arguments)}
 
 
 class SampleQueue:
@@ -51,9 +57,10 @@ class SampleQueue:
     ):
         if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
             raise ValueError(f"capacity must be an integer of at least 1; got {capacity!r}")
+        require_clamp(clamp)
         self.denoiser, self.shape, self.capacity = denoiser, tuple(shape), capacity
         self.clamp, self.net_dtype, self.device = clamp, net_dtype, torch.device(device)
-        self.waiting = collections.deque()
+        self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
         self.x = torch.zeros(capacity, *self.shape, device=self.device)
         self.y = torch.zeros_like(self.x, dtype=net_dtype)
@@ -81,26 +88,34 @@ class SampleQueue:
         dimension. Raises ValueError naming the argument."""
         if (guidance is None) != (unconditional is None):
             raise ValueError("guidance and unconditional go together")
+        w = 1.0 if guidance is None else float(guidance)
+        if not math.isfinite(w):
+            raise ValueError(f"guidance must be a finite number; got {guidance!r}")
         if plan.snr.any():
             raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
         ops.make_key(seed, [index])
         condition = {name: torch.as_tensor(value) for name, value in (condition or {}).items()}
-        unconditional = {name: torch.as_tensor(value) for name, value in (unconditional or condition).items()}
+        unconditional = {
+            name: torch.as_tensor(value)
+            for name, value in (condition if unconditional is None else unconditional).items()
+        }
         for request in (self.waiting[0] if self.waiting else None, *self.running):
-            if request is not None and request.condition.keys() != condition.keys():
-                names = f"{sorted(request.condition)}; got {sorted(condition)}"
-                raise ValueError(f"condition must have the names of the other requests, {names}")
-        if condition.keys() != unconditional.keys():
-            raise ValueError(
-                f"unconditional must have the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
-            )
+            if request is not None and _shapes(request.condition) != _shapes(condition):
+                names = f"{_shapes(request.condition)}; got {_shapes(condition)}"
+                raise ValueError(f"condition must have the names and shapes of the other requests, {names}")
+        if _shapes(condition) != _shapes(unconditional):
+            names = f"{_shapes(condition)}; got {_shapes(unconditional)}"
+            raise ValueError(f"unconditional must have the names and shapes of condition, {names}")
         self._register(plan, noise)
-        w = 1.0 if guidance is None else float(guidance)
+        if plan in self.prepared and set(condition) <= {"label"}:
+            with torch.no_grad():  # a label that the network does not have is refused here
+                for given in (condition, unconditional):
+                    self.prepared[plan].table(int(given["label"]) if given else None)
         self.waiting.append(Request(int(index), seed, plan, w, noise, condition, unconditional))
 
     def __len__(self) -> int:
-        """Requests that wait or run."""
-        return len(self.waiting) + sum(request is not None for request in self.running)
+        """Requests that wait or run, or have failed and not been told yet."""
+        return len(self.failed) + len(self.waiting) + sum(request is not None for request in self.running)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         while len(self):
@@ -141,7 +156,16 @@ class SampleQueue:
 
     @torch.no_grad()
     def step(self) -> list[tuple[int, Tensor]]:
-        """One row for every running sample; the (index, x_0) of those that it finishes."""
+        """One row for every running sample; the (index, x_0) of those that it finishes.
+
+        Raises FloatingPointError at the step after one that ended with a sample that is not finite, which is lost.
+        """
+        if self.failed:
+            failed, self.failed = self.failed, []
+            raise FloatingPointError(f"samples {failed} are not finite")
+        if not any(self.running):
+            for prepared in self.prepared.values():  # the weights may have changed since
+                prepared.tables.clear()
         self._admit()
         active = [slot for slot, request in enumerate(self.running) if request is not None]
         if not active:
@@ -187,7 +211,5 @@ class SampleQueue:
                 self.running[slot] = None
         running = torch.tensor([request is not None for request in self.running], device=self.device)
         self.row += running.int()
-        for index, x in finished:
-            if not bool(x.isfinite().all()):
-                raise FloatingPointError(f"sample {index} is not finite")
-        return finished
+        self.failed += [index for index, x in finished if not bool(x.isfinite().all())]
+        return [(index, x) for index, x in finished if index not in self.failed]

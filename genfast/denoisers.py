@@ -98,6 +98,7 @@ class Parameterisation:
         return coefficients
 
 
+@dataclasses.dataclass(frozen=True)
 class Eps(Parameterisation):
     """F* = eps. Ho et al. 2020, arXiv:2006.11239. Singular where alpha = 0."""
 
@@ -105,6 +106,7 @@ class Eps(Parameterisation):
         return torch.zeros_like(alpha), torch.ones_like(alpha)
 
 
+@dataclasses.dataclass(frozen=True)
 class X0(Parameterisation):
     """F* = x_0, so D = F."""
 
@@ -112,6 +114,7 @@ class X0(Parameterisation):
         return torch.ones_like(alpha), torch.zeros_like(alpha)
 
 
+@dataclasses.dataclass(frozen=True)
 class V(Parameterisation):
     """F* = v = alpha eps - sigma x_0. Salimans & Ho 2022, arXiv:2202.00512. Never singular."""
 
@@ -119,6 +122,7 @@ class V(Parameterisation):
         return -sigma, alpha
 
 
+@dataclasses.dataclass(frozen=True)
 class Score(Parameterisation):
     """F* = -eps / sigma, whose mean is the score grad log p_t(x_t); weight sigma^2. Song et al. 2021, arXiv:2011.13456.
 
@@ -132,6 +136,7 @@ class Score(Parameterisation):
         return sigma**2
 
 
+@dataclasses.dataclass(frozen=True)
 class Flow(Parameterisation):
     """F* = dx_t/dt = alpha' x_0 + sigma' eps, the velocity of the path. Lipman et al. 2022, arXiv:2210.02747."""
 
@@ -237,6 +242,7 @@ class Denoiser:
         return self.schedule.alpha(times), sigma
 
 
+@dataclasses.dataclass(frozen=True)
 class Unscaled(X0):
     """x0 of the unscaled x_t: what a denoiser that is a formula, not a network, looks like to the sampling loop."""
 

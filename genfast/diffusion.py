@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -40,6 +41,8 @@ class LogNormal:
         log_ratio = self.mean + self.std * torch.special.ndtri(u.clamp(2**-25, 1 - 2**-25))
         return schedule.time(-2 * log_ratio).clamp(schedule.t_min, 1)
 
+
+_MODES = threading.Lock()  # of changes between training and eval mode
 
 TIMES = {"uniform": Uniform, "lognormal": LogNormal}
 
@@ -160,11 +163,11 @@ class Diffusion(nn.Module):
         """
         plan = self._plan(solver, steps, grid, noise, options)
         shape = self._shape(shape)
-        index, guidance = sampling.as_index("n", n), as_guidance(guidance)
+        index, guidance = sampling.as_index("n", n), as_guidance(guidance) or Guidance()
         condition, unconditional = self._conditions(len(index), label, negative_label, guidance)
         if unconditional is None and guidance.network is None:
             guidance = None
-        with self._in_eval_mode():
+        with self._in_eval_mode(guidance and guidance.network):
             return sampling.sample(
                 self.denoiser, shape, plan, index, seed=seed, condition=condition, unconditional=unconditional,
                 guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
@@ -197,6 +200,9 @@ class Diffusion(nn.Module):
 
     def _plan(self, solver, steps, grid, noise, options) -> Plan:
         if isinstance(solver, Plan):
+            if options or grid is not None:
+                names = ", ".join([*options, *["grid"] * (grid is not None)])
+                raise TypeError(f"{names} cannot go with a Plan, which has all its settings in it")
             return solver
         grid = time_grid(solver, self.schedule, grid)
         if noise == "brownian":
@@ -213,6 +219,8 @@ class Diffusion(nn.Module):
             return {}, None
         null = torch.full((count,), self.classes)
         condition = {"label": null if label is None else self._labels(label, count)}
+        if guidance.network is not None and negative_label is not None:
+            raise ValueError("negative_label cannot go with guidance by a network of its own, which gives F_u")
         if guidance.network is not None or (guidance.is_none and negative_label is None):
             return condition, None
         if label is None:
@@ -238,7 +246,7 @@ class Diffusion(nn.Module):
         "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
         Raises ValueError or TypeError naming the argument.
         """
-        with self._evaluating(x, label) as given:
+        with self._given(x, label) as given:
             return likelihood.log_likelihood(self.denoiser, **given, **options)
 
     def bits_per_dim(
@@ -249,11 +257,11 @@ class Diffusion(nn.Module):
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
         """
-        with self._evaluating(x, label) as given:
+        with self._given(x, label) as given:
             return likelihood.bits_per_dim(self.denoiser, **given, **options)
 
     @contextlib.contextmanager
-    def _evaluating(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> Iterator[dict]:
+    def _given(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> Iterator[dict]:
         """Arguments of a likelihood of x: (N, *shape), on the model's device; in eval mode until the context ends."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
@@ -264,14 +272,27 @@ class Diffusion(nn.Module):
             yield {"x": x, "condition": self._condition(x, label)}
 
     @contextlib.contextmanager
-    def _in_eval_mode(self) -> Iterator[None]:
-        training = [module for module in self.modules() if module.training]
-        self.eval()
+    def _in_eval_mode(self, *others: object) -> Iterator[None]:
+        """Eval mode, for other networks too. Threads may be in it at once: the last to leave restores the modes."""
+        networks = [self, *(other for other in others if isinstance(other, nn.Module))]
+        with _MODES:
+            for network in networks:
+                inside, training = network.__dict__.get("_evaluating", (0, []))
+                if not inside:
+                    training = [module for module in network.modules() if module.training]
+                    network.eval()
+                network.__dict__["_evaluating"] = (inside + 1, training)
         try:
             yield
         finally:
-            for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
-                module.training = True
+            with _MODES:
+                for network in networks:
+                    inside, training = network.__dict__.pop("_evaluating")
+                    if inside > 1:
+                        network.__dict__["_evaluating"] = (inside - 1, training)
+                        continue
+                    for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
+                        module.training = True
 
     def _shape(self, shape: Sequence[int] | None) -> Sequence[int]:
         shape = shape or self.shape

@@ -11,6 +11,8 @@ import torch
 
 from genfast.schedules import as_schedule
 
+MAX_STEPS = 1_000_000  # a plan is a table in memory
+
 
 def _grid(schedule, steps, inner):
     """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to the times between."""
@@ -18,6 +20,8 @@ def _grid(schedule, steps, inner):
         raise TypeError(f"steps must be an integer; got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
+    if steps > MAX_STEPS:
+        raise ValueError(f"steps must be at most {MAX_STEPS}; got {steps}")
     times = torch.zeros(int(steps) + 1, dtype=torch.float64)
     times[:-1] = inner(torch.linspace(0, 1, int(steps), dtype=torch.float64))
     times[-2] = schedule.t_min

@@ -1,7 +1,6 @@
 """Guidance: the network's answer pushed away from that of a lesser one."""
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Callable, Sequence
 
@@ -67,8 +66,9 @@ def mixed(conditional: Tensor, unconditional: Tensor, w: Tensor, rescale: float)
     F = torch.where(scale == 1, F_c, F_u + scale * (F_c - F_u))
     if not rescale:
         return F
-    ratio = _std(F_c) / _std(F).clamp(min=math.sqrt(torch.finfo(F.dtype).tiny))
-    return per_row(rescale * ratio + (1 - rescale), F) * F
+    target, present = _std(F_c), _std(F)
+    ratio = torch.where(present > 0, target / present, 1)  # a sample that is constant has no deviation to restore
+    return torch.where(scale == 1, F_c, per_row(rescale * ratio + (1 - rescale), F) * F)
 
 
 def _std(F: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class GuidedDenoiser(Denoiser):
 
     def __init__(self, denoiser):
         if not isinstance(denoiser, Denoiser):
-            raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__}")
+            raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__} (of a model: model.denoiser)")
         super().__init__(self._denoise, denoiser.schedule, Unscaled())
         self.denoiser = denoiser
 

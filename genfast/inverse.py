@@ -93,7 +93,8 @@ class DPS(_Measured):
 
     A: (B, *) -> (B, ...), differentiable, not necessarily linear; A(x_0, **operands) where `operands` names arguments
     of the condition that are A's and not the network's, such as the mask of each sample. zeta: 0 or more, in units of
-    1 / y. Raises TypeError and ValueError naming the argument.
+    1 / y; judge it by the |y - A(x_0)| that it leaves, 10 to 30 being a start for data of unit scale. Raises TypeError
+    and ValueError naming the argument.
     """
 
     def __init__(self, denoiser, A, zeta=1.0, *, operands=()):

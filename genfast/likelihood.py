@@ -130,7 +130,8 @@ def log_likelihood(
     unbiased estimate from `probes` of them (Hutchinson 1989; Grathwohl et al. 2019, arXiv:1810.01367). Its variance a
     probe is 2 sum_{i!=j} S_ij^2 or 2 |S|_F^2, S the integral over log s of the symmetric part of the network's term of
     dD/dx^, alpha c_in c_out dF/dy. Probes first_probe to first_probe + probes - 1 of (seed, index_i) are the same all
-    along the trajectory; further ones refine an estimate.
+    along the trajectory; further ones refine an estimate. The standard error is itself an estimate from the probes: of
+    few it is far too small for some samples (two equal Rademacher probes leave 0), from 16 on it can be relied upon.
     index: (N,) sample indices, by default 0 to N - 1.
     steps: of RK4, uniform in log s from t_min to the schedule's t_max; 4 steps + 1 evaluations, error O(steps^-4).
     t_min: first time at which the network is asked, by default the schedule's. From 0 to t_min the flow takes one Euler

@@ -20,7 +20,7 @@ from . import ops
 from .denoisers import Denoiser
 from .guidance import Guidance, as_guidance
 from .plans import Plan
-from .trajectory import Chunk, Trajectory, captured
+from .trajectory import Chunk, Trajectory, captured, require_clamp
 
 
 class State(NamedTuple):
@@ -48,9 +48,12 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise problem from None
     integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-    if tensor.ndim != 1 or (len(tensor) and (not integers or int(tensor.min()) < 0)):
+    if tensor.ndim != 1 or (len(tensor) and not integers):
         raise problem
-    return tensor.to(torch.int64)
+    tensor = tensor.to(torch.int64)
+    if len(tensor) and int(tensor.min()) < 0:
+        raise problem
+    return tensor
 
 
 def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
@@ -72,15 +75,22 @@ def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
 
 def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
     """(b, *) values of the wanted slots as (chunk, *); the other slots repeat the first."""
-    out = values[:1].expand(chunk, *values.shape[1:]).clone()
+    out = values[:1].expand(chunk, *values.shape[1:]).clone(memory_format=torch.contiguous_format)
     out[slots] = values
     return out
+
+
+def require_chunk(chunk: int) -> None:
+    """Raises a ValueError unless chunk is an integer of at least 1."""
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk must be an integer of at least 1; got {chunk!r}")
 
 
 def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = None) -> Tensor:
     """The sample indices of one process of several, (m,) int64: whole chunks, so that the union over the ranks equals,
     bit for bit, what one process draws: `model.sample(share(n))` under torchrun, whose RANK and WORLD_SIZE are the
     defaults (0 and 1 without it)."""
+    require_chunk(chunk)
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     ranks = int(os.environ.get("WORLD_SIZE", 1)) if ranks is None else ranks
     if not 0 <= rank < ranks:
@@ -129,6 +139,9 @@ def _whole_samples(given, index, shape, dtype):
             raise ValueError(f"{name} must have shape {expected}, or one that broadcasts to it; got {got}") from None
         if not bool(out[name].isfinite().all()):
             raise ValueError(f"{name} must be finite")
+    if "mask" in out and not bool(((out["mask"] >= 0) & (out["mask"] <= 1)).all()):
+        low, high = (f"{value:g}" for value in out["mask"].aminmax())
+        raise ValueError(f"mask must lie in [0, 1]; got values from {low} to {high}")
     return out
 
 
@@ -172,6 +185,7 @@ def sample(
     (data in [-1, 1]).  known, mask: (N, *shape), or shaped to broadcast to it: what the sample is to be, noised as the
     time of each row asks, where mask is 1 (inpainting by replacement; Song et al. 2021, arXiv:2011.13456, I.2).
     noise: "white" or "brownian", one path for each (seed, index) whatever the number of steps.
+    The network must not keep or change its input, which may be the state itself (a change in place is refused).
     chunk: samples per network call; it is part of what a sample depends on, in so far as the network's rounding depends
     on its batch.  dtype float64 runs in float64 throughout, by plain torch.  net_dtype: of the network's input, by
     default `dtype`.  graph: on a GPU, capture the trajectory of a chunk as one CUDA graph and replay it; elsewhere it
@@ -180,12 +194,12 @@ def sample(
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
     index = as_index("index", index)
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk must be an integer of at least 1; got {chunk!r}")
+    require_chunk(chunk)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
-    if clamp is not None and not (isinstance(clamp, (tuple, list)) and len(clamp) == 2 and clamp[0] <= clamp[1]):
-        raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
+    require_clamp(clamp)
+    if net_dtype is not None and not net_dtype.is_floating_point:
+        raise ValueError(f"net_dtype must be a floating-point dtype; got {net_dtype}")
     if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
         raise ValueError(f"threshold must be a quantile in (0, 1]; got {threshold!r}")
     guidance = as_guidance(guidance)
@@ -198,6 +212,8 @@ def sample(
     capture = graph and device.type == "cuda"
     if graph and not capture:
         warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {device}", stacklevel=2)
+    if capture and dtype == torch.float64:
+        raise ValueError("graph=True needs dtype float32: float64 runs by plain torch, which reads the device")
     if capture and callback is not None:
         raise ValueError("callback cannot be called from within a CUDA graph: leave out one of the two")
 

@@ -1,6 +1,7 @@
 """One chunk's way along a Plan: the network, then one fused step, row by row; nothing reads the device."""
 
 import functools
+import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,13 @@ from .plans import SLOTS, Plan
 from .schedules import Schedule
 
 NOISES = ("white", "brownian")
+
+
+def require_clamp(clamp: object) -> None:
+    """Raises a ValueError unless clamp is None or (low, high)."""
+    pair = isinstance(clamp, (tuple, list)) and all(isinstance(bound, numbers.Real) for bound in clamp)
+    if clamp is not None and not (pair and len(clamp) == 2 and clamp[0] <= clamp[1]):
+        raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
 
 
 def step_table(
@@ -36,8 +44,14 @@ def _remembered(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(plan, schedule, parameterisation, *more):
-        frozen = (getattr(type(part), "__dataclass_params__", None) for part in (schedule, parameterisation))
-        fixed = all(parameters is not None and parameters.frozen for parameters in frozen)
+        parts = (schedule, parameterisation)
+        # Of the class itself: a subclass of a frozen dataclass may have more state than its parent compares.
+        own = (vars(type(part)).get("__dataclass_params__") for part in parts)
+        fixed = all(parameters is not None and parameters.frozen for parameters in own)
+        try:
+            hash(parts)
+        except TypeError:
+            fixed = False
         return (cached if fixed else function)(plan, schedule, parameterisation, *more)
 
     return call
@@ -45,7 +59,13 @@ def _remembered(function: Callable) -> Callable:
 
 @_remembered
 def _scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -> Coefficients:
-    """The denoiser's coefficients at the times of the plan."""
+    """The denoiser's coefficients at the times of the plan; a ValueError if the plan is of another schedule."""
+    t = torch.tensor(plan.t)
+    for name, of_plan, own in (("alpha", plan.alpha, schedule.alpha(t)), ("sigma", plan.sigma, schedule.sigma(t))):
+        if not torch.allclose(torch.tensor(of_plan), own, rtol=1e-6, atol=1e-9):
+            raise ValueError(
+                f"plan {plan.name} must be of the denoiser's schedule, {schedule!r}; its {name} is another"
+            )
     return parameterisation.coefficients(schedule, torch.tensor(plan.t))
 
 
@@ -86,9 +106,9 @@ class Prepared:
     """What a network with a `prepare` method knows of a plan beforehand: everything that depends on time and label only
     (embeddings, modulations), once for every row and label instead of at every step of every chunk.
 
-    `net.prepare(t, label=...)` answers (R, *) for times t (R,) and labels (R,), and `net(y, t, prepared=...)` takes
-    (B, *) of that. A table is made of one label at a time, always in calls of 64 rows, so that the rounding of the
-    network's products is the same whatever else is asked for.
+    Such a network says `prepares = True`; `net.prepare(t, label=...)` answers (R, *) for times t (R,) and labels (R,),
+    and `net(y, t, prepared=...)` takes (B, *) of that. A table is made of one label at a time, always in calls of 64
+    rows, so that the rounding of the network's products is the same whatever else is asked for.
     """
 
     ROWS = 64
@@ -98,7 +118,7 @@ class Prepared:
 
     @staticmethod
     def fits(net: Callable, conditions: set[str]) -> bool:
-        return hasattr(net, "prepare") and conditions <= {"label"}
+        return getattr(net, "prepares", False) and conditions <= {"label"}
 
     def table(self, label: int | None) -> Tensor:
         """(R, *), of one label."""
@@ -142,6 +162,7 @@ class Trajectory:
         self.denoiser, self.plan, self.guidance = denoiser, plan, guidance
         self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
         self.of_D = threshold is not None or (guidance is not None and guidance.rescale > 0)
+        self.of_D |= clamp is not None and bool(plan.snr.any())  # a Langevin row is given D as it is to be
         self.scale = _scale(plan, denoiser.schedule, denoiser.parameterisation)
         self.table = step_table(plan, denoiser, dtype, noise, self.of_D).to(device)
         # Where nothing scales or rounds it, the state itself is the network's input.
@@ -267,12 +288,13 @@ class _Network:
     def _call(self, net: Callable, r: int, y: Tensor, given: dict[str, Tensor]) -> Tensor:
         time = self.times[r] if len(y) == len(self.times[r]) else torch.cat([self.times[r]] * 2)
         answer = net(y, time, **self._known_of(net, r, len(y), given))
-        if answer.shape != y.shape:
-            shapes = f"{tuple(y.shape)}; got {tuple(answer.shape)}"
-            raise ValueError(f"the network must answer with the shape of its input, {shapes}")
+        if not isinstance(answer, Tensor) or answer.shape != y.shape:
+            got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
         if answer.dtype != y.dtype:  # the wider of the two, so that neither input nor answer is rounded again
             answer = answer.to(torch.promote_types(answer.dtype, y.dtype))
-        return answer
+        # The kernels take no float64 beside a float32 state.
+        return answer.to(self.trajectory.dtype) if answer.dtype == torch.float64 else answer
 
     def _known_of(self, net: Callable, r: int, count: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.prepared is None or net is not self.net:

@@ -1,6 +1,7 @@
 """A queue gives every sample what it gets alone, whoever shares the batch and whenever it was asked for."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -108,12 +109,20 @@ def test_bad_requests_are_refused():
     denoiser, one = Denoiser(row_wise, VP, "v"), plan("ddim", VP, 3)
     with pytest.raises(ValueError, match="capacity must be an integer of at least 1; got 0"):
         SampleQueue(denoiser, (2,), capacity=0)
+    with pytest.raises(ValueError, match="clamp must be"):
+        SampleQueue(denoiser, (2,), clamp=(1.0, -1.0))
     queue = SampleQueue(denoiser, (2,))
     queue.add(0, plan=one, condition={"label": 1})
     for changes, message in (
         ({"guidance": 2.0}, "guidance and unconditional go together"),
-        ({"condition": {}}, r"names of the other requests, \['label'\]; got \[\]"),
-        ({"guidance": 2.0, "unconditional": {"x": 1}}, r"names of condition, \['label'\]; got \['x'\]"),
+        ({"condition": {}}, r"names and shapes of the other requests, {'label': \(\)}; got {}"),
+        (
+            {"guidance": 2.0, "unconditional": {"x": 1}},
+            r"names and shapes of condition, {'label': \(\)}; got {'x': \(\)}",
+        ),
+        ({"guidance": 2.0, "unconditional": {}}, r"names and shapes of condition, {'label': \(\)}; got {}"),
+        ({"condition": {"label": [1]}}, r"of the other requests, {'label': \(\)}; got {'label': \(1,\)}"),
+        ({"guidance": math.nan, "unconditional": {"label": 1}}, "guidance must be a finite number; got nan"),
         ({"seed": -1}, "seed must lie in"),
         ({"index": -1}, "index must not be negative"),
         ({"noise": "pink"}, "noise must be one of white, brownian"),
@@ -124,7 +133,38 @@ def test_bad_requests_are_refused():
 
 
 def test_samples_that_are_not_finite_are_an_error():
-    queue = SampleQueue(Denoiser(lambda y, t: y * float("nan"), VP, "x0"), (2,))
-    queue.add(4, plan=plan("ddim", VP, 2))
-    with pytest.raises(FloatingPointError, match="sample 4 is not finite"):
-        list(queue)
+    """And cost the others nothing."""
+
+    def net(y, t, bad):
+        return torch.where(bad[:, None] > 0, math.nan, y)
+
+    queue = SampleQueue(Denoiser(net, VP, "x0"), (2,))
+    for index in range(3):
+        queue.add(index, plan=plan("ddim", VP, 2), condition={"bad": index == 1})
+    found = []
+    with pytest.raises(FloatingPointError, match=r"samples \[1\] are not finite"):
+        for index, _ in queue:
+            found.append(index)
+    assert found == [0, 2] and len(queue) == 0
+
+
+def test_a_label_that_the_network_does_not_have_is_refused_when_it_is_asked_for():
+    queue = SampleQueue(Denoiser(perturbed(nn.MLP(2, width=16, depth=1, classes=4)), VP, "v"), (2,))
+    with pytest.raises(ValueError, match="label must lie in"):
+        queue.add(0, plan=plan("ddim", VP, 2), condition={"label": 77})
+    assert len(queue) == 0
+
+
+def test_a_queue_that_has_run_empty_sees_new_weights():
+    net, one = perturbed(nn.MLP(2, width=16, depth=1, classes=4)), plan("ddim", VP, 3)
+    queue = SampleQueue(Denoiser(net, VP, "v"), (2,), capacity=2)
+    request = {"index": 0, "plan": one, "condition": {"label": 1}}
+    queue.add(**request)
+    old = dict(queue)[0]
+    perturbed(net, seed=1)
+    queue.add(**request)
+    new = dict(queue)[0]
+    assert not torch.allclose(new, old, atol=1e-2)
+    assert torch.allclose(
+        new, alone(Denoiser(net, VP, "v"), request, chunk=2), rtol=0, atol=1e-4 * new.abs().max().item()
+    )

@@ -1,5 +1,6 @@
 """Diffusion models: the loss against the papers' formulas in float64, its laws, sampling, saving, and training."""
 
+import concurrent.futures
 import dataclasses
 import math
 from statistics import NormalDist
@@ -457,3 +458,52 @@ def test_negative_labels_replace_the_null_label():
     assert not torch.equal(model.sample(**settings, negative_label=0), plain)
     with pytest.raises(ValueError, match="label must lie in"):
         model.sample(**settings, negative_label=99)
+
+
+class Noting(torch.nn.Module):
+    """Notes in which mode it is called."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen, self.weight = seen, torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, y, t):
+        self.seen.append(self.training)
+        return torch.tanh(y) + self.weight
+
+
+def test_threads_that_sample_from_one_model_do_not_disturb_each_others_mode():
+    seen = []
+    model = gf.Diffusion(Noting(seen), "vp_cosine", "v", shape=(2,)).train()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        steps = [1, 60, 5, 30, 2, 40, 1, 50]
+        list(pool.map(lambda n: model.sample(3, steps=n, progress=False), steps))
+    assert len(seen) == sum(steps) and not any(seen)
+    assert model.training and model.net.training
+
+
+def test_the_other_network_of_guidance_samples_in_eval_mode_too():
+    seen = []
+    model, other = gf.Diffusion(Noting([]), "vp_cosine", "v", shape=(2,)), Noting(seen).train()
+    model.sample(2, steps=3, guidance=gf.Guidance(2.0, network=other), progress=False)
+    assert len(seen) == 3 and not any(seen) and other.training
+
+
+def test_what_cannot_go_together_is_refused():
+    model = labelled_model()
+    one = gf.solvers.plan("ddim", model.schedule, 3)
+    for settings, error, message in (
+        ({"solver": one, "guidence": 3.0}, TypeError, "guidence cannot go with a Plan"),
+        ({"solver": one, "grid": "karras"}, TypeError, "grid cannot go with a Plan"),
+        ({"label": 1, "negative_label": 2, "guidance": gf.Guidance(2.0, network=model.net)}, ValueError,
+         "negative_label cannot go with guidance by a network of its own"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            model.sample(2, steps=3, progress=False, **settings)
+
+
+def test_a_model_in_float64_samples():
+    model = labelled_model()
+    narrow = model.sample(3, label=1, steps=4, progress=False, guidance=None)
+    wide = model.double().sample(3, label=1, steps=4, progress=False)
+    assert wide.dtype == torch.float32 and torch.allclose(wide, narrow, rtol=0, atol=1e-4 * narrow.abs().max().item())

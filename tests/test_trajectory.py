@@ -13,7 +13,7 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn, ops, sampling, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.denoisers import Denoiser, GaussianMixtureDenoiser, as_parameterisation
 from genfast.guidance import Guidance
 from genfast.plans import Rows, x
 from genfast.solvers import plan
@@ -163,11 +163,39 @@ def test_tables_are_remembered_only_of_what_cannot_change():
             return -2 * self.rate * t
 
     schedule = Changing()
-    denoiser = Denoiser(row_wise, schedule, "eps")
-    one = plan("ddim", schedule, 3)
-    before = step_table(one, denoiser).coefficients
+    before = schedule.rate
+    coefficients = step_table(plan("ddim", schedule, 3), Denoiser(row_wise, schedule, "eps")).coefficients
     schedule.rate = 3.0
-    assert not torch.equal(step_table(one, denoiser).coefficients, before)
+    changed = step_table(plan("ddim", schedule, 3), Denoiser(row_wise, schedule, "eps")).coefficients
+    assert before == 5.0 and not torch.equal(changed, coefficients)
+
+    class Scaled(type(as_parameterisation("v"))):
+        """More state than its parent compares."""
+
+        def __init__(self, factor):
+            super().__init__()
+            object.__setattr__(self, "factor", factor)
+
+        def coefficients(self, schedule, t):
+            c = super().coefficients(schedule, t)
+            return c._replace(c_out=self.factor * c.c_out)
+
+    one, two = (step_table(SDE, Denoiser(row_wise, VP, Scaled(factor))).coefficients for factor in (1.0, 2.0))
+    assert torch.equal(2 * one[:, 1], two[:, 1])
+
+
+def test_a_plan_of_another_schedule_is_refused():
+    with pytest.raises(ValueError, match="plan dpmpp_2m_sde must be of the denoiser's schedule, EDM"):
+        sample(Denoiser(row_wise, EDM, "x0"), (2,), SDE, 3)
+
+
+def test_clamps_hold_in_langevin_rows():
+    """A network that answers 5 is one that answers 1."""
+    high, one = (Denoiser(lambda y, t, v=v: torch.full_like(y, v), VP, "x0") for v in (5.0, 1.0))
+    expected = sample(one, (2,), langevin_plan(), 4)
+    assert torch.equal(sample(high, (2,), langevin_plan(), 4, clamp=(-1.0, 1.0)), sample(
+        one, (2,), langevin_plan(), 4, clamp=(-1.0, 1.0)))  # fmt: skip
+    assert torch.allclose(sample(high, (2,), langevin_plan(), 4, clamp=(-1.0, 1.0)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("when", [0, 2])
@@ -295,6 +323,9 @@ def test_the_union_over_processes_is_the_single_run(tmp_path):
         ({"threshold": 0.0}, r"threshold must be a quantile in \(0, 1\]; got 0.0"),
         ({"threshold": 1.5}, "threshold must be a quantile"),
         ({"noise": "pink"}, "noise must be one of white, brownian; got 'pink'"),
+        ({"known": torch.zeros(2), "mask": torch.tensor([0.0, 255.0])}, r"mask must lie in \[0, 1\]; got .* 0 to 255"),
+        ({"net_dtype": torch.int64}, "net_dtype must be a floating-point dtype; got torch.int64"),
+        ({"clamp": (None, 1.0)}, "clamp must be"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -14,7 +14,7 @@ struct ScaledScore {
 
   GENFAST_HD ScaledScore(const LangevinArgs& p, int64_t r)
       : net(static_cast<const T*>(p.net)),
-        unconditional(static_cast<const T*>(p.unconditional)),
+        unconditional(p.unconditional && p.guidance[r] != 1.0f ? static_cast<const T*>(p.unconditional) : nullptr),
         of_x(fmaf(p.alpha[r], p.c_skip[r], -1.0f)),
         of_net(p.alpha[r] * p.c_out[r]),
         w(p.unconditional ? p.guidance[r] : 1.0f) {}

@@ -114,6 +114,8 @@ class Prepares(nn.Module):
     A subclass has `condition`, a Conditioning, and calls `number_columns` at the end of its constructor.
     """
 
+    prepares = True
+
     def number_columns(self) -> None:
         """Gives every NormModulateAct its columns of what `prepare` answers."""
         start = 0

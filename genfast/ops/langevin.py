@@ -74,7 +74,8 @@ def langevin_reference(
     """x' of `langevin` from given noise, in plain torch, in the dtype of x."""
     net = net.to(x.dtype)
     if unconditional is not None:
-        net = unconditional + per_row(guidance, x) * (net - unconditional)
+        w = per_row(guidance, x)
+        net = torch.where(w == 1, net, unconditional + w * (net - unconditional))
     scaled = per_row(alpha, x) * (per_row(c_skip, x) * x + per_row(c_out, x) * net) - x  # sigma^2 g
     norm = dot_reference(scaled, scaled).sqrt()
     m = torch.where(norm == 0, 0, snr * sigma * dot_reference(z, z).sqrt() / norm)

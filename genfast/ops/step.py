@@ -56,6 +56,8 @@ def step(
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
     if composed(x):
+        if x.device.type == "cpu":
+            _require_rows(row, table, 0 if history is None else len(history))
         with torch.no_grad():
             step_reference(
                 x, net, key, row, table,
@@ -64,6 +66,15 @@ def step(
         return
     low, high = clamp if clamp is not None else (None, None)
     torch.ops.genfast.step(x, y, history, net, unconditional, guidance, key, row, *table, low, high)
+
+
+def _require_rows(row: Tensor, table: StepTable, slots: int) -> None:
+    """Raises as the kernel does for a row that the table does not have, and a slot that is not given."""
+    count = len(table.codes)
+    if bool(((row < 0) | (row >= count)).any()):
+        raise RuntimeError(f"step: row must lie in 0 to {count - 1}, got {row.tolist()}")
+    if bool((table.codes[:, 2:] >> slots).any()):
+        raise RuntimeError(f"step: the plan touches a history slot beyond the {slots} given")
 
 
 def step_reference(

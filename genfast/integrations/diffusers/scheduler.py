@@ -32,6 +32,8 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
 
         pipe.scheduler = GenfastScheduler.from_scheduler(pipe.scheduler)
 
+    Assign it to a pipeline that exists, as here: some pipelines' constructors make the scheduler they are given anew.
+
     seed: of the noise of stochastic schedulers. By default it is drawn from the `generator` of a trajectory's first
     step, or torch's own; a list of generators, one a sample, gives each sample a seed of its own, so that it is the
     same in every batch. The samples of one seed have different noise.
