@@ -72,3 +72,15 @@ def test_norms_are_those_of_a_sample():
     assert torch.equal(corrector(x, loud, key)[[0, 2, 3]], corrector(x, net, key)[[0, 2, 3]])
     ratio = (corrector(x, loud, key)[1] - corrector(x, net, key)[1]).abs().max()
     assert math.isfinite(ratio) and ratio > 0.01
+
+
+def test_a_guidance_of_one_is_the_conditional_network_exactly():
+    """However large the other network's answer is."""
+    generator = torch.Generator().manual_seed(3)
+    x, net, other = (torch.randn(4, 33, generator=generator) for _ in range(3))
+    ones, key = torch.ones(4), ops.make_key(0, 4)
+    settings = {"alpha": ones, "sigma": 0.5 * ones, "snr": 0.2 * ones, "c_skip": ones, "c_out": 0.3 * ones}
+    plain, guided = x.clone(), x.clone()
+    ops.langevin(plain, net, key, **settings)
+    ops.langevin(guided, net, key, **settings, unconditional=1e4 * other, guidance=ones)
+    assert torch.equal(guided, plain) and not torch.equal(plain, x)

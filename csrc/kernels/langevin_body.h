@@ -9,15 +9,15 @@ namespace genfast::inline GENFAST_ISA {
 // sigma^2 g = alpha D - x of a tile, g being the score.
 template <class T>
 struct ScaledScore {
-  const T *net, *unconditional;
   float of_x, of_net, w;
+  const T *net, *unconditional;  // the latter null where the sample is not guided
 
   GENFAST_HD ScaledScore(const LangevinArgs& p, int64_t r)
-      : net(static_cast<const T*>(p.net)),
-        unconditional(p.unconditional && p.guidance[r] != 1.0f ? static_cast<const T*>(p.unconditional) : nullptr),
-        of_x(fmaf(p.alpha[r], p.c_skip[r], -1.0f)),
+      : of_x(fmaf(p.alpha[r], p.c_skip[r], -1.0f)),
         of_net(p.alpha[r] * p.c_out[r]),
-        w(p.unconditional ? p.guidance[r] : 1.0f) {}
+        w(p.unconditional ? p.guidance[r] : 1.0f),
+        net(static_cast<const T*>(p.net)),
+        unconditional(w != 1.0f ? static_cast<const T*>(p.unconditional) : nullptr) {}
 
   template <class Tile>
   GENFAST_HD typename Tile::Values operator()(const Tile& tile, const typename Tile::Values& x) const {
