@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .denoisers import Denoiser
+from .denoisers import Coefficients, Denoiser
 from .plans import SLOTS, Plan
-from .trajectory import Prepared, require_clamp, step_table
+from .trajectory import Prepared, plan_scale, require_clamp, step_table
 
 
 class Request(NamedTuple):
@@ -126,8 +126,7 @@ class SampleQueue:
         if (plan, noise) in self.first:
             return
         new = step_table(plan, self.denoiser, noise=noise).to(self.device)
-        scale = self.denoiser.coefficients(torch.tensor(plan.t))
-        c_noise = scale.c_noise.to(self.device, torch.float32)
+        c_noise = self._scale(plan).c_noise.to(self.device, torch.float32)
         self.first[plan, noise] = 0 if self.table is None else len(self.table.codes)
         if Prepared.fits(self.denoiser.net, {"label"}) and plan not in self.prepared:
             self.prepared[plan] = Prepared(self.denoiser.net, c_noise)
@@ -140,13 +139,16 @@ class SampleQueue:
         self.table = ops.StepTable(*(torch.cat(pair) for pair in parts))
         self.c_noise = torch.cat([self.c_noise, c_noise])
 
+    def _scale(self, plan: Plan) -> Coefficients:
+        return plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterisation)
+
     def _admit(self) -> None:
         """Gives every free slot to a request that waits."""
         for slot, request in enumerate(self.running):
             if request is None and self.waiting:
                 request = self.running[slot] = self.waiting.popleft()
                 key = ops.make_key(request.seed, [request.index], self.device)
-                scale = self.denoiser.coefficients(torch.tensor(request.plan.t[:1]))
+                scale = self._scale(request.plan)
                 x = request.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
                 self.x[slot], self.y[slot] = x[0], (float(scale.c_in[0]) * x[0]).to(self.net_dtype)
                 self.history[:, slot] = 0
@@ -211,5 +213,6 @@ class SampleQueue:
                 self.running[slot] = None
         running = torch.tensor([request is not None for request in self.running], device=self.device)
         self.row += running.int()
-        self.failed += [index for index, x in finished if not bool(x.isfinite().all())]
-        return [(index, x) for index, x in finished if index not in self.failed]
+        whole = [bool(x.isfinite().all()) for _, x in finished]
+        self.failed += [index for (index, _), good in zip(finished, whole, strict=True) if not good]
+        return [sample for sample, good in zip(finished, whole, strict=True) if good]

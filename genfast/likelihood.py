@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import ops
 from .denoisers import Denoiser
-from .sampling import as_index, chunk_passes, spread
+from .sampling import as_index, chunk_passes, network_arguments, spread
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 
@@ -310,9 +310,7 @@ def _checked(denoiser, x, index, condition, divergence, chunk, dtype) -> Tensor:
     index = as_index("index", len(x) if index is None else index)
     if len(index) != len(x):
         raise ValueError(f"index must have shape ({len(x)},), one a sample; got ({len(index)},)")
-    for name, value in (condition or {}).items():
-        if not isinstance(value, Tensor) or value.shape[:1] != index.shape:
-            raise ValueError(f"condition {name!r} must be a tensor ({len(index)}, *), one row a sample")
+    network_arguments(None, condition or {}, None, index, dtype)  # raises
     if divergence not in DIVERGENCES:
         raise ValueError(f"divergence must be one of {', '.join(DIVERGENCES)}; got {divergence!r}")
     _require_integers(1, chunk=chunk)

@@ -58,7 +58,7 @@ def _remembered(function: Callable) -> Callable:
 
 
 @_remembered
-def _scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -> Coefficients:
+def plan_scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -> Coefficients:
     """The denoiser's coefficients at the times of the plan; a ValueError if the plan is of another schedule."""
     t = torch.tensor(plan.t)
     for name, of_plan, own in (("alpha", plan.alpha, schedule.alpha(t)), ("sigma", plan.sigma, schedule.sigma(t))):
@@ -66,12 +66,12 @@ def _scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -
             raise ValueError(
                 f"plan {plan.name} must be of the denoiser's schedule, {schedule!r}; its {name} is another"
             )
-    return parameterisation.coefficients(schedule, torch.tensor(plan.t))
+    return parameterisation.coefficients(schedule, t)
 
 
 @_remembered
 def _table(plan, schedule, parameterisation, dtype, noise, of_D) -> ops.StepTable:
-    scale = _scale(plan, schedule, parameterisation)
+    scale = plan_scale(plan, schedule, parameterisation)
     c_skip, c_out = (scale.c_skip, scale.c_out) if not of_D else (scale.c_skip * 0, torch.ones_like(scale.c_out))
     e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
     following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
@@ -163,7 +163,7 @@ class Trajectory:
         self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
         self.of_D = threshold is not None or (guidance is not None and guidance.rescale > 0)
         self.of_D |= clamp is not None and bool(plan.snr.any())  # a Langevin row is given D as it is to be
-        self.scale = _scale(plan, denoiser.schedule, denoiser.parameterisation)
+        self.scale = plan_scale(plan, denoiser.schedule, denoiser.parameterisation)
         self.table = step_table(plan, denoiser, dtype, noise, self.of_D).to(device)
         # Where nothing scales or rounds it, the state itself is the network's input.
         self.unscaled = net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())

@@ -146,6 +146,9 @@ def test_samples_that_are_not_finite_are_an_error():
         for index, _ in queue:
             found.append(index)
     assert found == [0, 2] and len(queue) == 0
+    for seed in range(2):  # nor one of the same index
+        queue.add(5, seed=seed, plan=plan("ddim", VP, 2), condition={"bad": seed == 1})
+    assert [index for index, _ in queue.step() + queue.step()] == [5] and len(queue) == 1
 
 
 def test_a_label_that_the_network_does_not_have_is_refused_when_it_is_asked_for():
