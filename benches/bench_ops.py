@@ -1,5 +1,6 @@
 """Every Case in genfast.testing.CASES, its gradient where it has one, and the steps that other libraries have too."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 
@@ -34,7 +35,8 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
             case = testing.CASES[name.removesuffix("_backward")]
             if dtype in case.dtypes:
                 gradient = name.endswith("_backward")
-                yield lambda case=case, dtype=dtype, g=gradient: _case(case, shape, dtype, device, compiled, g)
+                for size in (shape,) if quick or case.shapes is None else case.shapes:
+                    yield functools.partial(_case, case, size, dtype, device, compiled, gradient)
 
 
 def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool) -> Bench:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from genfast.nn import MLP, NETWORKS, UNet
-from genfast.nn.layers import Attention, FourierFeatures, NormModulateAct, group_count
+from genfast.nn.conditioning import FourierFeatures
+from genfast.nn.layers import Attention, NormModulateAct, group_count
 
 CASES = {
     "mlp": (lambda: MLP(24, width=16, depth=2, classes=3), (24,)),

@@ -100,7 +100,7 @@ def test_cuda_twin(case, restore, request):
         case.dtypes, [(3, n) for n in SIZES] + [(2, 3, 7, 13), (2, 3, 16, 24), (300, 5)]
     ):
         args = make(case, shape, dtype)
-        for laid in (args, to(args, channels_last)):
+        for laid in (args, to(args, channels_last)) if case.layouts != "contiguous" else (args,):
             if EMULATED:
                 extension.set_emulating(False)
                 expected = run(case, laid)
@@ -120,9 +120,10 @@ def test_threads_agree(case, restore):
     assert equal(run(case, args), one)
 
 
-def rows_of(args, rows):
+def rows_of(case, args, rows):
     """The arguments of some rows of a batch."""
-    shared = {name: args[name] for name in ("table", "shape", "clamp", "purpose", "step", "dtype") if name in args}
+    always = ("table", "shape", "clamp", "purpose", "step", "dtype")
+    shared = {name: args[name] for name in (*always, *case.shared) if name in args}
     stacked = {name: args[name][:, rows].contiguous() for name in ("history", "k") if name in args}
     return to(args, lambda t: t[rows]) | shared | stacked
 
@@ -132,7 +133,7 @@ def test_any_split_of_a_batch_agrees(case):
     args = make(case, (7, 67))
     whole = run(case, args)
     for cut in (1, 3, 6):
-        pieces = [run(case, rows_of(args, rows)) for rows in (slice(0, cut), slice(cut, 7))]
+        pieces = [run(case, rows_of(case, args, rows)) for rows in (slice(0, cut), slice(cut, 7))]
         joined = [torch.cat(p, 1 if i == 2 else 0) for i, p in enumerate(zip(*pieces, strict=True))]  # history is third
         assert equal(joined, whole), cut
 
@@ -140,14 +141,18 @@ def test_any_split_of_a_batch_agrees(case):
 @every_case
 @pytest.mark.parametrize("shape", [(2, 3, 7, 13), (2, 3, 16, 24), (2, 17, 8, 8)])
 def test_channels_last_agrees(case, shape):
-    """The same bits, in the memory format that came in."""
-    if case.name in ("normal", "uniform"):
+    """The same bits, or where sums are taken in another order the same to rounding, in the memory format that came."""
+    if case.name in ("normal", "uniform") or case.layouts == "contiguous":
         pytest.skip("makes contiguous tensors")
     for dtype in case.dtypes:
         args = make(case, shape, dtype)
         laid = to(args, channels_last)
         out = case.op(**laid)
-        assert equal(out, run(case, args))
+        if case.layouts == "exact":
+            assert equal(out, run(case, args))
+        else:
+            for a, b in zip(out, run(case, args), strict=True):
+                torch.testing.assert_close(a, b, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
         assert all(t.is_contiguous(memory_format=torch.channels_last) for t in out if t.ndim == 4)
 
 
@@ -280,6 +285,7 @@ def test_compiles(case):
 
 @every_case
 def test_allocates_only_its_outputs(case):
+    """And a little scratch: statistics, and coefficients of a row."""
     args = make(case, (4, 40_000))
     run(case, args)
     copies = to(args, torch.clone)
@@ -288,4 +294,4 @@ def test_allocates_only_its_outputs(case):
     allocated = sum(max(e.self_cpu_memory_usage, 0) for e in profile.events() if hasattr(e, "self_cpu_memory_usage"))
     kept = sum(t.numel() * t.element_size() for t in out if not any(t is v for v in copies.values()))
     scratch = 8 * 4 * 4 * (40_000 // 2048 + 1) if EMULATED else 0  # of the CUDA reductions, at most 8 sums
-    assert allocated <= kept + scratch + 1024, (allocated, kept)
+    assert allocated <= kept + scratch + 0.02 * kept + 1024, (allocated, kept)

@@ -5,7 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conditioning, NormModulateAct, Prepares, positive_int, zero
+from .conditioning import Conditioning, Prepares
+from .layers import NormModulateAct, positive_int, zero
 
 
 class MLP(Prepares):

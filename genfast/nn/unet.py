@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Attention, Conditioning, NormModulateAct, Prepares, ResidualBlock, positive_int, zero
+from .conditioning import Conditioning, Prepares
+from .layers import Attention, NormModulateAct, ResidualBlock, positive_int, zero
 
 
 class UNet(Prepares):

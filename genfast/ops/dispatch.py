@@ -1,5 +1,7 @@
 """When an op takes its fused kernel and when plain torch, and the checks that C++ cannot make."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,3 +46,52 @@ def dense(x: Tensor) -> Tensor:
     """x itself if it is contiguous or channels-last, which the kernels take; otherwise a contiguous copy."""
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
     return x if last is not None and x.is_contiguous(memory_format=last) else x.contiguous()
+
+
+def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
+    """The op `genfast::name` with its gradient: what Python code calls where a gradient may be wanted.
+
+    Registered with torch.library, which torch.compile and opcheck see; an eager call goes through an autograd.Function
+    of the same two functions, at a quarter of the cost (12 against 47 microseconds).
+    """
+    op = getattr(torch.ops.genfast, name)
+    torch.library.register_autograd(f"genfast::{name}", backward, setup_context=setup)
+    function = type(
+        name,
+        (torch.autograd.Function,),
+        {"forward": staticmethod(op), "setup_context": staticmethod(setup), "backward": staticmethod(backward)},
+    )
+
+    def call(*args):
+        return op(*args) if torch.compiler.is_compiling() else function.apply(*args)
+
+    return call
+
+
+def differentiate_again(
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
+    cotangents: Sequence[Tensor | None],
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """The backward of a backward, by plain torch: derivatives of sum_i <cotangents_i, grad_i> in the inputs of
+    `function` and in `grads`, where grad_i is the gradient of input i given `grads`, those of the outputs.
+
+    A None among the inputs stays one; a None among the cotangents counts as zero.
+    """
+    with torch.enable_grad():
+        leaves = [None if t is None else t.detach().requires_grad_() for t in inputs]
+        above = [None if g is None else g.detach().requires_grad_() for g in grads]
+        outputs = function(*leaves)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        pairs = [(o, g) for o, g in zip(outputs, above, strict=True) if g is not None]
+        wanted = [(leaf, c) for leaf, c in zip(leaves, cotangents, strict=True) if leaf is not None and c is not None]
+        first = torch.autograd.grad(
+            [o for o, _ in pairs], [leaf for leaf, _ in wanted], [g for _, g in pairs], create_graph=True,
+            allow_unused=True,
+        )  # fmt: skip
+        total = sum((c * g).sum() for (_, c), g in zip(wanted, first, strict=True) if g is not None)
+        ends = [t for t in (*leaves, *above) if t is not None]
+        second = iter(torch.autograd.grad(total, ends, allow_unused=True))
+    found = [None if t is None else next(second) for t in (*leaves, *above)]
+    return found[: len(leaves)], found[len(leaves) :]

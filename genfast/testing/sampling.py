@@ -1,64 +1,17 @@
-"""One `Case` per op: its inputs, the op, its reference, its bytes.  Used by tests and benches only.
-
-A new op adds a Case here and is then tested for accuracy, bits, gradients and layout, and timed, without touching a
-test.
-"""
+"""The cases of the ops that a training or sampling loop is made of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import ops
-
-Args = dict
-
-
-@dataclass(frozen=True)
-class Case:
-    """`inputs(shape, dtype, generator)` makes the arguments, on the CPU and contiguous; the others take them as
-    keywords.
-
-    op: what is tested, a tuple of tensors; in-place ops work on copies that the caller makes.  eager: the same in plain
-    torch, in the dtype of its arguments, which is also the reference when they are float64.  dtypes: of the network's
-    edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item): of `size` elements whose
-    network edge takes `item` bytes each, the least that any implementation reads and writes.
-    """
-
-    name: str
-    inputs: Callable[..., Args]
-    op: Callable[..., tuple[Tensor, ...]]
-    eager: Callable[..., tuple[Tensor, ...]]
-    bytes_moved: Callable[[int, int], int]
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
-    differentiable: tuple[str, ...] = ()
-
-
-def to(args: Args, convert: Callable[[Tensor], Tensor]) -> Args:
-    """The arguments with every tensor converted; tuples are gone through."""
-
-    def one(value):
-        if isinstance(value, Tensor):
-            return convert(value)
-        if isinstance(value, tuple):
-            values = [one(v) for v in value]
-            return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
-        return value
-
-    return {name: one(value) for name, value in args.items()}
-
-
-def _base(shape: tuple[int, ...], generator: torch.Generator) -> tuple[int, Tensor, Callable[..., Tensor]]:
-    batch = shape[0]
-    index = torch.randint(0, 2**40, (batch,), generator=generator)
-    key = ops.make_key(int(torch.randint(0, 2**62, (), generator=generator)), index)
-    return batch, key, lambda *size: torch.randn(size, generator=generator)
+from .. import ops
+from .case import Case, base
 
 
 def _noise(uniform: bool) -> Case:
     def inputs(shape, dtype, generator):
-        return {"key": _base(shape, generator)[1], "shape": shape[1:], "purpose": 4, "step": 123456, "dtype": dtype}
+        return {"key": base(shape, generator)[1], "shape": shape[1:], "purpose": 4, "step": 123456, "dtype": dtype}
 
     def eager(key, shape, purpose, step, dtype):
         return (ops.noise_reference(key, shape, purpose, step, uniform),)
@@ -69,7 +22,7 @@ def _noise(uniform: bool) -> Case:
 
 def _diffuse(with_target: bool) -> Case:
     def inputs(shape, dtype, generator):
-        batch, key, randn = _base(shape, generator)
+        batch, key, randn = base(shape, generator)
         args = {
             "x0": randn(*shape),
             "key": key,
@@ -103,7 +56,7 @@ def _noise_for(x: Tensor, key: Tensor, purpose: int = ops.Purpose.TRAIN, step: i
 
 def _denoising_loss() -> Case:
     def inputs(shape, dtype, generator):
-        batch, key, randn = _base(shape, generator)
+        batch, key, randn = base(shape, generator)
         return {
             "net": randn(*shape).to(dtype), "x0": randn(*shape), "key": key,
             "p": randn(batch), "q": randn(batch), "weight": randn(batch).abs(),
@@ -120,7 +73,7 @@ def _denoising_loss() -> Case:
 
 def _dot() -> Case:
     def inputs(shape, dtype, generator):
-        randn = _base(shape, generator)[2]
+        randn = base(shape, generator)[2]
         return {"a": randn(*shape).to(dtype), "b": randn(*shape).to(dtype)}
 
     return Case(
@@ -131,7 +84,7 @@ def _dot() -> Case:
 
 def _langevin(guided: bool) -> Case:
     def inputs(shape, dtype, generator):
-        batch, key, randn = _base(shape, generator)
+        batch, key, randn = base(shape, generator)
         args = {"x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype)}
         args |= {name: randn(batch) for name in ("alpha", "c_skip", "c_out", "c_in")}
         args |= {"sigma": randn(batch).abs(), "snr": 0.1 + 0.1 * randn(batch).abs(), "step": 7}
@@ -153,7 +106,7 @@ def _langevin(guided: bool) -> Case:
 
 def _dynamic_threshold(quantile: float, limit: float | None) -> Case:
     def inputs(shape, dtype, generator):
-        return {"D": 2 * _base(shape, generator)[2](*shape), "quantile": quantile, "bound": 1.0, "limit": limit}
+        return {"D": 2 * base(shape, generator)[2](*shape), "quantile": quantile, "bound": 1.0, "limit": limit}
 
     return Case(
         "dynamic_threshold" + "_limit" * (limit is not None), inputs, lambda **a: (ops.dynamic_threshold(**a),),
@@ -163,7 +116,7 @@ def _dynamic_threshold(quantile: float, limit: float | None) -> Case:
 
 def _runge_kutta(stages: int, with_error: bool) -> Case:
     def inputs(shape, dtype, generator):
-        batch, _, randn = _base(shape, generator)
+        batch, _, randn = base(shape, generator)
         args = {"x": randn(*shape), "k": randn(stages, *shape), "c": randn(batch, stages), "rtol": 0.25, "atol": 0.5}
         args["c"][:, 1] = 0
         return args | ({"error": randn(batch, stages)} if with_error else {})
@@ -191,7 +144,7 @@ def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) 
 
 def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp: bool = False) -> Case:
     def inputs(shape, dtype, generator):
-        batch, key, randn = _base(shape, generator)
+        batch, key, randn = base(shape, generator)
         args = {
             "x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype),
             "row": torch.randint(0, 5, (batch,), generator=generator, dtype=torch.int32),
@@ -216,25 +169,22 @@ def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp
     return Case(f"step_{kind}", inputs, outputs(ops.step), outputs(ops.step_reference), bytes_moved)
 
 
-CASES = {
-    case.name: case
-    for case in (
-        _noise(uniform=False),
-        _noise(uniform=True),
-        _diffuse(with_target=False),
-        _diffuse(with_target=True),
-        _denoising_loss(),
-        _dot(),
-        _langevin(guided=False),
-        _langevin(guided=True),
-        _dynamic_threshold(0.9, limit=None),
-        _dynamic_threshold(0.995, limit=2.5),
-        _runge_kutta(4, with_error=False),
-        _runge_kutta(7, with_error=True),
-        _step("ode"),
-        _step("sde", draws=1, clamp=True),
-        _step("history", slots=1),
-        _step("brownian", draws=5, slots=1),
-        _step("everything", draws=2, slots=4, guided=True, clamp=True),
-    )
-}
+CASES = (
+    _noise(uniform=False),
+    _noise(uniform=True),
+    _diffuse(with_target=False),
+    _diffuse(with_target=True),
+    _denoising_loss(),
+    _dot(),
+    _langevin(guided=False),
+    _langevin(guided=True),
+    _dynamic_threshold(0.9, limit=None),
+    _dynamic_threshold(0.995, limit=2.5),
+    _runge_kutta(4, with_error=False),
+    _runge_kutta(7, with_error=True),
+    _step("ode"),
+    _step("sde", draws=1, clamp=True),
+    _step("history", slots=1),
+    _step("brownian", draws=5, slots=1),
+    _step("everything", draws=2, slots=4, guided=True, clamp=True),
+)

@@ -1,0 +1,116 @@
+"""How a network depends on time and label, and how that is computed beforehand for all times of a plan."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FourierFeatures(nn.Module):
+    """phi(t) = [cos(f_k t), sin(f_k t)] with f_k geometric from 1 to `maximum` radians per unit of t.
+
+    t: (B,) -> (B, features). Computed in float32 or better, whatever the dtype of the network: a bf16 angle of
+    100 radians is off by a quarter of a radian. (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
+    """
+
+    def __init__(self, features: int, maximum: float = 100.0):
+        super().__init__()
+        if features < 4 or features % 2:
+            raise ValueError(f"features must be an even number of at least 4, got {features}")
+        self.features, self.maximum = features, maximum
+
+    def forward(self, t: Tensor) -> Tensor:
+        dtype = torch.promote_types(t.dtype, torch.float32)
+        exponent = torch.linspace(0.0, math.log(self.maximum), self.features // 2, dtype=dtype, device=t.device)
+        angle = t.to(dtype)[:, None] * exponent.exp()
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class Conditioning(nn.Module):
+    """One vector per sample from its time and label: SiLU(W_2 SiLU(W_1 phi(t) + e_label)).
+
+    t: (B,) float; label: (B,) int64 in [0, classes], where `classes` itself is the null label and None means null
+    for all -> (B, features). With classes = 0 there is no label and none may be given.
+    Raises TypeError / ValueError for a t or label of the wrong dtype, shape or range.
+    """
+
+    def __init__(self, features: int, classes: int = 0, fourier: int = 64):
+        super().__init__()
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
+            raise ValueError(f"classes must be an integer of at least 0, got {classes!r}")
+        self.classes = classes
+        self.fourier = FourierFeatures(fourier)
+        self.first = nn.Linear(fourier, features)
+        self.label = nn.Embedding(classes + 1, features) if classes else None
+        self.second = nn.Linear(features, features)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """`x` is only looked at for the number of rows and the device."""
+        self.check(x, t, label)
+        hidden = self.first(self.fourier(t).to(self.first.weight.dtype))
+        if self.label is not None:
+            if label is None:
+                label = torch.full_like(t, self.classes, dtype=torch.int64)
+            hidden = hidden + self.label(label)
+        return F.silu(self.second(F.silu(hidden)))
+
+    def check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
+        if not t.is_floating_point():
+            raise TypeError(f"t must be a floating-point tensor, got {t.dtype}")
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x, got {tuple(t.shape)}")
+        if label is None:
+            return
+        if not self.classes:
+            raise ValueError("label was given to an unconditional network: build it with classes > 0")
+        if label.dtype != torch.int64:
+            raise TypeError(f"label must be an int64 tensor, got {label.dtype}")
+        if label.shape != t.shape:
+            raise ValueError(f"label must have shape ({x.shape[0]},), one value per row of x, got {tuple(label.shape)}")
+        # Looking at the values would stall a GPU and break a traced graph; there the embedding's own check stands.
+        if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
+            low, high = (int(bound) for bound in label.aminmax())
+            if low < 0 or high > self.classes:
+                raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null), got {low}..{high}")
+
+
+class Modulation(nn.Linear):
+    """`parts` vectors of `channels` numbers, linear in the conditioning vector: (B, parts * channels).
+
+    A network makes those of all its layers at once (`Prepares`); a layer finds its own with `of`.
+    """
+
+    def __init__(self, conditioning: int, channels: int, parts: int = 2):
+        super().__init__(conditioning, parts * channels)
+        self.parts = parts
+        self.columns = slice(0, parts * channels)  # of `prepared`
+
+    def of(self, prepared: Tensor) -> tuple[Tensor, ...]:
+        """This layer's vectors, each (B, channels), out of `prepared`, (B, M)."""
+        return prepared[:, self.columns].chunk(self.parts, 1)
+
+
+class Prepares(nn.Module):
+    """A network whose dependence on time and label goes through its Modulation layers alone, so that it can be
+    computed beforehand: `net(x, t, label)` is `net(x, t, prepared=net.prepare(t, label))`.
+
+    A subclass has `condition`, a Conditioning, and calls `number_columns` at the end of its constructor.
+    """
+
+    prepares = True
+
+    def number_columns(self) -> None:
+        """Gives every Modulation its columns of what `prepare` answers."""
+        start = 0
+        for layer in self._modulations():
+            layer.columns = slice(start, start + layer.out_features)
+            start = layer.columns.stop
+
+    def prepare(self, t: Tensor, label: Tensor | None = None, *, rows: Tensor | None = None) -> Tensor:
+        """Every layer's vectors, (B, M). t: (B,) float; label: (B,) int64; rows: (B, *), whose they are."""
+        c = self.condition(t if rows is None else rows, t, label)
+        return torch.cat([layer(c) for layer in self._modulations()], dim=1)
+
+    def _modulations(self) -> list[Modulation]:
+        return [module for module in self.modules() if isinstance(module, Modulation)]

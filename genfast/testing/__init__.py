@@ -1,0 +1,13 @@
+"""One `Case` per op: its inputs, the op, its reference, its bytes.  Used by tests and benches only.
+
+A new op adds a Case to one of the files here and is then tested for accuracy, bits, gradients and layout, and timed,
+without touching a test.
+"""
+
+from . import networks, sampling
+from .case import Case, to
+from .sampling import step_table
+
+CASES = {case.name: case for case in (*sampling.CASES, *networks.CASES)}
+
+__all__ = ["CASES", "Case", "step_table", "to"]

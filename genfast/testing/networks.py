@@ -1,0 +1,3 @@
+"""The cases of the ops inside networks."""
+
+CASES = ()
