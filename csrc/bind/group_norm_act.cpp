@@ -81,7 +81,7 @@ std::tuple<Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor m
   const Tensor means = check.empty(ScalarType::Float, {p.maps.batch, groups, 2});
   const Tensor partial = scratch(check, x, p);
   args.dx = dx.data_ptr();
-  args.means = static_cast<float*>(means.data_ptr());
+  args.means = static_cast<GroupMeans*>(means.data_ptr());
   p.mean = static_cast<float*>(mean.data_ptr()), p.rstd = static_cast<float*>(rstd.data_ptr());
   p.sums = static_cast<float*>(sums.data_ptr());
   if (x.numel() > 0)

@@ -35,11 +35,16 @@ struct GroupNormActArgs {
   float eps;
 };
 
+// Over a group, the means of dL/dx_hat, times rstd, and of dL/dx_hat x_hat, times rstd^2.
+struct alignas(8) GroupMeans {
+  float plain, times;
+};
+
 struct GroupNormActBackwardArgs {
   GroupNorm norm;
-  const void* dy;  // as x
-  void* dx;        // as x
-  float* means;    // [batch, groups, 2] scratch: of dL/dx_hat and dL/dx_hat x_hat
+  const void* dy;     // as x
+  void* dx;           // as x
+  GroupMeans* means;  // [batch, groups] scratch
 };
 
 // Channels-last sums are taken over units of 32 pixels in order, then over the units in order; the others in the order

@@ -96,8 +96,7 @@ struct Gradient {
   GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[5]) const {
     line_of(p.norm, n, c, to);
     const int64_t at = n * p.norm.groups + group_of(p.norm, c);
-    const float rstd = p.norm.rstd[at];
-    to[3] = rstd * p.means[2 * at], to[4] = rstd * rstd * p.means[2 * at + 1];
+    to[3] = p.means[at].plain, to[4] = p.means[at].times;
   }
   GENFAST_HD F map(const F (&in)[2], const F (&q)[5]) const {
     const F centred = in[0] - q[0], du = in[1] * act.slope(fma_(centred, q[1], q[2]));
@@ -105,12 +104,7 @@ struct Gradient {
   }
 };
 
-// ---- before and between them ----
-GENFAST_HD void start_group(const GroupNormActArgs& args, int64_t n, int64_t group) {
-  with_type(args.norm.dtype, [&](auto type) { set_pivot<decltype(type)>(args.norm, n, group); });
-}
-GENFAST_HD void start_group(const GroupNormActBackwardArgs&, int64_t, int64_t) {}
-
+// ---- between them ----
 // The two sums of a group, channel by channel.
 GENFAST_HD void finish_group(const GroupNormActArgs& args, int64_t n, int64_t group) {
   const GroupNorm& p = args.norm;
@@ -136,8 +130,7 @@ GENFAST_HD void finish_group(const GroupNormActBackwardArgs& args, int64_t n, in
     plain = plain + a * sums[c], times = times + a * with_x_hat;
   }
   const float each = float(1.0 / double(per_group * p.maps.pixels));
-  args.means[2 * (n * p.groups + group)] = plain * each;
-  args.means[2 * (n * p.groups + group) + 1] = times * each;
+  args.means[n * p.groups + group] = {rstd * (plain * each), rstd * rstd * (times * each)};
 }
 
 // ---- planar maps: a channel is a row of the drivers map and reduce ----

@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "columns.h"
 #include "group_norm_act_body.h"
 #include "reduce.h"
@@ -35,7 +37,8 @@ static void run(const Args& args, int64_t work_first, int64_t work_last, const S
   for (int64_t work = work_first; work < work_last; ++work) {
     const int64_t n = work / count, begin = work % count * per_strip;
     const int64_t end = begin + per_strip < p.groups ? begin + per_strip : p.groups, width = (end - begin) * per_group;
-    for (int64_t group = begin; group < end; ++group) start_group(args, n, group);
+    if constexpr (std::is_same_v<Args, GroupNormActArgs>)
+      for (int64_t group = begin; group < end; ++group) set_pivot<typename Summing::Type>(p, n, group);
     sum_strip(args, n, begin * per_group, width, summing);
     for (int64_t group = begin; group < end; ++group) finish_group(args, n, group);
     map_strip(args, n, begin * per_group, width, mapping);

@@ -30,25 +30,31 @@ struct AnyActivation {
   }
 };
 
-// A thread starts or finishes one group of one sample.
-template <bool start, class Args>
-__global__ void __launch_bounds__(kThreads) groups_kernel(const __grid_constant__ Args args) {
-  const int64_t groups = args.norm.groups, count = args.norm.maps.batch * groups;
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < count; i += int64_t(gridDim.x) * kThreads) {
-    if constexpr (start)
-      start_group(args, i / groups, i % groups);
-    else
-      finish_group(args, i / groups, i % groups);
-  }
+// A thread visits one group of one sample: visit(n, group).
+template <class Visit>
+__global__ void __launch_bounds__(kThreads)
+    groups_kernel(const __grid_constant__ Visit visit, int64_t batch, int64_t groups) {
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < batch * groups; i += int64_t(gridDim.x) * kThreads)
+    visit(i / groups, i % groups);
 }
 
-template <bool start, class Args>
-static const char* each_group(const Args& args, Stream stream) {
-  GENFAST_KERNEL_LAUNCH((groups_kernel<start, Args>),
-                        dim3(blocks_for(args.norm.maps.batch * args.norm.groups, kThreads)), dim3(kThreads), 0, stream,
-                        args);
+template <class Visit>
+static const char* each_group(const GroupNorm& p, const Visit& visit, Stream stream) {
+  GENFAST_KERNEL_LAUNCH((groups_kernel<Visit>), dim3(blocks_for(p.maps.batch * p.groups, kThreads)), dim3(kThreads), 0,
+                        stream, visit, p.maps.batch, p.groups);
   return launch_error();
 }
+
+template <class T>
+struct Start {
+  GroupNorm p;
+  GENFAST_HD void operator()(int64_t n, int64_t group) const { set_pivot<T>(p, n, group); }
+};
+template <class Args>
+struct Finish {
+  Args args;
+  GENFAST_HD void operator()(int64_t n, int64_t group) const { finish_group(args, n, group); }
+};
 
 template <class Summing>
 static const char* sum(const Summing& pass, bool are_aligned, Stream stream) {
@@ -72,9 +78,9 @@ static const char* run(const Args& args, bool are_aligned, const Summing& summin
   const GroupNorm& p = args.norm;
   if (p.maps.batch * p.maps.channels * p.maps.pixels == 0) return nullptr;
   if constexpr (std::is_same_v<Args, GroupNormActArgs>)
-    if (const char* error = each_group<true>(args, stream)) return error;
+    if (const char* error = each_group(p, Start<typename Summing::Type>{p}, stream)) return error;
   if (const char* error = sum(summing, are_aligned, stream)) return error;
-  if (const char* error = each_group<false>(args, stream)) return error;
+  if (const char* error = each_group(p, Finish<Args>{args}, stream)) return error;
   return apply(mapping, are_aligned, stream);
 }
 
