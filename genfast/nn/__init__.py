@@ -1,4 +1,4 @@
-"""Networks: ordinary `torch.nn.Module`s called as `net(x, t, label=None)`.
+"""Networks: ordinary `torch.nn.Module`s called as `net(x, t, label=None, condition=None)`.
 
 Each one keeps its constructor arguments in a JSON-able `config`, so that `type(net)(**net.config)` builds it again.
 To add a network: one file here and one line in `NETWORKS`.
