@@ -6,7 +6,7 @@ from .. import ops
 
 
 class Sinusoid(nn.Module):
-    """phi(t) = [sin(t f_k), cos(t f_k)], or with `flip` [cos, sin]; f_k = 10000^(-k / (K - shift)), k < K = features / 2
+    """phi(t) = [sin(t f_k), cos(t f_k)], with `flip` [cos, sin]; f_k = 10000^(-k / (K - shift)), k < K = features / 2.
 
     t: (B,) float, up to about 1000 -> (B, features) in float32 or better. (Ho et al. 2020, arXiv:2006.11239.)
     """
