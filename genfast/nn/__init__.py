@@ -4,9 +4,10 @@ Each one keeps its constructor arguments in a JSON-able `config`, so that `type(
 To add a network: one file here and one line in `NETWORKS`.
 """
 
+from .dit import DiT
 from .mlp import MLP
 from .unet import UNet
 
-NETWORKS = {"MLP": MLP, "UNet": UNet}
+NETWORKS = {"DiT": DiT, "MLP": MLP, "UNet": UNet}
 
-__all__ = ["MLP", "NETWORKS", "UNet"]
+__all__ = ["MLP", "NETWORKS", "DiT", "UNet"]
