@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from .layers import CONVOLUTIONS
 
-POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -58,7 +57,9 @@ class Pool(nn.Module):
     """Half the size: the mean of 2 x 2 pixels. x: (B, C, *), sizes even -> (B, C, * / 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return POOLS[x.ndim - 2](x, 2)
+        if x.ndim == 5:  # torch's avg_pool3d has no bfloat16 on the CPU
+            return F.interpolate(x, scale_factor=0.5, mode="area")
+        return F.avg_pool1d(x, 2) if x.ndim == 3 else F.avg_pool2d(x, 2)
 
 
 class Repeat(nn.Module):

@@ -153,6 +153,7 @@ def to_config(net: UNet, sample_size: int | tuple[int, int] | None = None) -> di
     down = ["AttnDownBlock2D" if level in ours["attention"] else "DownBlock2D" for level in range(len(widths))]
     groups = {module.groups for module in net.modules() if isinstance(module, NormAct)}
     require(len(groups) == 1, "norms that all have one number of groups", sorted(groups))
+    require(ours["resample"] in PADDINGS.values(), f"resample out of {list(PADDINGS.values())}", ours["resample"])
     require(time is not None, "timesteps = {'shift', 'flip'}", time)
     ours |= {
         "multipliers": [width / widths[0] for width in widths],
@@ -233,7 +234,8 @@ def _load(net: UNet, weights: dict[str, Tensor]) -> UNet:
     for ours, theirs in tensors(net):
         missing = [name for name in theirs if name not in left]
         require(not missing, "the tensors of their configs", f"none called {missing}")
-        state[ours] = torch.cat([left.pop(name) for name in theirs])  # which copies
+        state[ours], shape = torch.cat([left.pop(name) for name in theirs]), net.get_parameter(ours).shape  # copies
+        require(state[ours].shape == shape, f"{theirs[0]} of shape {tuple(shape)}", tuple(state[ours].shape))
     require(not left, "the tensors of their configs", f"beside them {sorted(left)}")
     net.load_state_dict(state, assign=True)
     return net
