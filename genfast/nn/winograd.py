@@ -13,9 +13,9 @@ TILE = 4
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
     """G (6, 3), B (6, 6), A (4, 6) with  A [(G g) * (B d)] = d correlated with g,  g three taps, d six samples.
 
-    Polynomials with coefficients g and y multiply to s with V_6 s = (V_3 g) * (V_4 y), where V_k takes k coefficients to
-    the values at six points. The transpose of y -> s is the correlation with g. (Winograd 1980, Arithmetic Complexity of
-    Computations; Lavin and Gray 2016, arXiv:1509.09308.)
+    Polynomials with coefficients g and y multiply to s with V_6 s = (V_3 g) * (V_4 y), where V_k takes k coefficients
+    to the values at six points. The transpose of y -> s is the correlation with g. (Winograd 1980, Arithmetic
+    Complexity of Computations; Lavin and Gray 2016, arXiv:1509.09308.)
     """
 
     def values(count: int) -> Tensor:
@@ -34,15 +34,21 @@ def correlate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """conv2d(x, weight, bias, padding=1) by tiles of 4x4 pixels, 36 products each instead of 144 (a channel pair).
 
     x: (B, I, H, W) channels-last, H and W multiples of 4; weight: (O, I, 3, 3); bias: (O,) -> (B, O, H, W)
-    channels-last. The mean square error is at most about twice that of a direct sum over taps and channels.
+    channels-last, without gradients. From 128 channels on, the root mean square error is 1.7 to 2.5 times that of torch's own
+    convolution, and less than it where x has a mean far from zero.
     """
     (B, I, H, W), O = x.shape, len(weight)
+    h, w = H // TILE, W // TILE
+    kernels = (OF_TAPS @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, O, I).transpose(1, 2)
     tiles = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).unfold(1, TILE + 2, TILE).unfold(2, TILE + 2, TILE)
-    inputs = OF_TILE @ tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)
-    kernels = OF_TAPS @ weight.permute(2, 3, 0, 1).reshape(9, -1)
-    products = torch.bmm(inputs.view(36, -1, I), kernels.view(36, O, I).transpose(1, 2))
-    pixels = (TO_PIXELS @ products.view(36, -1)).view(TILE, TILE, B, H // TILE, W // TILE, O)
-    return torch.add(pixels.permute(2, 3, 0, 4, 1, 5), bias).reshape(B, H, W, O).permute(0, 3, 1, 2)
+    y = x.new_empty(B, h, TILE, w, TILE, O)
+    images = -(-128 // (h * w))  # at a time: tiles enough for a product at full speed, few enough for the cache
+    for part, out in zip(tiles.split(images), y.split(images)):
+        inputs = OF_TILE @ part.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)
+        products = torch.bmm(inputs.view(36, -1, I), kernels)
+        pixels = (TO_PIXELS @ products.view(36, -1)).view(TILE, TILE, len(part), h, w, O)
+        torch.add(pixels.permute(2, 3, 0, 4, 1, 5), bias, out=out)
+    return y.view(B, H, W, O).permute(0, 3, 1, 2)
 
 
 class Convolution(nn.Conv2d):
@@ -60,13 +66,12 @@ def pays(x: Tensor, weight: Tensor) -> bool:
     pixels do."""
     B, I, H, W = x.shape
     return (
-        x.device.type == "cpu"
+        not (wants_grad(x, weight) or composed(x) or torch.compiler.is_compiling())
+        and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and H % TILE == W % TILE == 0
         and B * H * W >= 1024
         and min(I, len(weight)) >= 128
         and x.is_contiguous(memory_format=torch.channels_last)
-        and not wants_grad(x, weight)
-        and not composed(x)
     )
