@@ -34,8 +34,8 @@ def correlate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """conv2d(x, weight, bias, padding=1) by tiles of 4x4 pixels, 36 products each instead of 144 (a channel pair).
 
     x: (B, I, H, W) channels-last, H and W multiples of 4; weight: (O, I, 3, 3); bias: (O,) -> (B, O, H, W)
-    channels-last, without gradients. From 128 channels on, the root mean square error is 1.7 to 2.5 times that of torch's
-    own convolution, and less than it where x has a mean far from zero.
+    channels-last, without gradients. From 128 channels on, the root mean square error is 1.7 to 2.5 times that of
+    torch's own convolution, and less than it where x has a mean far from zero.
     """
     (B, I, H, W), O = x.shape, len(weight)
     h, w = H // TILE, W // TILE
