@@ -32,8 +32,8 @@ class Conditions(nn.Module):
 
     h: (B, features); label: (B,) int64 in [0, classes], where `classes` itself is the null label; c, the argument
     `condition`: (B, condition) float, attributes or an embedding -> (B, features).
-    None is null for all rows, and so is a row of `condition` with a NaN in it, a missing value: a null row is replaced
-    by a learned one. With classes = 0 no label may be given, with condition = 0 no condition.
+    None is null for all rows, and so is a row of `condition` with a NaN in it, a missing value: a learned vector takes
+    the place of W c. With classes = 0 no label may be given, with condition = 0 no condition.
     Raises TypeError / ValueError for a label or condition of the wrong dtype, shape or range.
     """
 
@@ -45,7 +45,7 @@ class Conditions(nn.Module):
         self.classes, self.width = classes, condition
         self.label = nn.Embedding(classes + 1, features) if classes else None
         self.vector = nn.Linear(condition, features, bias=False) if condition else None
-        self.null = nn.Parameter(torch.zeros(condition)) if condition else None
+        self.null = nn.Parameter(torch.randn(features)) if condition else None
 
     def forward(self, h: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         self.check(h, label, condition)
@@ -55,11 +55,11 @@ class Conditions(nn.Module):
             h = h + self.label(label)
         if self.vector is not None:
             if condition is None:
-                condition = self.null.expand(len(h), -1)
-            else:  # before the product: the gradient of a product with NaN is NaN
-                missing = condition.isnan().any(dim=1, keepdim=True)
-                condition = torch.where(missing, self.null, condition.to(self.null.dtype))
-            h = h + self.vector(condition)
+                return h + self.null
+            # Zeros before the product: the gradient of a product with NaN is NaN.
+            missing = condition.isnan().any(dim=1, keepdim=True)
+            condition = torch.where(missing, 0.0, condition).to(self.null.dtype)
+            h = h + torch.where(missing, self.null, self.vector(condition))
         return h
 
     def check(self, rows: Tensor, label: Tensor | None, condition: Tensor | None) -> None:
