@@ -8,13 +8,22 @@ from helpers import conditions, without_zeros
 
 from genfast.nn import MLP, NETWORKS, DiT, UNet
 from genfast.nn.conditioning import Conditions, FourierFeatures
-from genfast.nn.layers import Attention, NormModulateAct, group_count
+from genfast.nn.layers import NormModulateAct, group_count
 
 CASES = {
     "mlp": (lambda: MLP(24, width=16, depth=2, classes=3, condition=2), (24,)),
     "mlp of images": (lambda: MLP(24, width=16, depth=1, classes=3), (2, 3, 4)),
-    "unet": (lambda: UNet(2, width=8, multipliers=(1, 2, 2), blocks=2, classes=3), (2, 8, 12)),
-    "unet with attention": (lambda: UNet(1, width=8, multipliers=(2, 1), attention=(1,), classes=3), (1, 6, 4)),
+    "unet": (lambda: UNet(2, 8, (1, 2, 2), blocks=2, classes=3, condition=2), (2, 8, 12)),
+    "unet that adds": (
+        lambda: UNet(1, 8, (1, 1.5), attention=(0,), classes=3, modulation="add", resample="convolution"),
+        (1, 6, 10),
+    ),
+    "unet of steps": (
+        lambda: UNet(1, 8, (2, 1), 1, (1,), 3, resample="convolution behind", timesteps={"shift": 1}, skip_scale=1.0),
+        (1, 6, 4),
+    ),
+    "unet of signals": (lambda: UNet(2, 8, (1, 2), classes=3, dims=1, middle="blocks", resample="convolution"), (2, 6)),
+    "unet of films": (lambda: UNet(1, 4, classes=3, dims=3, middle="attention without norm"), (1, 2, 4, 6)),
     "dit": (lambda: DiT(2, width=16, depth=2, heads=2, classes=3, condition=4), (2, 4, 6)),
     "dit of signals": (lambda: DiT(2, (3,), 8, 1, 1, feedforward="geglu", classes=3), (2, 9)),
     "dit of films": (lambda: DiT(1, (1, 2, 3), 12, 1, 2, qk_norm=True, classes=3, condition=1), (1, 3, 4, 3)),
@@ -178,20 +187,6 @@ def test_norm_modulate_act_is_its_formula(shape):
     broadcast = (3, 8) + (1,) * (x.ndim - 2)
     y = normal * (1 + scale.reshape(broadcast)) + shift.reshape(broadcast)
     torch.testing.assert_close(layer(x, layer.modulation(c)), y * y.sigmoid())
-
-
-@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (128, 2)])
-def test_attention_is_its_formula(channels, heads):
-    torch.manual_seed(2)
-    layer, x = Attention(channels).double(), torch.randn(2, channels, 3, 2).double()
-    mixed = torch.empty(2, channels, 6, dtype=torch.float64)
-    projected = layer.query_key_value(layer.norm(x)).flatten(2)
-    size = channels // heads
-    for head in range(heads):
-        query, key, value = (projected[:, channels * part + size * head :][:, :size] for part in range(3))
-        weight = torch.einsum("bci,bcj->bij", query, key).div(size**0.5).softmax(-1)
-        mixed[:, size * head : size * (head + 1)] = torch.einsum("bij,bcj->bci", weight, value)
-    torch.testing.assert_close(layer(x), (x + layer.output(mixed.reshape(x.shape))) / 2**0.5)
 
 
 def test_group_count_divides_and_leaves_four_channels_a_group():
