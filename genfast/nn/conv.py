@@ -10,13 +10,11 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops
 from .conditioning import Conditions
-from .layers import group_count, positive_int
+from .layers import NormAct, positive_int
 
 
 class Encoder(nn.Module):
@@ -47,7 +45,7 @@ class Encoder(nn.Module):
         self.given = Conditions(self.features, classes, condition)
         self.down = Down(size, channels, width, multipliers, blocks, self.features)
         (last, *end), outputs = self.down.shape, 2 * positive_int("latent", latent)
-        self.norm = NormAct(last, self.features)
+        self.norm = StyledNormAct(last, self.features)
         if spatial:
             self.output = nn.Conv2d(last, outputs, 3, padding=1)
         else:
@@ -98,7 +96,7 @@ class Decoder(nn.Module):
             residual_blocks(below, here, blocks, self.features)
             for below, here in zip([last, *widths[:0:-1]], reversed(widths), strict=True)
         )
-        self.norm = NormAct(widths[0], self.features)
+        self.norm = StyledNormAct(widths[0], self.features)
         self.output = nn.Conv2d(widths[0], positive_int("channels", channels), 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
@@ -202,16 +200,16 @@ def residual_blocks(inputs: int, outputs: int, blocks: int, features: int, norm:
 
 
 class ConvBlock(nn.Module):
-    """y = (skip(x) + mix_2(act(mix_1(act(x))))) / sqrt(2), act being NormAct, or SiLU where there is no norm.
+    """y = (skip(x) + mix_2(act(mix_1(act(x))))) / sqrt(2), act being StyledNormAct, or SiLU where there is no norm.
 
     x: (B, inputs, H, W), c: (B, features) -> (B, outputs, H, W).
     """
 
     def __init__(self, inputs: int, outputs: int, features: int, norm: bool):
         super().__init__()
-        self.norm_1 = NormAct(inputs, features) if norm else None
+        self.norm_1 = StyledNormAct(inputs, features) if norm else None
         self.mix_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm_2 = NormAct(outputs, features) if norm else None
+        self.norm_2 = StyledNormAct(outputs, features) if norm else None
         self.mix_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
@@ -221,18 +219,12 @@ class ConvBlock(nn.Module):
         return (self.skip(x) + hidden) * math.sqrt(0.5)
 
 
-class NormAct(nn.Module):
-    """y = SiLU((1 + scale) (weight x_hat + bias) + shift), x_hat by group, scale and shift linear in c where it is.
-
-    x: (B, channels, H, W), c: (B, features) -> the shape of x.
-    """
+class StyledNormAct(NormAct):
+    """NormAct with scale and shift linear in c: (B, features), or without them where features = 0."""
 
     def __init__(self, channels: int, features: int):
-        super().__init__()
-        self.groups = group_count(channels)
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.modulation = nn.Linear(features, 2 * channels) if features else None
+        super().__init__(channels)
+        self.style = nn.Linear(features, 2 * channels) if features else None
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        scale, shift = (None, None) if self.modulation is None else self.modulation(c).chunk(2, 1)
-        return ops.group_norm_act(x, self.groups, self.weight, self.bias, scale, shift)
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        return super().forward(x) if self.style is None else super().forward(x, *self.style(c).chunk(2, 1))
