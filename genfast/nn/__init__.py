@@ -4,6 +4,7 @@ Each one keeps its constructor arguments in a JSON-able `config`, so that `type(
 To add a network: one file here and one line in `NETWORKS`.
 """
 
+from . import presets
 from .conv import Decoder, Discriminator, Encoder, Generator
 from .dit import DiT
 from .mlp import MLP
@@ -19,4 +20,4 @@ NETWORKS = {
     "UNet": UNet,
 }
 
-__all__ = ["MLP", "NETWORKS", "Decoder", "DiT", "Discriminator", "Encoder", "Generator", "UNet"]
+__all__ = ["MLP", "NETWORKS", "Decoder", "DiT", "Discriminator", "Encoder", "Generator", "UNet", "presets"]
