@@ -126,11 +126,12 @@ class TokenAttention(nn.Module):
         self.key_weight = nn.Parameter(torch.ones(width // heads)) if qk_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        parts = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.unbind(0)  # each (B, heads, T, d)
         if self.query_weight is not None:
-            query = ops.rms_norm_modulate(query, weight=self.query_weight)
-            key = ops.rms_norm_modulate(key, weight=self.key_weight)
-        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+            query = ops.rms_norm_modulate(query.contiguous(), weight=self.query_weight)
+            key = ops.rms_norm_modulate(key.contiguous(), weight=self.key_weight)
+        mixed = F.scaled_dot_product_attention(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
