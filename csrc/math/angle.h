@@ -23,7 +23,7 @@ struct Angle {
 GENFAST_HD Angle angle(double t, double frequency) {
   const double quarters = t * (frequency * 0.63661977236758138), whole = floor(quarters + 0.5);
   const double odd = whole - 4.0 * floor(0.25 * whole);
-  return {float((quarters - whole) * 1.5707963267948966), odd > 0.0 ? uint32_t(odd) : 0u};
+  return {float((quarters - whole) * 1.5707963267948966), uint32_t(int32_t(odd > 0.0 ? odd : 0.0))};
 }
 
 GENFAST_HD void sine_cosine(F rest, U quarters, F& sine, F& cosine) {
