@@ -49,7 +49,7 @@ struct Gelu {
     return fma_(sign, all(0.5f) - lower(magnitude(u)), all(0.5f));
   }
   GENFAST_HD static F value(F u) {  // max(u, 0) - a Phi(-a)
-    const F a = magnitude(u);
+    const F a = at_most(magnitude(u), all(9.5f));
     return fma_(-a, lower(a), at_least(u, all(0.0f)));
   }
   GENFAST_HD static F slope(F u) { return fma_(u * all(0.3989422804f), exp_(all(-0.5f) * (u * u)), distribution(u)); }
