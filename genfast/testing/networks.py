@@ -1,5 +1,7 @@
 """The cases of the ops inside networks."""
 
+from collections.abc import Callable
+
 import torch
 
 from .. import ops
@@ -22,4 +24,14 @@ def _time_embedding() -> Case:
     )  # fmt: skip
 
 
-CASES = (_time_embedding(),)
+def _glu(function: Callable, eager: Callable) -> Case:
+    def inputs(shape, dtype, generator):
+        return {"x": 2 * base(shape, generator)[2](*shape[:-1], 2 * shape[-1]).to(dtype)}
+
+    return Case(
+        function.__name__, inputs, lambda x: (function(x),), lambda x: (eager(x),), lambda n, item: 3 * n * item,
+        differentiable=("x",), layouts="contiguous", shapes=((4096, 1536),),
+    )  # fmt: skip
+
+
+CASES = (_time_embedding(), _glu(ops.geglu, ops.geglu_reference), _glu(ops.swiglu, ops.swiglu_reference))
