@@ -1,30 +1,42 @@
 """How a network depends on time and label, and how that is computed beforehand for all times of a plan."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import ops
 
-class FourierFeatures(nn.Module):
+
+class TimeFeatures(nn.Module):
+    """phi(t) = ops.time_embedding(t, frequencies): (B,) -> (B, 2 K) float32, or float64 where t is.
+
+    frequencies: (K,) float64. They follow the module's device but never its dtype, and are not in its state: a bf16
+    angle of 100 radians is off by a quarter of a radian. So they are kept as the bits that they are.
+    """
+
+    def __init__(self, frequencies: Tensor, *, flip: bool = False, log: bool = False):
+        super().__init__()
+        self.flip, self.log = flip, log
+        self.register_buffer("bits", frequencies.view(torch.int64), persistent=False)
+
+    @property
+    def frequencies(self) -> Tensor:
+        return self.bits.view(torch.float64)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return ops.time_embedding(t, self.frequencies, flip=self.flip, log=self.log)
+
+
+class FourierFeatures(TimeFeatures):
     """phi(t) = [cos(f_k t), sin(f_k t)] with f_k geometric from 1 to `maximum` radians per unit of t.
 
-    t: (B,) -> (B, features). Computed in float32 or better, whatever the dtype of the network: a bf16 angle of
-    100 radians is off by a quarter of a radian. (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
+    t: (B,) -> (B, features). (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
     """
 
     def __init__(self, features: int, maximum: float = 100.0):
-        super().__init__()
         if features < 4 or features % 2:
             raise ValueError(f"features must be an even number of at least 4, got {features}")
-        self.features, self.maximum = features, maximum
-
-    def forward(self, t: Tensor) -> Tensor:
-        dtype = torch.promote_types(t.dtype, torch.float32)
-        exponent = torch.linspace(0.0, math.log(self.maximum), self.features // 2, dtype=dtype, device=t.device)
-        angle = t.to(dtype)[:, None] * exponent.exp()
-        return torch.cat([angle.cos(), angle.sin()], dim=1)
+        super().__init__(ops.geometric_frequencies(features // 2, 1.0, maximum), flip=True)
 
 
 class Conditions(nn.Module):
