@@ -16,7 +16,7 @@ class TimeFeatures(nn.Module):
 
     def __init__(self, frequencies: Tensor, *, flip: bool = False, log: bool = False):
         super().__init__()
-        self.flip, self.log = flip, log
+        self.features, self.flip, self.log = 2 * len(frequencies), flip, log
         self.register_buffer("bits", frequencies.view(torch.int64), persistent=False)
 
     @property
