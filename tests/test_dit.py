@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from genfast.nn import DiT
-from genfast.nn.dit import FeedForward, TokenAttention, position_embedding
+from genfast.nn.dit import FeedForward, GridFeatures, TokenAttention
 
 
 def plain_attention(layer, x):
@@ -36,7 +36,7 @@ def plain_dit(net, x, t):
     """A two-dimensional DiT in the words of the paper: every norm, modulation, gate and residual by itself."""
     side = net.patch[0]
     tokens = net.input(F.unfold(x, side, stride=side).transpose(1, 2))
-    tokens = tokens + position_embedding([n // side for n in x.shape[2:]], tokens.shape[-1], dtype=x.dtype)
+    tokens = tokens + net.places([n // side for n in x.shape[2:]])
     c = net.condition(x, t)
 
     def normal(scale, shift):
@@ -69,7 +69,7 @@ def test_blocks_start_as_the_identity():
     net = DiT(1, 1, 8, 2, 2)
     torch.nn.init.normal_(net.output.weight)
     x, t = torch.randn(1, 1, 3, 3), torch.rand(1)
-    tokens = net.input(x.flatten(2).transpose(1, 2)) + position_embedding((3, 3), 8)
+    tokens = net.input(x.flatten(2).transpose(1, 2)) + net.places((3, 3))
     expected = net.output(F.layer_norm(tokens, (8,), eps=1e-6))
     torch.testing.assert_close(net(x, t), expected.transpose(1, 2).reshape(x.shape))
 
@@ -87,7 +87,7 @@ def test_patches_are_cut_and_joined(patch, size):
 
 
 def test_places_are_told_by_sines_axis_by_axis():
-    wave = position_embedding((3, 5), 12)
+    wave = GridFeatures(12, 2)((3, 5))
     f = [10000 ** (-k / 3) for k in range(3)]
     row, column = 2, 4
     expected = [math.sin(row * k) for k in f] + [math.cos(row * k) for k in f]

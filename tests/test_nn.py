@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from helpers import conditions, without_zeros
 
 from genfast.nn import MLP, NETWORKS, DiT, UNet
 from genfast.nn.conditioning import Conditions, FourierFeatures
@@ -30,25 +31,13 @@ CASES = {
 }
 
 
-def perturbed(net):
-    """`net` with random numbers in place of the zeros that it starts with."""
-    for parameter in net.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return net
-
-
 @pytest.fixture(params=CASES)
 def case(request):
     """A network that is no longer the zero function, five rows of input and of conditions for it."""
     torch.manual_seed(0)
     build, shape = CASES[request.param]
-    net = perturbed(build())
-    given = {"label": torch.tensor([0, 1, 2, 3, 0])}
-    if net.config.get("condition"):
-        given["condition"] = torch.randn(5, net.config["condition"])
-        given["condition"][3, 0] = torch.nan
-    return net, torch.randn(5, *shape), torch.linspace(-1.6, 1.1, 5), given
+    net = without_zeros(build())
+    return net, torch.randn(5, *shape), torch.linspace(-1.6, 1.1, 5), conditions(net)
 
 
 def rows(given, which):
@@ -89,7 +78,7 @@ def test_time_and_label_matter_and_no_label_is_the_null_label(case):
 def test_a_condition_matters_and_none_is_a_row_of_nan(name):
     torch.manual_seed(0)
     build, shape = CASES[name]
-    net = perturbed(build())
+    net = without_zeros(build())
     x, t, condition = torch.randn(5, *shape), torch.rand(5), torch.randn(5, net.config["condition"])
     plain, null = net(x, t, condition=condition), net(x, t)
     assert ((plain - null).abs().flatten(1).amax(1) > 1e-4).all()
@@ -129,16 +118,21 @@ def test_what_is_prepared_gives_the_same(case):
     assert torch.equal(net(x, t, prepared=net.prepare(t)), net(x, t))
 
 
-@pytest.mark.parametrize("conditioned", [True, False])
-def test_compiled_equals_eager_and_another_batch_takes_no_other_graph(case, conditioned):
+def test_compiled_equals_eager_and_another_batch_takes_no_other_graph(case):
     net, x, t, given = case
-    given = given if conditioned else {}
     torch.compiler.reset()
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, t, **given), net(x, t, **given))
     with torch._dynamo.config.patch(error_on_recompile=True):
-        again = (x.flip(0), t.flip(0), {name: value.flip(0) for name, value in given.items()})
-        torch.testing.assert_close(compiled(*again[:2], **again[2]), net(*again[:2], **again[2]))
+        other = {name: value.flip(0) for name, value in given.items()}
+        torch.testing.assert_close(compiled(x.flip(0), t.flip(0), **other), net(x.flip(0), t.flip(0), **other))
+
+
+def test_compiled_without_conditions():
+    net = without_zeros(CASES["mlp"][0]())
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    x, t = torch.randn(5, 24), torch.rand(5)
+    torch.testing.assert_close(compiled(x, t), net(x, t))
 
 
 def test_float64_network_and_memory_format(case):

@@ -7,6 +7,25 @@ namespace genfast::inline GENFAST_ISA {
 
 constexpr int kWarps = kThreads / 32;
 
+// The tree of math/sum.h over a warp: thread i holds accumulators 8 i to 8 i + 7.  Those 128, 64 and 32 apart lie 16, 8
+// and 4 threads away; at each of these steps a thread passes on half of what it holds and keeps the other half.
+__device__ inline float sum_of_warp(float (&v)[8]) {
+  constexpr unsigned everyone = 0xffffffffu;
+  GENFAST_UNROLL
+  for (int step = 0; step < 3; ++step) {
+    const int half = 4 >> step, distance = 16 >> step;
+    const bool upper = threadIdx.x & distance;
+    GENFAST_UNROLL
+    for (int k = 0; k < half; ++k) {
+      const float pass = upper ? v[k] : v[k + half], keep = upper ? v[k + half] : v[k];
+      v[k] = keep + __shfl_xor_sync(everyone, pass, distance);
+    }
+  }
+  float sum = v[0];
+  for (int distance : {2, 1, 16, 8, 4}) sum = sum + __shfl_xor_sync(everyone, sum, distance);
+  return sum;
+}
+
 // A warp sums one chunk of one row.
 template <class Body, bool vector>
 __global__ void __launch_bounds__(kThreads)
@@ -28,8 +47,7 @@ __global__ void __launch_bounds__(kThreads)
     float mine = 0.0f;  // thread i keeps and stores sum i
     GENFAST_UNROLL
     for (int i = 0; i < sums; ++i) {
-      float sum = sum_of_eight(accumulators[i]);
-      for (int distance = 16; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+      const float sum = sum_of_warp(accumulators[i]);
       if (int(threadIdx.x) == i) mine = sum;
     }
     if (threadIdx.x < sums) partial[work * sums + threadIdx.x] = mine;

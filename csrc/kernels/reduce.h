@@ -22,13 +22,7 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
             for (int k = 0; k < 4; ++k) store_lane(to + k * kLanes, load_lane(to + k * kLanes) + terms.of[i].v[k]);
           }
         });
-      for (int i = 0; i < sums; ++i) {
-        float groups[32];
-        for (int j = 0; j < 32; ++j) groups[j] = sum_of_eight(accumulators[i] + 8 * j);
-        for (int distance = 16; distance > 0; distance /= 2)
-          for (int j = 0; j < distance; ++j) groups[j] += groups[j + distance];
-        sum[i] += groups[0];
-      }
+      for (int i = 0; i < sums; ++i) sum[i] += sum_of(accumulators[i]);
     }
     body.finish(row, sum);
   }

@@ -1,17 +1,17 @@
 #pragma once
-// The order in which a sample's elements are summed, the same for every lane and on the GPU: element i of a chunk goes
-// to accumulator i % 256, in order; the accumulators are added in a tree, eight neighbours first (what one GPU thread
-// holds), then 32 groups (a warp); the chunks (kernels/types.h) are added
-// in order.
+// The order in which a sample's elements are summed, the same for every lane and on the GPU: element i of a chunk
+// (kernels/types.h) goes to accumulator i % 256, in order; the accumulators are added in a tree, those 128 apart first,
+// which are whole registers on a CPU; the chunks are added in order.
 #include "lane.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 constexpr int kAccumulators = 256;
 
-// (v0 + v4) + (v2 + v6) + ((v1 + v5) + (v3 + v7))
-GENFAST_HD float sum_of_eight(const float* v) {
-  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+GENFAST_HD float sum_of(float (&accumulators)[kAccumulators]) {
+  for (int distance = kAccumulators / 2; distance > 0; distance /= 2)
+    for (int j = 0; j < distance; ++j) accumulators[j] += accumulators[j + distance];
+  return accumulators[0];
 }
 
 // What a tile adds to each of the `sums` sums of its row.

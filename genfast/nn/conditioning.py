@@ -1,30 +1,42 @@
 """How a network depends on time and label, and how that is computed beforehand for all times of a plan."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import ops
 
-class FourierFeatures(nn.Module):
+
+class TimeFeatures(nn.Module):
+    """phi(t) = ops.time_embedding(t, frequencies): (B,) -> (B, 2 K) float32, or float64 where t is.
+
+    frequencies: (K,) float64. They follow the module's device but never its dtype, and are not in its state: a bf16
+    angle of 100 radians is off by a quarter of a radian. So they are kept as the bits that they are.
+    """
+
+    def __init__(self, frequencies: Tensor, *, flip: bool = False, log: bool = False):
+        super().__init__()
+        self.features, self.flip, self.log = 2 * len(frequencies), flip, log
+        self.register_buffer("bits", frequencies.view(torch.int64), persistent=False)
+
+    @property
+    def frequencies(self) -> Tensor:
+        return self.bits.view(torch.float64)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return ops.time_embedding(t, self.frequencies, flip=self.flip, log=self.log)
+
+
+class FourierFeatures(TimeFeatures):
     """phi(t) = [cos(f_k t), sin(f_k t)] with f_k geometric from 1 to `maximum` radians per unit of t.
 
-    t: (B,) -> (B, features). Computed in float32 or better, whatever the dtype of the network: a bf16 angle of
-    100 radians is off by a quarter of a radian. (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
+    t: (B,) -> (B, features). (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
     """
 
     def __init__(self, features: int, maximum: float = 100.0):
-        super().__init__()
         if features < 4 or features % 2:
             raise ValueError(f"features must be an even number of at least 4, got {features}")
-        self.features, self.maximum = features, maximum
-
-    def forward(self, t: Tensor) -> Tensor:
-        dtype = torch.promote_types(t.dtype, torch.float32)
-        exponent = torch.linspace(0.0, math.log(self.maximum), self.features // 2, dtype=dtype, device=t.device)
-        angle = t.to(dtype)[:, None] * exponent.exp()
-        return torch.cat([angle.cos(), angle.sin()], dim=1)
+        super().__init__(ops.geometric_frequencies(features // 2, 1.0, maximum), flip=True)
 
 
 class Conditions(nn.Module):
@@ -32,8 +44,8 @@ class Conditions(nn.Module):
 
     h: (B, features); label: (B,) int64 in [0, classes], where `classes` itself is the null label; c, the argument
     `condition`: (B, condition) float, attributes or an embedding -> (B, features).
-    None is null for all rows, and so is a row of `condition` with a NaN in it, a missing value: a null row is replaced
-    by a learned one. With classes = 0 no label may be given, with condition = 0 no condition.
+    None is null for all rows, and so is a row of `condition` with a NaN in it, a missing value: a learned vector takes
+    the place of W c. With classes = 0 no label may be given, with condition = 0 no condition.
     Raises TypeError / ValueError for a label or condition of the wrong dtype, shape or range.
     """
 
@@ -45,7 +57,7 @@ class Conditions(nn.Module):
         self.classes, self.width = classes, condition
         self.label = nn.Embedding(classes + 1, features) if classes else None
         self.vector = nn.Linear(condition, features, bias=False) if condition else None
-        self.null = nn.Parameter(torch.zeros(condition)) if condition else None
+        self.null = nn.Parameter(torch.randn(features)) if condition else None
 
     def forward(self, h: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         self.check(h, label, condition)
@@ -55,11 +67,11 @@ class Conditions(nn.Module):
             h = h + self.label(label)
         if self.vector is not None:
             if condition is None:
-                condition = self.null.expand(len(h), -1)
-            else:  # before the product: the gradient of a product with NaN is NaN
-                missing = condition.isnan().any(dim=1, keepdim=True)
-                condition = torch.where(missing, self.null, condition.to(self.null.dtype))
-            h = h + self.vector(condition)
+                return h + self.null
+            # Zeros before the product: the gradient of a product with NaN is NaN.
+            missing = condition.isnan().any(dim=1, keepdim=True)
+            condition = torch.where(missing, 0.0, condition).to(self.null.dtype)
+            h = h + torch.where(missing, self.null, self.vector(condition))
         return h
 
     def check(self, rows: Tensor, label: Tensor | None, condition: Tensor | None) -> None:

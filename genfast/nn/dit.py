@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from .conditioning import Conditioning, Modulation, Prepares
+from .conditioning import Conditioning, Modulation, Prepares, TimeFeatures
 from .layers import positive_int, zero
 
 
@@ -58,6 +58,7 @@ class DiT(Prepares):
         size = channels * math.prod(patch)
         self.condition = Conditioning(width, classes, condition)
         self.input = nn.Linear(size, width)
+        self.places = GridFeatures(width, len(patch))
         self.mixes = nn.ModuleList(
             mix
             for _ in range(depth)
@@ -80,7 +81,7 @@ class DiT(Prepares):
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
         h = self.input(self.patches(x, grid))
-        h = h + position_embedding(grid, h.shape[-1], h.device, h.dtype)
+        h = h + self.places(grid).to(h.dtype)
         vectors = [modulation.of(prepared) for modulation in (*self.modulations, self.last_modulation)]
         y = ops.layer_norm_modulate(h, *vectors[0][:2])
         # A gate and its residual go together with the norm that comes after them, that of the next half block.
@@ -126,11 +127,12 @@ class TokenAttention(nn.Module):
         self.key_weight = nn.Parameter(torch.ones(width // heads)) if qk_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        parts = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.unbind(0)  # each (B, heads, T, d)
         if self.query_weight is not None:
-            query = ops.rms_norm_modulate(query, weight=self.query_weight)
-            key = ops.rms_norm_modulate(key, weight=self.key_weight)
-        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+            query = ops.rms_norm_modulate(query.contiguous(), weight=self.query_weight)
+            key = ops.rms_norm_modulate(key.contiguous(), weight=self.key_weight)
+        mixed = F.scaled_dot_product_attention(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
@@ -163,21 +165,19 @@ class FeedForward(nn.Module):
         return self.second(hidden)
 
 
-def position_embedding(
-    grid: Sequence[int], width: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
-) -> Tensor:
+class GridFeatures(TimeFeatures):
     """[sin(n f_k), cos(n f_k)] of the place n along each axis, f_k = 10000^(-k / K), one axis after the other.
 
-    -> (prod(grid), width); K = width / (2 axes) frequencies an axis. (Vaswani et al. 2017, arXiv:1706.03762, 3.5.)
+    grid, `axes` sizes -> (prod(grid), width); K = width / (2 axes). (Vaswani et al. 2017, arXiv:1706.03762, 3.5.)
     """
-    axes = len(grid)
-    count = width // (2 * axes)
-    # On the device from the start: a captured graph may not copy from the host.
-    exponent = torch.arange(count, dtype=torch.float64, device=device) / -count
-    frequencies = torch.exp(math.log(10_000.0) * exponent)
-    waves = []
-    for axis, size in enumerate(grid):
-        places = torch.arange(size, dtype=torch.float32, device=device)
-        wave = ops.time_embedding(places, frequencies)
-        waves.append(wave.reshape(*(size if axis == other else 1 for other in range(axes)), -1).expand(*grid, -1))
-    return torch.cat(waves, -1).reshape(-1, width).to(dtype)
+
+    def __init__(self, width: int, axes: int):
+        super().__init__(ops.sinusoidal_frequencies(width // (2 * axes)))
+
+    def forward(self, grid: Sequence[int]) -> Tensor:
+        waves = []
+        for axis, size in enumerate(grid):
+            wave = super().forward(torch.arange(size, dtype=torch.float32, device=self.bits.device))
+            along = [size if axis == other else 1 for other in range(len(grid))]
+            waves.append(wave.reshape(*along, -1).expand(*grid, -1))
+        return torch.cat(waves, -1).flatten(0, -2)
