@@ -66,7 +66,7 @@ def pays(x: Tensor, weight: Tensor) -> bool:
     pixels do."""
     B, I, H, W = x.shape
     return (
-        not (wants_grad(x, weight) or composed(x) or torch.compiler.is_compiling())
+        not (torch.compiler.is_compiling() or wants_grad(x, weight) or composed(x))
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")

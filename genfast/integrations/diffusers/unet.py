@@ -18,6 +18,7 @@ from torch import Tensor
 from genfast.checkpoint import write_file
 from genfast.nn import UNet
 from genfast.nn.layers import NormAct
+from genfast.nn.timesteps import Sinusoid
 from genfast.nn.unet import Stage, channel_counts
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -238,6 +239,8 @@ def _load(net: UNet, weights: dict[str, Tensor]) -> UNet:
         require(state[ours].shape == shape, f"{theirs[0]} of shape {tuple(shape)}", tuple(state[ours].shape))
     require(not left, "the tensors of their configs", f"beside them {sorted(left)}")
     net.load_state_dict(state, assign=True)
+    time = Sinusoid(net.config["width"], **net.style.timesteps)  # its frequencies are not among the weights
+    net.condition.time = time.to(net.output.weight.device)
     return net
 
 
