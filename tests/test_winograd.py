@@ -67,6 +67,15 @@ def test_a_layer_takes_it_in_inference_and_answers_the_same():
         torch.testing.assert_close(layer(other)[:1], y, rtol=1e-5, atol=1e-5)
 
 
+def test_a_compiled_layer_is_one_graph():
+    layer = Convolution(128, 128)
+    x, _, _ = given(1, 128, 128, 32, 32)
+    with torch.no_grad():
+        y, called = used(torch.compile(layer, fullgraph=True, backend="eager"), x)
+        torch.testing.assert_close(y, layer(x), rtol=1e-5, atol=1e-5)
+    assert not called
+
+
 REFUSED = {
     "contiguous": lambda x: x.contiguous(),
     "a half tile": lambda x: x[:, :, :-2].to(memory_format=CL),
