@@ -31,7 +31,7 @@ class Style:
     groups, eps   of the norms; None: see `group_count`
     dropout       before a block's second convolution, in training
     timesteps     None: t is of the order of 1 (see Conditioning). {"shift", "flip"}: t counts up to about 1000 steps
-                  (see TimestepConditioning)
+                  (see Sinusoid)
     """
 
     dims: int = 2

@@ -146,11 +146,8 @@ def arguments(config: dict) -> dict:
 
 def to_config(net: UNet, sample_size: int | tuple[int, int] | None = None) -> dict:
     """The config of the UNet2DModel that computes what a UNet does. Raises ValueError naming what it cannot express."""
-    ours, widths, time = (
-        dict(net.config),
-        channel_counts(net.config["width"], net.config["multipliers"]),
-        net.style.timesteps,
-    )
+    ours, time = dict(net.config), net.style.timesteps
+    widths = channel_counts(ours["width"], ours["multipliers"])
     down = ["AttnDownBlock2D" if level in ours["attention"] else "DownBlock2D" for level in range(len(widths))]
     groups = {module.groups for module in net.modules() if isinstance(module, NormAct)}
     require(len(groups) == 1, "norms that all have one number of groups", sorted(groups))
