@@ -21,7 +21,8 @@ def permutation(n, seed, epoch):
 
 
 class Data:
-    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` int64 in [0, classes).
+    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` int64 in [0, classes) and conditions
+    `condition: (N, *)` floating-point, attributes or embeddings, NaN where one is missing.
 
     shape      shape of one sample, without N
     classes    number of classes; 0 without labels; by default one more than the largest label
@@ -29,8 +30,9 @@ class Data:
     Raises TypeError or ValueError for what is not floating-point, is empty, holds NaN or infinity, or does not match.
     """
 
-    def __init__(self, x, label=None, classes=None):
+    def __init__(self, x, label=None, classes=None, condition=None):
         self.x = _samples(x)
+        self.condition = None if condition is None else _conditions(condition, len(self.x))
         self.shape = tuple(self.x.shape[1:])
         self.label = None if label is None else _labels(label, len(self.x))
         found = 0 if label is None else int(self.label.max()) + 1
@@ -46,14 +48,15 @@ class Data:
         return f"Data({len(self)} samples of shape {self.shape}, {self.classes or 'no'} classes)"
 
     def batch(self, seed, first, size):
-        """Samples first, ..., first + size - 1 of the run `seed`: a dict of x (size, *) and label (size,) or None."""
+        """Samples first, ..., first + size - 1 of the run `seed`: a dict of x (size, *), label (size,) or None, and
+        condition (size, *) or None."""
         for name, value, low in (("seed", seed, 0), ("first", first, 0), ("size", size, 1)):
             if not isinstance(value, int | np.integer) or not low <= value < _SEEDS:
                 raise ValueError(f"{name}: expected an integer in [{low}, 2**63), got {value!r}")
         epoch, position = np.divmod(np.arange(first, first + size), len(self))
         index = np.concatenate([self._order(seed, e)[position[epoch == e]] for e in range(epoch[0], epoch[-1] + 1)])
-        index = torch.from_numpy(index).to(self.x.device)
-        return {"x": self.x[index], "label": None if self.label is None else self.label[index.to(self.label.device)]}
+        index, columns = torch.from_numpy(index), {"x": self.x, "label": self.label, "condition": self.condition}
+        return {name: None if value is None else value[index.to(value.device)] for name, value in columns.items()}
 
     def _order(self, seed, epoch):
         cached = self._cached  # read once: another thread may replace the tuple
@@ -62,9 +65,9 @@ class Data:
         return cached[2]
 
 
-def arrays(x, label=None, classes=None):
-    """Data from arrays or tensors: `x: (N, *)` floating-point, `label: (N,)` integers."""
-    return Data(x, label, classes)
+def arrays(x, label=None, classes=None, condition=None):
+    """Data from arrays or tensors: `x: (N, *)` and `condition: (N, *)` floating-point, `label: (N,)` integers."""
+    return Data(x, label, classes, condition)
 
 
 def as_data(data):
@@ -133,3 +136,14 @@ def _labels(label, n):
     if label.min() < 0:
         raise ValueError(f"label: expected values of at least 0, got {int(label.min())}")
     return label
+
+
+def _conditions(condition, n):
+    if not isinstance(condition, torch.Tensor | np.ndarray):
+        raise TypeError(f"condition: expected a tensor or an array, got {type(condition).__name__}")
+    condition = torch.as_tensor(condition)
+    if not condition.is_floating_point():
+        raise TypeError(f"condition: expected floating-point numbers, got {condition.dtype}")
+    if condition.ndim < 2 or len(condition) != n:
+        raise ValueError(f"condition: expected shape ({n}, *), one row per sample, got {tuple(condition.shape)}")
+    return condition.detach().to(torch.float32)

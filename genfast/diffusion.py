@@ -13,6 +13,7 @@ from . import adaptive, likelihood, ops, sampling
 from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
+from .conditions import Label, both_sides, dropped, told
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .guidance import Guidance, as_guidance
 from .plans import Plan
@@ -53,13 +54,14 @@ class Diffusion(nn.Module):
 
         x_t = alpha(t) x_0 + sigma(t) z,   loss = w(t) mean (F(c_in x_t, c_noise) - (p x_0 + q z))^2
 
-    net               called as net(y, c_noise) or, with classes, net(y, c_noise, label=...); y (B, *), c_noise (B,)
+    net               called as net(y, c_noise, label=..., condition=...), of which label is there with classes, and
+                      condition where it is given; y (B, *), c_noise (B,), null as in conditions.py
     schedule          a Schedule or its name
     parameterisation  what the network predicts: a Parameterisation or its name; by default "edm" on VE and EDM
                       schedules, "flow" on Flow, "v" otherwise
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
                       log-normal with EDM's parameterisation, uniform otherwise
-    label_dropout     share of labels replaced by the null label in training, for guidance
+    label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
     classes           number of classes; by default that of the network (`net.config["classes"]`), or 0
     shape             of one sample; by default that of the first training batch
     """
@@ -105,8 +107,8 @@ class Diffusion(nn.Module):
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample, (B,) float32.
 
-        batch: x (B, *) float32 and label, (B,) int64 or None.  key: (B, 2), see `ops.make_key`: the times, the noise
-        and which labels are dropped are functions of it.
+        batch: x (B, *) float32, label, (B,) int64 or None, and condition, (B, *) float, None or left out.  key: (B, 2),
+        see `ops.make_key`: the times, the noise and which conditions are dropped are functions of it.
         """
         x0, label = batch["x"], batch.get("label")
         self.shape = self.shape or tuple(x0.shape[1:])
@@ -117,12 +119,12 @@ class Diffusion(nn.Module):
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
         c = self.parameterisation.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
-        condition = {}
-        if self.classes and label is not None:
-            dropped = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
-            condition["label"] = torch.where(dropped, self.classes, label)
+        given = {"label": label if self.classes else None, "condition": batch.get("condition")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given:
+            given = dropped(given, self.classes, ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = ops.dense(self.net(y, c.c_noise.float(), **condition))
+        F = ops.dense(self.net(y, c.c_noise.float(), **given))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
@@ -132,12 +134,13 @@ class Diffusion(nn.Module):
         n: int | Sequence[int] | Tensor,
         *,
         seed: int = 0,
-        label: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        condition: Tensor | None = None,
         solver: str | Plan = "dpmpp_2m",
         steps: int = 20,
         grid: str | Callable | None = None,
         guidance: float | Tensor | Guidance = 1.0,
-        negative_label: int | Sequence[int] | Tensor | None = None,
+        negative_label: Label = None,
         clamp: tuple[float, float] | None = None,
         threshold: float | None = None,
         start: Tensor | None = None,
@@ -155,21 +158,23 @@ class Diffusion(nn.Module):
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
 
         n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them; None is unconditional.
+        condition: (n, *) float, or (1, *) for all, as the network takes it; None is unconditional, and so is a NaN.
         solver: a name in `solvers.SOLVERS`, with `steps`, `grid` and the solver's own options, or a Plan.
         guidance: a `Guidance`, or its scale w, a number or (n,); 1 is the plain conditional model. It pushes away from
-        negative_label, by default from no label.  noise: "brownian" is one path for each (seed, i), whatever the number
-        of steps; the times of a solver that is given by name are then `brownian.aligned`.
+        negative_label, by default from no label, and from no condition.  noise: "brownian" is one path for each
+        (seed, i), whatever the number of steps; the times of a solver that is given by name are then
+        `brownian.aligned`.
         The rest as in `sampling.sample`.  Raises ValueError naming the argument.
         """
         plan = self._plan(solver, steps, grid, noise, options)
         shape = self._shape(shape)
         index, guidance = sampling.as_index("n", n), as_guidance(guidance) or Guidance()
-        condition, unconditional = self._conditions(len(index), label, negative_label, guidance)
-        if unconditional is None and guidance.network is None:
+        given, without = both_sides(len(index), self.classes, guidance, label, condition, negative_label)
+        if without is None and guidance.network is None:
             guidance = None
         with self._in_eval_mode(guidance and guidance.network):
             return sampling.sample(
-                self.denoiser, shape, plan, index, seed=seed, condition=condition, unconditional=unconditional,
+                self.denoiser, shape, plan, index, seed=seed, condition=given, unconditional=without,
                 guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
                 chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph,
                 progress=progress, callback=callback,
@@ -179,19 +184,20 @@ class Diffusion(nn.Module):
         self,
         n: int | Sequence[int] | Tensor,
         *,
-        label: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        condition: Tensor | None = None,
         shape: Sequence[int] | None = None,
         **settings,
     ) -> tuple[Tensor, Tensor]:
         """n new samples by adaptive Dormand-Prince, each with its own step size, and the network evaluations of each.
 
-        n, label, shape: as in `sample`; settings: seed, rtol, atol and the rest of `adaptive.sample`.
+        n, label, condition, shape: as in `sample`; settings: seed, rtol, atol and the rest of `adaptive.sample`.
         """
         index = sampling.as_index("n", n)
-        condition, _ = self._conditions(len(index), label, None, Guidance())
+        given = told(len(index), self.classes, label, condition)
         with self._in_eval_mode():
             return adaptive.sample(
-                self.denoiser, self._shape(shape), index, condition=condition, device=self._device(), **settings
+                self.denoiser, self._shape(shape), index, condition=given, device=self._device(), **settings
             )
 
     def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
@@ -209,36 +215,18 @@ class Diffusion(nn.Module):
             plain, grid = grid, lambda schedule, steps: aligned(schedule, plain(schedule, steps))
         return make_plan(solver, self.schedule, steps, grid, **options)
 
-    def _conditions(self, count, label, negative_label, guidance):
-        """The network's arguments and, if it is guided by itself, those that give F_u."""
-        if not self.classes:
-            if label is not None or negative_label is not None:
-                raise ValueError("label was given to a model without classes")
-            if not (guidance.is_none or guidance.network):
-                raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
-            return {}, None
-        null = torch.full((count,), self.classes)
-        condition = {"label": null if label is None else self._labels(label, count)}
-        if guidance.network is not None and negative_label is not None:
-            raise ValueError("negative_label cannot go with guidance by a network of its own, which gives F_u")
-        if guidance.network is not None or (guidance.is_none and negative_label is None):
-            return condition, None
-        if label is None:
-            raise ValueError("guidance needs a label: it mixes the conditional and the unconditional network")
-        return condition, {"label": null if negative_label is None else self._labels(negative_label, count)}
-
     @torch.no_grad()
-    def denoise(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
+    def denoise(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """D(x_t, t) = E[x_0 | x_t]: (B, *). t: a number or (B,)."""
-        return self.denoiser(x_t, t, **self._condition(x_t, label))
+        return self.denoiser(x_t, t, **self._told(x_t, label, condition))
 
     @torch.no_grad()
-    def score(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Tensor:
+    def score(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """grad log p_t(x_t) = (alpha D - x_t) / sigma^2: (B, *). t: a number or (B,), above 0."""
-        return self.denoiser.score(x_t, t, **self._condition(x_t, label))
+        return self.denoiser.score(x_t, t, **self._told(x_t, label, condition))
 
     def log_likelihood(
-        self, x: Tensor, *, label: int | Sequence[int] | Tensor | None = None, **options
+        self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options
     ) -> likelihood.LogLikelihood:
         """log p_0(x_i), or log p_0(x_i | label_i), in nats: (N,) of them and their standard errors (N,).
 
@@ -246,22 +234,22 @@ class Diffusion(nn.Module):
         "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
         Raises ValueError or TypeError naming the argument.
         """
-        with self._given(x, label) as given:
+        with self._given(x, label, condition) as given:
             return likelihood.log_likelihood(self.denoiser, **given, **options)
 
     def bits_per_dim(
-        self, x: Tensor, *, label: int | Sequence[int] | Tensor | None = None, **options
+        self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options
     ) -> likelihood.BitsPerDim:
         """Bits per dimension of x_i under uniform dequantisation, (N,), and their standard errors (N,).
 
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
         """
-        with self._given(x, label) as given:
+        with self._given(x, label, condition) as given:
             return likelihood.bits_per_dim(self.denoiser, **given, **options)
 
     @contextlib.contextmanager
-    def _given(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> Iterator[dict]:
+    def _given(self, x: Tensor, label: Label, condition: Tensor | None) -> Iterator[dict]:
         """Arguments of a likelihood of x: (N, *shape), on the model's device; in eval mode until the context ends."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
@@ -269,7 +257,7 @@ class Diffusion(nn.Module):
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.to(self._device())
         with self._in_eval_mode():
-            yield {"x": x, "condition": self._condition(x, label)}
+            yield {"x": x, "condition": self._told(x, label, condition)}
 
     @contextlib.contextmanager
     def _in_eval_mode(self, *others: object) -> Iterator[None]:
@@ -300,23 +288,9 @@ class Diffusion(nn.Module):
             raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
         return shape
 
-    def _condition(self, x: Tensor, label: int | Sequence[int] | Tensor | None) -> dict[str, Tensor]:
-        if not self.classes:
-            if label is not None:
-                raise ValueError("label was given to a model without classes")
-            return {}
-        null = torch.full((len(x),), self.classes)
-        return {"label": (null if label is None else self._labels(label, len(x))).to(x.device)}
-
-    def _labels(self, label: int | Sequence[int] | Tensor, count: int) -> Tensor:
-        label = torch.as_tensor(label).cpu()
-        label = label.expand(count) if label.ndim == 0 else label
-        if label.shape != (count,) or label.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"label must be an integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
-        if count and not 0 <= int(label.min()) <= int(label.max()) <= self.classes:
-            allowed = f"[0, {self.classes}] ({self.classes} is none)"
-            raise ValueError(f"label must lie in {allowed}; got {label.tolist()[:9]}")
-        return label.long()
+    def _told(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
+        given = told(len(x), self.classes, label, condition)
+        return {name: value.to(x.device) for name, value in given.items()}
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -366,17 +340,17 @@ class DiffusionQueue(SampleQueue):
             return super().step()
 
     def add(
-        self, index: int, *, seed: int = 0, label: int | None = None, solver: str | Plan = "dpmpp_2m", steps: int = 20,
-        grid: str | Callable | None = None, guidance: float = 1.0, negative_label: int | None = None,
-        noise: str = "white", **options,
+        self, index: int, *, seed: int = 0, label: int | None = None, condition: Tensor | None = None,
+        solver: str | Plan = "dpmpp_2m", steps: int = 20, grid: str | Callable | None = None, guidance: float = 1.0,
+        negative_label: int | None = None, noise: str = "white", **options,
     ) -> None:  # fmt: skip
         """Asks for sample `index`, with the arguments of `Diffusion.sample`."""
         plan = self.model._plan(solver, steps, grid, noise, options)
-        condition, unconditional = self.model._conditions(1, label, negative_label, Guidance(guidance))
+        given, without = both_sides(1, self.model.classes, Guidance(guidance), label, condition, negative_label)
         super().add(
-            index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
-            condition={name: value[0] for name, value in condition.items()},
-            unconditional=None if unconditional is None else {name: v[0] for name, v in unconditional.items()},
+            index, plan=plan, seed=seed, noise=noise, guidance=None if without is None else guidance,
+            condition={name: value[0] for name, value in given.items()},
+            unconditional=None if without is None else {name: value[0] for name, value in without.items()},
         )  # fmt: skip
 
 

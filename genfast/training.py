@@ -45,8 +45,9 @@ class Fit:
     training, not by the caller), samples_per_second. Meanwhile the model holds theta; `with fit.ema():` it holds the
     average. So does every checkpoint, and so does the model when the loop has ended or was left by break or Ctrl-C.
 
-    model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *) and label, (B,) or
-               None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also the methods of checkpoint.py
+    model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
+               None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
+               the methods of checkpoint.py
     data       whatever `as_data` takes
     warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
     clip       largest gradient norm; None for any

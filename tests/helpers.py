@@ -57,3 +57,22 @@ def perturbed(net, seed=0):
         for p in net.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) / p.shape[-1] ** 0.5)
     return net.eval()
+
+
+def without_zeros(net):
+    """The network with small random numbers in place of the parameters that start at zero."""
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return net
+
+
+def conditions(net):
+    """Five rows of all that the network can be told, one of them with a value missing."""
+    given = {}
+    if net.config["classes"]:
+        given["label"] = torch.tensor([0, 1, 2, 3, 0]) % (net.config["classes"] + 1)
+    if net.config.get("condition"):
+        given["condition"] = torch.randn(5, net.config["condition"])
+        given["condition"][3, 0] = torch.nan
+    return given

@@ -67,6 +67,13 @@ def test_labels_follow_their_samples(counting):
     assert arrays(torch.zeros(4, 1)).batch(0, 0, 2)["label"] is None
 
 
+def test_conditions_follow_their_samples(counting):
+    condition = counting.x.double().numpy() / 2
+    batch = arrays(counting.x, condition=condition).batch(2, 4, 30)
+    assert batch["condition"].dtype == torch.float32 and torch.equal(batch["condition"], batch["x"] / 2)
+    assert counting.batch(2, 4, 30)["condition"] is None
+
+
 def test_far_counters(counting):
     far = 10 * 2**40
     assert sorted(order(counting, 0, far, 10)) == list(range(10))
@@ -129,6 +136,10 @@ def test_as_data():
         (lambda: Data(torch.zeros(2, 1), [0, 1]), TypeError, "label.*list"),
         (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 4]), classes=4), ValueError, "classes.*at least 5.*4"),
         (lambda: Data(torch.zeros(2, 1), classes=4), ValueError, "classes"),
+        (lambda: Data(torch.zeros(2, 1), condition=[[1.0], [2.0]]), TypeError, "condition.*list"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(2, 1).int()), TypeError, "condition.*int32"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(2)), ValueError, r"condition.*\(2, \*\).*\(2,\)"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(3, 1)), ValueError, "condition.*3, 1"),
         (lambda: Data(torch.zeros(2, 1)).batch(-1, 0, 1), ValueError, "seed.*-1"),
         (lambda: Data(torch.zeros(2, 1)).batch(2**63, 0, 1), ValueError, "seed"),
         (lambda: Data(torch.zeros(2, 1)).batch(0, -3, 1), ValueError, "first.*-3"),

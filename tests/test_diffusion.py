@@ -338,6 +338,7 @@ def test_a_small_network_learns_two_modes():
 
 # Bad requests ---------------------------------------------------------------------------------------------------------
 
+
 CONSTRUCTION = [
     ({"schedule": "cosine"}, ValueError, "schedule must be one of"),
     ({"schedule": 3}, TypeError, "schedule must be a Schedule or a name"),
@@ -357,6 +358,10 @@ SAMPLING = [
     ({"label": [0, 1]}, ValueError, r"label must be an integer or \(3,\) of them"),
     ({"label": 0.5}, ValueError, "label must be an integer"),
     ({"guidance": 2.0}, ValueError, "guidance needs a label"),
+    ({"condition": torch.ones(3, 1)}, ValueError, "condition was given to a network without one"),
+    ({"condition": torch.ones(2, 1)}, ValueError, r"condition must be floating point, \(3, \*\) or \(1, \*\) for all"),
+    ({"condition": torch.ones(3)}, ValueError, "condition must be floating point"),
+    ({"condition": torch.ones(3, 1).long()}, ValueError, "condition must be floating point"),
     ({"guidance": torch.ones(3)}, ValueError, "guidance needs a label"),
     ({"guidance": [1.0, 2.0], "label": 0}, ValueError, r"guidance must be a number or have shape \(3,\); got \(2,\)"),
     ({"solver": "dpm"}, ValueError, "solver must be one of"),

@@ -35,6 +35,7 @@ ALLOWED = {
     "testing": {"ops"},
     "brownian": {"schedules", "plans"},
     "guidance": {"ops", "schedules", "plans", "grids", "denoisers", "solvers"},
+    "conditions": {"guidance"},
     "trajectory": {"ops", "schedules", "plans", "denoisers", "brownian", "guidance"},
     "batching": {"ops", "denoisers", "plans", "trajectory"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},

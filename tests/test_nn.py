@@ -4,27 +4,44 @@ import json
 
 import pytest
 import torch
+from helpers import conditions, without_zeros
 
-from genfast.nn import MLP, NETWORKS, UNet
-from genfast.nn.conditioning import FourierFeatures
-from genfast.nn.layers import Attention, NormModulateAct, group_count
+from genfast.nn import MLP, NETWORKS, DiT, UNet
+from genfast.nn.conditioning import Conditions, FourierFeatures
+from genfast.nn.layers import NormModulateAct, group_count
 
 CASES = {
-    "mlp": (lambda: MLP(24, width=16, depth=2, classes=3), (24,)),
+    "mlp": (lambda: MLP(24, width=16, depth=2, classes=3, condition=2), (24,)),
     "mlp of images": (lambda: MLP(24, width=16, depth=1, classes=3), (2, 3, 4)),
-    "unet": (lambda: UNet(2, width=8, multipliers=(1, 2, 2), blocks=2, classes=3), (2, 8, 12)),
-    "unet with attention": (lambda: UNet(1, width=8, multipliers=(2, 1), attention=(1,), classes=3), (1, 6, 4)),
+    "unet": (lambda: UNet(2, 8, (1, 2, 2), blocks=2, classes=3, condition=2), (2, 8, 12)),
+    "unet that adds": (
+        lambda: UNet(1, 8, (1, 1.5), attention=(0,), classes=3, modulation="add", resample="convolution"),
+        (1, 6, 10),
+    ),
+    "unet of steps": (
+        lambda: UNet(1, 8, (2, 1), 1, (1,), 3, resample="convolution behind", timesteps={"shift": 1}, skip_scale=1.0),
+        (1, 6, 4),
+    ),
+    "unet of signals": (lambda: UNet(2, 8, (1, 2), classes=3, dims=1, middle="blocks", resample="convolution"), (2, 6)),
+    "unet of films": (lambda: UNet(1, 4, classes=3, dims=3, middle="attention without norm"), (1, 2, 4, 6)),
+    "dit": (lambda: DiT(2, width=16, depth=2, heads=2, classes=3, condition=4), (2, 4, 6)),
+    "dit of signals": (lambda: DiT(2, (3,), 8, 1, 1, feedforward="geglu", classes=3), (2, 9)),
+    "dit of films": (lambda: DiT(1, (1, 2, 3), 12, 1, 2, qk_norm=True, classes=3, condition=1), (1, 3, 4, 3)),
+    "dit with swiglu": (lambda: DiT(1, (2, 1), 12, 2, 3, 2.0, "swiglu", True, classes=3), (1, 4, 3)),
 }
 
 
 @pytest.fixture(params=CASES)
 def case(request):
-    """A network that is no longer the zero function, and five rows of input for it."""
+    """A network that is no longer the zero function, five rows of input and of conditions for it."""
     torch.manual_seed(0)
     build, shape = CASES[request.param]
-    net = build()
-    torch.nn.init.normal_(net.output.weight, std=0.1)
-    return net, torch.randn(5, *shape), torch.linspace(-1.6, 1.1, 5), torch.tensor([0, 1, 2, 3, 0])
+    net = without_zeros(build())
+    return net, torch.randn(5, *shape), torch.linspace(-1.6, 1.1, 5), conditions(net)
+
+
+def rows(given, which):
+    return {name: value[which] for name, value in given.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -35,20 +52,21 @@ def test_a_fresh_network_is_the_zero_function_of_the_shape_of_x(name):
 
 
 def test_rows_are_independent(case):
-    net, x, t, label = case
-    whole = net(x, t, label)
-    changed = net(
-        torch.cat([x[:2], 5 * x[2:] + 1]), torch.cat([t[:2], -t[2:] + 3]), torch.cat([label[:2], 3 - label[2:]])
-    )
+    net, x, t, given = case
+    whole = net(x, t, **given)
+    other = {name: torch.cat([value[:2], 3 - value[2:]]) for name, value in given.items()}
+    changed = net(torch.cat([x[:2], 5 * x[2:] + 1]), torch.cat([t[:2], -t[2:] + 3]), **other)
     torch.testing.assert_close(changed[:2], whole[:2])
     assert not torch.isclose(changed[2:], whole[2:]).all(dim=0).any()
     for row in range(5):
-        torch.testing.assert_close(net(x[row, None], t[row, None], label[row, None])[0], whole[row])
-    assert net(x[:0], t[:0], label[:0]).shape == x[:0].shape
+        which = slice(row, row + 1)
+        torch.testing.assert_close(net(x[which], t[which], **rows(given, which))[0], whole[row])
+    assert net(x[:0], t[:0], **rows(given, slice(0))).shape == x[:0].shape
 
 
 def test_time_and_label_matter_and_no_label_is_the_null_label(case):
-    net, x, t, label = case
+    net, x, t, given = case
+    label = given["label"]
     null = net(x, t, torch.full_like(label, 3))
     torch.testing.assert_close(net(x, t), null)
     assert (net(x, t + 0.1) - null).abs().amax() > 1e-4
@@ -56,45 +74,97 @@ def test_time_and_label_matter_and_no_label_is_the_null_label(case):
     assert all((outputs[i] - outputs[j]).abs().amax() > 1e-4 for i in range(4) for j in range(i))
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][0]().config.get("condition")])
+def test_a_condition_matters_and_none_is_a_row_of_nan(name):
+    torch.manual_seed(0)
+    build, shape = CASES[name]
+    net = without_zeros(build())
+    x, t, condition = torch.randn(5, *shape), torch.rand(5), torch.randn(5, net.config["condition"])
+    plain, null = net(x, t, condition=condition), net(x, t)
+    assert ((plain - null).abs().flatten(1).amax(1) > 1e-4).all()
+    condition[1, 0] = condition[4, -1] = torch.nan
+    missing = condition.isnan().any(1)
+    mixed = net(x, t, condition=condition)
+    torch.testing.assert_close(mixed[missing], null[missing])
+    torch.testing.assert_close(mixed[~missing], plain[~missing])
+
+
 def test_every_parameter_gets_a_gradient(case):
-    net, x, t, label = case
-    net(x, t, label).square().sum().backward()
+    net, x, t, given = case
+    net(x, t, **given).square().sum().backward()
     assert [name for name, value in net.named_parameters() if value.grad is None or not value.grad.any()] == []
+    assert all(value.grad.isfinite().all() for value in net.parameters())
 
 
 def test_gradients_are_right(case):
-    net, x, t, label = case
+    net, x, t, given = case
     net.double()
-    x, t = x[:2].double().requires_grad_(), t[:2].double()
-    assert torch.autograd.gradcheck(lambda value: net(value, t, label[:2]), x, fast_mode=True)
+    x, t, given = x[2:4].double().requires_grad_(), t[2:4].double(), rows(given, slice(2, 4))
+    assert torch.autograd.gradcheck(lambda value: net(value, t, **given), x, fast_mode=True)
 
 
 def test_config_and_state_rebuild_the_network(case):
-    net, x, t, label = case
+    net, x, t, given = case
     other = type(net)(**json.loads(json.dumps(net.config)))
     assert other.config == net.config
     other.load_state_dict(net.state_dict(), strict=True)
-    assert torch.equal(other(x, t, label), net(x, t, label))
+    assert torch.equal(other(x, t, **given), net(x, t, **given))
     assert NETWORKS[type(net).__name__] is type(net)
 
 
-@pytest.mark.parametrize("given", ["label", "no label"])
-def test_compiled_equals_eager(case, given):
-    net, x, t, label = case
+def test_what_is_prepared_gives_the_same(case):
+    net, x, t, given = case
+    assert torch.equal(net(x, t, prepared=net.prepare(t, **given)), net(x, t, **given))
+    assert torch.equal(net(x, t, prepared=net.prepare(t)), net(x, t))
+
+
+def test_compiled_equals_eager_and_another_batch_takes_no_other_graph(case):
+    net, x, t, given = case
     torch.compiler.reset()
-    arguments = (x, t, label) if given == "label" else (x, t)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(*arguments), net(*arguments))
+    torch.testing.assert_close(compiled(x, t, **given), net(x, t, **given))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        other = {name: value.flip(0) for name, value in given.items()}
+        torch.testing.assert_close(compiled(x.flip(0), t.flip(0), **other), net(x.flip(0), t.flip(0), **other))
+
+
+def test_compiled_without_conditions():
+    net = without_zeros(CASES["mlp"][0]())
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    x, t = torch.randn(5, 24), torch.rand(5)
+    torch.testing.assert_close(compiled(x, t), net(x, t))
 
 
 def test_float64_network_and_memory_format(case):
-    net, x, t, label = case
-    single = net(x, t, label)
+    net, x, t, given = case
+    single = net(x, t, **given)
     if x.ndim == 4:
-        torch.testing.assert_close(net(x.to(memory_format=torch.channels_last), t, label), single)
-    double = net.double()(x.double(), t.double(), label)
+        torch.testing.assert_close(net(x.to(memory_format=torch.channels_last), t, **given), single)
+    double = net.double()(x.double(), t.double(), **given)
     assert double.dtype == torch.float64
     torch.testing.assert_close(double.float(), single, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_networks_and_autocast(case):
+    net, x, t, given = case
+    single = net(x, t, **given).detach()
+    close = {"rtol": 0.0, "atol": 0.05 * float(single.abs().amax())}
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = net(x, t, **given)
+    torch.testing.assert_close(cast.float(), single, **close)
+    cast.float().square().sum().backward()
+    assert all(value.grad.dtype == torch.float32 and value.grad.isfinite().all() for value in net.parameters())
+    half = net.bfloat16()(x.bfloat16(), t, **given)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), single, **close)
+
+
+def test_conditions_are_their_formula():
+    torch.manual_seed(3)
+    layer, h, condition = Conditions(5, 2, 3), torch.randn(2, 5), torch.randn(2, 3)
+    expected = h + layer.label.weight[[1, 2]] + condition @ layer.vector.weight.T
+    torch.testing.assert_close(layer(h, torch.tensor([1, 2]), condition), expected)
+    assert Conditions(5)(h) is h
 
 
 def test_time_features_keep_their_precision_in_a_bf16_network():
@@ -124,20 +194,6 @@ def test_norm_modulate_act_is_its_formula(shape):
     torch.testing.assert_close(layer(x, layer.modulation(c)), y * y.sigmoid())
 
 
-@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (128, 2)])
-def test_attention_is_its_formula(channels, heads):
-    torch.manual_seed(2)
-    layer, x = Attention(channels).double(), torch.randn(2, channels, 3, 2).double()
-    mixed = torch.empty(2, channels, 6, dtype=torch.float64)
-    projected = layer.query_key_value(layer.norm(x)).flatten(2)
-    size = channels // heads
-    for head in range(heads):
-        query, key, value = (projected[:, channels * part + size * head :][:, :size] for part in range(3))
-        weight = torch.einsum("bci,bcj->bij", query, key).div(size**0.5).softmax(-1)
-        mixed[:, size * head : size * (head + 1)] = torch.einsum("bij,bcj->bci", weight, value)
-    torch.testing.assert_close(layer(x), (x + layer.output(mixed.reshape(x.shape))) / 2**0.5)
-
-
 def test_group_count_divides_and_leaves_four_channels_a_group():
     assert [group_count(channels) for channels in (1, 3, 4, 8, 30, 32, 34, 48, 256)] == [1, 1, 1, 2, 6, 8, 2, 12, 32]
 
@@ -165,13 +221,20 @@ def test_bad_calls_say_what_is_wrong(name):
         call(UNet(width=4, classes=3))
 
 
-def test_bad_rows_of_an_mlp_and_labels_of_an_unconditional_network():
+def test_bad_rows_of_an_mlp_and_conditions_that_a_network_does_not_take():
     net = MLP(6, width=8, depth=1)
     for shape in [(2, 5), (6,), (2, 2, 4)]:
         with pytest.raises(ValueError, match="6 values a row"):
             net(torch.zeros(shape), T)
     with pytest.raises(ValueError, match="unconditional"):
         net(torch.zeros(2, 6), T, torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="condition was given to a network without one"):
+        net(torch.zeros(2, 6), T, condition=torch.zeros(2, 1))
+    net = MLP(6, width=8, depth=1, condition=3)
+    with pytest.raises(ValueError, match=r"condition must have shape \(2, 3\), got \(2, 1\)"):
+        net(torch.zeros(2, 6), T, condition=torch.zeros(2, 1))
+    with pytest.raises(TypeError, match="condition must be a floating-point tensor"):
+        net(torch.zeros(2, 6), T, condition=torch.zeros(2, 3, dtype=torch.int64))
 
 
 BAD_ARGUMENTS = {
@@ -179,6 +242,7 @@ BAD_ARGUMENTS = {
     "depth": lambda: MLP(4, depth=0),
     "width": lambda: MLP(4, width=8.5),
     "classes": lambda: MLP(4, classes=-1),
+    "condition": lambda: MLP(4, condition=0.5),
     "channels": lambda: UNet(channels=0),
     "multipliers": lambda: UNet(multipliers=()),
     "multipliers ": lambda: UNet(multipliers=(1, 0)),

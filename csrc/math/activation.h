@@ -4,20 +4,21 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-// e^(sign x) = 2^n 2^r with n + r = x log2(e): adding 1.5 * 2^23 rounds to n, and leaves it in the low bits.  2^r by a
-// minimax polynomial on [-1/2, 1/2].  Relative error below 2e-7 + 2e-8 |x|; the exponent is held to [-87, 87].
-template <int sign = 1>
-GENFAST_HD F exp_(F x) {
-  x = at_most(at_least(x, all(-87.0f)), all(87.0f));
-  const F log2e = all(sign * 1.4426950216293335f), shifted = fma_(x, log2e, all(12582912.0f));
-  const F r = fma_(x, log2e, all(12582912.0f) - shifted);
+// 2^scale e^(sign x) for sign x in [-87, 88]: 2^n 2^r with n + r = sign x log2(e).  Adding 1.5 * 2^23 rounds to n, and
+// leaves it in the low bits.  2^r by a minimax polynomial on [-1/2, 1/2].  Relative error below 2e-7 + 2e-8 |x|.
+template <int scale = 0, int sign = 1>
+GENFAST_HD F exp_within(F x) {
+  const F log2e = all(sign * 1.4426950216293335f), round = all(12582912.0f + scale), shifted = fma_(x, log2e, round);
+  const F r = fma_(x, log2e, round - shifted);
   const F power = poly(r, 1.0f, 0.6931470036506653f, 0.24022240936756134f, 0.0555073507130146f, 0.009671619161963463f,
                        0.0013264591107144952f);
   return as_float(as_uint(power) + (as_uint(shifted) << 23));
 }
 
-// 1 / sigmoid(x)
-GENFAST_HD F one_plus_exp_of_minus(F x) { return all(1.0f) + exp_<-1>(x); }
+// 1 / sigmoid(x) = 1 + e^-x, x held to [-88, 87].
+GENFAST_HD F one_plus_exp_of_minus(F x) {
+  return all(1.0f) + exp_within<0, -1>(at_most(at_least(x, all(-88.0f)), all(87.0f)));
+}
 GENFAST_HD F sigmoid(F x) { return all(1.0f) / one_plus_exp_of_minus(x); }
 
 // Each activation: y(u), and slope(u) = dy/du.
@@ -35,28 +36,23 @@ struct Silu {
   }
 };
 
-// u Phi(u), Phi the normal distribution function.  With a = |u|, 2 Phi(-a) = e^(-a q(a)), q a minimax polynomial on
-// [0, 9.5]: one formula for the centre and for the tail, where 1 + erf would cancel.
+// u Phi(u), Phi the normal distribution function.  With a = |u|, 2 Phi(-a) = e^(a q(a)), q a minimax polynomial on
+// [0, 8] for the error of a Phi(-a), 8e-9: one formula for the centre and for the tail, where 1 + erf would cancel.
 struct Gelu {
-  GENFAST_HD static F lower(F a) {  // Phi(-a)
-    a = at_most(a, all(9.5f));
-    const F q =
-        poly(a, 0.7978847622871399f, 0.31830763816833496f, 0.03634297102689743f, -0.0047916872426867485f,
-             -3.5614804801298305e-05f, 0.00022281000565271825f, -6.687962013529614e-05f, 1.1672216714941896e-05f,
-             -1.323009541920328e-06f, 9.553752278179672e-08f, -3.9896086434509925e-09f, 7.322505796159007e-11f);
-    return all(0.5f) * exp_<-1>(a * q);
-  }
-  GENFAST_HD static F magnitude(F u) { return as_float(as_uint(u) & 0x7fffffffu); }
-  GENFAST_HD static F distribution(F u) {  // Phi(u) = 1/2 +- (1/2 - Phi(-a))
-    const F sign = as_float((as_uint(u) & 0x80000000u) | as_uint(all(1.0f)));
-    return fma_(sign, all(0.5f) - lower(magnitude(u)), all(0.5f));
+  GENFAST_HD static F held(F u) { return at_most(at_least(u, all(-8.0f)), all(8.0f)); }  // Phi(-8) is 6e-16
+  GENFAST_HD static F lower(F held) {                                                    // Phi(-a)
+    const F a = as_float(as_uint(held) & 0x7fffffffu);
+    return exp_within<-1>(a * poly(a, -0.7978851795196533f, -0.31830158829689026f, -0.03637316823005676f,
+                                   0.004861260298639536f, -5.0992304750252515e-05f, -0.0001598528033355251f,
+                                   3.926211502403021e-05f, -4.361928404250648e-06f, 1.9206889589895582e-07f));
   }
   GENFAST_HD static F value(F u) {  // max(u, 0) - a Phi(-a)
-    const F a = magnitude(u);
-    return fma_(-a, lower(a), at_least(u, all(0.0f)));
+    const F h = held(u);
+    return fma_(as_float(as_uint(h) | 0x80000000u), lower(h), at_least(u, all(0.0f)));
   }
-  GENFAST_HD static F slope(F u) {
-    return fma_(u * all(0.3989422804f), exp_<-1>(all(0.5f) * (u * u)), distribution(u));
+  GENFAST_HD static F slope(F u) {  // Phi(u) + u phi(u)
+    const F h = held(u), l = lower(h);
+    return fma_(h * all(0.3989422804f), exp_within(all(-0.5f) * (h * h)), u < all(0.0f) ? l : all(1.0f) - l);
   }
 };
 

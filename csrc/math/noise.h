@@ -1,6 +1,7 @@
 #pragma once
 // Noise as a pure function of (seed, sample, stream, element): it depends neither on how a batch is split nor on the
 // device.  Element e of a sample takes word e % 4 of counter e / 4.
+#include "angle.h"
 #include "philox.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -28,10 +29,8 @@ GENFAST_HD void box_muller(U r1, U r2, F& first, F& second) {
   const F p = poly(f, -1.0f, 0.49999988079071045f, -0.3333418369293213f, 0.2500215470790863f, -0.19956977665424347f,
                    0.16560696065425873f, -0.14949095249176025f, 0.14377330243587494f, -0.08743945509195328f);
   const F radius = sqrt_(at_least(fma_(p, f, to_float(e) * all(-0.693147180559945f)), all(1e-30f)));
-  const F a = to_float((I)(r2 << 2)) * all(3.6572951981679e-10f), a2 = a * a;  // (pi / 4) 2^-31
-  const F s = fma_(poly(a2, -1.6666654611e-1f, 8.3321608736e-3f, -1.9515295891e-4f) * a2, a, a);
-  const F c = fma_(poly(a2, 4.166664568298827e-2f, -1.388731625493765e-3f, 2.443315711809948e-5f) * a2, a2,
-                   fma_(all(-0.5f), a2, all(1.0f)));
+  F s, c;
+  sine_cosine(to_float((I)(r2 << 2)) * all(3.6572951981679e-10f), s, c);  // (pi / 4) 2^-31
   first = as_float(as_uint(radius * (c - s)) ^ (r2 & 0x80000000u));
   second = as_float(as_uint(radius * (c + s)) ^ ((r2 << 1) & 0x80000000u));
 }

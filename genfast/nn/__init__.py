@@ -1,12 +1,23 @@
-"""Networks: ordinary `torch.nn.Module`s called as `net(x, t, label=None)`.
+"""Networks: ordinary `torch.nn.Module`s called as `net(x, t, label=None, condition=None)`, those of conv.py without t.
 
 Each one keeps its constructor arguments in a JSON-able `config`, so that `type(net)(**net.config)` builds it again.
 To add a network: one file here and one line in `NETWORKS`.
 """
 
+from . import presets
+from .conv import Decoder, Discriminator, Encoder, Generator
+from .dit import DiT
 from .mlp import MLP
 from .unet import UNet
 
-NETWORKS = {"MLP": MLP, "UNet": UNet}
+NETWORKS = {
+    "Decoder": Decoder,
+    "Discriminator": Discriminator,
+    "DiT": DiT,
+    "Encoder": Encoder,
+    "Generator": Generator,
+    "MLP": MLP,
+    "UNet": UNet,
+}
 
-__all__ = ["MLP", "NETWORKS", "UNet"]
+__all__ = ["MLP", "NETWORKS", "Decoder", "DiT", "Discriminator", "Encoder", "Generator", "UNet", "presets"]

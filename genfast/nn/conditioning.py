@@ -1,78 +1,126 @@
 """How a network depends on time and label, and how that is computed beforehand for all times of a plan."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import ops
 
-class FourierFeatures(nn.Module):
+
+class TimeFeatures(nn.Module):
+    """phi(t) = ops.time_embedding(t, frequencies): (B,) -> (B, 2 K) float32, or float64 where t is.
+
+    frequencies: (K,) float64. They follow the module's device but never its dtype, and are not in its state: a bf16
+    angle of 100 radians is off by a quarter of a radian. So they are kept as the bits that they are.
+    """
+
+    def __init__(self, frequencies: Tensor, *, flip: bool = False, log: bool = False):
+        super().__init__()
+        self.features, self.flip, self.log = 2 * len(frequencies), flip, log
+        self.register_buffer("bits", frequencies.view(torch.int64), persistent=False)
+
+    @property
+    def frequencies(self) -> Tensor:
+        return self.bits.view(torch.float64)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return ops.time_embedding(t, self.frequencies, flip=self.flip, log=self.log)
+
+
+class FourierFeatures(TimeFeatures):
     """phi(t) = [cos(f_k t), sin(f_k t)] with f_k geometric from 1 to `maximum` radians per unit of t.
 
-    t: (B,) -> (B, features). Computed in float32 or better, whatever the dtype of the network: a bf16 angle of
-    100 radians is off by a quarter of a radian. (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
+    t: (B,) -> (B, features). (Vaswani et al. 2017, arXiv:1706.03762, section 3.5.)
     """
 
     def __init__(self, features: int, maximum: float = 100.0):
-        super().__init__()
         if features < 4 or features % 2:
             raise ValueError(f"features must be an even number of at least 4, got {features}")
-        self.features, self.maximum = features, maximum
-
-    def forward(self, t: Tensor) -> Tensor:
-        dtype = torch.promote_types(t.dtype, torch.float32)
-        exponent = torch.linspace(0.0, math.log(self.maximum), self.features // 2, dtype=dtype, device=t.device)
-        angle = t.to(dtype)[:, None] * exponent.exp()
-        return torch.cat([angle.cos(), angle.sin()], dim=1)
+        super().__init__(ops.geometric_frequencies(features // 2, 1.0, maximum), flip=True)
 
 
-class Conditioning(nn.Module):
-    """One vector per sample from its time and label: SiLU(W_2 SiLU(W_1 phi(t) + e_label)).
+class Conditions(nn.Module):
+    """What a network is told beside time, added to a vector: h + e_label + W c.
 
-    t: (B,) float; label: (B,) int64 in [0, classes], where `classes` itself is the null label and None means null
-    for all -> (B, features). With classes = 0 there is no label and none may be given.
-    Raises TypeError / ValueError for a t or label of the wrong dtype, shape or range.
+    h: (B, features); label: (B,) int64 in [0, classes], where `classes` itself is the null label; c, the argument
+    `condition`: (B, condition) float, attributes or an embedding -> (B, features).
+    None is null for all rows, and so is a row of `condition` with a NaN in it, a missing value: a learned vector takes
+    the place of W c. With classes = 0 no label may be given, with condition = 0 no condition.
+    Raises TypeError / ValueError for a label or condition of the wrong dtype, shape or range.
     """
 
-    def __init__(self, features: int, classes: int = 0, fourier: int = 64):
+    def __init__(self, features: int, classes: int = 0, condition: int = 0):
         super().__init__()
-        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-            raise ValueError(f"classes must be an integer of at least 0, got {classes!r}")
-        self.classes = classes
-        self.fourier = FourierFeatures(fourier)
-        self.first = nn.Linear(fourier, features)
+        for name, value in (("classes", classes), ("condition", condition)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+        self.classes, self.width = classes, condition
         self.label = nn.Embedding(classes + 1, features) if classes else None
-        self.second = nn.Linear(features, features)
+        self.vector = nn.Linear(condition, features, bias=False) if condition else None
+        self.null = nn.Parameter(torch.randn(features)) if condition else None
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """`x` is only looked at for the number of rows and the device."""
-        self.check(x, t, label)
-        hidden = self.first(self.fourier(t).to(self.first.weight.dtype))
+    def forward(self, h: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        self.check(h, label, condition)
         if self.label is not None:
             if label is None:
-                label = torch.full_like(t, self.classes, dtype=torch.int64)
-            hidden = hidden + self.label(label)
-        return F.silu(self.second(F.silu(hidden)))
+                label = torch.full((len(h),), self.classes, device=h.device)
+            h = h + self.label(label)
+        if self.vector is not None:
+            if condition is None:
+                return h + self.null
+            # Zeros before the product: the gradient of a product with NaN is NaN.
+            missing = condition.isnan().any(dim=1, keepdim=True)
+            condition = torch.where(missing, 0.0, condition).to(self.null.dtype)
+            h = h + torch.where(missing, self.null, self.vector(condition))
+        return h
 
-    def check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
-        if not t.is_floating_point():
-            raise TypeError(f"t must be a floating-point tensor, got {t.dtype}")
-        if t.shape != x.shape[:1]:
-            raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x, got {tuple(t.shape)}")
+    def check(self, rows: Tensor, label: Tensor | None, condition: Tensor | None) -> None:
+        """`rows` is only looked at for their number."""
+        if condition is not None:
+            if not self.width:
+                raise ValueError("condition was given to a network without one: build it with condition > 0")
+            if not condition.is_floating_point():
+                raise TypeError(f"condition must be a floating-point tensor, got {condition.dtype}")
+            if condition.shape != (len(rows), self.width):
+                raise ValueError(f"condition must have shape ({len(rows)}, {self.width}), got {tuple(condition.shape)}")
         if label is None:
             return
         if not self.classes:
             raise ValueError("label was given to an unconditional network: build it with classes > 0")
         if label.dtype != torch.int64:
             raise TypeError(f"label must be an int64 tensor, got {label.dtype}")
-        if label.shape != t.shape:
-            raise ValueError(f"label must have shape ({x.shape[0]},), one value per row of x, got {tuple(label.shape)}")
+        if label.shape != rows.shape[:1]:
+            raise ValueError(f"label must have shape ({len(rows)},), one value per row of x, got {tuple(label.shape)}")
         # Looking at the values would stall a GPU and break a traced graph; there the embedding's own check stands.
         if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
             low, high = (int(bound) for bound in label.aminmax())
             if low < 0 or high > self.classes:
                 raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null), got {low}..{high}")
+
+
+class Conditioning(nn.Module):
+    """One vector per sample from its time, label and condition: SiLU(W_2 SiLU(W_1 phi(t)) + e_label + W c).
+
+    t: (B,) float; label, condition: as in `Conditions` -> (B, features).
+    time: phi, a module from (B,) to (B, time.features); by default FourierFeatures(64).
+    Raises TypeError / ValueError for a t, label or condition of the wrong dtype, shape or range.
+    """
+
+    def __init__(self, features: int, classes: int = 0, condition: int = 0, *, time: nn.Module | None = None):
+        super().__init__()
+        self.time = FourierFeatures(64) if time is None else time
+        self.first = nn.Linear(self.time.features, features)
+        self.second = nn.Linear(features, features)
+        self.given = Conditions(features, classes, condition)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        """`x` is only looked at for the number of rows."""
+        if not t.is_floating_point():
+            raise TypeError(f"t must be a floating-point tensor, got {t.dtype}")
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x, got {tuple(t.shape)}")
+        hidden = self.first(self.time(t).to(self.first.weight.dtype))
+        return F.silu(self.given(self.second(F.silu(hidden)), label, condition))
 
 
 class Modulation(nn.Linear):
@@ -92,8 +140,8 @@ class Modulation(nn.Linear):
 
 
 class Prepares(nn.Module):
-    """A network whose dependence on time and label goes through its Modulation layers alone, so that it can be
-    computed beforehand: `net(x, t, label)` is `net(x, t, prepared=net.prepare(t, label))`.
+    """A network whose dependence on time, label and condition goes through its Modulation layers alone, so that it can
+    be computed beforehand: `net(x, t, label)` is `net(x, t, prepared=net.prepare(t, label))`.
 
     A subclass has `condition`, a Conditioning, and calls `number_columns` at the end of its constructor.
     """
@@ -107,9 +155,12 @@ class Prepares(nn.Module):
             layer.columns = slice(start, start + layer.out_features)
             start = layer.columns.stop
 
-    def prepare(self, t: Tensor, label: Tensor | None = None, *, rows: Tensor | None = None) -> Tensor:
-        """Every layer's vectors, (B, M). t: (B,) float; label: (B,) int64; rows: (B, *), whose they are."""
-        c = self.condition(t if rows is None else rows, t, label)
+    def prepare(
+        self, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None, *, rows: Tensor | None = None
+    ) -> Tensor:
+        """Every layer's vectors, (B, M). t: (B,) float; label: (B,) int64; condition: (B, n) float; rows: (B, *), whose
+        they are."""
+        c = self.condition(t if rows is None else rows, t, label, condition)
         return torch.cat([layer(c) for layer in self._modulations()], dim=1)
 
     def _modulations(self) -> list[Modulation]:

@@ -1,38 +1,52 @@
-"""A small U-Net for images."""
+"""A U-Net for images, sequences and volumes."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditioning import Conditioning, Prepares
-from .layers import Attention, NormModulateAct, ResidualBlock, positive_int, zero
+from .layers import positive_int, zero
+from .residual import Attention, ResidualBlock, Style
+from .timesteps import Sinusoid
+
+SHAPES = {1: "(B, {}, L)", 2: "(B, {}, H, W)", 3: "(B, {}, D, H, W)"}
 
 
 class UNet(Prepares):
-    """Residual blocks on a pyramid of resolutions, joined level by level (Ronneberger et al. 2015, arXiv:1505.04597).
+    """Residual blocks on a pyramid of resolutions whose two sides are joined block by block (Ronneberger et al. 2015,
+    arXiv:1505.04597; as a score network Ho et al. 2020, arXiv:2006.11239, Song et al. 2021, arXiv:2011.13456, Dhariwal
+    and Nichol 2021, arXiv:2105.05233).
 
-    Level l has `width * multipliers[l]` channels at 1 / 2^l of the size and `blocks` residual blocks on the way down
-    and as many on the way up, with self-attention after each block of the levels listed in `attention` and in the
-    middle if the last level is listed.
+    Level l has `width * multipliers[l]` channels, any whole number, at 1 / 2^l of the resolution: `blocks` residual
+    blocks on the way down, `blocks + 1` on the way up, where each takes one of the tensors kept on the way down (after
+    the first convolution, every block and every halving). In the levels listed in `attention`, 0 being the full
+    resolution, self-attention follows every block. `style`: keywords that are fields of Style.
 
-    x: (B, channels, H, W) float with H and W divisible by 2^(len(multipliers) - 1); t: (B,) float, the conditioning
-    value of the parameterisation; label: (B,) int64 in [0, classes], `classes` being the null label and None null
-    for all -> the shape of x. The output starts at zero.
-    Raises ValueError / TypeError for arguments, x, t or label of the wrong shape, dtype or range.
+    x: (B, channels, *) float of two spatial dimensions (`dims`), each a multiple of 2^(len(multipliers) - 1), powers of
+    two or not; t: (B,) float, the conditioning value of the parameterisation; label: (B,) int64 in [0, classes],
+    `classes` being the null label and None null for all; condition: (B, condition) float, see Conditions
+    -> (B, out_channels, *), by default as x, in the layout of x. The output starts at zero.
+    Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.
     """
 
     def __init__(
         self,
         channels: int = 1,
         width: int = 32,
-        multipliers: Sequence[int] = (1, 2),
+        multipliers: Sequence[float] = (1, 2),
         blocks: int = 1,
         attention: Sequence[int] = (),
         classes: int = 0,
+        condition: int = 0,
+        *,
+        out_channels: int | None = None,
+        **style,
     ):
         super().__init__()
+        self.style = Style(**style)
         self.config = {
             "channels": channels,
             "width": width,
@@ -40,73 +54,113 @@ class UNet(Prepares):
             "blocks": blocks,
             "attention": list(attention),
             "classes": classes,
+            "condition": condition,
+            "out_channels": out_channels,
+            **dataclasses.asdict(self.style),
         }
-        self.channels = positive_int("channels", channels)
-        widths = [positive_int("width", width) * positive_int("multipliers", factor) for factor in multipliers]
-        if not widths:
-            raise ValueError("multipliers must name at least one level, got none")
+        self.channels, self.factor = positive_int("channels", channels), 2 ** (len(multipliers) - 1)
+        widths = channel_counts(positive_int("width", width), multipliers)
+        last = len(widths) - 1
         positive_int("blocks", blocks)
         if not set(attention) <= set(range(len(widths))):
-            raise ValueError(f"attention must list levels in 0..{len(widths) - 1}, got {list(attention)}")
-        conditioning = 4 * width
+            raise ValueError(f"attention must list levels in 0..{last}, got {list(attention)}")
+        outputs = channels if out_channels is None else positive_int("out_channels", out_channels)
+        vector = 4 * width  # the length of the conditioning vector
 
-        def level(index: int, inputs: list[int]) -> nn.ModuleList:
-            """One stage per entry of `inputs`: a residual block, then attention where this level has it."""
-            return nn.ModuleList(Stage(count, widths[index], conditioning, index in attention) for count in inputs)
-
-        self.factor = 2 ** (len(widths) - 1)
-        self.condition = Conditioning(conditioning, classes)
-        self.input = nn.Conv2d(channels, widths[0], 3, padding=1)
+        time = None if self.style.timesteps is None else Sinusoid(width, **self.style.timesteps)
+        self.condition = Conditioning(vector, classes, condition, time=time)
+        self.input = self.style.convolution(channels, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        below = widths[0]
-        for index, here in enumerate(widths):
-            self.down.append(level(index, [below] + [here] * (blocks - 1)))
-            below = here
-        self.middle = Stage(below, below, conditioning, len(widths) - 1 in attention)
-        for index, here in reversed(list(enumerate(widths))):
-            self.up.append(level(index, [below + here] + [2 * here] * (blocks - 1)))
-            below = here
-        self.norm = NormModulateAct(below, conditioning)
-        self.output = zero(nn.Conv2d(below, channels, 3, padding=1))
+        here, kept = widths[0], [widths[0]]  # channels
+        for index, of_level in enumerate(widths):
+            inputs = [here] + [of_level] * (blocks - 1)
+            halve = self.style.halve(of_level) if index < last else None
+            self.down.append(Level(inputs, of_level, vector, self.style, index in attention, halve))
+            here, kept = of_level, kept + [of_level] * (blocks + (index < last))
+        middle = [ResidualBlock(here, here, vector, self.style) for _ in range(2)]
+        self.middle = nn.ModuleList([Stage(middle[0], self.style.middle_attention(here)), Stage(middle[1])])
+        for index, of_level in reversed(list(enumerate(widths))):
+            inputs = [before + kept.pop() for before in [here] + [of_level] * blocks]
+            double = self.style.double(of_level) if index > 0 else None
+            self.up.append(Level(inputs, of_level, vector, self.style, index in attention, double))
+            here = of_level
+        self.norm = self.style.norm(here)
+        self.output = zero(self.style.convolution(here, outputs))
         self.number_columns()
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, *, prepared: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        condition: Tensor | None = None,
+        *,
+        prepared: Tensor | None = None,
+    ) -> Tensor:
         self.check(x)
         if prepared is None:
-            prepared = self.prepare(t, label, rows=x)
-        hidden, skips = self.input(x), []
-        for index, level in enumerate(self.down):
-            if index:
-                hidden = F.avg_pool2d(hidden, 2)
-            for stage in level:
+            prepared = self.prepare(t, label, condition, rows=x)
+        hidden = self.input(x)
+        kept = [hidden]
+        for level in self.down:
+            for stage in level.stages:
                 hidden = stage(hidden, prepared)
-                skips.append(hidden)
-        hidden = self.middle(hidden, prepared)
-        for index, level in enumerate(self.up):
-            if index:
-                hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            for stage in level:
-                hidden = stage(torch.cat([hidden, skips.pop()], dim=1), prepared)
-        return self.output(self.norm(hidden, prepared))
+                kept.append(hidden)
+            if level.resample is not None:
+                hidden = level.resample(hidden)
+                kept.append(hidden)
+        for stage in self.middle:
+            hidden = stage(hidden, prepared)
+        for level in self.up:
+            for stage in level.stages:
+                hidden = stage(torch.cat([hidden, kept.pop()], dim=1), prepared)
+            if level.resample is not None:
+                hidden = level.resample(hidden)
+        return self.output(self.norm(hidden))
 
     def check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}")
-        height, width = x.shape[2:]
-        if height % self.factor or width % self.factor or not height * width:
+        if x.ndim != self.style.dims + 2 or x.shape[1] != self.channels:
+            shape = SHAPES[self.style.dims].format(self.channels)
+            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
+        sizes = x.shape[2:]
+        if any(size % self.factor for size in sizes) or not math.prod(sizes):
             raise ValueError(
-                f"x must have a height and width divisible by {self.factor} (one halving per level but the first), "
-                f"got {height} x {width}"
+                f"x must have sizes divisible by {self.factor} (one halving per level but the first), "
+                f"got {' x '.join(map(str, sizes))}"
             )
 
 
-class Stage(nn.Module):
-    """A residual block, then self-attention if asked. x: (B, inputs, H, W), prepared: (B, M) -> (B, outputs, H, W)."""
+class Level(nn.Module):
+    """The stages of one resolution on one side, one for each of `inputs`, and then `resample` or None."""
 
-    def __init__(self, inputs: int, outputs: int, conditioning: int, attention: bool):
+    def __init__(
+        self, inputs: list[int], outputs: int, vector: int, style: Style, attention: bool, resample: nn.Module | None
+    ):
         super().__init__()
-        self.block = ResidualBlock(inputs, outputs, conditioning)
-        self.attention = Attention(outputs) if attention else nn.Identity()
+        attend = [Attention(outputs, style) if attention else None for _ in inputs]
+        self.stages = nn.ModuleList(
+            Stage(ResidualBlock(count, outputs, vector, style), layer) for count, layer in zip(inputs, attend)
+        )
+        self.resample = resample
+
+
+class Stage(nn.Module):
+    """A residual block, then self-attention or nothing. x: (B, inputs, *), prepared: (B, M) -> (B, outputs, *)."""
+
+    def __init__(self, block: ResidualBlock, attention: Attention | None = None):
+        super().__init__()
+        self.block, self.attention = block, attention
 
     def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        return self.attention(self.block(x, prepared))
+        x = self.block(x, prepared)
+        return x if self.attention is None else self.attention(x)
+
+
+def channel_counts(width: int, multipliers: Sequence[float]) -> list[int]:
+    """The number of channels of each level."""
+    if not multipliers:
+        raise ValueError("multipliers must name at least one level, got none")
+    counts = [round(width * factor) for factor in multipliers]
+    if any(count < 1 or abs(count - width * factor) > 1e-6 for count, factor in zip(counts, multipliers)):
+        raise ValueError(f"multipliers must make whole numbers of channels of width {width}, got {list(multipliers)}")
+    return counts

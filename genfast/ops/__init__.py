@@ -5,7 +5,7 @@ from .diffuse import diffuse, diffuse_reference
 from .dispatch import dense, in_layout_of
 from .dot import dot, dot_reference
 from .dynamic_threshold import dynamic_threshold, dynamic_threshold_reference
-from .glu import geglu, swiglu
+from .glu import geglu, geglu_reference, swiglu, swiglu_reference
 from .group_norm_act import ACTIVATIONS, group_norm_act, group_norm_act_reference
 from .langevin import langevin, langevin_reference
 from .noise import Purpose, make_key, noise_reference, normal, stream, uniform
@@ -17,13 +17,20 @@ from .norm_modulate import (
 )
 from .runge_kutta import runge_kutta, runge_kutta_reference
 from .step import SLOTS, StepTable, step, step_reference
-from .time_embedding import sinusoidal_frequencies, time_embedding
+from .time_embedding import (
+    gaussian_frequencies,
+    geometric_frequencies,
+    sinusoidal_frequencies,
+    time_embedding,
+    time_embedding_reference,
+)
 
 __all__ = [
     "ACTIVATIONS", "SLOTS", "Purpose", "StepTable", "denoising_loss", "denoising_loss_reference", "dense",
     "diffuse", "diffuse_reference", "dot", "dot_reference", "dynamic_threshold", "dynamic_threshold_reference",
-    "gate_residual_norm_modulate", "geglu", "group_norm_act", "group_norm_act_reference", "in_layout_of",
-    "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "noise_reference",
-    "norm_modulate_reference", "normal", "rms_norm_modulate", "runge_kutta", "runge_kutta_reference",
-    "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu", "time_embedding", "uniform",
+    "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
+    "group_norm_act", "group_norm_act_reference", "in_layout_of", "langevin", "langevin_reference",
+    "layer_norm_modulate", "make_key", "noise_reference", "norm_modulate_reference", "normal", "rms_norm_modulate",
+    "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu",
+    "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     PROBE = 10
     BROWNIAN = 11
     KNOWN = 12
+    FREQUENCY = 13
 
 
 def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:

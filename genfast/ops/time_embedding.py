@@ -5,17 +5,87 @@ import math
 import torch
 from torch import Tensor
 
+import genfast._extension  # noqa: F401
 
-def time_embedding(t: Tensor, frequencies: Tensor, *, flip: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[sin(t f_k), cos(t f_k)], or with `flip` [cos, sin].  t: (B,); frequencies: (K,) float64, radians per unit of t.
+from .dispatch import composed, wants_grad
+from .noise import Purpose, make_key, normal
 
-    Returns (B, 2 K) in `dtype`.  See `frequencies` for the usual ones.
+
+def time_embedding(
+    t: Tensor,
+    frequencies: Tensor,
+    *,
+    flip: bool = False,
+    log: bool = False,
+    dim: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """[sin(t f_k), cos(t f_k), 0, ...], or with `flip` [cos, sin, 0, ...].  (B, dim) in float32, bfloat16 or float16.
+
+    t: (B,) of any dtype.  frequencies: (K,) float64, radians per unit of t, best on the device of t; see
+    `sinusoidal_frequencies`, `geometric_frequencies`, `gaussian_frequencies`.  A module's `.to(dtype)` would round
+    them: it keeps them as `nn.TimeFeatures` does.  log: embeds log(t) / 4, as EDM does a sigma (Karras et al. 2022,
+    arXiv:2206.00364, table 1).  dim: at least 2 K, which is the default.
+
+    Turns are counted and taken off in float64, then sine and cosine are polynomials in float32: the error is below
+    1e-7 up to |t f| = 1e8, and t = 1000 loses nothing.  A t that is not finite gives NaN.  A float64 t is computed in
+    float64 and answered in it; so is, by plain torch, a gradient in t or frequencies.
+    Raises ValueError or RuntimeError naming the argument for a wrong shape or dtype.
     """
-    angle = t.double()[:, None] * frequencies.to(t.device)
+    if t.ndim != 1:
+        raise ValueError(f"time_embedding: t must have shape (B,), got {tuple(t.shape)}")
+    if frequencies.ndim != 1 or frequencies.dtype != torch.float64:
+        came = f"{str(frequencies.dtype).removeprefix('torch.')} {tuple(frequencies.shape)}"
+        raise ValueError(f"time_embedding: frequencies must be (K,) float64, got {came}")
+    width = 2 * len(frequencies) if dim is None else dim
+    if width < 2 * len(frequencies):
+        raise ValueError(f"time_embedding: dim must be at least {2 * len(frequencies)}, 2 K, got {dim}")
+    frequencies = frequencies.to(t.device)
+    if composed(t) or wants_grad(t, frequencies):
+        out = time_embedding_reference(t.double(), frequencies, flip=flip, log=log, dim=dim)
+        return out if t.dtype == torch.float64 else out.to(dtype)
+    place = t.double().log() / 4 if log else t.double()
+    return torch.ops.genfast.time_embedding(place.contiguous(), frequencies.contiguous(), width, flip, dtype)
+
+
+def time_embedding_reference(
+    t: Tensor, frequencies: Tensor, *, flip: bool = False, log: bool = False, dim: int | None = None
+) -> Tensor:
+    """`time_embedding` in plain torch, in the dtype of t."""
+    angle = (t.log() / 4 if log else t)[:, None] * frequencies.to(t.dtype)
     waves = (angle.cos(), angle.sin()) if flip else (angle.sin(), angle.cos())
-    return torch.cat(waves, 1).to(torch.float64 if t.dtype == torch.float64 else dtype)
+    padding = 0 if dim is None else dim - 2 * len(frequencies)
+    return torch.nn.functional.pad(torch.cat(waves, 1), (0, padding))
 
 
 def sinusoidal_frequencies(count: int, max_period: float = 10_000.0, shift: float = 0.0) -> Tensor:
-    """f_k = max_period^(-k / (count - shift)), k < count.  (count,) float64."""
+    """f_k = max_period^(-k / (count - shift)), k < count.  (count,) float64.
+
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.5.  With shift = 1, as Ho et al. 2020, arXiv:2006.11239, have it,
+    the last is 1 / max_period.  shift is diffusers' `downscale_freq_shift`.
+    """
+    if count < 1 or not shift < count:
+        raise ValueError(f"count must be at least 1 and above shift, got count {count} and shift {shift}")
+    if not max_period > 0:
+        raise ValueError(f"max_period must be positive, got {max_period}")
     return torch.exp(-math.log(max_period) * torch.arange(count, dtype=torch.float64) / (count - shift))
+
+
+def geometric_frequencies(count: int, first: float = 1.0, last: float = 100.0) -> Tensor:
+    """`count` frequencies from `first` to `last`, each the same multiple of the one before.  (count,) float64."""
+    if count < 1 or not (first > 0 and last > 0):
+        raise ValueError(f"count must be at least 1, first and last positive, got {count}, {first} and {last}")
+    return torch.exp(torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64))
+
+
+def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tensor:
+    """f_k = 2 pi scale z_k with z ~ N(0, 1) of `seed`, the same on every machine.  (count,) float64.
+
+    Tancik et al. 2020, arXiv:2006.10739; scale = 16 in Song et al. 2021, arXiv:2011.13456.
+    """
+    return 2 * math.pi * scale * normal(make_key(seed, 1), (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
+
+
+@torch.library.register_fake("genfast::time_embedding")
+def _(t, frequencies, width, flip, dtype):
+    return t.new_empty((t.shape[0], width), dtype=dtype)

@@ -1,5 +1,9 @@
 """The cases of the ops inside networks."""
 
+from collections.abc import Callable
+
+import torch
+
 from .. import ops
 from .case import Case, base
 
@@ -32,9 +36,38 @@ def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
     )  # fmt: skip
 
 
+def _time_embedding() -> Case:
+    def inputs(shape, dtype, generator):
+        batch, _, randn = base(shape, generator)
+        width = torch.Size(shape[1:]).numel()
+        frequencies = ops.geometric_frequencies(width // 2) if width > 1 else torch.empty(0, dtype=torch.float64)
+        return {"t": 10 * randn(batch), "frequencies": frequencies, "flip": True, "dim": width, "dtype": dtype}
+
+    def eager(t, frequencies, flip, dim, dtype):
+        return (ops.time_embedding_reference(t, frequencies, flip=flip, dim=dim).to(dtype),)
+
+    return Case(
+        "time_embedding", inputs, lambda **a: (ops.time_embedding(**a),), eager, lambda n, item: n * item,
+        shared=("frequencies", "flip", "dim"), layouts="contiguous", shapes=((256, 256), (4096, 256)),
+    )  # fmt: skip
+
+
+def _glu(function: Callable, eager: Callable) -> Case:
+    def inputs(shape, dtype, generator):
+        return {"x": 2 * base(shape, generator)[2](*shape[:-1], 2 * shape[-1]).to(dtype)}
+
+    return Case(
+        function.__name__, inputs, lambda x: (function(x),), lambda x: (eager(x),), lambda n, item: 3 * n * item,
+        differentiable=("x",), layouts="contiguous", shapes=((4096, 1536),),
+    )  # fmt: skip
+
+
 CASES = (
     _group_norm_act("group_norm_act", "silu", modulated=True, affine=True),
     _group_norm_act("group_norm_film", "gelu", modulated=True, affine=False),
     _group_norm_act("group_norm_plain", "none", modulated=False, affine=True),
     _group_norm_act("group_norm_tanh", "gelu_tanh", modulated=False, affine=False),
+    _time_embedding(),
+    _glu(ops.geglu, ops.geglu_reference),
+    _glu(ops.swiglu, ops.swiglu_reference),
 )

@@ -1,0 +1,66 @@
+"""What a model tells its network of a sample beside time: keyword arguments `label` and `condition`, a row a sample.
+
+Null is the label `classes` and a row of NaN; networks of `nn` know them by those (`nn.conditioning.Conditions`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .guidance import Guidance
+
+Label = int | Sequence[int] | Tensor | None
+
+
+def told(count: int, classes: int, label: Label = None, condition: Tensor | None = None) -> dict[str, Tensor]:
+    """The arguments for `count` rows, on the CPU. label: one for all, or (count,) of them; None is null where there are
+    classes.  condition: (count, *) float, or (1, *) for all; None is left out, which is null too.
+    Raises ValueError naming the argument."""
+    given = {}
+    if classes:
+        given["label"] = torch.full((count,), classes) if label is None else _labels(label, count, classes)
+    elif label is not None:
+        raise ValueError("label was given to a model without classes")
+    if condition is not None:
+        condition = torch.as_tensor(condition).cpu()
+        if not condition.is_floating_point() or condition.ndim < 2 or len(condition) not in (1, count):
+            got = f"{condition.dtype} {tuple(condition.shape)}"
+            raise ValueError(f"condition must be floating point, ({count}, *) or (1, *) for all; got {got}")
+        given["condition"] = condition.expand(count, *condition.shape[1:])
+    return given
+
+
+def dropped(given: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, Tensor]:
+    """`given` with null in the rows that `which` names, (B,) bool."""
+    null = {"label": classes, "condition": torch.nan}
+    return {name: torch.where(which.reshape(-1, *[1] * (v.ndim - 1)), null[name], v) for name, v in given.items()}
+
+
+def both_sides(
+    count: int, classes: int, guidance: Guidance, label: Label, condition: Tensor | None, negative_label: Label
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """The network's arguments and, if it is guided by itself, those that give F_u: of negative_label, or null."""
+    given = told(count, classes, label, condition)
+    if not classes and negative_label is not None:
+        raise ValueError("label was given to a model without classes")
+    if guidance.network is not None and negative_label is not None:
+        raise ValueError("negative_label cannot go with guidance by a network of its own, which gives F_u")
+    if guidance.network is not None or (guidance.is_none and negative_label is None):
+        return given, None
+    if label is None and condition is None:
+        raise ValueError(
+            "guidance needs a label or a condition: it mixes the conditional and the unconditional network"
+        )
+    null = dropped(given, classes, torch.ones(count, dtype=torch.bool))
+    return given, null if negative_label is None else null | told(count, classes, negative_label)
+
+
+def _labels(label: Label, count: int, classes: int) -> Tensor:
+    label = torch.as_tensor(label).cpu()
+    label = label.expand(count) if label.ndim == 0 else label
+    if label.shape != (count,) or label.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"label must be an integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
+    if count and not 0 <= int(label.min()) <= int(label.max()) <= classes:
+        raise ValueError(f"label must lie in [0, {classes}] ({classes} is none); got {label.tolist()[:9]}")
+    return label.long()

@@ -1,0 +1,131 @@
+"""Residual blocks and attention of a U-Net."""
+
+import dataclasses
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conditioning import Modulation
+from .layers import CONVOLUTIONS, NormAct, positive_int
+from .resample import Downsample, Pool, Repeat, Upsample
+from .winograd import Convolution
+
+MODULATIONS, RESAMPLINGS = ("scale_shift", "add"), ("mean", "convolution", "convolution behind")
+MIDDLES = ("attention", "attention without norm", "blocks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How the parts of a U-Net are built.
+
+    dims          of an image: 1 for sequences (B, C, L), 2 for (B, C, H, W), 3 for (B, C, D, H, W)
+    modulation    of a block's second norm by the conditioning vector: "scale_shift" (Dhariwal and Nichol 2021,
+                  arXiv:2105.05233), or "add", a vector added before it (Ho et al. 2020, arXiv:2006.11239)
+    resample      "mean": down by the mean of 2x2 pixels, up by repeating them; "convolution": 3x3 convolutions that do
+                  so too; "convolution behind": the same, padded on one side on the way down (see Downsample)
+    middle        "attention": block, attention, block; "attention without norm"; "blocks": two blocks
+    head_width    channels of an attention head where it divides them, else there is a single head; None: a single one
+    skip_scale    s in s (x + f(x)): sqrt(1/2) keeps the variance level (Song et al. 2021, arXiv:2011.13456), 1 is
+                  usual elsewhere
+    groups, eps   of the norms; None: see `group_count`
+    dropout       before a block's second convolution, in training
+    timesteps     None: t is of the order of 1 (see Conditioning). {"shift", "flip"}: t counts up to about 1000 steps
+                  (see Sinusoid)
+    """
+
+    dims: int = 2
+    modulation: str = "scale_shift"
+    resample: str = "mean"
+    middle: str = "attention"
+    head_width: int | None = 64
+    skip_scale: float = math.sqrt(0.5)
+    groups: int | None = None
+    eps: float = 1e-5
+    dropout: float = 0.0
+    timesteps: dict | None = None
+
+    def __post_init__(self):
+        choices = {"dims": tuple(CONVOLUTIONS), "modulation": MODULATIONS, "resample": RESAMPLINGS, "middle": MIDDLES}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("head_width", "groups"):
+            if getattr(self, name) is not None:
+                positive_int(name, getattr(self, name))
+        for name in ("skip_scale", "eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
+
+    def norm(self, channels: int, act: str = "silu") -> NormAct:
+        return NormAct(channels, self.groups, self.eps, act)
+
+    def convolution(self, inputs: int, outputs: int, size: int = 3) -> nn.Module:
+        if self.dims == 2 and size == 3:
+            return Convolution(inputs, outputs)
+        return CONVOLUTIONS[self.dims](inputs, outputs, size, padding=size // 2)
+
+    def halve(self, channels: int) -> nn.Module:
+        return Pool() if self.resample == "mean" else Downsample(channels, self.dims, self.resample.endswith("behind"))
+
+    def double(self, channels: int) -> nn.Module:
+        return Repeat() if self.resample == "mean" else Upsample(channels, self.dims)
+
+    def middle_attention(self, channels: int) -> "Attention | None":
+        return None if self.middle == "blocks" else Attention(channels, self, norm=self.middle == "attention")
+
+    def sum(self, x: Tensor, y: Tensor) -> Tensor:
+        """skip_scale (x + y)."""
+        total = x + y
+        return total if self.skip_scale == 1 else total.mul_(self.skip_scale)
+
+
+class ResidualBlock(nn.Module):
+    """y = s (skip(x) + mix_2(dropout(norm_2(mix_1(norm_1(x)))))), each norm followed by SiLU, the second modulated.
+
+    x: (B, inputs, *), prepared: (B, M), see `Prepares` -> (B, outputs, *). `skip` is a 1x1 convolution where the number
+    of channels changes.
+    """
+
+    def __init__(self, inputs: int, outputs: int, conditioning: int, style: Style):
+        super().__init__()
+        self.style = style
+        self.norm_1 = style.norm(inputs)
+        self.mix_1 = style.convolution(inputs, outputs)
+        self.modulation = Modulation(conditioning, outputs, 2 if style.modulation == "scale_shift" else 1)
+        self.norm_2 = style.norm(outputs)
+        self.mix_2 = style.convolution(outputs, outputs)
+        self.skip = nn.Identity() if inputs == outputs else style.convolution(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
+        hidden, of_condition = self.mix_1(self.norm_1(x)), self.modulation.of(prepared)
+        if self.style.modulation == "add":
+            hidden = self.norm_2(hidden + of_condition[0].reshape(hidden.shape[:2] + (1,) * self.style.dims))
+        else:
+            hidden = self.norm_2(hidden, *of_condition)
+        if self.style.dropout:
+            hidden = F.dropout(hidden, self.style.dropout, self.training)
+        return self.style.sum(self.skip(x), self.mix_2(hidden))
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels, added to the input: y = s (x + W softmax(q k^T / sqrt(d)) v), d = head_width.
+
+    x: (B, C, *) -> the same; q, k and v are linear in the GroupNorm of x. (Vaswani et al. 2017, arXiv:1706.03762.)
+    """
+
+    def __init__(self, channels: int, style: Style, norm: bool = True):
+        super().__init__()
+        self.style, width = style, style.head_width
+        self.heads = 1 if width is None or channels % width else channels // width
+        self.norm = style.norm(channels, act="none") if norm else nn.Identity()
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.output = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # of a channels-last image: no copy
+        parts = self.query_key_value(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(*parts.unbind(0)).transpose(1, 2).flatten(2)
+        return self.style.sum(x, self.output(mixed).transpose(1, 2).reshape(x.shape))

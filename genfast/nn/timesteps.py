@@ -1,0 +1,16 @@
+"""Features of time as a number of steps, as discrete-time models have it."""
+
+from .. import ops
+from .conditioning import TimeFeatures
+
+
+class Sinusoid(TimeFeatures):
+    """phi(t) = [sin(t f_k), cos(t f_k)], with `flip` [cos, sin]; f_k = 10000^(-k / (K - shift)), k < K = features / 2.
+
+    t: (B,) float, up to about 1000 -> (B, features). (Ho et al. 2020, arXiv:2006.11239.)
+    """
+
+    def __init__(self, features: int, shift: float = 0.0, flip: bool = False):
+        if features < 2 or features % 2 or features <= 2 * shift:
+            raise ValueError(f"features must be even and more than 2 shift = {2 * shift}, got {features}")
+        super().__init__(ops.sinusoidal_frequencies(features // 2, shift=shift), flip=flip)

@@ -1,0 +1,196 @@
+"""What a UNet is made of: each part against its formula, layouts, what divides what, bad arguments."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genfast.nn import UNet
+from genfast.nn.layers import NormAct
+from genfast.nn.resample import Downsample, Pool, Repeat, Upsample
+from genfast.nn.residual import Attention, ResidualBlock, Style
+from genfast.nn.timesteps import Sinusoid
+
+SHAPES = {1: (3, 6, 100), 2: (3, 6, 10, 9), 3: (3, 6, 5, 6, 4)}  # enough pixels for a transposed convolution
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CL = torch.channels_last
+
+
+def made(*arguments, **style):
+    """A UNet in which nothing is zero."""
+    torch.manual_seed(0)
+    net = UNet(*arguments, **style)
+    torch.nn.init.normal_(net.output.weight, std=0.1)
+    return net
+
+
+@pytest.mark.parametrize("rows", [3, 1])
+@pytest.mark.parametrize("dims", SHAPES)
+def test_upsample_is_repeating_and_convolving(dims, rows):
+    torch.manual_seed(0)
+    layer, x = Upsample(6, dims).double(), torch.randn(SHAPES[dims])[:rows].double().requires_grad_()
+    repeated = x
+    for axis in range(2, x.ndim):
+        repeated = repeated.repeat_interleave(2, axis)
+    y, expected = layer(x), CONVOLVE[dims](repeated, layer.mix.weight, layer.mix.bias, padding=1)
+    torch.testing.assert_close(y, expected)
+    given, cotangent = (x, *layer.parameters()), torch.randn_like(y)
+    for ours, theirs in zip(torch.autograd.grad(y, given, cotangent), torch.autograd.grad(expected, given, cotangent)):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dims", SHAPES)
+def test_plain_resampling_is_repeats_and_means(dims):
+    x = torch.randn(SHAPES[dims])
+    large = Repeat()(x)
+    assert large.shape[2:] == torch.Size(2 * size for size in x.shape[2:])
+    assert all(large[(..., *[slice(at, None, 2)] * dims)].equal(x) for at in (0, 1))
+    torch.testing.assert_close(Pool()(large), x)
+    y = torch.randn_like(large)
+    torch.testing.assert_close(Pool()(y).mean(), y.mean())
+    torch.testing.assert_close((Pool()(y) * x).sum(), (y * large).sum() / 2**dims)  # the adjoint
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_downsample_reads_the_pixels_it_says(behind):
+    layer = Downsample(1, 1, behind)
+    layer.mix.weight.data, layer.mix.bias.data = torch.tensor([[[1.0, 10.0, 100.0]]]), torch.zeros(1)
+    x = torch.arange(1.0, 5.0)[None, None]
+    assert layer(x).tolist() == [[[321.0, 43.0] if behind else [210.0, 432.0]]]
+
+
+@pytest.mark.parametrize("modulation", ["scale_shift", "add"])
+@pytest.mark.parametrize(("inputs", "scale"), [(6, 1.0), (4, 0.7)])
+def test_residual_block_is_its_formula(modulation, inputs, scale):
+    torch.manual_seed(0)
+    style = Style(modulation=modulation, skip_scale=scale, groups=2, eps=1e-3)
+    block, x, c = ResidualBlock(inputs, 6, 5, style).double(), torch.randn(3, inputs, 4, 2).double(), torch.randn(3, 5)
+    for norm in (block.norm_1, block.norm_2):
+        torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    prepared = block.modulation(c.double())
+    parts = [part[:, :, None, None] for part in prepared.split(6, 1)]
+    hidden = block.mix_1(F.silu(F.group_norm(x, 2, block.norm_1.weight, block.norm_1.bias, 1e-3)))
+    hidden = hidden + parts[0] if modulation == "add" else hidden
+    hidden = F.group_norm(hidden, 2, block.norm_2.weight, block.norm_2.bias, 1e-3)
+    hidden = hidden * (1 + parts[0]) + parts[1] if modulation == "scale_shift" else hidden
+    skip = x if inputs == 6 else block.skip(x)
+    torch.testing.assert_close(block(x, prepared), scale * (skip + block.mix_2(F.silu(hidden))))
+
+
+@pytest.mark.parametrize(("channels", "width", "heads"), [(8, 64, 1), (12, 4, 3), (12, None, 1), (10, 4, 1)])
+def test_attention_is_its_formula(channels, width, heads):
+    torch.manual_seed(2)
+    layer = Attention(channels, Style(head_width=width, skip_scale=0.7)).double()
+    x = torch.randn(2, channels, 3, 2).double()
+    torch.nn.init.normal_(layer.norm.weight)
+    normal = F.group_norm(x, layer.norm.groups, layer.norm.weight, layer.norm.bias)
+    projected = torch.einsum("oc,bcn->bon", layer.query_key_value.weight, normal.flatten(2))
+    projected = projected + layer.query_key_value.bias[:, None]
+    mixed, size = torch.empty(2, channels, 6, dtype=torch.float64), channels // heads
+    for head in range(heads):
+        query, key, value = (projected[:, channels * part + size * head :][:, :size] for part in range(3))
+        weight = torch.einsum("bci,bcj->bij", query, key).div(size**0.5).softmax(-1)
+        mixed[:, size * head : size * (head + 1)] = torch.einsum("bij,bcj->bci", weight, value)
+    added = torch.einsum("oc,bcn->bon", layer.output.weight, mixed) + layer.output.bias[:, None]
+    torch.testing.assert_close(layer(x), 0.7 * (x + added.reshape(x.shape)))
+
+
+def test_norm_without_activation_or_modulation():
+    layer, x = NormAct(8, act="none"), torch.randn(3, 8, 5)
+    torch.testing.assert_close(layer(x), F.group_norm(x, 2))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_sinusoid_is_its_formula(flip):
+    t = torch.tensor([0.0, 3.0, 999.0], dtype=torch.float64)
+    frequencies = [1.0, 10_000 ** (-1 / 2), 1e-4]  # three, of which the last is the slowest: shift = 1
+    waves = [torch.stack([f(t * k) for k in frequencies], 1) for f in (torch.sin, torch.cos)]
+    torch.testing.assert_close(Sinusoid(6, 1, flip)(t), torch.cat(waves[::-1] if flip else waves, 1))
+
+
+@pytest.mark.parametrize("resample", ["mean", "convolution", "convolution behind"])
+@pytest.mark.parametrize("modulation", ["scale_shift", "add"])
+def test_a_layout_is_kept_from_end_to_end(resample, modulation):
+    """Of every tensor inside: no layer leaves its result in the other one."""
+    net = made(3, 8, (1, 2), 1, (1,), resample=resample, modulation=modulation)
+    x, t, seen = torch.randn(2, 3, 4, 6), torch.rand(2), []
+    for module in net.modules():
+        if not isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda module, given, y: seen.append((type(module).__name__, y)))
+    with torch.no_grad():
+        expected = net(x, t)
+        images = [(name, y) for name, y in seen if y.ndim == 4]
+        assert len(images) > 30 and all(y.is_contiguous() for name, y in images)
+        seen.clear()
+        found = copy.deepcopy(net).to(memory_format=CL)(x.to(memory_format=CL), t)
+    images = [(name, y) for name, y in seen if y.ndim == 4]
+    assert [name for name, y in images if not y.is_contiguous(memory_format=CL)] == []
+    assert found.is_contiguous(memory_format=CL)
+    torch.testing.assert_close(found, expected)
+
+
+def test_bfloat16_layers_beside_float32_norms():
+    net, x, t = made(3, 8, (1, 2), 1, (1,)), torch.randn(2, 3, 4, 6), torch.rand(2)
+    expected = net(x, t)
+    for module in net.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            module.bfloat16()
+    y = net(x.bfloat16(), t)
+    assert y.dtype == torch.bfloat16 and net.norm.weight.dtype == torch.float32
+    torch.testing.assert_close(y.float(), expected, rtol=0.1, atol=0.1 * expected.std().item())
+
+
+def test_any_channels_in_and_out_and_any_sizes_that_halve():
+    net = made(3, 9, (1, 5 / 3, 2), 1, (2,), out_channels=7)
+    assert [level.stages[0].block.mix_1.out_channels for level in net.down] == [9, 15, 18]
+    assert net(torch.randn(2, 3, 12, 20), torch.rand(2)).shape == (2, 7, 12, 20)
+    assert UNet(3, 8)(torch.randn(1, 3, 2, 2), torch.rand(1)).shape == (1, 3, 2, 2)
+    with pytest.raises(ValueError, match=r"divisible by 4 .* got 12 x 18"):
+        net(torch.randn(2, 3, 12, 18), torch.rand(2))
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2, L\), got \(2, 2, 4, 4\)"):
+        UNet(2, 8, dims=1)(torch.randn(2, 2, 4, 4), torch.rand(2))
+
+
+def test_attention_where_it_was_asked_for():
+    def attended(**style):
+        net = UNet(1, 8, (1, 1, 1), 2, (1,), **style)
+        levels = [[stage.attention is not None for stage in level.stages] for level in (*net.down, *net.up)]
+        return levels, [stage.attention is not None for stage in net.middle]
+
+    no, down, up = [False, False], [True, True], [True] * 3
+    assert attended() == ([no, down, no, [False] * 3, up, [False] * 3], [True, False])
+    assert attended(middle="blocks")[1] == no
+
+
+def test_dropout_acts_in_training_alone():
+    net, x, t = made(1, 8, dropout=0.5), torch.randn(2, 1, 4, 4), torch.rand(2)
+    assert not net(x, t).equal(net(x, t))
+    without = UNet(1, 8)
+    without.load_state_dict(net.state_dict())
+    assert net.eval()(x, t).equal(without(x, t))
+
+
+BAD = {
+    "dims": {"dims": 4},
+    "modulation": {"modulation": "scale"},
+    "resample": {"resample": "fir"},
+    "middle": {"middle": "none"},
+    "head_width": {"head_width": 0},
+    "groups": {"groups": 3},
+    "groups ": {"groups": 0},
+    "skip_scale": {"skip_scale": 0.0},
+    "eps": {"eps": -1.0},
+    "dropout": {"dropout": 1.0},
+    "out_channels": {"out_channels": 0},
+    "multipliers": {"multipliers": (1, 1.01)},
+    "features": {"timesteps": {"shift": 16}},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments_are_named(name):
+    with pytest.raises(ValueError, match=f"^{name.strip()} must"):
+        UNet(**BAD[name])
+    with pytest.raises(TypeError, match="nonsense"):
+        UNet(nonsense=1)
