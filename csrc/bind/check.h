@@ -107,6 +107,18 @@ class Checker {
     STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous, got strides ", name_of(t.strides()));
   }
 
+  // A float32 table with a row of `features` for each sample; between rows there may be gaps.
+  Table table_of_rows(const Tensor& t, const char* name, int64_t features) const {
+    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32, got ",
+                    name_of(t.scalar_type()));
+    on_device(t, name);
+    STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == features, op_, ": ", name,
+                    " must have shape (", shape_.batch, ", ", features, "), got ", name_of(t.sizes()));
+    STD_TORCH_CHECK(t.numel() == 0 || features == 1 || t.stride(1) == 1, op_, ": each row of ", name,
+                    " must be contiguous, got strides ", name_of(t.strides()));
+    return {static_cast<const float*>(t.data_ptr()), t.stride(0)};
+  }
+
   // A stack (n, B, *) of 1 to `most` float32 tensors, one behind the other, each like the first; its n.
   int64_t stack(const Tensor& t, const char* name, int64_t most) const {
     const int64_t n = t.dim() > 0 ? t.size(0) : 0;
