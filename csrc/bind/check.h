@@ -107,16 +107,23 @@ class Checker {
     STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous, got strides ", name_of(t.strides()));
   }
 
-  // A float32 table with a row of `features` for each sample; between rows there may be gaps.
-  Table table_of_rows(const Tensor& t, const char* name, int64_t features) const {
+  // A contiguous float32 row of `count` numbers, shared by all samples.
+  const float* row(const Tensor& t, const char* name, int64_t count) const {
+    table(t, name, ScalarType::Float, {count});
+    return static_cast<const float*>(t.data_ptr());
+  }
+
+  // (B, count) float32, a row for each sample; rows may have gaps between them: columns of a wider table.
+  const float* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride) const {
     STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32, got ",
                     name_of(t.scalar_type()));
     on_device(t, name);
-    STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == features, op_, ": ", name,
-                    " must have shape (", shape_.batch, ", ", features, "), got ", name_of(t.sizes()));
-    STD_TORCH_CHECK(t.numel() == 0 || features == 1 || t.stride(1) == 1, op_, ": each row of ", name,
-                    " must be contiguous, got strides ", name_of(t.strides()));
-    return {static_cast<const float*>(t.data_ptr()), t.stride(0)};
+    STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
+                    " must have shape (", shape_.batch, ", ", count, "), got ", name_of(t.sizes()));
+    STD_TORCH_CHECK(count <= 1 || t.stride(1) == 1, op_, ": the rows of ", name, " must be contiguous, got strides ",
+                    name_of(t.strides()));
+    stride = t.stride(0);
+    return static_cast<const float*>(t.data_ptr());
   }
 
   // A stack (n, B, *) of 1 to `most` float32 tensors, one behind the other, each like the first; its n.

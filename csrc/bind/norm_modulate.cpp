@@ -21,12 +21,12 @@ struct TokenChecker : Checker {
     for (int64_t i = 1; i < x.dim() - 1; ++i) tokens.tokens *= x.size(i);
   }
   const float* vector(const Optional& t, const char* name) const {
-    if (!t) return nullptr;
-    table(*t, name, ScalarType::Float, {tokens.features});
-    return static_cast<const float*>(t->data_ptr());
+    return t ? row(*t, name, tokens.features) : nullptr;
   }
-  Table rows(const Optional& t, const char* name) const {
-    return t ? table_of_rows(*t, name, tokens.features) : Table{};
+  Table per_sample(const Optional& t, const char* name) const {
+    Table found{};
+    if (t) found.data = rows(*t, name, tokens.features, found.stride);
+    return found;
   }
   const float* moments(const Tensor& t, const char* name) const {
     table(t, name, ScalarType::Float, {tokens.batch * tokens.tokens});
@@ -47,11 +47,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, O
   args.dtype = check.edge_type(x.scalar_type(), y ? "residual" : "x");
   args.x = x.data_ptr();
   if (y) args.y = check.data(*y, "y", x.scalar_type());
-  args.gate = check.rows(gate, "gate");
+  args.gate = check.per_sample(gate, "gate");
   args.weight = check.vector(weight, "weight");
   args.bias = check.vector(bias, "bias");
-  args.scale = check.rows(scale, "scale");
-  args.shift = check.rows(shift, "shift");
+  args.scale = check.per_sample(scale, "scale");
+  args.shift = check.per_sample(shift, "shift");
   args.eps = float(eps);
   args.rms = rms;
   args.shape = check.tokens;
@@ -80,14 +80,14 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
   if (y) args.y = check.data(*y, "y", type);
   if (!rms) args.mean = check.moments(mean, "mean");
   args.rstd = check.moments(rstd, "rstd");
-  args.gate = check.rows(gate, "gate");
+  args.gate = check.per_sample(gate, "gate");
   args.weight = check.vector(weight, "weight");
-  args.scale = check.rows(scale, "scale");
+  args.scale = check.per_sample(scale, "scale");
   args.modulation = need_modulation;
   args.shape = check.tokens;
 
   const auto [batch, tokens, features] = check.tokens;
-  const int64_t units = check.tokens.units(), sums = args.column_sums();
+  const int64_t units = check.tokens.units(), sums = 2 * need_modulation + y.has_value();
   Tensor grad_v = need_v ? check.empty(type) : check.empty(type, {0});
   Tensor grad_y = gate ? check.empty(type) : check.empty(type, {0});
   Tensor columns = check.empty(ScalarType::Float, {batch, sums, features});

@@ -13,6 +13,12 @@ struct Tokens {
   int64_t units() const { return (tokens + kTokens - 1) / kTokens; }
 };
 
+// [batch, features], rows `stride` apart; or null.
+struct Table {
+  const float* data;
+  int64_t stride;
+};
+
 // v = residual + gate y, or x alone; out = (1 + scale) (weight x_hat + bias) + shift with x_hat = (v - mean) rstd.
 struct NormModulateArgs {
   void* out;                                  // [batch, tokens, features] of `dtype`, as x, y and v
@@ -20,7 +26,7 @@ struct NormModulateArgs {
   float *mean, *rstd;                         // [batch, tokens], or null: not kept; mean also null for the rms variant
   const void *x, *y;                          // x is the residual where y is not null
   const float *weight, *bias;                 // [features], or null: 1 and 0
-  Table scale, shift, gate;                   // [batch, features], or null: 0, 0, no gate
+  Table scale, shift, gate;                   // null: 0, 0, no gate
   float eps;
   bool rms;                                   // x_hat = v / sqrt(mean v^2 + eps)
   DType dtype;
@@ -37,7 +43,7 @@ struct NormModulateBackwardArgs {
   const void* y;                // null: the sum for the gate is not wanted
   const float *mean, *rstd;     // [batch, tokens]; mean null for the rms variant
   const float* weight;          // [features], or null: 1
-  Table scale, gate;            // [batch, features], or null: 0, no grad_y
+  Table scale, gate;            // null: 0, no grad_y
   bool modulation;              // whether the first two sums are wanted
   DType dtype;
   Tokens shape;

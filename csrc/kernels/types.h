@@ -26,12 +26,6 @@ inline int64_t units_per_row(const Shape& shape) {
 constexpr int64_t kChunk = 2048;
 inline int64_t chunks_per_row(int64_t features) { return (features + kChunk - 1) / kChunk; }
 
-// A table of floats with a row for each sample, rows `stride` apart; or null.
-struct Table {
-  const float* data;
-  int64_t stride;
-};
-
 // One (seed, sample index) for each row, on the device: [batch, 2].
 using Keys = const int64_t*;
 

@@ -115,6 +115,7 @@ def _(grad_out, grad_v_too, v, y, mean, rstd, gate, weight, scale, rms, need_v, 
 def _setup(ctx, inputs, output):
     x, y, gate, weight, bias, scale, _, _, ctx.rms, ctx.kept = inputs
     _, v, mean, rstd = output
+    ctx.gated = y is not None
     ctx.set_materialize_grads(False)
     _, need_y, need_gate, *_ = ctx.needs_input_grad
     ctx.save_for_backward(
@@ -128,7 +129,7 @@ def _backward(ctx, grad_out, grad_v_too, *_):
     v, y, gate, weight, bias, scale, mean, rstd = ctx.saved_tensors
     need_x, need_y, need_gate, need_weight, need_bias, need_scale, need_shift, *_ = ctx.needs_input_grad
     grad_out = torch.zeros_like(v) if grad_out is None else grad_out.contiguous()
-    grad_v_too = None if grad_v_too is None else grad_v_too.contiguous()
+    grad_v_too = grad_v_too.contiguous() if ctx.gated and grad_v_too is not None else None
     modulation = need_weight or need_bias or need_scale or need_shift
     grad_v, grad_y, columns = _fused_backward(
         grad_out, grad_v_too, v, y, mean, rstd, gate, weight, scale, ctx.rms, need_x or need_y or need_gate, modulation
@@ -195,6 +196,8 @@ def _double_backward(ctx, *cotangents):
             for o, c in zip(outputs, cotangents, strict=True)
             if o is not None and c is not None and c.numel()
         ]
+        if not pairs:
+            return (None,) * 12
         leaves = [t for t in (*tokens, *small) if t is not None]
         found = iter(torch.autograd.grad([o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True))
     first = [None if t is None else next(found) for t in (*tokens, *small)]
