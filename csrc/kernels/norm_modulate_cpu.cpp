@@ -19,7 +19,8 @@ template <class Visit>
 static void units(const Tokens& shape, int64_t first, int64_t last, Visit visit) {
   for (int64_t work = first; work < last; ++work) {
     const int64_t sample = work / shape.units(), begin = work % shape.units() * kTokens, end = begin + kTokens;
-    visit(work, sample, sample * shape.tokens + begin, sample * shape.tokens + (end < shape.tokens ? end : shape.tokens));
+    visit(work, sample, sample * shape.tokens + begin,
+          sample * shape.tokens + (end < shape.tokens ? end : shape.tokens));
   }
 }
 
@@ -110,8 +111,7 @@ struct BackwardRow {
   T *grad_v, *grad_y;
   Moments at;
 
-  BackwardRow(const NormModulateBackwardArgs& p, int64_t row)
-      : at{p.mean ? p.mean[row] : 0.0f, p.rstd[row]} {
+  BackwardRow(const NormModulateBackwardArgs& p, int64_t row) : at{p.mean ? p.mean[row] : 0.0f, p.rstd[row]} {
     const int64_t start = row * p.shape.features;
     grad_out = row_at<const T>(p.grad_out, start), too = row_at<const T>(p.grad_v_too, start);
     v = row_at<const T>(p.v, start), y = row_at<const T>(p.y, start);
@@ -137,9 +137,8 @@ static void backward(const NormModulateBackwardArgs& p, int64_t first, int64_t l
   float* factors = rows[0];
   units(p.shape, first, last, [&](int64_t unit, int64_t sample, int64_t begin, int64_t end) {
     const float *scale = row_of(p.scale, sample), *gate = row_of(p.gate, sample);
-    lanes(0, n, [&](auto lane) {
-      lane.store(factors, factor(load_or(lane, p.weight, 1.0f), load_or(lane, scale, 0.0f)));
-    });
+    lanes(0, n,
+          [&](auto lane) { lane.store(factors, factor(load_or(lane, p.weight, 1.0f), load_or(lane, scale, 0.0f))); });
     float* columns[3] = {};  // sum grad_out, sum grad_out x_hat, sum grad_v y
     if (sums) std::memset(p.columns + unit * sums * n, 0, sums * n * sizeof(float));
     for (int i = 0; i < sums; ++i) columns[p.modulation ? i : 2] = p.columns + (unit * sums + i) * n;
