@@ -105,66 +105,52 @@ static void forward(const NormModulateArgs& p, int64_t first, int64_t last) {
   });
 }
 
-template <class T>
-struct BackwardRow {
-  const T *grad_out, *too, *v, *y;
-  T *grad_v, *grad_y;
-  Moments at;
-
-  BackwardRow(const NormModulateBackwardArgs& p, int64_t row) : at{p.mean ? p.mean[row] : 0.0f, p.rstd[row]} {
-    const int64_t start = row * p.shape.features;
-    grad_out = row_at<const T>(p.grad_out, start), too = row_at<const T>(p.grad_v_too, start);
-    v = row_at<const T>(p.v, start), y = row_at<const T>(p.y, start);
-    grad_v = row_at<T>(p.grad_v, start), grad_y = row_at<T>(p.grad_y, start);
-  }
-
-  RowGradient gradient(const float* factors, int64_t features, bool rms) const {
-    float sum[2];
-    sum_row(features, sum, [&](auto lane) {
-      const F d = lane.load(grad_out) * lane.load(factors);
-      return Terms<F, 2>{d, d * at.normalized(lane.load(v))};
-    });
-    return {at, rms ? 0.0f : sum[0] / float(features), sum[1] / float(features)};
+// The sums over the tokens of a unit: of grad_out, of grad_out x_hat, of grad_v y; null where not wanted.
+struct Columns {
+  float *grads = nullptr, *slopes = nullptr, *gates = nullptr;
+  Columns(const NormModulateBackwardArgs& p, int64_t unit) {
+    const int64_t n = p.shape.features, sums = p.column_sums();
+    if (sums == 0) return;
+    float* start = p.columns + unit * sums * n;
+    std::memset(start, 0, sums * n * sizeof(float));
+    if (p.modulation) grads = start, slopes = start + n;
+    if (p.y) gates = start + (sums - 1) * n;
   }
 };
 
-// Of up to four rows at a time, for the sums over tokens to be read and written as rarely.
 template <class T>
 static void backward(const NormModulateBackwardArgs& p, int64_t first, int64_t last) {
-  constexpr int kTogether = 4;
-  const int64_t n = p.shape.features, sums = p.column_sums();
+  const int64_t n = p.shape.features;
   const Rows rows(1, n);
   float* factors = rows[0];
   units(p.shape, first, last, [&](int64_t unit, int64_t sample, int64_t begin, int64_t end) {
     const float *scale = row_of(p.scale, sample), *gate = row_of(p.gate, sample);
     lanes(0, n,
           [&](auto lane) { lane.store(factors, factor(load_or(lane, p.weight, 1.0f), load_or(lane, scale, 0.0f))); });
-    float* columns[3] = {};  // sum grad_out, sum grad_out x_hat, sum grad_v y
-    if (sums) std::memset(p.columns + unit * sums * n, 0, sums * n * sizeof(float));
-    for (int i = 0; i < sums; ++i) columns[p.modulation ? i : 2] = p.columns + (unit * sums + i) * n;
-    for (int64_t row = begin; row < end; row += kTogether) {
-      const int count = int(end - row < kTogether ? end - row : kTogether);
-      RowGradient gradients[kTogether];
-      for (int i = 0; i < count; ++i)
-        if (p.grad_v) gradients[i] = BackwardRow<T>(p, row + i).gradient(factors, n, !p.mean);
-      lanes(0, n, [&](auto lane) {
-        F sum_grad{}, sum_slope{}, sum_gate{};
-        if (p.modulation) sum_grad = lane.load(columns[0]), sum_slope = lane.load(columns[1]);
-        if (p.y) sum_gate = lane.load(columns[2]);
-        for (int i = 0; i < count; ++i) {
-          const BackwardRow<T> r(p, row + i);
-          const F grad_out = lane.load(r.grad_out), x_hat = r.at.normalized(lane.load(r.v));
-          if (p.grad_v) {
-            const F too = r.too ? lane.load(r.too) : all(0.0f);
-            const F g = gradients[i](grad_out * lane.load(factors), x_hat, too);
-            lane.store(r.grad_v, g);
-            if (r.grad_y) lane.store(r.grad_y, lane.load(gate) * g);
-            if (r.y) sum_gate = fma_(lane.load(r.grad_v), lane.load(r.y), sum_gate);
-          }
-          sum_grad = sum_grad + grad_out, sum_slope = fma_(grad_out, x_hat, sum_slope);
+    const Columns columns(p, unit);
+    for (int64_t row = begin; row < end; ++row) {
+      const T *grad_out = row_at<const T>(p.grad_out, row * n), *too = row_at<const T>(p.grad_v_too, row * n);
+      const T *v = row_at<const T>(p.v, row * n), *y = row_at<const T>(p.y, row * n);
+      T *grad_v = row_at<T>(p.grad_v, row * n), *grad_y = row_at<T>(p.grad_y, row * n);
+      const Moments at{p.mean ? p.mean[row] : 0.0f, p.rstd[row]};
+      float sum[2] = {};
+      if (grad_v)
+        sum_row(n, sum, [=](auto lane) {
+          const F d = lane.load(grad_out) * lane.load(factors);
+          return Terms<F, 2>{d, d * at.normalized(lane.load(v))};
+        });
+      const RowGradient gradient{at, p.mean ? sum[0] / float(n) : 0.0f, sum[1] / float(n)};
+      lanes(0, n, [=](auto lane) {
+        const F grad = lane.load(grad_out), x_hat = at.normalized(lane.load(v));
+        if (columns.grads) {
+          lane.store(columns.grads, lane.load(columns.grads) + grad);
+          lane.store(columns.slopes, fma_(grad, x_hat, lane.load(columns.slopes)));
         }
-        if (p.modulation) lane.store(columns[0], sum_grad), lane.store(columns[1], sum_slope);
-        if (p.y) lane.store(columns[2], sum_gate);
+        if (!grad_v) return;
+        const F g = gradient(grad * lane.load(factors), x_hat, too ? lane.load(too) : all(0.0f));
+        lane.store(grad_v, g);
+        if (grad_y) lane.store(grad_y, lane.load(gate) * g);
+        if (y) lane.store(columns.gates, fma_(lane.load(grad_v), lane.load(y), lane.load(columns.gates)));
       });
     }
   });

@@ -72,34 +72,41 @@ GENFAST_HD float sum_of_lane(F a) {
 template <int size, int sums, class Term>
 GENFAST_HD void sum_chunk(int64_t begin, int64_t end, float (&total)[sums], Term term) {
   constexpr int whole = size / kLanes, groups = whole * sums > 16 && whole > 1 ? 2 : 1, held = whole / groups;
-  const int64_t last = end - (end - begin) % kLanes;
+  const int left = int((end - begin) % kLanes);
+  const int64_t last = end - left;
+  Terms<F, sums> tail{};
+  if (kLanes > 1 && left) {
+    const LastLane lane{last, left};
+    tail = term(lane);
+    for (F& t : tail.of) t = lane.clear_tail(t);
+  }
   F level[sums][held];
+  GENFAST_UNROLL
   for (int group = 0; group < groups; ++group) {
     F sum[sums][held] = {};
-    const auto add = [&](int k, auto lane) {
-      const Terms<F, sums> terms = term(lane);
-      for (int i = 0; i < sums; ++i) sum[i][k] = sum[i][k] + lane.clear_tail(terms.of[i]);
+    const auto add = [&](int k, const Terms<F, sums>& terms) {
+      GENFAST_UNROLL
+      for (int i = 0; i < sums; ++i) sum[i][k] = sum[i][k] + terms.of[i];
     };
     int64_t first = begin + group * held * kLanes;
     for (; first + held * kLanes <= end; first += size) {
       GENFAST_UNROLL
-      for (int k = 0; k < held; ++k) add(k, Lane{first + k * kLanes});
+      for (int k = 0; k < held; ++k) add(k, term(Lane{first + k * kLanes}));
     }
     if (first < end) {
       GENFAST_UNROLL
-      for (int k = 0; k < held; ++k)
-        if (first + (k + 1) * kLanes <= end) add(k, Lane{first + k * kLanes});
-      if (kLanes > 1 && first <= last && last < end) {
-        GENFAST_UNROLL
-        for (int k = 0; k < held; ++k)
-          if (first + k * kLanes == last) add(k, LastLane{last, int(end - last)});
+      for (int k = 0; k < held; ++k) {
+        if (first + (k + 1) * kLanes <= end) add(k, term(Lane{first + k * kLanes}));
+        if (kLanes > 1 && first + k * kLanes == last) add(k, tail);
       }
     }
+    GENFAST_UNROLL
     for (int i = 0; i < sums; ++i) {
       GENFAST_UNROLL
       for (int k = 0; k < held; ++k) level[i][k] = group == 0 ? sum[i][k] : level[i][k] + sum[i][k];
     }
   }
+  GENFAST_UNROLL
   for (int i = 0; i < sums; ++i) {
     GENFAST_UNROLL
     for (int distance = held / 2; distance > 0; distance /= 2) {
