@@ -12,7 +12,6 @@ from genfast._extension import extension
 EMULATED = extension.build_info()["emulated"]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FEATURES = [1, 7, 63, 64, 65, 768, 2049]
-backward = torch.ops.genfast.norm_modulate_backward
 
 
 def randn(*shape, seed=0):
@@ -73,7 +72,7 @@ def test_a_large_mean_or_an_outlier_costs_no_variance():
     spiked = randn(4, 8, 768)
     spiked[..., 0] = 1000
     for rows in (x, spiked):
-        rstd = torch.ops.genfast.norm_modulate(rows, None, None, None, None, None, None, 0.0, False, True)[3]
+        rstd = torch.ops.genfast.norm_modulate(rows, None, None, None, None, None, None, 0.0, False, True)[2][1]
         exact = rows.double().var(-1, correction=0).rsqrt().flatten()
         assert ((rstd - exact) / exact).abs().max() < 2e-7
 
@@ -198,24 +197,30 @@ def test_nothing_is_kept_without_a_gradient():
 # ---- bits ----
 
 
-def backward_args(shape, dtype, gated, rms, seed=0):
+def op_args(shape, dtype, gated, rms):
+    """Of the forward op and of its backward."""
     batch, features, rows = shape[0], shape[-1], shape[0] * shape[1]
-    wide, small = [randn(*shape, seed=seed + i).to(dtype) for i in range(4)], randn(batch, 3 * features, seed=seed + 9)
-    scale, gate = small[:, :features], small[:, features : 2 * features]
-    mean, rstd = 0.1 * randn(0 if rms else rows, seed=5), 1 + 0.1 * randn(rows, seed=6)
-    weight = randn(features, seed=7)
+    (a, b, c, d), small = [randn(*shape, seed=i).to(dtype) for i in range(4)], randn(batch, 3 * features, seed=4)
+    scale, gate, shift = small.chunk(3, 1)
+    moments, weight, bias = 1 + 0.1 * randn(2 - rms, rows, seed=5), randn(features, seed=6), randn(features, seed=7)
     if gated:
-        return [wide[0], wide[1], wide[2], wide[3], mean, rstd, gate, weight, scale, rms, True, True]
-    return [wide[0], None, wide[2], None, mean, rstd, None, None, scale, rms, True, True]
+        forward = a, b, gate, weight, bias, scale, shift, 1e-6, rms, True
+        return forward, (a, b, c, d, moments, gate, weight, scale, True, True)
+    return (a, *[None] * 6, 1e-6, rms, True), (a, None, c, None, moments, None, None, scale, True, True)
+
+
+def op_results(which, convert=lambda t: t):
+    forward, backward = ([convert(a) if isinstance(a, torch.Tensor) else a for a in args] for args in op_args(*which))
+    return *torch.ops.genfast.norm_modulate(*forward), *torch.ops.genfast.norm_modulate_backward(*backward)
 
 
 BITS = list(itertools.product(
-    [(2, 3, n) for n in (1, 7, 64, 65, 256, 768, 2056, 4097)] + [(2, 130, 24), (3, 64, 9)], DTYPES, (False, True),
-    (False, True),
+    [(2, 3, n) for n in (1, 7, 64, 65, 256, 512, 768, 2048, 2056, 4097)] + [(2, 130, 24), (3, 64, 9)], DTYPES,
+    (False, True), (False, True),
 ))  # fmt: skip
 
 
-def test_backward_has_the_same_bits_everywhere(restore):
+def test_the_same_bits_everywhere(restore):
     """Instruction sets, numbers of threads, and the CUDA twin."""
     settings = [lambda isa=isa: extension.set_isa(isa) for isa in ("scalar", "avx2", "avx512")]
     settings = settings[: ["scalar", "avx2", "avx512"].index(extension.best_isa()) + 1]
@@ -223,27 +228,26 @@ def test_backward_has_the_same_bits_everywhere(restore):
     if EMULATED:
         extension.set_emulating(False)
         settings = [lambda: extension.set_emulating(True)]
-    expected = [backward(*backward_args(*which)) for which in BITS]
+    expected = [op_results(which) for which in BITS]
     for change in settings:
         change()
         for which, before in zip(BITS, expected, strict=True):
-            after = backward(*backward_args(*which))
-            assert all(map(torch.equal, after, before)), which
+            assert all(map(torch.equal, op_results(which), before)), which
 
 
-def test_backward_bits_on_a_gpu(cuda):
+def test_the_same_bits_on_a_gpu(cuda):
     for which in BITS:
-        args = backward_args(*which)
-        on_gpu = backward(*(a.to(cuda) if isinstance(a, torch.Tensor) else a for a in args))
-        assert all(torch.equal(a.cpu(), b) for a, b in zip(on_gpu, backward(*args), strict=True)), which
+        on_gpu = op_results(which, lambda t: t.to(cuda))
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(on_gpu, op_results(which), strict=True)), which
 
 
-def test_a_sample_does_not_depend_on_its_batch():
-    args = backward_args((5, 130, 24), torch.float32, True, False)
+def test_the_gradient_of_a_sample_does_not_depend_on_its_batch():
+    backward = torch.ops.genfast.norm_modulate_backward
+    args = op_args((5, 130, 24), torch.float32, True, False)[1]
     whole = backward(*args)
-    rows = [a.reshape(5, 130)[2] if i in (4, 5) else a[2:3] if i not in (7,) and isinstance(a, torch.Tensor) else a
-            for i, a in enumerate(args)]  # fmt: skip
-    assert all(torch.equal(alone[0], together[2]) for alone, together in zip(backward(*rows), whole, strict=True))
+    alone = [a[2:3] if isinstance(a, torch.Tensor) else a for a in args]
+    alone[4], alone[6] = args[4].reshape(2, 5, 130)[:, 2].contiguous(), args[6]  # moments; weight
+    assert all(torch.equal(a[0], b[2]) for a, b in zip(backward(*alone), whole, strict=True))
 
 
 # ---- bad input ----

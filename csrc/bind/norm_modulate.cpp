@@ -28,19 +28,15 @@ struct TokenChecker : Checker {
     if (t) found.data = rows(*t, name, tokens.features, found.stride);
     return found;
   }
-  const float* moments(const Tensor& t, const char* name) const {
-    table(t, name, ScalarType::Float, {tokens.batch * tokens.tokens});
-    return static_cast<const float*>(t.data_ptr());
-  }
+  int64_t count() const { return tokens.batch * tokens.tokens; }
   int64_t work() const { return tokens.features ? tokens.batch * tokens.units() : 0; }
   int64_t grain() const { return kGrain / (kTokens * tokens.features + 1); }
 };
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional gate, Optional weight,
-                                                         Optional bias, Optional scale, Optional shift, double eps,
-                                                         bool rms, bool keep_moments) {
+std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional gate, Optional weight, Optional bias,
+                                                 Optional scale, Optional shift, double eps, bool rms,
+                                                 bool keep_moments) {
   const TokenChecker check("norm_modulate", x, y ? "residual" : "x");
-  const int64_t rows = check.tokens.batch * check.tokens.tokens;
   STD_TORCH_CHECK(eps >= 0 && std::isfinite(eps), "norm_modulate: eps must be finite and not negative, got ", eps);
   STD_TORCH_CHECK(y.has_value() == gate.has_value(), "norm_modulate: y and gate go together");
   NormModulateArgs args{};
@@ -56,19 +52,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, O
   args.rms = rms;
   args.shape = check.tokens;
   Tensor out = check.empty(x.scalar_type()), v = y ? check.empty(x.scalar_type()) : check.empty(x.scalar_type(), {0});
-  Tensor mean = check.empty(ScalarType::Float, {keep_moments && !rms ? rows : 0});
-  Tensor rstd = check.empty(ScalarType::Float, {keep_moments ? rows : 0});
+  Tensor moments = check.empty(ScalarType::Float, {keep_moments ? 2 - rms : 0, check.count()});
   args.out = out.data_ptr();
   args.v = y ? v.data_ptr() : nullptr;
-  if (keep_moments && !rms) args.mean = static_cast<float*>(mean.data_ptr());
-  if (keep_moments) args.rstd = static_cast<float*>(rstd.data_ptr());
+  if (keep_moments) {
+    float* first = static_cast<float*>(moments.data_ptr());
+    args.mean = rms ? nullptr : first;
+    args.rstd = rms ? first : first + check.count();
+  }
   GENFAST_RUN(norm_modulate, x, args, check.work(), check.grain());
-  return {out, v, mean, rstd};
+  return {out, v, moments};
 }
 
 std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optional grad_v_too, Tensor v, Optional y,
-                                                          Tensor mean, Tensor rstd, Optional gate, Optional weight,
-                                                          Optional scale, bool rms, bool need_v, bool need_modulation) {
+                                                          Tensor moments, Optional gate, Optional weight,
+                                                          Optional scale, bool need_v, bool need_modulation) {
   const TokenChecker check("norm_modulate_backward", v, "v");
   STD_TORCH_CHECK(need_v || !(y || gate), "norm_modulate_backward: y and gate need need_v");
   const ScalarType type = v.scalar_type();
@@ -78,8 +76,10 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
   args.grad_out = check.data(grad_out, "grad_out", type);
   if (grad_v_too) args.grad_v_too = check.data(*grad_v_too, "grad_v_too", type);
   if (y) args.y = check.data(*y, "y", type);
-  if (!rms) args.mean = check.moments(mean, "mean");
-  args.rstd = check.moments(rstd, "rstd");
+  const bool rms = moments.dim() > 0 && moments.size(0) == 1;
+  check.table(moments, "moments", ScalarType::Float, {2 - rms, check.count()});
+  args.mean = rms ? nullptr : static_cast<const float*>(moments.data_ptr());
+  args.rstd = static_cast<const float*>(moments.data_ptr()) + (rms ? 0 : check.count());
   args.gate = check.per_sample(gate, "gate");
   args.weight = check.vector(weight, "weight");
   args.scale = check.per_sample(scale, "scale");
@@ -109,10 +109,10 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
   m.def(
       "norm_modulate(Tensor x, Tensor? y, Tensor? gate, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift,"
-      " float eps, bool rms, bool keep_moments) -> (Tensor, Tensor, Tensor, Tensor)");
+      " float eps, bool rms, bool keep_moments) -> (Tensor, Tensor, Tensor)");
   m.def(
-      "norm_modulate_backward(Tensor grad_out, Tensor? grad_v_too, Tensor v, Tensor? y, Tensor mean, Tensor rstd,"
-      " Tensor? gate, Tensor? weight, Tensor? scale, bool rms, bool need_v, bool need_modulation)"
+      "norm_modulate_backward(Tensor grad_out, Tensor? grad_v_too, Tensor v, Tensor? y, Tensor moments,"
+      " Tensor? gate, Tensor? weight, Tensor? scale, bool need_v, bool need_modulation)"
       " -> (Tensor, Tensor, Tensor)");
 }
 GENFAST_IMPL(norm_modulate)

@@ -90,49 +90,47 @@ def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Te
     if y is not None and y.dtype != x.dtype:
         y = y.to(x.dtype)
     if wants_grad(x, y, gate, weight, bias, scale, shift):
-        out, v, _, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, True)
+        out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, True)
     else:
-        out, v, _, _ = torch.ops.genfast.norm_modulate(x, y, gate, weight, bias, scale, shift, eps, rms, False)
+        out, v, _ = torch.ops.genfast.norm_modulate(x, y, gate, weight, bias, scale, shift, eps, rms, False)
     return (x if y is None else v), out
 
 
 @torch.library.register_fake("genfast::norm_modulate")
 def _(x, y, gate, weight, bias, scale, shift, eps, rms, keep_moments):
-    def moments(kept):
-        return x.new_empty(x[..., 0].numel() if kept else 0, dtype=torch.float32)
-
-    v = x.new_empty(0) if y is None else torch.empty_like(x)
-    return torch.empty_like(x), v, moments(keep_moments and not rms), moments(keep_moments)
+    rows = torch.Size(x.shape[:-1]).numel()
+    moments = x.new_empty((2 - rms if keep_moments else 0, rows), dtype=torch.float32)
+    return torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(x), moments
 
 
 @torch.library.register_fake("genfast::norm_modulate_backward")
-def _(grad_out, grad_v_too, v, y, mean, rstd, gate, weight, scale, rms, need_v, need_modulation):
+def _(grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_v, need_modulation):
     columns = v.new_empty((len(v), 2 * need_modulation + (y is not None), v.shape[-1]), dtype=torch.float32)
     grad_v = torch.empty_like(v) if need_v else v.new_empty(0)
     return grad_v, v.new_empty(0) if gate is None else torch.empty_like(v), columns
 
 
 def _setup(ctx, inputs, output):
-    x, y, gate, weight, bias, scale, _, _, ctx.rms, ctx.kept = inputs
-    _, v, mean, rstd = output
+    x, y, gate, weight, bias, scale, _, _, _, ctx.kept = inputs
+    _, v, moments = output
     ctx.gated = y is not None
     ctx.set_materialize_grads(False)
     _, need_y, need_gate, *_ = ctx.needs_input_grad
     ctx.save_for_backward(
-        x if y is None else v, y if need_gate else None, gate if need_y else None, weight, bias, scale, mean, rstd
+        x if y is None else v, y if need_gate else None, gate if need_y else None, weight, bias, scale, moments
     )
 
 
 def _backward(ctx, grad_out, grad_v_too, *_):
     if not ctx.kept:
         raise RuntimeError("norm_modulate: called on tensors that need a gradient with keep_moments=False")
-    v, y, gate, weight, bias, scale, mean, rstd = ctx.saved_tensors
+    v, y, gate, weight, bias, scale, moments = ctx.saved_tensors
     need_x, need_y, need_gate, need_weight, need_bias, need_scale, need_shift, *_ = ctx.needs_input_grad
     grad_out = torch.zeros_like(v) if grad_out is None else grad_out.contiguous()
     grad_v_too = grad_v_too.contiguous() if ctx.gated and grad_v_too is not None else None
     modulation = need_weight or need_bias or need_scale or need_shift
     grad_v, grad_y, columns = _fused_backward(
-        grad_out, grad_v_too, v, y, mean, rstd, gate, weight, scale, ctx.rms, need_x or need_y or need_gate, modulation
+        grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_x or need_y or need_gate, modulation
     )
     to_weight = to_bias = to_scale = to_shift = None
     if modulation:
@@ -172,14 +170,14 @@ def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, scale, rstd, r
 
 
 def _setup_backward(ctx, inputs, output):
-    *tensors, ctx.rms, ctx.need_v, ctx.modulation = inputs
+    *tensors, _, ctx.modulation = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
 
 
 def _double_backward(ctx, *cotangents):
     """By plain torch: the derivatives of `_backward_reference`."""
-    grad_out, grad_v_too, v, y, _, rstd, gate, weight, scale = ctx.saved_tensors
+    grad_out, grad_v_too, v, y, moments, gate, weight, scale = ctx.saved_tensors
 
     def wide(t):  # (B, *, D) to (B, T, D)
         return t.float().unsqueeze(1).flatten(1, -2)
@@ -189,7 +187,7 @@ def _double_backward(ctx, *cotangents):
         small = [None if t is None else t.detach().requires_grad_() for t in (gate, weight, scale)]
         outputs = _backward_reference(
             *(None if t is None else wide(t) for t in tokens), *small,
-            rstd.reshape(*wide(v).shape[:2], 1), ctx.rms, ctx.modulation,
+            moments[-1].reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.modulation,
         )  # fmt: skip
         pairs = [
             (o, c if c.shape == o.shape else wide(c))
@@ -197,11 +195,11 @@ def _double_backward(ctx, *cotangents):
             if o is not None and c is not None and c.numel()
         ]
         if not pairs:
-            return (None,) * 12
+            return (None,) * 10
         leaves = [t for t in (*tokens, *small) if t is not None]
         found = iter(torch.autograd.grad([o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True))
     first = [None if t is None else next(found) for t in (*tokens, *small)]
-    return *first[:4], None, None, *first[4:], None, None, None
+    return *first[:4], None, *first[4:], None, None
 
 
 _fused_backward = with_autograd("norm_modulate_backward", _setup_backward, _double_backward)
