@@ -89,16 +89,21 @@ struct FullTile : Tile {
   GENFAST_HD void clear_tail(Values&) const {}
 };
 
+// Calls visit with the tile of a row that starts at `first`.
+template <class Visit>
+GENFAST_HD void tile_at(const Shape& shape, int64_t row, int64_t first, Visit visit) {
+  const int64_t left = shape.features - first;
+  if (left >= Tile::kSize && shape.channels == 1) [[likely]]
+    visit(FullTile{{shape, row, first, Tile::kSize}});
+  else
+    visit(Tile{shape, row, first, int(left < Tile::kSize ? left : Tile::kSize)});
+}
+
 // Applies visit(tile) to unit `unit` of a row.
 template <class Visit>
 GENFAST_HD void tiles_of_unit(const Shape& shape, int64_t row, int64_t unit, Visit visit) {
-  for (int64_t first = unit * kUnit; first < (unit + 1) * kUnit && first < shape.features; first += Tile::kSize) {
-    const int64_t left = shape.features - first;
-    if (left >= Tile::kSize && shape.channels == 1) [[likely]]
-      visit(FullTile{{shape, row, first, Tile::kSize}});
-    else
-      visit(Tile{shape, row, first, int(left < Tile::kSize ? left : Tile::kSize)});
-  }
+  for (int64_t first = unit * kUnit; first < (unit + 1) * kUnit && first < shape.features; first += Tile::kSize)
+    tile_at(shape, row, first, visit);
 }
 
 // Channels-last: the 64 pixels of a patch lie one behind the other, all channels of each.  Their noise is made channel

@@ -89,10 +89,8 @@ def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Te
     )
     if y is not None and y.dtype != x.dtype:
         y = y.to(x.dtype)
-    if wants_grad(x, y, gate, weight, bias, scale, shift):
-        out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, True)
-    else:
-        out, v, _ = torch.ops.genfast.norm_modulate(x, y, gate, weight, bias, scale, shift, eps, rms, False)
+    keep = wants_grad(x, y, gate, weight, bias, scale, shift)
+    out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, keep)
     return (x if y is None else v), out
 
 
