@@ -24,7 +24,7 @@ def time_embedding(
 
     t: (B,) of any dtype.  frequencies: (K,) float64, radians per unit of t, best on the device of t; see
     `sinusoidal_frequencies`, `geometric_frequencies`, `gaussian_frequencies`.  A module's `.to(dtype)` would round
-    them: it keeps them as `nn.TimeFeatures` does.  log: embeds log(t) / 4, as EDM does a sigma (Karras et al. 2022,
+    them: it keeps them as `nn.conditioning.TimeFeatures` does.  log: embeds log(t) / 4, as EDM does a sigma (Karras et al. 2022,
     arXiv:2206.00364, table 1).  dim: at least 2 K, which is the default.
 
     Turns are counted and taken off in float64, then sine and cosine are polynomials in float32: the error is below
