@@ -54,11 +54,10 @@ def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
     Registered with torch.library, which torch.compile and opcheck see; an eager call goes through an autograd.Function
     of the same two functions, at a quarter of the cost.
     """
-    op = getattr(torch.ops.genfast, name).default
     torch.library.register_autograd(f"genfast::{name}", backward, setup_context=setup)
 
     def forward(ctx, *args):  # a setup_context of its own would have its signature looked up at every call
-        outputs = op(*args)
+        outputs = getattr(torch.ops.genfast, name)(*args)
         setup(ctx, args, outputs)
         return outputs
 
@@ -68,7 +67,7 @@ def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
 
     def call(*args):
         if torch.compiler.is_compiling() or not wants_grad(*(a for a in args if isinstance(a, Tensor))):
-            return op(*args)
+            return getattr(torch.ops.genfast, name)(*args)
         return function.apply(*args)
 
     return call
