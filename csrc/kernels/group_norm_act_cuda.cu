@@ -56,6 +56,56 @@ struct Finish {
   GENFAST_HD void operator()(int64_t n, int64_t group) const { finish_group(args, n, group); }
 };
 
+// A block takes a whole group: sums it, finishes it and maps it, in one launch.  The second reading finds in the cache
+// what the first brought.
+constexpr int64_t kGroupBytes = 128 << 10;
+constexpr int kMostWarps = 16;
+
+template <class Summing, class Mapping, bool vector, class Args>
+__global__ void __launch_bounds__(32 * kMostWarps, 1)
+    group_kernel(const __grid_constant__ Args args, const __grid_constant__ Planar<Summing> summing,
+                 const __grid_constant__ Planar<Mapping> mapping) {
+  const GroupNorm& p = args.norm;
+  const Shape shape{p.maps.batch * p.maps.channels, p.maps.pixels, 1};
+  const int64_t per_group = p.maps.channels / p.groups;
+  const bool first_thread = threadIdx.x == 0 && threadIdx.y == 0;
+  for (int64_t work = blockIdx.x; work < p.maps.batch * p.groups; work += gridDim.x) {
+    const int64_t begin = work * per_group, end = begin + per_group;
+    if constexpr (std::is_same_v<Args, GroupNormActArgs>) {
+      if (first_thread) set_pivot<typename Summing::Type>(p, work / p.groups, work % p.groups);
+      __syncthreads();
+    }
+    for (int64_t row = begin + threadIdx.y; row < end; row += blockDim.y) {
+      float sum[2] = {};
+      const auto apply = summing.row(row);
+      for (int64_t start = 0; start < p.maps.pixels; start += kChunk) {
+        float chunk[2];
+        sum_chunk<vector>(shape, apply, row, start, chunk);
+        sum[0] = sum[0] + chunk[0], sum[1] = sum[1] + chunk[1];
+      }
+      if (threadIdx.x == 0) summing.finish(row, sum);
+    }
+    __syncthreads();
+    if (first_thread) finish_group(args, work / p.groups, work % p.groups);
+    __syncthreads();
+    for (int64_t row = begin + threadIdx.y; row < end; row += blockDim.y) {
+      const auto apply = mapping.row(row);
+      for (int64_t first = threadIdx.x * 8; first < p.maps.pixels; first += 32 * 8)
+        apply(CudaTile<vector>{shape, row, first});
+    }
+  }
+}
+
+template <bool vector, class Summing, class Mapping, class Args>
+static const char* whole_groups(const Args& args, const Summing& summing, const Mapping& mapping, Stream stream) {
+  const GroupNorm& p = args.norm;
+  const int64_t per_group = p.maps.channels / p.groups;
+  const unsigned warps = unsigned(per_group < kMostWarps ? per_group : kMostWarps);
+  GENFAST_KERNEL_LAUNCH((group_kernel<Summing, Mapping, vector, Args>), dim3(blocks_for(p.maps.batch * p.groups, 1)),
+                        dim3(32, warps), 0, stream, args, Planar<Summing>{summing}, Planar<Mapping>{mapping});
+  return launch_error();
+}
+
 template <class Summing>
 static const char* sum(const Summing& pass, bool are_aligned, Stream stream) {
   const GroupNorm& p = pass.p.norm;
@@ -77,6 +127,13 @@ static const char* run(const Args& args, bool are_aligned, const Summing& summin
                        Stream stream) {
   const GroupNorm& p = args.norm;
   if (p.maps.batch * p.maps.channels * p.maps.pixels == 0) return nullptr;
+  const int64_t per_group = p.maps.channels / p.groups;
+  const bool fits = per_group * p.maps.pixels * int64_t(sizeof(typename Summing::Type)) <= kGroupBytes;
+  const bool fills_warps = per_group >= 4 || p.maps.pixels <= kChunk;
+  if (!p.maps.last && fits && fills_warps) {
+    if (are_aligned && p.maps.pixels % 8 == 0) return whole_groups<true>(args, summing, mapping, stream);
+    return whole_groups<false>(args, summing, mapping, stream);
+  }
   if constexpr (std::is_same_v<Args, GroupNormActArgs>)
     if (const char* error = each_group(p, Start<typename Summing::Type>{p}, stream)) return error;
   if (const char* error = sum(summing, are_aligned, stream)) return error;

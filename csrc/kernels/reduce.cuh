@@ -26,6 +26,22 @@ __device__ inline float sum_of_warp(float (&v)[8]) {
   return sum;
 }
 
+// A warp sums the chunk of a row that begins at `start`; every thread gets the sums.
+template <bool vector, int sums, class Apply>
+__device__ inline void sum_chunk(const Shape& shape, const Apply& apply, int64_t row, int64_t start,
+                                 float (&to)[sums]) {
+  float accumulators[sums][8] = {};
+  for (int64_t first = start + threadIdx.x * 8; first < start + kChunk && first < shape.features;
+       first += kAccumulators) {
+    const auto terms = apply(CudaTile<vector>{shape, row, first});
+    GENFAST_UNROLL
+    for (int i = 0; i < sums; ++i) GENFAST_UNROLL
+    for (int k = 0; k < 8; ++k) accumulators[i][k] = accumulators[i][k] + terms.of[i].v[k];
+  }
+  GENFAST_UNROLL
+  for (int i = 0; i < sums; ++i) to[i] = sum_of_warp(accumulators[i]);
+}
+
 // A warp sums one chunk of one row.
 template <class Body, bool vector>
 __global__ void __launch_bounds__(kThreads, 1)
@@ -34,22 +50,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int sums = Body::kSums;
   for (int64_t work = blockIdx.x * int64_t(kWarps) + threadIdx.y; work < shape.batch * chunks;
        work += int64_t(gridDim.x) * kWarps) {
-    const int64_t row = work / chunks, start = work % chunks * kChunk;
-    const auto apply = body.row(row);
-    float accumulators[sums][8] = {};
-    for (int64_t first = start + threadIdx.x * 8; first < start + kChunk && first < shape.features;
-         first += kAccumulators) {
-      const auto terms = apply(CudaTile<vector>{shape, row, first});
-      GENFAST_UNROLL
-      for (int i = 0; i < sums; ++i) GENFAST_UNROLL
-      for (int k = 0; k < 8; ++k) accumulators[i][k] = accumulators[i][k] + terms.of[i].v[k];
-    }
-    float mine = 0.0f;  // thread i keeps and stores sum i
+    float sum[sums], mine = 0.0f;
+    sum_chunk<vector>(shape, body.row(work / chunks), work / chunks, work % chunks * kChunk, sum);
     GENFAST_UNROLL
-    for (int i = 0; i < sums; ++i) {
-      const float sum = sum_of_warp(accumulators[i]);
-      if (int(threadIdx.x) == i) mine = sum;
-    }
+    for (int i = 0; i < sums; ++i)  // thread i keeps and stores sum i
+      if (int(threadIdx.x) == i) mine = sum[i];
     if (threadIdx.x < sums) partial[work * sums + threadIdx.x] = mine;
   }
 }
