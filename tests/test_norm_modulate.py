@@ -138,6 +138,8 @@ def test_small_tensors_of_another_dtype():
     assert r.dtype == n.dtype == torch.bfloat16
     grads = torch.autograd.grad(n.float().square().sum() + r.sum(), (scale, shift, gate, weight))
     assert [g.dtype for g in grads] == [torch.float32] * 3 + [torch.float16]
+    out = ops.gate_residual_norm_modulate(x, gate, y.float(), scale, shift, weight=weight)  # a y of another, too
+    assert torch.equal(out[0], r) and torch.equal(out[1], n)
     with torch.autograd.forward_ad.dual_level():  # composed of torch's ops, the same dtypes
         assert ops.layer_norm_modulate(x, scale, shift).dtype == torch.bfloat16
 
@@ -257,6 +259,7 @@ BAD = {
     "residual must be contiguous": {"residual": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2)},
     r"residual must have shape \(B, \*, D\), got \(2\)": {"residual": lambda t: t[:, 0, 0].clone()},
     r"y must have the shape of residual, \(2, 5, 16\), got \(2, 4, 16\)": {"y": lambda t: t[:, :4].clone()},
+    "y must be float32, got int64": {"y": lambda t: t.long()},
     "y must be contiguous": {"y": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2)},
     r"gate must have shape \(2, 16\), got \(2, 1, 16\)": {"gate": lambda t: t[:, None]},
     r"scale must have shape \(2, 16\), got \(1, 16\)": {"scale": lambda t: t[:1]},

@@ -57,7 +57,8 @@ def gate_residual_norm_modulate(
     """(r, n): r = residual + gate y, and n = layer_norm_modulate(r), or rms_norm_modulate(r) where `rms` says so.
 
     residual, y: (B, *, D) alike, gate: (B, D), rows may have gaps; the others as of `layer_norm_modulate`.  Both
-    results have the dtype of residual.  n is that of r in float32, before r is rounded: each is rounded once.
+    results have the dtype of residual, to which y is converted if it has another.  n is that of r in float32, before r
+    is rounded: each is rounded once.
     """
     return _norm_modulate(residual, y, gate, scale, shift, weight, bias, eps, rms)
 
@@ -87,7 +88,7 @@ def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Te
         t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) else t
         for t in (gate, weight, bias, scale, shift)
     )
-    if y is not None and y.dtype != x.dtype:
+    if y is not None and y.dtype != x.dtype and y.is_floating_point():
         y = y.to(x.dtype)
     keep = wants_grad(x, y, gate, weight, bias, scale, shift)
     out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, keep)
