@@ -34,4 +34,22 @@ def _glu(function: Callable, eager: Callable) -> Case:
     )  # fmt: skip
 
 
-CASES = (_time_embedding(), _glu(ops.geglu, ops.geglu_reference), _glu(ops.swiglu, ops.swiglu_reference))
+def _bias_act(act: str) -> Case:
+    def inputs(shape, dtype, generator):
+        randn = base(shape, generator)[2]
+        return {"x": 2 * randn(*shape).to(dtype), "bias": randn(shape[-1]).to(dtype)}
+
+    return Case(
+        f"bias_act {act}", inputs, lambda x, bias: (ops.bias_act(x, bias, act=act),),
+        lambda x, bias: (ops.bias_act_reference(x, bias, act=act),), lambda n, item: 2 * n * item,
+        differentiable=("x", "bias"), shared=("bias",), layouts="contiguous", shapes=((2048, 1536),),
+    )  # fmt: skip
+
+
+CASES = (
+    _bias_act("gelu_tanh"),
+    _bias_act("silu"),
+    _time_embedding(),
+    _glu(ops.geglu, ops.geglu_reference),
+    _glu(ops.swiglu, ops.swiglu_reference),
+)
