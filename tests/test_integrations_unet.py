@@ -1,6 +1,8 @@
 """Weights of diffusers' UNet2DModel, in and out: the same outputs, the same bits back, what cannot be expressed."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
@@ -106,6 +108,22 @@ def test_folders_of_diffusers_new_and_old(tmp_path):
         state[name] = value
     safetensors.torch.save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
     assert outputs(model, from_unet2d(tmp_path), (4, 4))[1].equal(ours)
+
+
+def test_a_folder_needs_no_diffusers(tmp_path):
+    theirs(SMALL).save_pretrained(tmp_path)
+    code = """if True:
+        import sys
+        sys.modules["diffusers"] = None
+        from genfast.integrations.diffusers import from_unet2d, save_unet2d
+        save_unet2d(from_unet2d(sys.argv[1]), sys.argv[1])
+        try:
+            from genfast.integrations.diffusers import GenfastScheduler
+        except ImportError as error:
+            print(error)
+    """
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert "GenfastScheduler needs the diffusers library" in ran.stdout
 
 
 def test_weights_are_copies_of_the_same_dtype():

@@ -12,7 +12,7 @@ from genfast.nn.resample import Downsample, Pool, Repeat, Upsample
 from genfast.nn.residual import Attention, ResidualBlock, Style
 from genfast.nn.timesteps import Sinusoid
 
-SHAPES = {1: (3, 6, 5), 2: (3, 6, 5, 4), 3: (3, 6, 2, 3, 4)}
+SHAPES = {1: (3, 6, 100), 2: (3, 6, 10, 9), 3: (3, 6, 5, 6, 4)}  # enough pixels for a transposed convolution
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CL = torch.channels_last
 
@@ -25,10 +25,11 @@ def made(*arguments, **style):
     return net
 
 
+@pytest.mark.parametrize("rows", [3, 1])
 @pytest.mark.parametrize("dims", SHAPES)
-def test_upsample_is_repeating_and_convolving(dims):
+def test_upsample_is_repeating_and_convolving(dims, rows):
     torch.manual_seed(0)
-    layer, x = Upsample(6, dims).double(), torch.randn(SHAPES[dims]).double().requires_grad_()
+    layer, x = Upsample(6, dims).double(), torch.randn(SHAPES[dims])[:rows].double().requires_grad_()
     repeated = x
     for axis in range(2, x.ndim):
         repeated = repeated.repeat_interleave(2, axis)
@@ -127,6 +128,17 @@ def test_a_layout_is_kept_from_end_to_end(resample, modulation):
     assert [name for name, y in images if not y.is_contiguous(memory_format=CL)] == []
     assert found.is_contiguous(memory_format=CL)
     torch.testing.assert_close(found, expected)
+
+
+def test_bfloat16_layers_beside_float32_norms():
+    net, x, t = made(3, 8, (1, 2), 1, (1,)), torch.randn(2, 3, 4, 6), torch.rand(2)
+    expected = net(x, t)
+    for module in net.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            module.bfloat16()
+    y = net(x.bfloat16(), t)
+    assert y.dtype == torch.bfloat16 and net.norm.weight.dtype == torch.float32
+    torch.testing.assert_close(y.float(), expected, rtol=0.1, atol=0.1 * expected.std().item())
 
 
 def test_any_channels_in_and_out_and_any_sizes_that_halve():

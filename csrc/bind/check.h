@@ -107,6 +107,25 @@ class Checker {
     STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous, got strides ", name_of(t.strides()));
   }
 
+  // A contiguous float32 row of `count` numbers, shared by all samples.
+  const float* row(const Tensor& t, const char* name, int64_t count) const {
+    table(t, name, ScalarType::Float, {count});
+    return static_cast<const float*>(t.data_ptr());
+  }
+
+  // (B, count) float32, a row for each sample; rows may have gaps between them: columns of a wider table.
+  const float* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride) const {
+    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32, got ",
+                    name_of(t.scalar_type()));
+    on_device(t, name);
+    STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
+                    " must have shape (", shape_.batch, ", ", count, "), got ", name_of(t.sizes()));
+    STD_TORCH_CHECK(count <= 1 || t.stride(1) == 1, op_, ": the rows of ", name, " must be contiguous, got strides ",
+                    name_of(t.strides()));
+    stride = t.stride(0);
+    return static_cast<const float*>(t.data_ptr());
+  }
+
   // A stack (n, B, *) of 1 to `most` float32 tensors, one behind the other, each like the first; its n.
   int64_t stack(const Tensor& t, const char* name, int64_t most) const {
     const int64_t n = t.dim() > 0 ? t.size(0) : 0;

@@ -1,10 +1,30 @@
 #pragma once
 // The CPU driver: applies an op's body to every tile of every row.
+#include <cstring>
+
 #include "../math/noise.h"
 #include "../math/number.h"
 #include "with_type.h"
 
 namespace genfast::inline GENFAST_ISA {
+
+// The first `count` of kLanes consecutive values of memory, those beyond being zero.
+template <class T>
+GENFAST_HD F load_part(const T* p, int count) {
+  if (count >= kLanes) [[likely]]
+    return load_lane(p);
+  T buffer[kLanes] = {};
+  if (count > 0) std::memcpy(buffer, p, count * sizeof(T));
+  return load_lane(buffer);
+}
+template <class T>
+GENFAST_HD void store_part(T* p, F a, int count) {
+  if (count >= kLanes) [[likely]]
+    return store_lane(p, a);
+  T buffer[kLanes];
+  store_lane(buffer, a);
+  if (count > 0) std::memcpy(p, buffer, count * sizeof(T));
+}
 
 // 4 kLanes consecutive elements of one sample: the last tile of a row may have fewer.
 struct Tile {
@@ -21,8 +41,8 @@ struct Tile {
   GENFAST_HD Values load(const T* base) const {
     base += row * shape.features;
     Values values;
-    if (count == kSize && shape.channels == 1) [[likely]] {
-      for (int k = 0; k < 4; ++k) values.v[k] = load_lane(base + first + k * kLanes);
+    if (shape.channels == 1) [[likely]] {
+      for (int k = 0; k < 4; ++k) values.v[k] = load_part(base + first + k * kLanes, count - k * kLanes);
     } else {
       T buffer[kSize] = {};
       walk([&](int i, int64_t offset) { buffer[i] = base[offset]; });
@@ -33,8 +53,8 @@ struct Tile {
   template <class T>
   GENFAST_HD void store(T* base, const Values& values) const {
     base += row * shape.features;
-    if (count == kSize && shape.channels == 1) [[likely]] {
-      for (int k = 0; k < 4; ++k) store_lane(base + first + k * kLanes, values.v[k]);
+    if (shape.channels == 1) [[likely]] {
+      for (int k = 0; k < 4; ++k) store_part(base + first + k * kLanes, values.v[k], count - k * kLanes);
     } else {
       T buffer[kSize];
       for (int k = 0; k < 4; ++k) store_lane(buffer + k * kLanes, values.v[k]);
@@ -89,16 +109,21 @@ struct FullTile : Tile {
   GENFAST_HD void clear_tail(Values&) const {}
 };
 
+// Calls visit with the tile of a row that starts at `first`.
+template <class Visit>
+GENFAST_HD void tile_at(const Shape& shape, int64_t row, int64_t first, Visit visit) {
+  const int64_t left = shape.features - first;
+  if (left >= Tile::kSize && shape.channels == 1) [[likely]]
+    visit(FullTile{{shape, row, first, Tile::kSize}});
+  else
+    visit(Tile{shape, row, first, int(left < Tile::kSize ? left : Tile::kSize)});
+}
+
 // Applies visit(tile) to unit `unit` of a row.
 template <class Visit>
 GENFAST_HD void tiles_of_unit(const Shape& shape, int64_t row, int64_t unit, Visit visit) {
-  for (int64_t first = unit * kUnit; first < (unit + 1) * kUnit && first < shape.features; first += Tile::kSize) {
-    const int64_t left = shape.features - first;
-    if (left >= Tile::kSize && shape.channels == 1) [[likely]]
-      visit(FullTile{{shape, row, first, Tile::kSize}});
-    else
-      visit(Tile{shape, row, first, int(left < Tile::kSize ? left : Tile::kSize)});
-  }
+  for (int64_t first = unit * kUnit; first < (unit + 1) * kUnit && first < shape.features; first += Tile::kSize)
+    tile_at(shape, row, first, visit);
 }
 
 // Channels-last: the 64 pixels of a patch lie one behind the other, all channels of each.  Their noise is made channel

@@ -28,7 +28,7 @@ __device__ inline float sum_of_warp(float (&v)[8]) {
 
 // A warp sums one chunk of one row.
 template <class Body, bool vector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     reduce_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape, float* partial,
                   int64_t chunks) {
   constexpr int sums = Body::kSums;

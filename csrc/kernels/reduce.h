@@ -12,17 +12,26 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
   for (int64_t row = first; row < last; ++row) {
     const auto apply = body.row(row);
     float sum[sums] = {};
-    for (int64_t chunk = 0; chunk * kChunk < shape.features; ++chunk) {
-      alignas(64) float accumulators[sums][kAccumulators] = {};
-      for (int64_t unit = chunk * (kChunk / kUnit); unit < (chunk + 1) * (kChunk / kUnit); ++unit)
-        tiles_of_unit(shape, row, unit, [&](const auto& tile) {
+    for (int64_t start = 0; start < shape.features; start += kChunk) {
+      const int64_t end = start + kChunk < shape.features ? start + kChunk : shape.features;
+      int live = kUnit;
+      while (live < kAccumulators && start + live < end) live *= 2;
+      alignas(64) float accumulators[sums][kAccumulators];
+      // A tile's worth of accumulators at a time, in registers.
+      for (int place = 0; place < live; place += Tile::kSize) {
+        Terms<Tile::Values, sums> total;
+        for (int i = 0; i < sums; ++i)
+          for (int k = 0; k < 4; ++k) total.of[i].v[k] = all(0.0f);
+        const auto add = [&](const auto& tile) {
           const Terms<Tile::Values, sums> terms = apply(tile);
-          for (int i = 0; i < sums; ++i) {
-            float* to = accumulators[i] + tile.first % kAccumulators;
-            for (int k = 0; k < 4; ++k) store_lane(to + k * kLanes, load_lane(to + k * kLanes) + terms.of[i].v[k]);
-          }
-        });
-      for (int i = 0; i < sums; ++i) sum[i] += sum_of(accumulators[i]);
+          for (int i = 0; i < sums; ++i)
+            for (int k = 0; k < 4; ++k) total.of[i].v[k] = total.of[i].v[k] + terms.of[i].v[k];
+        };
+        for (int64_t at = start + place; at < end; at += kAccumulators) tile_at(shape, row, at, add);
+        for (int i = 0; i < sums; ++i)
+          for (int k = 0; k < 4; ++k) store_lane(accumulators[i] + place + k * kLanes, total.of[i].v[k]);
+      }
+      for (int i = 0; i < sums; ++i) sum[i] += sum_of(accumulators[i], live);
     }
     body.finish(row, sum);
   }

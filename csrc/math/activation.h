@@ -4,21 +4,22 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-// 2^scale e^x for x in [-87, 88]: 2^n 2^r with n + r = x log2(e).  Adding 1.5 * 2^23 rounds to n, and leaves it in the
-// low bits.  2^r by a minimax polynomial on [-1/2, 1/2].  Relative error below 2e-7 + 2e-8 |x|.
-template <int scale = 0>
+// 2^scale e^(sign x) for sign x in [-87, 88]: 2^n 2^r with n + r = sign x log2(e).  Adding 1.5 * 2^23 rounds to n, and
+// leaves it in the low bits.  2^r by a minimax polynomial on [-1/2, 1/2].  Relative error below 2e-7 + 2e-8 |x|.
+template <int scale = 0, int sign = 1>
 GENFAST_HD F exp_within(F x) {
-  const F log2e = all(1.4426950216293335f), round = all(12582912.0f + scale), shifted = fma_(x, log2e, round);
+  const F log2e = all(sign * 1.4426950216293335f), round = all(12582912.0f + scale), shifted = fma_(x, log2e, round);
   const F r = fma_(x, log2e, round - shifted);
   const F power = poly(r, 1.0f, 0.6931470036506653f, 0.24022240936756134f, 0.0555073507130146f, 0.009671619161963463f,
                        0.0013264591107144952f);
   return as_float(as_uint(power) + (as_uint(shifted) << 23));
 }
 
-// e^x, x held to [-87, 88].
-GENFAST_HD F exp_(F x) { return exp_within(at_most(at_least(x, all(-87.0f)), all(88.0f))); }
-
-GENFAST_HD F sigmoid(F x) { return all(1.0f) / (all(1.0f) + exp_(-x)); }
+// 1 / sigmoid(x) = 1 + e^-x, x held to [-88, 87].
+GENFAST_HD F one_plus_exp_of_minus(F x) {
+  return all(1.0f) + exp_within<0, -1>(at_most(at_least(x, all(-88.0f)), all(87.0f)));
+}
+GENFAST_HD F sigmoid(F x) { return all(1.0f) / one_plus_exp_of_minus(x); }
 
 // Each activation: y(u), and slope(u) = dy/du.
 struct Identity {
@@ -28,7 +29,7 @@ struct Identity {
 
 // u sigmoid(u)
 struct Silu {
-  GENFAST_HD static F value(F u) { return u / (all(1.0f) + exp_(-u)); }
+  GENFAST_HD static F value(F u) { return u / one_plus_exp_of_minus(u); }
   GENFAST_HD static F slope(F u) {
     const F s = sigmoid(u);
     return s * fma_(u, all(1.0f) - s, all(1.0f));
@@ -58,7 +59,7 @@ struct Gelu {
 // u (1 + tanh w) / 2 = u sigmoid(2 w), w = sqrt(2 / pi) (u + 0.044715 u^3)
 struct GeluTanh {
   GENFAST_HD static F twice_w(F u) { return u * fma_(u * u, all(0.0713548162726f), all(1.5957691216057f)); }
-  GENFAST_HD static F value(F u) { return u / (all(1.0f) + exp_(-twice_w(u))); }
+  GENFAST_HD static F value(F u) { return u / one_plus_exp_of_minus(twice_w(u)); }
   GENFAST_HD static F slope(F u) {
     const F s = sigmoid(twice_w(u)), d = fma_(u * u, all(0.2140644488178f), all(1.5957691216057f));
     return s * fma_(u * d, all(1.0f) - s, all(1.0f));

@@ -29,7 +29,8 @@ class Upsample(nn.Module):
     """Twice the size: every pixel repeated, then a 3x3 convolution. x: (B, C, *) -> (B, C, 2 *).
 
     Computed as one transposed convolution of stride 2 whose kernel is the convolution of the 3x3 one with 2x2 ones:
-    4 products an output rather than 9, and no large image in between. `mix` keeps the 3x3 kernel.
+    4 products an output rather than 9, and no large image in between. Making that kernel takes as long as a few hundred
+    pixels do, so it is not done for less. `mix` keeps the 3x3 kernel.
     """
 
     def __init__(self, channels: int, dims: int = 2):
@@ -37,6 +38,8 @@ class Upsample(nn.Module):
         self.mix = CONVOLUTIONS[dims](channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.numel() <= 256 * x.shape[1]:
+            return self.mix(repeat(x))
         return TRANSPOSED[x.ndim - 2](x, doubled(self.mix.weight), self.mix.bias, stride=2, padding=1)
 
 
@@ -47,10 +50,16 @@ def doubled(weight: Tensor) -> Tensor:
     Along one dimension, pixel i is repeated at 2i and 2i + 1, and tap k takes them to 2i + 1 - k and 2i + 2 - k: so
     place 2i - 1 gets tap 2; 2i taps 2 and 1; 2i + 1 taps 1 and 0; 2i + 2 tap 0.
     """
+    weight = weight.transpose(0, 1)
     for axis in range(2, weight.ndim):
         first, middle, last = weight.unbind(axis)
         weight = torch.stack([last, last + middle, middle + first, first], axis)
-    return weight.transpose(0, 1)
+    return weight
+
+
+def repeat(x: Tensor) -> Tensor:
+    """Every pixel repeated. x: (B, C, *) -> (B, C, 2 *)."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Pool(nn.Module):
@@ -66,4 +75,4 @@ class Repeat(nn.Module):
     """Twice the size: every pixel repeated. x: (B, C, *) -> (B, C, 2 *)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return repeat(x)

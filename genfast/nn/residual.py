@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .conditioning import Modulation
 from .layers import CONVOLUTIONS, NormAct, positive_int
 from .resample import Downsample, Pool, Repeat, Upsample
+from .winograd import Convolution
 
 MODULATIONS, RESAMPLINGS = ("scale_shift", "add"), ("mean", "convolution", "convolution behind")
 MIDDLES = ("attention", "attention without norm", "blocks")
@@ -30,7 +31,7 @@ class Style:
     groups, eps   of the norms; None: see `group_count`
     dropout       before a block's second convolution, in training
     timesteps     None: t is of the order of 1 (see Conditioning). {"shift", "flip"}: t counts up to about 1000 steps
-                  (see TimestepConditioning)
+                  (see Sinusoid)
     """
 
     dims: int = 2
@@ -62,6 +63,8 @@ class Style:
         return NormAct(channels, self.groups, self.eps, act)
 
     def convolution(self, inputs: int, outputs: int, size: int = 3) -> nn.Module:
+        if self.dims == 2 and size == 3:
+            return Convolution(inputs, outputs)
         return CONVOLUTIONS[self.dims](inputs, outputs, size, padding=size // 2)
 
     def halve(self, channels: int) -> nn.Module:

@@ -1,12 +1,10 @@
 """Layer and root-mean-square normalisation of tokens, gated residuals before and modulation after, in one pass."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def _spread(m: Tensor, x: Tensor) -> Tensor:
-    """(B, D) to (B, 1, ..., 1, D), to go with x: (B, *, D)."""
-    return m.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
+from .dispatch import composed, wants_grad, with_autograd
 
 
 def layer_norm_modulate(
@@ -18,19 +16,30 @@ def layer_norm_modulate(
     bias: Tensor | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
-    """y = (1 + scale) (weight x_hat + bias) + shift,  x_hat = (x - mean) / sqrt(var + eps) over the last dimension.
+    r"""y = (1 + scale) (weight x_hat + bias) + shift,  x_hat = (x - mean) / sqrt(var + eps) over the last dimension.
 
-    x: (B, *, D); scale, shift: (B, D), rows may have gaps; weight, bias: (D,).
+    x: (B, *, D) contiguous, float32, bfloat16 or float16; scale, shift: (B, D), one row for all tokens of a sample,
+    rows may have gaps (a chunk of a wider table is taken as it is); weight, bias: (D,).  None leaves a term out.
+    Returns the shape and dtype of x.  Computed in float32 and rounded once; other dtypes of the small tensors are
+    converted.  The variance is exact for any mean, and the order of sums depends on the shape only, so a sample does
+    not depend on its batch.  Differentiable twice: x, mean and 1 / std are kept, and one pass gives all gradients, the
+    second derivative is plain torch; so are torch.func, forward-mode AD and float64.
+    Raises ValueError or RuntimeError naming the argument.  Layer normalisation: Ba, Kiros, Hinton (2016),
+    arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
-    return norm_modulate_reference(x, scale, shift, weight, bias, eps)
+    return _norm_modulate(x, None, None, scale, shift, weight, bias, eps, False)[1]
 
 
 def rms_norm_modulate(
     x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, *, weight: Tensor | None = None,
     eps: float = 1e-6,
 ) -> Tensor:  # fmt: skip
-    """The same with x_hat = x / sqrt(mean x^2 + eps)."""
-    return norm_modulate_reference(x, scale, shift, weight, None, eps, rms=True)
+    """y = (1 + scale) weight x_hat + shift,  x_hat = x / sqrt(mean x^2 + eps) over the last dimension.
+
+    Arguments as of `layer_norm_modulate`; for queries and keys x: (B, heads, tokens, D) and weight: (D,).
+    Zhang, Sennrich (2019), arXiv:1910.07467.
+    """
+    return _norm_modulate(x, None, None, scale, shift, weight, None, eps, True)[1]
 
 
 def gate_residual_norm_modulate(
@@ -45,17 +54,151 @@ def gate_residual_norm_modulate(
     eps: float = 1e-6,
     rms: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(r, norm_modulate(r)) with r = residual + gate y.  residual, y: (B, *, D); gate: (B, D)."""
-    r = residual + _spread(gate, residual) * y
-    return r, norm_modulate_reference(r, scale, shift, weight, bias, eps, rms)
+    """(r, n): r = residual + gate y, and n = layer_norm_modulate(r), or rms_norm_modulate(r) where `rms` says so.
+
+    residual, y: (B, *, D) alike, gate: (B, D), rows may have gaps; the others as of `layer_norm_modulate`.  Both
+    results have the dtype of residual.  n is that of r in float32, before r is rounded: each is rounded once.
+    """
+    return _norm_modulate(residual, y, gate, scale, shift, weight, bias, eps, rms)
 
 
 def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, eps=1e-6, rms=False):
-    """Layer or RMS normalisation and modulation in plain torch."""
+    """Layer or RMS normalisation and modulation in plain torch, in the dtype of x."""
     if rms:
         h = F.rms_norm(x, x.shape[-1:], weight, eps)
     else:
         h = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     if scale is not None:
         h = h * (1 + _spread(scale, x))
-    return h if shift is None else h + _spread(shift, x)
+    return (h if shift is None else h + _spread(shift, x)).to(x.dtype)
+
+
+def _spread(m: Tensor, x: Tensor) -> Tensor:
+    """(B, D) to (B, 1, ..., 1, D), to go with x: (B, *, D)."""
+    return m.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
+
+
+def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor, Tensor]:
+    """(v, n); v is x itself without a gate."""
+    if composed(x, y, gate, scale, shift, weight, bias):
+        v = x if y is None else (x + _spread(gate, x) * y).to(x.dtype)
+        return v, norm_modulate_reference(v, scale, shift, weight, bias, eps, rms)
+    gate, weight, bias, scale, shift = (
+        t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) else t
+        for t in (gate, weight, bias, scale, shift)
+    )
+    if y is not None and y.dtype != x.dtype:
+        y = y.to(x.dtype)
+    keep = wants_grad(x, y, gate, weight, bias, scale, shift)
+    out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, keep)
+    return (x if y is None else v), out
+
+
+@torch.library.register_fake("genfast::norm_modulate")
+def _(x, y, gate, weight, bias, scale, shift, eps, rms, keep_moments):
+    rows = torch.Size(x.shape[:-1]).numel()
+    moments = x.new_empty((2 - rms if keep_moments else 0, rows), dtype=torch.float32)
+    return torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(x), moments
+
+
+@torch.library.register_fake("genfast::norm_modulate_backward")
+def _(grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_v, need_modulation):
+    columns = v.new_empty((len(v), 2 * need_modulation + (y is not None), v.shape[-1]), dtype=torch.float32)
+    grad_v = torch.empty_like(v) if need_v else v.new_empty(0)
+    return grad_v, v.new_empty(0) if gate is None else torch.empty_like(v), columns
+
+
+def _setup(ctx, inputs, output):
+    x, y, gate, weight, bias, scale, _, _, _, ctx.kept = inputs
+    _, v, moments = output
+    ctx.gated = y is not None
+    ctx.set_materialize_grads(False)
+    _, need_y, need_gate, *_ = ctx.needs_input_grad
+    ctx.save_for_backward(
+        x if y is None else v, y if need_gate else None, gate if need_y else None, weight, bias, scale, moments
+    )
+
+
+def _backward(ctx, grad_out, grad_v_too, *_):
+    if not ctx.kept:
+        raise RuntimeError("norm_modulate: called on tensors that need a gradient with keep_moments=False")
+    v, y, gate, weight, bias, scale, moments = ctx.saved_tensors
+    need_x, need_y, need_gate, need_weight, need_bias, need_scale, need_shift, *_ = ctx.needs_input_grad
+    grad_out = torch.zeros_like(v) if grad_out is None else grad_out.contiguous()
+    grad_v_too = grad_v_too.contiguous() if ctx.gated and grad_v_too is not None else None
+    modulation = need_weight or need_bias or need_scale or need_shift
+    grad_v, grad_y, columns = _fused_backward(
+        grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_x or need_y or need_gate, modulation
+    )
+    to_weight = to_bias = to_scale = to_shift = None
+    if modulation:
+        grads, slopes = columns[:, 0], columns[:, 1]  # over the tokens of a sample: sums of grad_out, grad_out x_hat
+        if need_shift:
+            to_shift = grads
+        if need_scale:
+            to_scale = slopes if weight is None else weight * slopes
+            to_scale = to_scale if bias is None else to_scale + bias * grads
+        if need_weight:
+            to_weight = (slopes if scale is None else (1 + scale) * slopes).sum(0)
+        if need_bias:
+            to_bias = (grads if scale is None else (1 + scale) * grads).sum(0)
+    return (
+        grad_v if need_x else None, grad_y if need_y else None, columns[:, -1] if need_gate else None,
+        to_weight, to_bias, to_scale, to_shift, None, None, None,
+    )  # fmt: skip
+
+
+def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, scale, rstd, rms, modulation):
+    """(grad_v, grad_y, columns) of the backward kernel in plain torch, (B, T, D) in float32.
+
+    1 / rstd^2 is kept, not recomputed: only its derivative in v is needed, and eps is not known here.
+    """
+    far = v if rms else v - v.mean(-1, keepdim=True)
+    square = far.square().mean(-1, keepdim=True)
+    root = (square - square.detach() + rstd**-2).rsqrt()
+    x_hat = far * root
+    d = grad_out if weight is None else grad_out * weight
+    d = d if scale is None else d * (1 + scale[:, None])
+    inner = d - x_hat * (d * x_hat).mean(-1, keepdim=True)
+    grad_v = root * (inner if rms else inner - d.mean(-1, keepdim=True))
+    grad_v = grad_v if grad_v_too is None else grad_v + grad_v_too
+    columns = [grad_out.sum(1), (grad_out * x_hat).sum(1)] if modulation else []
+    columns += [] if y is None else [(grad_v * y).sum(1)]
+    return grad_v, None if gate is None else gate[:, None] * grad_v, torch.stack(columns, 1) if columns else None
+
+
+def _setup_backward(ctx, inputs, output):
+    *tensors, _, ctx.modulation = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def _double_backward(ctx, *cotangents):
+    """By plain torch: the derivatives of `_backward_reference`."""
+    grad_out, grad_v_too, v, y, moments, gate, weight, scale = ctx.saved_tensors
+
+    def wide(t):  # (B, *, D) to (B, T, D)
+        return t.float().unsqueeze(1).flatten(1, -2)
+
+    with torch.enable_grad():
+        tokens = [None if t is None else t.detach().requires_grad_() for t in (grad_out, grad_v_too, v, y)]
+        small = [None if t is None else t.detach().requires_grad_() for t in (gate, weight, scale)]
+        outputs = _backward_reference(
+            *(None if t is None else wide(t) for t in tokens), *small,
+            moments[-1].reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.modulation,
+        )  # fmt: skip
+        pairs = [
+            (o, c if c.shape == o.shape else wide(c))
+            for o, c in zip(outputs, cotangents, strict=True)
+            if o is not None and c is not None and c.numel()
+        ]
+        if not pairs:
+            return (None,) * 10
+        leaves = [t for t in (*tokens, *small) if t is not None]
+        found = iter(torch.autograd.grad([o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True))
+    first = [None if t is None else next(found) for t in (*tokens, *small)]
+    return *first[:4], None, *first[4:], None, None
+
+
+_fused_backward = with_autograd("norm_modulate_backward", _setup_backward, _double_backward)
+_fused = with_autograd("norm_modulate", _setup, _backward)

@@ -24,12 +24,12 @@ def time_embedding(
 
     t: (B,) of any dtype.  frequencies: (K,) float64, radians per unit of t, best on the device of t; see
     `sinusoidal_frequencies`, `geometric_frequencies`, `gaussian_frequencies`.  A module's `.to(dtype)` would round
-    them: it keeps them as `nn.TimeFeatures` does.  log: embeds log(t) / 4, as EDM does a sigma (Karras et al. 2022,
-    arXiv:2206.00364, table 1).  dim: at least 2 K, which is the default.
+    them: `nn.conditioning.TimeFeatures` keeps them from it.  log: embeds log(t) / 4, as EDM does a sigma (Karras et
+    al. 2022, arXiv:2206.00364, table 1).  dim: at least 2 K, which is the default.
 
     Turns are counted and taken off in float64, then sine and cosine are polynomials in float32: the error is below
     1e-7 up to |t f| = 1e8, and t = 1000 loses nothing.  A t that is not finite gives NaN.  A float64 t is computed in
-    float64 and answered in it; so is, by plain torch, a gradient in t or frequencies.
+    float64, by plain torch, and answered in it; a gradient in t or frequencies is computed so too.
     Raises ValueError or RuntimeError naming the argument for a wrong shape or dtype.
     """
     if t.ndim != 1:

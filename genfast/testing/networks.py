@@ -8,6 +8,34 @@ from .. import ops
 from .case import Case, base
 
 
+def group_count(channels: int) -> int:
+    """Groups of four channels or so."""
+    return max(g for g in range(1, max(1, channels // 4) + 1) if channels % g == 0)
+
+
+def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
+    def inputs(shape, dtype, generator):
+        randn = base(shape, generator)[2]
+        if len(shape) == 2:  # (N, features): as many channels as the features make, at most 13
+            channels = max((c for c in range(1, 14) if shape[1] % c == 0), default=1)
+            shape = (shape[0], channels, shape[1] // channels)
+        batch, channels = shape[:2]
+        args = {"x": (2 * randn(*shape) + 3).to(dtype), "groups": group_count(channels), "act": act}
+        if affine:
+            args |= {"weight": 1 + 0.2 * randn(channels), "bias": randn(channels)}
+        if modulated:
+            table = 0.5 * randn(batch, 2 * channels + 3)
+            args |= {"scale": table[:, :channels], "shift": table[:, channels : 2 * channels]}
+        return args
+
+    names = ("x", *("weight", "bias") * affine, *("scale", "shift") * modulated)
+    return Case(
+        name, inputs, lambda **a: (ops.group_norm_act(**a),), lambda **a: (ops.group_norm_act_reference(**a),),
+        lambda n, item: 2 * n * item, differentiable=names, shared=("weight", "bias", "groups", "act"),
+        layouts="rounding", shapes=((16, 128, 32, 32), (8, 256, 32, 32)),
+    )  # fmt: skip
+
+
 def _time_embedding() -> Case:
     def inputs(shape, dtype, generator):
         batch, _, randn = base(shape, generator)
@@ -40,16 +68,55 @@ def _bias_act(act: str) -> Case:
         return {"x": 2 * randn(*shape).to(dtype), "bias": randn(shape[-1]).to(dtype)}
 
     return Case(
-        f"bias_act {act}", inputs, lambda x, bias: (ops.bias_act(x, bias, act=act),),
+        f"bias_act_{act}", inputs, lambda x, bias: (ops.bias_act(x, bias, act=act),),
         lambda x, bias: (ops.bias_act_reference(x, bias, act=act),), lambda n, item: 2 * n * item,
         differentiable=("x", "bias"), shared=("bias",), layouts="contiguous", shapes=((2048, 1536),),
     )  # fmt: skip
 
 
+def _norm_modulate(name: str, small: tuple[str, ...], shared: tuple[str, ...], gated: bool = False) -> Case:
+    """`small`: which of the (B, D) and (D,) tensors there are; those `shared` are (D,)."""
+    rms = name.startswith("rms")
+    function = getattr(ops, name)
+
+    def inputs(shape, dtype, generator):
+        batch, _, randn = base(shape, generator)
+        tokens = ("residual", "y") if gated else ("x",)
+        args = {n: randn(*shape).to(dtype) for n in tokens}
+        sizes = {n: (shape[-1],) if n in shared else (batch, shape[-1]) for n in small}
+        return args | {n: (0.5 * randn(*size) + (n == "weight")).to(dtype) for n, size in sizes.items()}
+
+    def op(**args):
+        out = function(**args)
+        return out if gated else (out,)
+
+    def eager(**args):
+        if not gated:
+            return (ops.norm_modulate_reference(**args, rms=rms),)
+        residual, y, gate = (args.pop(n) for n in ("residual", "y", "gate"))
+        v = residual + gate.reshape(len(gate), *[1] * (y.ndim - 2), -1) * y
+        return v, ops.norm_modulate_reference(v, **args)
+
+    return Case(
+        name, inputs, op, eager, lambda n, item: n * item * (4 if gated else 2),
+        differentiable=(*(("residual", "y") if gated else ("x",)), *small), shared=shared, layouts="contiguous",
+        shapes=((16, 256, 768),),
+    )  # fmt: skip
+
+
+_MODULATED = ("scale", "shift")
+_AFFINE = ("weight", "bias")
 CASES = (
+    _group_norm_act("group_norm_act", "silu", modulated=True, affine=True),
+    _group_norm_act("group_norm_film", "gelu", modulated=True, affine=False),
+    _group_norm_act("group_norm_plain", "none", modulated=False, affine=True),
+    _group_norm_act("group_norm_tanh", "gelu_tanh", modulated=False, affine=False),
     _bias_act("gelu_tanh"),
     _bias_act("silu"),
     _time_embedding(),
     _glu(ops.geglu, ops.geglu_reference),
     _glu(ops.swiglu, ops.swiglu_reference),
+    _norm_modulate("layer_norm_modulate", (*_MODULATED, *_AFFINE), _AFFINE),
+    _norm_modulate("rms_norm_modulate", ("weight",), ("weight",)),
+    _norm_modulate("gate_residual_norm_modulate", ("gate", *_MODULATED), (), gated=True),
 )

@@ -8,15 +8,18 @@
 State, timesteps and sigmas are those of the scheduler itself: its float32 tables are what a model was trained on.
 """
 
-try:
-    import diffusers  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "genfast.integrations.diffusers needs the diffusers library: pip install 'genfast[diffusers]'"
-    ) from error
-
 from .plans import denoiser, from_scheduler
-from .scheduler import GenfastScheduler
 from .unet import from_unet2d, save_unet2d, to_unet2d
 
 __all__ = ["GenfastScheduler", "denoiser", "from_scheduler", "from_unet2d", "save_unet2d", "to_unet2d"]
+
+
+def __getattr__(name):
+    """GenfastScheduler, a subclass of theirs: the rest needs no diffusers, such as a folder of weights."""
+    if name != "GenfastScheduler":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from .scheduler import GenfastScheduler
+    except ImportError as error:
+        raise ImportError("GenfastScheduler needs the diffusers library: pip install 'genfast[diffusers]'") from error
+    return GenfastScheduler

@@ -18,6 +18,7 @@ from torch import Tensor
 from genfast.checkpoint import write_file
 from genfast.nn import UNet
 from genfast.nn.layers import NormAct
+from genfast.nn.timesteps import Sinusoid
 from genfast.nn.unet import Stage, channel_counts
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -145,11 +146,8 @@ def arguments(config: dict) -> dict:
 
 def to_config(net: UNet, sample_size: int | tuple[int, int] | None = None) -> dict:
     """The config of the UNet2DModel that computes what a UNet does. Raises ValueError naming what it cannot express."""
-    ours, widths, time = (
-        dict(net.config),
-        channel_counts(net.config["width"], net.config["multipliers"]),
-        net.style.timesteps,
-    )
+    ours, time = dict(net.config), net.style.timesteps
+    widths = channel_counts(ours["width"], ours["multipliers"])
     down = ["AttnDownBlock2D" if level in ours["attention"] else "DownBlock2D" for level in range(len(widths))]
     groups = {module.groups for module in net.modules() if isinstance(module, NormAct)}
     require(len(groups) == 1, "norms that all have one number of groups", sorted(groups))
@@ -238,6 +236,8 @@ def _load(net: UNet, weights: dict[str, Tensor]) -> UNet:
         require(state[ours].shape == shape, f"{theirs[0]} of shape {tuple(shape)}", tuple(state[ours].shape))
     require(not left, "the tensors of their configs", f"beside them {sorted(left)}")
     net.load_state_dict(state, assign=True)
+    time = Sinusoid(net.config["width"], **net.style.timesteps)  # its frequencies are not among the weights
+    net.condition.time = time.to(net.output.weight.device)
     return net
 
 

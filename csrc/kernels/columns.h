@@ -1,0 +1,133 @@
+#pragma once
+// The CPU driver of channels-last maps: registers hold neighbouring channels and walk over the pixels.
+#include <cstring>
+#include <memory>
+
+#include "group_norm_act_body.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+// `lanes` registers of neighbouring channels, or, lanes = 0, fewer channels than one register holds.
+template <int lanes>
+struct Columns {
+  static constexpr int kCount = lanes ? lanes : 1;
+  int count;  // channels
+  template <class T>
+  GENFAST_HD F load(const T* p, int j) const {
+    if constexpr (lanes) return load_lane(p + j * kLanes);
+    T buffer[kLanes] = {};
+    std::memcpy(buffer, p, count * sizeof(T));
+    return load_lane(buffer);
+  }
+  template <class T>
+  GENFAST_HD void store(T* p, int j, F value) const {
+    if constexpr (lanes) return store_lane(p + j * kLanes, value);
+    T buffer[kLanes];
+    store_lane(buffer, value);
+    std::memcpy(p, buffer, count * sizeof(T));
+  }
+};
+
+// Visits [0, width) in blocks of four registers, then single ones, then what is left.
+template <class Visit>
+void blocks_of(int64_t width, Visit visit) {
+  int64_t at = 0;
+  for (; at + 4 * kLanes <= width; at += 4 * kLanes) visit(Columns<4>{4 * kLanes}, at);
+  for (; at + kLanes <= width; at += kLanes) visit(Columns<1>{kLanes}, at);
+  if (at < width) visit(Columns<0>{int(width - at)}, at);
+}
+
+// The parameters of channels [first, first + width) of sample n, [kParameters, width].
+template <class Pass>
+class Strip {
+ public:
+  Strip(const Pass& pass, int64_t n, int64_t first, int64_t width)
+      : pass_(pass),
+        maps_(pass.p.norm.maps),
+        n_(n),
+        first_(first),
+        width_(width),
+        table_(new float[Pass::kParameters * width]) {
+    for (int64_t c = 0; c < width; ++c) {
+      float parameters[Pass::kParameters];
+      pass.parameters(n, first + c, parameters);
+      for (int i = 0; i < Pass::kParameters; ++i) table_[i * width + c] = parameters[i];
+    }
+  }
+
+  void sum(float* sums) const {  // [2, channels] of the sample
+    blocks_of(width_, [&](const auto& columns, int64_t at) {
+      using Block = std::decay_t<decltype(columns)>;
+      const Loaded<Block> q(*this, columns, at);
+      const Inputs inputs(*this, at);
+      F total[2][Block::kCount];
+      for (int j = 0; j < Block::kCount; ++j) total[0][j] = total[1][j] = all(0.0f);
+      for (int64_t pixel = 0, pixels = maps_.pixels; pixel < pixels;) {
+        const int64_t end = pixel + kPixels < pixels ? pixel + kPixels : pixels;
+        F unit[2][Block::kCount];
+        for (int j = 0; j < Block::kCount; ++j) unit[0][j] = unit[1][j] = all(0.0f);
+        for (; pixel < end; ++pixel) {
+          GENFAST_UNROLL
+          for (int j = 0; j < Block::kCount; ++j) {
+            F in[Pass::kInputs], terms[2];
+            inputs.load(pixel, columns, j, in);
+            pass_.sum(in, q.of[j], terms);
+            unit[0][j] = unit[0][j] + terms[0], unit[1][j] = unit[1][j] + terms[1];
+          }
+        }
+        for (int j = 0; j < Block::kCount; ++j)
+          total[0][j] = total[0][j] + unit[0][j], total[1][j] = total[1][j] + unit[1][j];
+      }
+      for (int i = 0; i < 2; ++i)
+        for (int j = 0; j < Block::kCount; ++j) columns.store(sums + i * maps_.channels + first_ + at, j, total[i][j]);
+    });
+  }
+
+  void map() const {
+    blocks_of(width_, [&](const auto& columns, int64_t at) {
+      using Block = std::decay_t<decltype(columns)>;
+      const Loaded<Block> q(*this, columns, at);
+      const Inputs inputs(*this, at);
+      auto* out = pass_.output() + place(at);
+      for (int64_t pixel = 0, pixels = maps_.pixels; pixel < pixels; ++pixel, out += inputs.stride) {
+        GENFAST_UNROLL
+        for (int j = 0; j < Block::kCount; ++j) {
+          F in[Pass::kInputs];
+          inputs.load(pixel, columns, j, in);
+          columns.store(out, j, pass_.map(in, q.of[j]));
+        }
+      }
+    });
+  }
+
+ private:
+  template <class Block>
+  struct Loaded {
+    F of[Block::kCount][Pass::kParameters];
+    Loaded(const Strip& strip, const Block& columns, int64_t at) {
+      for (int j = 0; j < Block::kCount; ++j)
+        for (int i = 0; i < Pass::kParameters; ++i)
+          of[j][i] = columns.load(strip.table_.get() + i * strip.width_ + at, j);
+    }
+  };
+  // Pointers of their own: read through `pass_`, they would be read again after every store.
+  struct Inputs {
+    const typename Pass::Type* from[Pass::kInputs];
+    int64_t stride;
+    Inputs(const Strip& strip, int64_t at) : stride(strip.maps_.channels) {
+      for (int i = 0; i < Pass::kInputs; ++i) from[i] = strip.pass_.input(i) + strip.place(at);
+    }
+    template <class Block>
+    GENFAST_HD void load(int64_t pixel, const Block& columns, int j, F (&in)[Pass::kInputs]) const {
+      for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
+    }
+  };
+  int64_t place(int64_t at) const { return n_ * maps_.pixels * maps_.channels + first_ + at; }
+
+  const Pass& pass_;
+  const Maps& maps_;
+  int64_t n_, first_, width_;
+  std::unique_ptr<float[]> table_;
+};
+
+}  // namespace genfast::inline GENFAST_ISA

@@ -1,0 +1,78 @@
+#pragma once
+#include <initializer_list>
+
+#include "../math/activation.h"
+#include "isa.h"
+#include "types.h"
+
+namespace genfast {
+
+// A batch of `channels` maps of `pixels` values each, in memory [batch, channels, pixels] or, `last`, [batch, pixels,
+// channels].
+struct Maps {
+  int64_t batch, channels, pixels;
+  bool last;
+};
+
+// u = a (x - mean) rstd + b with a = weight (1 + scale), b = bias (1 + scale) + shift; y = act(u).
+struct GroupNorm {
+  const void* x;  // the maps, of `dtype`
+  DType dtype;
+  Maps maps;
+  int64_t groups;
+  const float *weight, *bias;          // [channels] or null: 1, 0
+  const float *scale, *shift;          // [batch, channels], rows of a stride of their own, or null: 0
+  int64_t scale_stride, shift_stride;  //
+  float *mean, *rstd;                  // [batch, groups]
+  float* sums;                         // [batch, 2, channels]: scratch; backward: of dL/du and dL/du x_hat
+  float* partial;                      // scratch of the CUDA twin; see group_norm_act_partial
+  int activation;                      // an Activation
+};
+
+struct GroupNormActArgs {
+  GroupNorm norm;
+  void* y;  // as x
+  float eps;
+};
+
+// Over a group, the means of dL/dx_hat, times rstd, and of dL/dx_hat x_hat, times rstd^2.
+struct alignas(8) GroupMeans {
+  float plain, times;
+};
+
+struct GroupNormActBackwardArgs {
+  GroupNorm norm;
+  const void* dy;     // as x
+  void* dx;           // as x
+  GroupMeans* means;  // [batch, groups] scratch
+};
+
+// Channels-last sums are taken over units of 32 pixels in order, then over the units in order; the others in the order
+// of math/sum.h.
+constexpr int64_t kPixels = 32;
+
+// Floats of scratch that the CUDA twins need.
+inline int64_t group_norm_act_partial(const Maps& maps) {
+  const int64_t parts = maps.last ? (maps.pixels + kPixels - 1) / kPixels : chunks_per_row(maps.pixels);
+  return maps.batch * maps.channels * parts * 2;
+}
+
+// The CPU's unit of work is a strip of whole groups of one sample: one group, or channels-last, so many that their
+// channels fill registers.
+inline int64_t groups_per_strip(const GroupNorm& p) {
+  if (!p.maps.last) return 1;
+  const int64_t per_group = p.maps.channels / p.groups;
+  for (int64_t width : {64, 16})
+    for (int64_t groups = 1; groups <= p.groups; ++groups)
+      if (groups * per_group % width == 0) return groups;
+  return p.groups;
+}
+inline int64_t strips(const GroupNorm& p) {
+  const int64_t per_strip = groups_per_strip(p);
+  return (p.groups + per_strip - 1) / per_strip;
+}
+
+GENFAST_TWINS(group_norm_act, GroupNormActArgs)
+GENFAST_TWINS(group_norm_act_backward, GroupNormActBackwardArgs)
+
+}  // namespace genfast

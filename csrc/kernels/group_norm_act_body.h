@@ -1,0 +1,186 @@
+#pragma once
+// The four passes, each a formula of one value under parameters of its channel: two that sum and two that map.
+#include "../math/sum.h"
+#include "group_norm_act.h"
+#include "with_type.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+GENFAST_HD int64_t group_of(const GroupNorm& p, int64_t channel) { return channel / (p.maps.channels / p.groups); }
+GENFAST_HD float one_plus_scale(const GroupNorm& p, int64_t n, int64_t c) {
+  return p.scale ? 1.0f + p.scale[n * p.scale_stride + c] : 1.0f;
+}
+GENFAST_HD float slope_of(const GroupNorm& p, int64_t n, int64_t c) {
+  const float s = one_plus_scale(p, n, c);
+  return p.weight ? p.weight[c] * s : s;
+}
+GENFAST_HD float offset_of(const GroupNorm& p, int64_t n, int64_t c) {
+  const float scaled = p.bias ? p.bias[c] * one_plus_scale(p, n, c) : 0.0f;
+  return p.shift ? scaled + p.shift[n * p.shift_stride + c] : scaled;
+}
+// What is subtracted before squares are summed, so that a large mean costs no digits: the mean of 16 values spread over
+// the group.  It waits in p.mean for the mean to replace it.
+template <class T>
+GENFAST_HD void set_pivot(const GroupNorm& p, int64_t n, int64_t group) {
+  constexpr int count = 16;
+  const int64_t per_group = p.maps.channels / p.groups, first = group * per_group;
+  const T* x = static_cast<const T*>(p.x) + n * p.maps.channels * p.maps.pixels;
+  float values[count];
+  for (int k = 0; k < count; ++k) {
+    const int64_t c = first + k % per_group, pixel = k * p.maps.pixels / count;
+    values[k] = widen(x[p.maps.last ? pixel * p.maps.channels + c : c * p.maps.pixels + pixel]);
+  }
+  for (int distance = count / 2; distance > 0; distance /= 2)  // in pairs: exact where all are the same
+    for (int k = 0; k < distance; ++k) values[k] = values[k] + values[k + distance];
+  p.mean[n * p.groups + group] = values[0] * (1.0f / count);
+}
+
+// ---- the passes ----
+template <class T>
+struct Moments {
+  using Type = T;
+  static constexpr int kInputs = 1, kParameters = 1;
+  GroupNormActArgs p;
+  GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
+  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[1]) const {
+    to[0] = p.norm.mean[n * p.norm.groups + group_of(p.norm, c)];
+  }
+  GENFAST_HD void sum(const F (&in)[1], const F (&q)[1], F (&terms)[2]) const {
+    terms[0] = in[0] - q[0];
+    terms[1] = terms[0] * terms[0];
+  }
+};
+
+// u = slope (x - mean) + offset: what a channel is normalised and modulated by.
+GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t c, float* to) {
+  const int64_t at = n * p.groups + group_of(p, c);
+  to[0] = p.mean[at], to[1] = p.rstd[at] * slope_of(p, n, c), to[2] = offset_of(p, n, c);
+}
+
+template <class T, class Act>
+struct Apply {
+  using Type = T;
+  static constexpr int kInputs = 1, kParameters = 3;
+  GroupNormActArgs p;
+  Act act;
+  GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
+  GENFAST_HD T* output() const { return static_cast<T*>(p.y); }
+  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[3]) const { line_of(p.norm, n, c, to); }
+  GENFAST_HD F map(const F (&in)[1], const F (&q)[3]) const { return act.value(fma_(in[0] - q[0], q[1], q[2])); }
+};
+
+// dL/du, and its product with x - mean.
+template <class T, class Act>
+struct Slopes {
+  using Type = T;
+  static constexpr int kInputs = 2, kParameters = 3;
+  GroupNormActBackwardArgs p;
+  Act act;
+  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i ? p.dy : p.norm.x); }
+  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[3]) const { line_of(p.norm, n, c, to); }
+  GENFAST_HD void sum(const F (&in)[2], const F (&q)[3], F (&terms)[2]) const {
+    const F centred = in[0] - q[0];
+    terms[0] = in[1] * act.slope(fma_(centred, q[1], q[2]));
+    terms[1] = terms[0] * centred;
+  }
+};
+
+template <class T, class Act>
+struct Gradient {
+  using Type = T;
+  static constexpr int kInputs = 2, kParameters = 5;
+  GroupNormActBackwardArgs p;
+  Act act;
+  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i ? p.dy : p.norm.x); }
+  GENFAST_HD T* output() const { return static_cast<T*>(p.dx); }
+  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[5]) const {
+    line_of(p.norm, n, c, to);
+    const int64_t at = n * p.norm.groups + group_of(p.norm, c);
+    to[3] = p.means[at].plain, to[4] = p.means[at].times;
+  }
+  GENFAST_HD F map(const F (&in)[2], const F (&q)[5]) const {
+    const F centred = in[0] - q[0], du = in[1] * act.slope(fma_(centred, q[1], q[2]));
+    return fma_(q[1], du, -fma_(centred, q[4], q[3]));
+  }
+};
+
+// ---- between them ----
+// The two sums of a group, channel by channel.
+GENFAST_HD void finish_group(const GroupNormActArgs& args, int64_t n, int64_t group) {
+  const GroupNorm& p = args.norm;
+  const int64_t per_group = p.maps.channels / p.groups, first = group * per_group;
+  const float* sums = p.sums + 2 * n * p.maps.channels + first;
+  float sum = 0.0f, squares = 0.0f;
+  for (int64_t c = 0; c < per_group; ++c) sum = sum + sums[c], squares = squares + sums[p.maps.channels + c];
+  const float each = float(1.0 / double(per_group * p.maps.pixels)), shifted = sum * each;
+  const float spread = squares * each - shifted * shifted, variance = spread < 0.0f ? 0.0f : spread;
+  p.mean[n * p.groups + group] = p.mean[n * p.groups + group] + shifted;
+  p.rstd[n * p.groups + group] = 1.0f / sqrtf(variance + args.eps);
+}
+
+GENFAST_HD void finish_group(const GroupNormActBackwardArgs& args, int64_t n, int64_t group) {
+  const GroupNorm& p = args.norm;
+  const int64_t per_group = p.maps.channels / p.groups, first = group * per_group;
+  float* sums = p.sums + 2 * n * p.maps.channels + first;
+  const float rstd = p.rstd[n * p.groups + group];
+  float plain = 0.0f, times = 0.0f;
+  for (int64_t c = 0; c < per_group; ++c) {
+    const float a = slope_of(p, n, first + c), with_x_hat = rstd * sums[p.maps.channels + c];
+    sums[p.maps.channels + c] = with_x_hat;
+    plain = plain + a * sums[c], times = times + a * with_x_hat;
+  }
+  const float each = float(1.0 / double(per_group * p.maps.pixels));
+  args.means[n * p.groups + group] = {rstd * (plain * each), rstd * rstd * (times * each)};
+}
+
+// ---- planar maps: a channel is a row of the drivers map and reduce ----
+inline Shape rows_of(const Maps& maps) { return {maps.batch * maps.channels, maps.pixels, 1}; }
+
+template <class Pass>
+struct Planar {
+  static constexpr int kSums = 2, kInputs = Pass::kInputs, kParameters = Pass::kParameters;
+  Pass pass;
+  struct Row {
+    const Pass& pass;
+    float parameters[kParameters];
+    template <class Tile>
+    GENFAST_HD auto operator()(const Tile& tile) const {
+      F q[kParameters], in[kInputs];
+      for (int i = 0; i < kParameters; ++i) q[i] = all(parameters[i]);
+      typename Tile::Values values[kInputs];
+      for (int i = 0; i < kInputs; ++i) values[i] = tile.load(pass.input(i));
+      if constexpr (requires { pass.output(); }) {
+        GENFAST_UNROLL
+        for (int k = 0; k < Tile::Values::kParts; ++k) {
+          for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
+          values[0].v[k] = pass.map(in, q);
+        }
+        tile.store(pass.output(), values[0]);
+      } else {
+        Terms<typename Tile::Values, 2> terms;
+        GENFAST_UNROLL
+        for (int k = 0; k < Tile::Values::kParts; ++k) {
+          for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
+          F both[2];
+          pass.sum(in, q, both);
+          terms.of[0].v[k] = both[0], terms.of[1].v[k] = both[1];
+        }
+        tile.clear_tail(terms.of[0]), tile.clear_tail(terms.of[1]);
+        return terms;
+      }
+    }
+  };
+  GENFAST_HD Row row(int64_t r) const {
+    Row row{pass, {}};
+    const int64_t channels = pass.p.norm.maps.channels;
+    pass.parameters(r / channels, r % channels, row.parameters);
+    return row;
+  }
+  GENFAST_HD void finish(int64_t r, const float* sum) const {
+    const int64_t channels = pass.p.norm.maps.channels, n = r / channels;
+    float* to = pass.p.norm.sums + 2 * n * channels + r % channels;
+    to[0] = sum[0], to[channels] = sum[1];
+  }
+};
+
+}  // namespace genfast::inline GENFAST_ISA

@@ -1,0 +1,65 @@
+#include <type_traits>
+
+#include "columns.h"
+#include "group_norm_act_body.h"
+#include "reduce.h"
+
+namespace genfast::cpu::GENFAST_ISA {
+
+template <class Summing, class Args>
+static void sum_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& pass) {
+  const GroupNorm& p = args.norm;
+  const int64_t row = n * p.maps.channels + first;
+  if (p.maps.last)
+    Strip<Summing>(pass, n, first, width).sum(p.sums + 2 * n * p.maps.channels);
+  else
+    reduce(rows_of(p.maps), row, row + width, Planar<Summing>{pass});
+}
+
+template <class Mapping, class Args>
+static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Mapping& pass) {
+  const GroupNorm& p = args.norm;
+  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).map();
+  const Planar<Mapping> body{pass};
+  const Shape shape = rows_of(p.maps);
+  for (int64_t row = n * p.maps.channels + first, end = row + width; row < end; ++row) {
+    const auto apply = body.row(row);
+    for (int64_t unit = 0; unit < units_per_row(shape); ++unit) tiles_of_unit(shape, row, unit, apply);
+  }
+}
+
+// Each strip while it is in the cache: sum, finish its groups, map.
+template <class Summing, class Mapping, class Args>
+static void run(const Args& args, int64_t work_first, int64_t work_last, const Summing& summing,
+                const Mapping& mapping) {
+  const GroupNorm& p = args.norm;
+  const int64_t per_group = p.maps.channels / p.groups, per_strip = groups_per_strip(p), count = strips(p);
+  for (int64_t work = work_first; work < work_last; ++work) {
+    const int64_t n = work / count, begin = work % count * per_strip;
+    const int64_t end = begin + per_strip < p.groups ? begin + per_strip : p.groups, width = (end - begin) * per_group;
+    if constexpr (std::is_same_v<Args, GroupNormActArgs>)
+      for (int64_t group = begin; group < end; ++group) set_pivot<typename Summing::Type>(p, n, group);
+    sum_strip(args, n, begin * per_group, width, summing);
+    for (int64_t group = begin; group < end; ++group) finish_group(args, n, group);
+    map_strip(args, n, begin * per_group, width, mapping);
+  }
+}
+
+void group_norm_act(const GroupNormActArgs& p, int64_t first, int64_t last) {
+  with_type(p.norm.dtype, [&](auto type) {
+    using T = decltype(type);
+    with_activation(Activation(p.norm.activation),
+                    [&](auto act) { run(p, first, last, Moments<T>{p}, Apply<T, decltype(act)>{p, act}); });
+  });
+}
+
+void group_norm_act_backward(const GroupNormActBackwardArgs& p, int64_t first, int64_t last) {
+  with_type(p.norm.dtype, [&](auto type) {
+    using T = decltype(type);
+    with_activation(Activation(p.norm.activation), [&](auto act) {
+      run(p, first, last, Slopes<T, decltype(act)>{p, act}, Gradient<T, decltype(act)>{p, act});
+    });
+  });
+}
+
+}  // namespace genfast::cpu::GENFAST_ISA

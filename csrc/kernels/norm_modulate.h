@@ -1,0 +1,66 @@
+#pragma once
+#include "isa.h"
+#include "types.h"
+
+namespace genfast {
+
+// Sums over the tokens of a sample are taken in units of 64 tokens, which are also the work of the CPU twin; then the
+// units are added in order.
+constexpr int64_t kTokens = 64;
+
+struct Tokens {
+  int64_t batch, tokens, features;
+  constexpr int64_t units() const { return (tokens + kTokens - 1) / kTokens; }
+};
+
+// [batch, features], rows `stride` apart; or null.
+struct Table {
+  const float* data;
+  int64_t stride;
+};
+
+// v = residual + gate y, or x alone; out = (1 + scale) (weight x_hat + bias) + shift with x_hat = (v - mean) rstd.
+struct NormModulateArgs {
+  void* out;                   // [batch, tokens, features] of `dtype`, as x, y and v
+  void* v;                     // null without a gate
+  float *mean, *rstd;          // [batch, tokens], or null: not kept; mean also null for the rms variant
+  const void *x, *y;           // x is the residual where y is not null
+  const float *weight, *bias;  // [features], or null: 1 and 0
+  Table scale, shift, gate;    // null: 0, 0, no gate
+  float eps;
+  bool rms;  // x_hat = v / sqrt(mean v^2 + eps)
+  DType dtype;
+  Tokens shape;
+};
+
+struct NormModulateBackwardArgs {
+  void* grad_v;    // [batch, tokens, features] of `dtype`, as all that is not float; null: not wanted
+  void* grad_y;    // gate grad_v, or null
+  float* columns;  // [batch, units, n, features] or null: sums over the tokens of a unit, n = column_sums()
+  const void* grad_out;
+  const void* grad_v_too;  // what else comes to v, or null
+  const void* v;
+  const void* y;             // null: the sum for the gate is not wanted
+  const float *mean, *rstd;  // [batch, tokens]; mean null for the rms variant
+  const float* weight;       // [features], or null: 1
+  Table scale, gate;         // null: 0, no grad_y
+  bool modulation;           // whether the first two sums are wanted
+  DType dtype;
+  Tokens shape;
+  // sum grad_out, sum grad_out x_hat; sum grad_v y
+  constexpr int64_t column_sums() const { return 2 * modulation + (y != nullptr); }
+};
+
+// out: [rows, features] = the sum over units, in order, of parts: [rows, units, features].
+struct AddUnitsArgs {
+  float* out;
+  const float* parts;
+  int64_t units;
+  Shape shape;
+};
+
+GENFAST_TWINS(norm_modulate, NormModulateArgs)
+GENFAST_TWINS(norm_modulate_backward, NormModulateBackwardArgs)
+GENFAST_TWINS(add_units, AddUnitsArgs)
+
+}  // namespace genfast

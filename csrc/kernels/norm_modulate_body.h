@@ -1,0 +1,59 @@
+#pragma once
+#include "../math/sum.h"
+#include "norm_modulate.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+// Of feature f of a sample: out = factor x_hat + offset.
+GENFAST_HD F factor(F weight, F scale) { return weight * (all(1.0f) + scale); }
+GENFAST_HD F offset(F bias, F scale, F shift) { return fma_(bias, all(1.0f) + scale, shift); }
+
+GENFAST_HD F gated(F residual, F gate, F y) { return fma_(gate, y, residual); }
+
+// Of a row.  The mean is that of the distances from the first element, so that a large mean costs no digits of it; the
+// variance is that of the distances from the mean, a second pass over what is at hand.
+struct Moments {
+  float mean, rstd;
+  GENFAST_HD F normalized(F v) const { return (v - all(mean)) * all(rstd); }
+};
+GENFAST_HD float mean_of(float first, float sum, int64_t features) { return first + sum / float(features); }
+GENFAST_HD float rstd_of(float squares, int64_t features, float eps) {
+  return 1.0f / sqrtf(squares / float(features) + eps);
+}
+
+// With d = factor grad_out:  grad_v = rstd (d - mean(d) - x_hat mean(d x_hat)), without mean(d) for the rms variant.
+struct RowGradient {
+  Moments at;
+  float mean, slope;
+  GENFAST_HD F operator()(F d, F x_hat, F too) const {
+    return fma_(all(at.rstd), fma_(x_hat, all(-slope), d - all(mean)), too);
+  }
+};
+
+GENFAST_HD const float* row_of(const Table& table, int64_t sample) {
+  return table.data ? table.data + sample * table.stride : nullptr;
+}
+
+struct AddUnitsBody {
+  AddUnitsArgs p;
+  struct Row {
+    float* out;
+    const float* parts;
+    int64_t units, features;
+    template <class Tile>
+    GENFAST_HD void operator()(const Tile& tile) const {
+      typename Tile::Values sum{};
+      for (int64_t unit = 0; unit < units; ++unit) {
+        const auto part = tile.load(parts + unit * features);
+        for (int k = 0; k < sum.kParts; ++k) sum.v[k] = sum.v[k] + part.v[k];
+      }
+      tile.store(out, sum);
+    }
+  };
+  // A tile adds row * features to every pointer.
+  GENFAST_HD Row row(int64_t r) const {
+    return {p.out, p.parts + r * (p.units - 1) * p.shape.features, p.units, p.shape.features};
+  }
+};
+
+}  // namespace genfast::inline GENFAST_ISA

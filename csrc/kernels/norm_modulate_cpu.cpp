@@ -1,0 +1,169 @@
+#include <memory>
+
+#include "map.h"
+#include "norm_modulate_body.h"
+#include "rows.h"
+
+namespace genfast::cpu::GENFAST_ISA {
+
+// Rows of floats that a thread works with.
+struct Rows {
+  std::unique_ptr<float[]> data;
+  int64_t features;
+  Rows(int count, int64_t features) : data(new float[count * features]), features(features) {}
+  float* operator[](int i) const { return data.get() + i * features; }
+};
+
+// visit(sample, unit, first token, last token) for each unit of work.
+template <class Visit>
+static void units(const Tokens& shape, int64_t first, int64_t last, Visit visit) {
+  for (int64_t work = first; work < last; ++work) {
+    const int64_t sample = work / shape.units(), begin = work % shape.units() * kTokens, end = begin + kTokens;
+    visit(work, sample, sample * shape.tokens + begin,
+          sample * shape.tokens + (end < shape.tokens ? end : shape.tokens));
+  }
+}
+
+template <class L>
+static F load_or(const L& lane, const float* row, float missing) {
+  return row ? lane.load(row) : all(missing);
+}
+
+template <class T, class Pointer>
+static T* row_at(Pointer* base, int64_t start) {
+  return base ? static_cast<T*>(base) + start : nullptr;
+}
+
+// One row of v, in float32: made on the first pass over it, and left in memory for the next ones.
+template <class T>
+struct Sum {
+  static constexpr bool kWide = std::is_same_v<T, float>;
+  const T *x, *y;
+  const float* gate;
+  T* out;    // the copy that is returned, or null
+  float* v;  // where it lies in float32
+
+  Sum(const NormModulateArgs& p, int64_t start, const float* gate, float* scratch)
+      : x(row_at<const T>(p.x, start)), y(row_at<const T>(p.y, start)), gate(gate), out(row_at<T>(p.v, start)) {
+    if constexpr (kWide)
+      v = y ? out : const_cast<float*>(x);
+    else
+      v = scratch;
+  }
+  float first() const { return y ? std::fma(*gate, widen(*y), widen(*x)) : widen(*x); }
+  template <class L>
+  GENFAST_HD F operator()(const L& lane) const {
+    const F sum = y ? gated(lane.load(x), lane.load(gate), lane.load(y)) : lane.load(x);
+    if (!kWide) lane.store(v, sum);
+    if (y) lane.store(out, sum);
+    return sum;
+  }
+};
+
+template <class T>
+static Moments moments(const Sum<T>& sum, int64_t features, float eps, bool rms) {
+  float total[1];
+  if (rms) {
+    sum_row(features, total, [&](auto lane) {
+      const F v = sum(lane);
+      return Terms<F>{v * v};
+    });
+    return {0.0f, rstd_of(*total, features, eps)};
+  }
+  const float first = sum.first();
+  sum_row(features, total, [&](auto lane) { return Terms<F>{sum(lane) - all(first)}; });
+  const float mean = mean_of(first, *total, features);
+  sum_row(features, total, [=, v = sum.v](auto lane) {
+    const F far = lane.load(v) - all(mean);
+    return Terms<F>{far * far};
+  });
+  return {mean, rstd_of(*total, features, eps)};
+}
+
+template <class T>
+static void forward(const NormModulateArgs& p, int64_t first, int64_t last) {
+  const int64_t n = p.shape.features;
+  const Rows rows(3, n);
+  float *factors = rows[0], *offsets = rows[1], *scratch = rows[2];
+  units(p.shape, first, last, [&](int64_t, int64_t sample, int64_t begin, int64_t end) {
+    const float *scale = row_of(p.scale, sample), *shift = row_of(p.shift, sample), *gate = row_of(p.gate, sample);
+    lanes(0, n, [&](auto lane) {
+      const F s = load_or(lane, scale, 0.0f);
+      lane.store(factors, factor(load_or(lane, p.weight, 1.0f), s));
+      lane.store(offsets, offset(load_or(lane, p.bias, 0.0f), s, load_or(lane, shift, 0.0f)));
+    });
+    for (int64_t row = begin; row < end; ++row) {
+      const Sum<T> sum(p, row * n, gate, scratch);
+      const Moments m = moments(sum, n, p.eps, p.rms);
+      T* out = static_cast<T*>(p.out) + row * n;
+      lanes(0, n, [&](auto lane) {
+        lane.store(out, fma_(m.normalized(lane.load(sum.v)), lane.load(factors), lane.load(offsets)));
+      });
+      if (p.mean) p.mean[row] = m.mean;
+      if (p.rstd) p.rstd[row] = m.rstd;
+    }
+  });
+}
+
+// The sums over the tokens of a unit: of grad_out, of grad_out x_hat, of grad_v y; null where not wanted.
+struct Columns {
+  float *grads = nullptr, *slopes = nullptr, *gates = nullptr;
+  Columns(const NormModulateBackwardArgs& p, int64_t unit) {
+    const int64_t n = p.shape.features, sums = p.column_sums();
+    if (sums == 0) return;
+    float* start = p.columns + unit * sums * n;
+    std::memset(start, 0, sums * n * sizeof(float));
+    if (p.modulation) grads = start, slopes = start + n;
+    if (p.y) gates = start + (sums - 1) * n;
+  }
+};
+
+template <class T>
+static void backward(const NormModulateBackwardArgs& p, int64_t first, int64_t last) {
+  const int64_t n = p.shape.features;
+  const Rows rows(1, n);
+  float* factors = rows[0];
+  units(p.shape, first, last, [&](int64_t unit, int64_t sample, int64_t begin, int64_t end) {
+    const float *scale = row_of(p.scale, sample), *gate = row_of(p.gate, sample);
+    lanes(0, n,
+          [&](auto lane) { lane.store(factors, factor(load_or(lane, p.weight, 1.0f), load_or(lane, scale, 0.0f))); });
+    const Columns columns(p, unit);
+    for (int64_t row = begin; row < end; ++row) {
+      const T *grad_out = row_at<const T>(p.grad_out, row * n), *too = row_at<const T>(p.grad_v_too, row * n);
+      const T *v = row_at<const T>(p.v, row * n), *y = row_at<const T>(p.y, row * n);
+      T *grad_v = row_at<T>(p.grad_v, row * n), *grad_y = row_at<T>(p.grad_y, row * n);
+      const Moments at{p.mean ? p.mean[row] : 0.0f, p.rstd[row]};
+      float sum[2] = {};
+      if (grad_v)
+        sum_row(n, sum, [=](auto lane) {
+          const F d = lane.load(grad_out) * lane.load(factors);
+          return Terms<F, 2>{d, d * at.normalized(lane.load(v))};
+        });
+      const RowGradient gradient{at, p.mean ? sum[0] / float(n) : 0.0f, sum[1] / float(n)};
+      lanes(0, n, [=](auto lane) {
+        const F grad = lane.load(grad_out), x_hat = at.normalized(lane.load(v));
+        if (columns.grads) {
+          lane.store(columns.grads, lane.load(columns.grads) + grad);
+          lane.store(columns.slopes, fma_(grad, x_hat, lane.load(columns.slopes)));
+        }
+        if (!grad_v) return;
+        const F g = gradient(grad * lane.load(factors), x_hat, too ? lane.load(too) : all(0.0f));
+        lane.store(grad_v, g);
+        if (grad_y) lane.store(grad_y, lane.load(gate) * g);
+        if (y) lane.store(columns.gates, fma_(lane.load(grad_v), lane.load(y), lane.load(columns.gates)));
+      });
+    }
+  });
+}
+
+void norm_modulate(const NormModulateArgs& p, int64_t first, int64_t last) {
+  with_type(p.dtype, [&](auto type) { forward<decltype(type)>(p, first, last); });
+}
+
+void norm_modulate_backward(const NormModulateBackwardArgs& p, int64_t first, int64_t last) {
+  with_type(p.dtype, [&](auto type) { backward<decltype(type)>(p, first, last); });
+}
+
+void add_units(const AddUnitsArgs& p, int64_t first, int64_t last) { map(p.shape, first, last, AddUnitsBody{p}); }
+
+}  // namespace genfast::cpu::GENFAST_ISA

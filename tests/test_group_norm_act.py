@@ -1,0 +1,166 @@
+"""What is special to group_norm_act: hard shapes, large means, both layouts, sums that see one sample, bad input."""
+
+import itertools
+
+import pytest
+import torch
+
+from genfast import ops
+
+# (N, C, *), groups: one channel a group, one group, 32 groups, one pixel, odd sizes, widths that fill no register.
+SHAPES = [
+    ((2, 16, 1, 1), 8),
+    ((3, 64, 1, 1), 4),
+    ((1, 32, 7, 13), 32),
+    ((2, 96, 7, 13), 32),
+    ((2, 320, 5, 3), 32),
+    ((1, 6, 40, 52), 2),
+    ((2, 5, 3), 5),
+    ((2, 12, 33), 3),
+    ((2, 24, 2, 3, 5), 6),
+    ((2, 16, 64, 33), 1),
+]
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def arguments(shape, dtype=torch.float32, mean=0.0, seed=0):
+    randn = torch.Generator().manual_seed(seed)
+    N, C = shape[:2]
+    x = (torch.randn(shape, generator=randn) + mean).to(dtype)
+    weight, bias = 1 + 0.3 * torch.randn(C, generator=randn), torch.randn(C, generator=randn)
+    scale, shift = (0.4 * torch.randn(N, 2 * C, generator=randn)).chunk(2, 1)
+    return x, weight, bias, scale, shift
+
+
+def laid_out(shape):
+    return [torch.contiguous_format, *[LAYOUTS[n] for n in LAYOUTS if n == len(shape)]]
+
+
+def wide(tensors):
+    return [t.double() for t in tensors]
+
+
+@pytest.mark.parametrize(("shape", "groups"), SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_error_is_at_most_twice_that_of_torch(shape, groups, dtype, mean):
+    x, *small = arguments(shape, dtype, mean)
+    for layout in laid_out(shape):
+        x = x.contiguous(memory_format=layout)
+        for act in ("silu", "none"):
+            reference = ops.group_norm_act_reference(x.double(), groups, *wide(small), act=act)
+            eager = ops.group_norm_act_reference(x, groups, *small, act=act)
+            y = ops.group_norm_act(x, groups, *small, act=act)
+            assert y.stride() == x.stride() and y.dtype == dtype
+            error, allowed = (y.double() - reference).abs().max(), (eager.double() - reference).abs().max()
+            ulp = torch.finfo(dtype).eps * reference.abs().max()
+            assert error <= 2 * allowed + ulp, (layout, act, error, allowed)
+
+
+@pytest.mark.parametrize(("shape", "groups"), SHAPES, ids=str)
+def test_gradients_are_as_right_as_those_of_torch(shape, groups):
+    inputs = arguments(shape, mean=3.0)
+    for layout, act in itertools.product(laid_out(shape), ("silu", "gelu")):
+
+        def gradients(function, convert, layout=layout, act=act):
+            leaves = [convert(t).detach().requires_grad_() for t in inputs]
+            y = function(leaves[0].contiguous(memory_format=layout), groups, *leaves[1:], act=act)
+            torch.manual_seed(1)
+            return torch.autograd.grad(y, leaves, torch.randn(y.shape).to(y))
+
+        exact = gradients(ops.group_norm_act_reference, torch.Tensor.double)
+        for a, b, c in zip(
+            gradients(ops.group_norm_act, torch.clone), gradients(ops.group_norm_act_reference, torch.clone), exact
+        ):
+            error, allowed = (a.double() - c).abs().max(), (b.double() - c).abs().max()
+            assert error <= 2 * allowed + 4e-6 * max(1, c.abs().max()), (layout, act)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("mean", [0.0, 100.0, -1000.0])
+def test_the_variance_keeps_its_digits_under_a_large_mean(layout, mean):
+    """Sums of x and x^2 themselves would lose (mean / std)^2 of 1.2e-7: a thousandth at 100."""
+    x = arguments((2, 64, 32, 32), mean=mean)[0].contiguous(memory_format=layout)
+    rstd = torch.ops.genfast.group_norm_act(x, 32, None, None, None, None, 0, 0.0)[2]
+    variance = x.double().reshape(2, 32, -1).var(-1, correction=0)
+    assert (rstd.double().square() * variance - 1).abs().max() < 1e-6
+
+
+def test_the_first_pixel_may_be_an_outlier():
+    x = arguments((1, 8, 32, 32), mean=100.0)[0]
+    x[:, :, 0, 0] = 0
+    rstd = torch.ops.genfast.group_norm_act(x, 2, None, None, None, None, 0, 0.0)[2]
+    variance = x.double().reshape(1, 2, -1).var(-1, correction=0)
+    assert (rstd.double().square() * variance - 1).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("shape", [(5, 32, 8, 8), (5, 32, 7, 13)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_row_is_the_same_alone(shape, layout):
+    x, weight, bias, scale, shift = arguments(shape)
+    x = x.contiguous(memory_format=layout)
+    whole = ops.group_norm_act(x, 8, weight, bias, scale, shift)
+    for i in range(5):
+        row = slice(i, i + 1)
+        assert torch.equal(ops.group_norm_act(x[row], 8, weight, bias, scale[row], shift[row]), whole[row])
+
+
+def test_a_constant_group_is_its_offset():
+    x = torch.full((2, 6, 5, 7), 0.3)
+    y = ops.group_norm_act(x, 2, None, torch.arange(6.0), act="none")
+    assert torch.equal(y, torch.arange(6.0)[:, None, None].expand(2, 6, 5, 7))
+
+
+def test_activations_far_out():
+    u = torch.tensor([-1e30, -200.0, -88.5, -20.0, 0.0, 20.0, 88.5, 200.0, 1e30])
+    x = torch.tensor([-1.0, 1.0]).repeat(9, 1).reshape(1, 18, 1)  # groups of -1 and 1, all scaled to zero
+    y = {
+        act: ops.group_norm_act(x, 9, torch.zeros(18), u.repeat_interleave(2), act=act)[0, ::2, 0]
+        for act in ("silu", "gelu", "gelu_tanh")
+    }
+    for values in y.values():
+        assert values.isfinite().all() and (values[1:4].abs() < 1e-6).all() and torch.equal(values[5:], u[5:])
+        assert values[0].abs() <= 1e30 * 1e-20
+
+
+def test_nan_stays_in_its_group():
+    x = arguments((2, 8, 4, 4))[0]
+    x[0, 0, 1, 1] = float("nan")
+    y = ops.group_norm_act(x, 2)
+    assert y[0, :4].isnan().all() and y[0, 4:].isfinite().all() and y[1].isfinite().all()
+
+
+def test_small_tensors_in_half_precision_and_frozen_ones():
+    x, weight, bias, scale, shift = arguments((2, 8, 4, 4), torch.bfloat16)
+    narrow = [t.bfloat16().requires_grad_() for t in (weight, bias, scale, shift)]
+    y = ops.group_norm_act(x, 2, *narrow)
+    assert torch.equal(y, ops.group_norm_act(x, 2, *[t.detach().float() for t in narrow]))
+    grads = torch.autograd.grad(y.float().sum(), narrow)
+    assert all(g.dtype == torch.bfloat16 and g.abs().sum() > 0 for g in grads)
+    leaf = x.float().requires_grad_()
+    assert ops.group_norm_act(leaf, 2, weight).sum().backward() is None and leaf.grad is not None
+
+
+X = torch.zeros(2, 6, 4, 4)
+BAD = {
+    "groups": (lambda: ops.group_norm_act(X, 4), "groups must divide the 6 channels of x, got 4"),
+    "no groups": (lambda: ops.group_norm_act(X, 0), "groups must divide"),
+    "rank": (lambda: ops.group_norm_act(torch.zeros(3), 1), r"x must have shape \(N, C, \*\), got \(3\)"),
+    "dtype": (lambda: ops.group_norm_act(X.long(), 2), "x must be float32, bfloat16 or float16, got int64"),
+    "weight": (lambda: ops.group_norm_act(X, 2, torch.ones(5)), r"weight must have shape \(6\), got \(5\)"),
+    "bias": (lambda: ops.group_norm_act(X, 2, None, torch.ones(6, 1)), "bias must have shape"),
+    "scale": (lambda: ops.group_norm_act(X, 2, scale=torch.ones(6)), r"scale must have shape \(2, 6\), got \(6\)"),
+    "shift": (
+        lambda: ops.group_norm_act(X, 2, shift=torch.ones(3, 6)),
+        r"shift must have shape \(2, 6\), got \(3, 6\)",
+    ),
+    "shift rows": (lambda: ops.group_norm_act(X, 2, shift=torch.ones(6, 2).T), "rows of shift must be contiguous"),
+    "act": (lambda: ops.group_norm_act(X, 2, act="relu"), "act must be one of none, silu, gelu, gelu_tanh; got 'relu'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments_are_named(name):
+    call, message = BAD[name]
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        call()

@@ -1,0 +1,285 @@
+"""Normalisation and modulation of tokens: hard shapes, known answers, and the bits of its backward."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genfast import ops
+from genfast._extension import extension
+
+EMULATED = extension.build_info()["emulated"]
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+FEATURES = [1, 7, 63, 64, 65, 768, 2049]
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def restore():
+    yield
+    extension.set_isa(extension.best_isa())
+    torch.set_num_threads(2)
+    if EMULATED:
+        extension.set_emulating(True)
+
+
+# ---- accuracy ----
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("shape", [(1, 3), (2, 130)])
+def test_error_is_at_most_twice_that_of_torch(features, mean, shape):
+    """Outputs and gradients against float64, in units of the largest; mean is in standard deviations."""
+    for dtype, rms in itertools.product(DTYPES, (False, True)):
+        x = (randn(*shape, features) + mean).to(dtype)
+        scale, shift, weight, upstream = (
+            randn(*s, seed=i).to(dtype)
+            for i, s in enumerate([(shape[0], features), (shape[0], features), (features,), (*shape, features)], 1)
+        )
+
+        def results(norm, wide, tensors=(x, scale, shift, weight), rms=rms, upstream=upstream):
+            leaves = [t.to(torch.float64 if wide else t.dtype).requires_grad_() for t in tensors]
+            x, scale, shift, weight = leaves
+            out = norm(x, scale, shift, weight, rms)
+            return out, *torch.autograd.grad(out, leaves, upstream.to(out.dtype))
+
+        ours = results(fused, False)
+        theirs = results(plain, False)
+        exact = results(plain, True)
+        for name, a, b, c in zip(["y", "x", "scale", "shift", "weight"], ours, theirs, exact, strict=True):
+            error, allowed = (a.double() - c).abs().max(), (b.double() - c).abs().max()
+            slack = 8 * torch.finfo(torch.float32).eps * c.abs().max() + 1e-30
+            assert a.dtype == dtype and error <= 2 * allowed + slack, (dtype, rms, name, error, allowed)
+
+
+def fused(x, scale, shift, weight, rms):
+    function = ops.rms_norm_modulate if rms else ops.layer_norm_modulate
+    return function(x, scale, shift, weight=weight)
+
+
+def plain(x, scale, shift, weight, rms):
+    return ops.norm_modulate_reference(x, scale, shift, weight, rms=rms)
+
+
+def test_a_large_mean_or_an_outlier_costs_no_variance():
+    """Relative error of 1 / std, against float64: a mean of 100 std, and a first element of 1000 std of the others."""
+    x = randn(4, 8, 768) + 100
+    spiked = randn(4, 8, 768)
+    spiked[..., 0] = 1000
+    for rows in (x, spiked):
+        rstd = torch.ops.genfast.norm_modulate(rows, None, None, None, None, None, None, 0.0, False, True)[2][1]
+        exact = rows.double().var(-1, correction=0).rsqrt().flatten()
+        assert ((rstd - exact) / exact).abs().max() < 2e-7
+
+
+# ---- known answers ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_one_number(dtype):
+    """A constant row is its mean: (1 + scale) bias + shift is left; and x_hat = +-1 of a row of +-c."""
+    scale, shift, bias = (randn(2, 8, seed=1), randn(2, 8, seed=2), randn(8, seed=3))
+    x = torch.full((2, 5, 8), 3.0, dtype=dtype)
+    expected = ((1 + scale) * bias + shift).to(dtype)[:, None].expand(2, 5, 8)
+    torch.testing.assert_close(ops.layer_norm_modulate(x, scale, shift, bias=bias), expected)
+    signs = torch.tensor([1.0, -1.0] * 4, dtype=dtype).expand(2, 5, 8).contiguous()
+    assert torch.equal(ops.layer_norm_modulate(4 * signs + 2, eps=0.0), signs)
+    assert torch.equal(ops.rms_norm_modulate(4 * signs, eps=0.0), signs)
+
+
+def test_the_residual():
+    """With a gate of 0 the residual comes back as it is, and is normalised as without; a gate of 1 adds."""
+    residual, y = randn(2, 9, 24), randn(2, 9, 24, seed=1)
+    r, n = ops.gate_residual_norm_modulate(residual, torch.zeros(2, 24), y)
+    assert torch.equal(r, residual) and torch.equal(n, ops.layer_norm_modulate(residual))
+    r, n = ops.gate_residual_norm_modulate(residual, torch.ones(2, 24), y, rms=True)
+    assert torch.equal(r, residual + y) and torch.equal(n, ops.rms_norm_modulate(residual + y))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_norm_is_of_the_sum_before_it_is_rounded(dtype):
+    residual, y, gate = randn(2, 9, 24).to(dtype), randn(2, 9, 24, seed=1).to(dtype), 0.01 * randn(2, 24, seed=2)
+    r, n = ops.gate_residual_norm_modulate(residual, gate, y)
+    wide, exact = ops.gate_residual_norm_modulate(residual.float(), gate, y.float())
+    assert torch.equal(r, wide.to(dtype)) and torch.equal(n, exact.to(dtype))
+    assert not torch.equal(n, ops.layer_norm_modulate(r))
+
+
+def test_queries_and_keys():
+    """(B, heads, tokens, D), one weight for all."""
+    q, weight = randn(2, 3, 70, 64), randn(64, seed=1)
+    torch.testing.assert_close(ops.rms_norm_modulate(q, weight=weight), F.rms_norm(q, (64,), weight, 1e-6))
+
+
+# ---- tables, dtypes, empty tensors ----
+
+
+def test_columns_of_a_wider_table_are_taken_as_they_are():
+    x, table = randn(3, 5, 16), randn(3, 100, seed=1)
+    for step in (16, 17):  # aligned to 16 bytes, and not
+        gate, scale, shift = (table[:, i * step : i * step + 16] for i in range(3))
+        dense = [t.contiguous() for t in (gate, scale, shift)]
+        y = ops.gate_residual_norm_modulate(x, gate, 2 * x, scale, shift)
+        assert all(map(torch.equal, y, ops.gate_residual_norm_modulate(x, dense[0], 2 * x, *dense[1:])))
+    shared = table[:1, :16].expand(3, 16)
+    assert torch.equal(ops.layer_norm_modulate(x, shared), ops.layer_norm_modulate(x, shared.contiguous()))
+
+
+def test_small_tensors_of_another_dtype():
+    x, y = randn(2, 5, 16).bfloat16(), randn(2, 5, 16, seed=1)
+    scale, shift, gate = (randn(2, 16, seed=i).requires_grad_() for i in (2, 3, 4))
+    weight = randn(16, seed=5).half().requires_grad_()
+    r, n = ops.gate_residual_norm_modulate(x, gate, y, scale, shift, weight=weight)
+    assert r.dtype == n.dtype == torch.bfloat16
+    grads = torch.autograd.grad(n.float().square().sum() + r.sum(), (scale, shift, gate, weight))
+    assert [g.dtype for g in grads] == [torch.float32] * 3 + [torch.float16]
+    with torch.autograd.forward_ad.dual_level():  # composed of torch's ops, the same dtypes
+        assert ops.layer_norm_modulate(x, scale, shift).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 8), (2, 0, 8), (2, 4, 0), (2, 8), (2, 3, 0, 8)])
+@pytest.mark.parametrize("gated", [False, True])
+def test_empty_tensors(shape, gated):
+    small = [randn(shape[0], shape[-1]).requires_grad_() for _ in range(3)]
+    weight = randn(shape[-1]).requires_grad_()
+    x, y = (randn(*shape).requires_grad_() for _ in range(2))
+    if gated:
+        out = sum(ops.gate_residual_norm_modulate(x, small[0], y, *small[1:], weight=weight))
+    else:
+        out = ops.layer_norm_modulate(x, *small[1:], weight=weight)
+    assert out.shape == shape
+    leaves = [x, *small[1:], weight, *((y, small[0]) if gated else ())]
+    for leaf, grad in zip(leaves, torch.autograd.grad(out.sum(), leaves), strict=True):
+        assert grad.shape == leaf.shape and (0 in leaf.shape or 0 not in shape or not grad.any())
+
+
+# ---- gradients ----
+
+
+def gradients(wanted, used, wide=False):
+    """Of those of the arguments that are `wanted`, of the outputs that are `used`."""
+    shapes = {"residual": (2, 70, 24), "gate": (2, 24), "y": (2, 70, 24), "scale": (2, 24), "shift": (2, 24)}
+    shapes |= {"weight": (24,), "bias": (24,)}
+    args = {n: randn(*s, seed=i) for i, (n, s) in enumerate(shapes.items())}
+    args = {n: t.double() if wide else t for n, t in args.items()}
+    leaves = [args[n].requires_grad_() for n in wanted]
+    outputs = ops.gate_residual_norm_modulate(**args)
+    loss = sum((outputs[i].transpose(0, 1) ** 2 * (1 + i)).sum() for i in used)  # a gradient with gaps
+    loss = loss + sum(0 * leaf.sum() for leaf in leaves)
+    return torch.autograd.grad(loss, leaves)
+
+
+NAMES = ("residual", "gate", "y", "scale", "shift", "weight", "bias")
+
+
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("wanted", [NAMES, *((n,) for n in NAMES)], ids="-".join)
+def test_gradients_of_what_is_wanted(wanted, used):
+    for name, a, b in zip(wanted, gradients(wanted, used), gradients(wanted, used, wide=True), strict=True):
+        assert (a - b).abs().max() <= 4e-6 * b.abs().max(), name
+
+
+def test_nothing_is_kept_without_a_gradient():
+    x, scale = randn(2, 5, 16), randn(2, 16).requires_grad_()
+    with torch.no_grad():
+        assert not ops.layer_norm_modulate(x, scale).requires_grad
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape), lambda t: t):
+        kept = []
+        ops.layer_norm_modulate(x, None, scale)
+    assert sum(shape.numel() for shape in kept) == x.numel() + 2 * 10  # x, mean, rstd
+
+
+# ---- bits ----
+
+
+def op_args(shape, dtype, gated, rms):
+    """Of the forward op and of its backward."""
+    batch, features, rows = shape[0], shape[-1], shape[0] * shape[1]
+    (a, b, c, d), small = [randn(*shape, seed=i).to(dtype) for i in range(4)], randn(batch, 3 * features, seed=4)
+    scale, gate, shift = small.chunk(3, 1)
+    moments, weight, bias = 1 + 0.1 * randn(2 - rms, rows, seed=5), randn(features, seed=6), randn(features, seed=7)
+    if gated:
+        forward = a, b, gate, weight, bias, scale, shift, 1e-6, rms, True
+        return forward, (a, b, c, d, moments, gate, weight, scale, True, True)
+    return (a, *[None] * 6, 1e-6, rms, True), (a, None, c, None, moments, None, None, scale, True, True)
+
+
+def op_results(which, convert=lambda t: t):
+    forward, backward = ([convert(a) if isinstance(a, torch.Tensor) else a for a in args] for args in op_args(*which))
+    return *torch.ops.genfast.norm_modulate(*forward), *torch.ops.genfast.norm_modulate_backward(*backward)
+
+
+BITS = list(itertools.product(
+    [(2, 3, n) for n in (1, 7, 64, 65, 256, 512, 768, 2048, 2056, 4097)] + [(2, 130, 24), (3, 64, 9)], DTYPES,
+    (False, True), (False, True),
+))  # fmt: skip
+
+
+def test_the_same_bits_everywhere(restore):
+    """Instruction sets, numbers of threads, and the CUDA twin."""
+    settings = [lambda isa=isa: extension.set_isa(isa) for isa in ("scalar", "avx2", "avx512")]
+    settings = settings[: ["scalar", "avx2", "avx512"].index(extension.best_isa()) + 1]
+    settings.append(lambda: torch.set_num_threads(1))
+    if EMULATED:
+        extension.set_emulating(False)
+        settings = [lambda: extension.set_emulating(True)]
+    expected = [op_results(which) for which in BITS]
+    for change in settings:
+        change()
+        for which, before in zip(BITS, expected, strict=True):
+            assert all(map(torch.equal, op_results(which), before)), which
+
+
+def test_the_same_bits_on_a_gpu(cuda):
+    for which in BITS:
+        on_gpu = op_results(which, lambda t: t.to(cuda))
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(on_gpu, op_results(which), strict=True)), which
+
+
+def test_the_gradient_of_a_sample_does_not_depend_on_its_batch():
+    backward = torch.ops.genfast.norm_modulate_backward
+    args = op_args((5, 130, 24), torch.float32, True, False)[1]
+    whole = backward(*args)
+    alone = [a[2:3] if isinstance(a, torch.Tensor) else a for a in args]
+    alone[4], alone[6] = args[4].reshape(2, 5, 130)[:, 2].contiguous(), args[6]  # moments; weight
+    assert all(torch.equal(a[0], b[2]) for a, b in zip(backward(*alone), whole, strict=True))
+
+
+# ---- bad input ----
+
+BAD = {
+    "residual must be float32, bfloat16 or float16, got int64": {"residual": lambda t: t.long()},
+    "residual must be contiguous": {"residual": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2)},
+    r"residual must have shape \(B, \*, D\), got \(2\)": {"residual": lambda t: t[:, 0, 0].clone()},
+    r"y must have the shape of residual, \(2, 5, 16\), got \(2, 4, 16\)": {"y": lambda t: t[:, :4].clone()},
+    "y must be contiguous": {"y": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2)},
+    r"gate must have shape \(2, 16\), got \(2, 1, 16\)": {"gate": lambda t: t[:, None]},
+    r"scale must have shape \(2, 16\), got \(1, 16\)": {"scale": lambda t: t[:1]},
+    "scale must be float32, got int64": {"scale": lambda t: t.long()},
+    "the rows of shift must be contiguous": {"shift": lambda t: t.repeat_interleave(2, 1)[:, ::2]},
+    r"weight must have shape \(16\), got \(15\)": {"weight": lambda t: t[1:]},
+    "weight must be float32, got int32": {"weight": lambda t: t.int()},
+    r"bias must have shape \(16\), got \(1, 16\)": {"bias": lambda t: t[None]},
+    "bias must be contiguous": {"bias": lambda t: t.repeat_interleave(2)[::2]},
+    "eps must be finite and not negative, got -1": {"eps": lambda t: -1.0},
+    "eps must be finite and not negative, got nan": {"eps": lambda t: float("nan")},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    args = {"residual": randn(2, 5, 16), "y": randn(2, 5, 16), "gate": randn(2, 16), "eps": 1e-6}
+    args |= {"scale": randn(2, 16), "shift": randn(2, 16), "weight": randn(16), "bias": randn(16)}
+    ((name, change),) = BAD[message].items()
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        ops.gate_residual_norm_modulate(**args | {name: change(args[name])})
+
+
+def test_x_is_named_as_the_caller_names_it():
+    with pytest.raises(RuntimeError, match="x must be contiguous"):
+        ops.layer_norm_modulate(randn(2, 5, 16)[:, :, ::2])
