@@ -157,11 +157,10 @@ class FeedForward(nn.Module):
         self.second = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.first(x)
         if self.kind == "gelu":
-            hidden = F.gelu(hidden, approximate="tanh")
+            hidden = ops.bias_act(F.linear(x, self.first.weight), self.first.bias, act="gelu_tanh")
         else:
-            hidden = (ops.swiglu if self.kind == "swiglu" else ops.geglu)(hidden)
+            hidden = (ops.swiglu if self.kind == "swiglu" else ops.geglu)(self.first(x))
         return self.second(hidden)
 
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from .conditioning import Modulation
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of dimensions of an image
 
@@ -37,23 +36,6 @@ class NormAct(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         return ops.group_norm_act(x, self.groups, self.weight, self.bias, scale, shift, act=self.act, eps=self.eps)
-
-
-class NormModulateAct(nn.Module):
-    """y = SiLU((1 + scale) * GroupNorm(x) + shift), with scale and shift linear in the conditioning vector.
-
-    x: (B, C, *), prepared: (B, M), what `Prepares.prepare` made of that vector for all layers -> (B, C, *). The norm
-    has no affine part of its own.
-    """
-
-    def __init__(self, channels: int, conditioning: int, groups: int | None = None):
-        super().__init__()
-        self.groups = group_count(channels) if groups is None else groups
-        self.modulation = Modulation(conditioning, channels)
-
-    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        scale, shift = self.modulation.of(prepared)
-        return ops.group_norm_act(x, self.groups, scale=scale, shift=shift)
 
 
 def zero(layer: nn.Module) -> nn.Module:

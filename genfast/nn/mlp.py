@@ -5,12 +5,13 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conditioning import Conditioning, Prepares
-from .layers import NormModulateAct, positive_int, zero
+from .. import ops
+from .conditioning import Conditioning, Modulation, Prepares
+from .layers import positive_int, zero
 
 
 class MLP(Prepares):
-    """A stack of h <- h + W_2 SiLU(W_1 NMA(h, c)) between two linear maps, conditioned on time, label and more.
+    """A stack of h <- h + W_2 SiLU(W_1 NormAct(h)) between two linear maps, conditioned on time, label and more.
 
     x: (B, *) float with prod(*) == features; t: (B,) float, the conditioning value of the parameterisation;
     label: (B,) int64 in [0, classes]; condition: (B, condition) float; of both None is null (`Conditions`) -> the shape
@@ -28,7 +29,7 @@ class MLP(Prepares):
         self.condition = Conditioning(width, classes, condition)
         self.input = nn.Linear(features, width)
         self.blocks = nn.ModuleList(VectorBlock(width) for _ in range(depth))
-        self.norm = NormModulateAct(width, width, groups=1)
+        self.norm = NormAct(width)
         self.output = zero(nn.Linear(width, features))
         self.number_columns()
 
@@ -46,14 +47,28 @@ class MLP(Prepares):
         return self.output(self.norm(hidden, prepared)).reshape(x.shape)
 
 
-class VectorBlock(nn.Module):
-    """y = x + W_2 SiLU(W_1 NMA(x)); x: (B, width), prepared: (B, M) -> (B, width)."""
+class NormAct(nn.Module):
+    """y = SiLU((1 + scale) x_hat + shift), x_hat = (x - mean) / std of a row; scale and shift are modulations.
+
+    x: (B, width), prepared: (B, M), see `Prepares` -> (B, width).
+    """
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm = NormModulateAct(width, width, groups=1)
+        self.modulation = Modulation(width, width)
+
+    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
+        return ops.bias_act(ops.layer_norm_modulate(x, *self.modulation.of(prepared)), act="silu")
+
+
+class VectorBlock(nn.Module):
+    """y = x + W_2 SiLU(W_1 NormAct(x)); x: (B, width), prepared: (B, M) -> (B, width)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = NormAct(width)
         self.mix_1 = nn.Linear(width, width)
         self.mix_2 = nn.Linear(width, width)
 
     def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        return x + self.mix_2(F.silu(self.mix_1(self.norm(x, prepared))))
+        return x + self.mix_2(ops.bias_act(F.linear(self.norm(x, prepared), self.mix_1.weight), self.mix_1.bias))

@@ -1,5 +1,6 @@
 """The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients."""
 
+from .bias_act import bias_act, bias_act_reference
 from .denoising_loss import denoising_loss, denoising_loss_reference
 from .diffuse import diffuse, diffuse_reference
 from .dispatch import dense, in_layout_of
@@ -26,11 +27,12 @@ from .time_embedding import (
 )
 
 __all__ = [
-    "ACTIVATIONS", "SLOTS", "Purpose", "StepTable", "denoising_loss", "denoising_loss_reference", "dense",
-    "diffuse", "diffuse_reference", "dot", "dot_reference", "dynamic_threshold", "dynamic_threshold_reference",
-    "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
-    "group_norm_act", "group_norm_act_reference", "in_layout_of", "langevin", "langevin_reference",
-    "layer_norm_modulate", "make_key", "noise_reference", "norm_modulate_reference", "normal", "rms_norm_modulate",
-    "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu",
-    "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
+    "ACTIVATIONS", "SLOTS", "Purpose", "StepTable", "bias_act", "bias_act_reference", "denoising_loss",
+    "denoising_loss_reference", "dense", "diffuse", "diffuse_reference", "dot", "dot_reference",
+    "dynamic_threshold", "dynamic_threshold_reference", "gate_residual_norm_modulate", "gaussian_frequencies",
+    "geglu", "geglu_reference", "geometric_frequencies", "group_norm_act", "group_norm_act_reference",
+    "in_layout_of", "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "noise_reference",
+    "norm_modulate_reference", "normal", "rms_norm_modulate", "runge_kutta", "runge_kutta_reference",
+    "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu", "swiglu_reference", "time_embedding",
+    "time_embedding_reference", "uniform",
 ]  # fmt: skip

@@ -62,6 +62,18 @@ def _glu(function: Callable, eager: Callable) -> Case:
     )  # fmt: skip
 
 
+def _bias_act(act: str) -> Case:
+    def inputs(shape, dtype, generator):
+        randn = base(shape, generator)[2]
+        return {"x": 2 * randn(*shape).to(dtype), "bias": randn(shape[-1]).to(dtype)}
+
+    return Case(
+        f"bias_act_{act}", inputs, lambda x, bias: (ops.bias_act(x, bias, act=act),),
+        lambda x, bias: (ops.bias_act_reference(x, bias, act=act),), lambda n, item: 2 * n * item,
+        differentiable=("x", "bias"), shared=("bias",), layouts="contiguous", shapes=((2048, 1536),),
+    )  # fmt: skip
+
+
 def _norm_modulate(name: str, small: tuple[str, ...], shared: tuple[str, ...], gated: bool = False) -> Case:
     """`small`: which of the (B, D) and (D,) tensors there are; those `shared` are (D,)."""
     rms = name.startswith("rms")
@@ -99,6 +111,8 @@ CASES = (
     _group_norm_act("group_norm_film", "gelu", modulated=True, affine=False),
     _group_norm_act("group_norm_plain", "none", modulated=False, affine=True),
     _group_norm_act("group_norm_tanh", "gelu_tanh", modulated=False, affine=False),
+    _bias_act("gelu_tanh"),
+    _bias_act("silu"),
     _time_embedding(),
     _glu(ops.geglu, ops.geglu_reference),
     _glu(ops.swiglu, ops.swiglu_reference),

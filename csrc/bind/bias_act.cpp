@@ -1,0 +1,53 @@
+#include "../kernels/bias_act.h"
+
+#include <optional>
+
+#include "check.h"
+
+namespace genfast {
+
+// Checks of x: (*, D), contiguous, and of bias: (D,) float32; `rows` is x as [batch, D].
+struct ColumnChecker : Checker {
+  Shape rows{1, 0, 1};
+  ColumnChecker(const char* op, const Tensor& x) : Checker(op, x, "x") {
+    STD_TORCH_CHECK(x.is_contiguous(), op, ": x must be contiguous, got strides ", name_of(x.strides()));
+    rows.features = x.size(-1);
+    for (int64_t i = 0; i < x.dim() - 1; ++i) rows.batch *= x.size(i);
+  }
+  int activation(int64_t act) const {
+    STD_TORCH_CHECK(act >= 0 && act <= 3, "act must lie in 0..3, got ", act);
+    return int(act);
+  }
+  const float* columns(const std::optional<Tensor>& bias) const {
+    return bias ? row(*bias, "bias", rows.features) : nullptr;
+  }
+};
+
+Tensor bias_act(Tensor x, std::optional<Tensor> bias, int64_t act) {
+  const ColumnChecker check("bias_act", x);
+  const DType type = check.edge_type(x.scalar_type(), "x");
+  Tensor y = check.empty(x.scalar_type());
+  const BiasActArgs args{y.data_ptr(), x.data_ptr(), check.columns(bias), type, check.activation(act), check.rows};
+  GENFAST_RUN(bias_act, x, args, map_work(args.shape), kGrain / 64);
+  return y;
+}
+
+Tensor bias_act_backward(Tensor x, std::optional<Tensor> bias, Tensor grad_y, int64_t act) {
+  const ColumnChecker check("bias_act_backward", x);
+  const DType type = check.edge_type(x.scalar_type(), "x");
+  const void* from = check.data(grad_y, "grad_y", x.scalar_type());
+  Tensor grad_x = check.empty(x.scalar_type());
+  const BiasActBackwardArgs args{grad_x.data_ptr(),     x.data_ptr(), from, check.columns(bias), type,
+                                 check.activation(act), check.rows};
+  GENFAST_RUN(bias_act_backward, x, args, map_work(args.shape), kGrain / 64);
+  return grad_x;
+}
+
+}  // namespace genfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
+  m.def("bias_act(Tensor x, Tensor? bias, int act) -> Tensor");
+  m.def("bias_act_backward(Tensor x, Tensor? bias, Tensor grad_y, int act) -> Tensor");
+}
+GENFAST_IMPL(bias_act)
+GENFAST_IMPL(bias_act_backward)

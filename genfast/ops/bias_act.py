@@ -1,0 +1,77 @@
+"""A bias and the activation after it, in one pass."""
+
+import torch
+from torch import Tensor
+
+import genfast._extension  # noqa: F401
+
+from .dispatch import composed, differentiate_again, with_autograd
+from .group_norm_act import ACTIVATIONS
+
+_NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}  # as in csrc/math/activation.h
+
+
+def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
+    """y = act(x + bias).  x: (*, D), float32, bfloat16 or float16, contiguous or copied; bias: (D,), None is zero.
+
+    act: "none", "silu", "gelu", or "gelu_tanh", its approximation by tanh (Hendrycks and Gimpel 2016,
+    arXiv:1606.08415).  Computed in float32 and rounded once; a bias of another dtype is converted.  Differentiable any
+    number of times: a backward reads x again and keeps nothing else.  float64 is computed by plain torch.
+    Raises ValueError or RuntimeError naming the argument.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
+    if x.ndim == 0 or (bias is not None and bias.shape != x.shape[-1:]):
+        wanted = f"x must be (*, D) and bias (D,), got {tuple(x.shape)}"
+        raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
+    if composed(x, bias):
+        return bias_act_reference(x, bias, act=act)
+    return _fused(x.contiguous(), None if bias is None else bias.float(), _NUMBERS[act])
+
+
+def bias_act_reference(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
+    """`bias_act` in plain torch, in the dtype of x."""
+    return ACTIVATIONS[act](x if bias is None else x + bias.to(x.dtype))
+
+
+def _numbered(number: int):
+    name = list(ACTIVATIONS)[number]
+    return lambda x, bias: bias_act_reference(x, bias, act=name)
+
+
+@torch.library.register_fake("genfast::bias_act")
+def _(x, bias, act):
+    return torch.empty_like(x)
+
+
+@torch.library.register_fake("genfast::bias_act_backward")
+def _(x, bias, grad_y, act):
+    return torch.empty_like(x)
+
+
+def _setup(ctx, inputs, output):
+    x, bias, ctx.act = inputs
+    ctx.save_for_backward(x, bias)
+
+
+def _backward(ctx, grad):
+    x, bias = ctx.saved_tensors
+    grad_x = _fused_backward(x, bias, grad.contiguous(), ctx.act)
+    needs_bias = bias is not None and ctx.needs_input_grad[1]
+    return grad_x, grad_x.float()[None].flatten(0, -2).sum(0) if needs_bias else None, None
+
+
+def _setup_backward(ctx, inputs, output):
+    x, bias, grad, ctx.act = inputs
+    ctx.save_for_backward(x, bias, grad)
+
+
+def _double_backward(ctx, cotangent):
+    x, bias, grad = ctx.saved_tensors
+    found = differentiate_again(_numbered(ctx.act), [x.float(), bias], [grad.float()], [cotangent.float(), None])
+    to_x, to_bias, to_grad = (None if t is None else t.to(x.dtype) for t in (*found[0], *found[1]))
+    return to_x, None if to_bias is None else to_bias.float(), to_grad, None
+
+
+_fused = with_autograd("bias_act", _setup, _backward)
+_fused_backward = with_autograd("bias_act_backward", _setup_backward, _double_backward)
