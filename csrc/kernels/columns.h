@@ -56,48 +56,55 @@ class Strip {
   }
 
   void sum(float* sums) const {  // [2, channels] of the sample
-    blocks_of(width_, [&](const auto& columns, int64_t at) {
-      using Block = std::decay_t<decltype(columns)>;
-      const Loaded<Block> q(*this, columns, at);
-      const Inputs inputs(*this, at);
-      F total[2][Block::kCount];
-      for (int j = 0; j < Block::kCount; ++j) total[0][j] = total[1][j] = all(0.0f);
-      for (int64_t pixel = 0, pixels = maps_.pixels; pixel < pixels;) {
-        const int64_t end = pixel + kPixels < pixels ? pixel + kPixels : pixels;
+    float* to[2] = {sums + first_, sums + maps_.channels + first_};
+    for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
+      const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
+      // The unit is brought in by the order of memory, and summed a few registers of channels at a time.
+      for (int64_t ahead = pixel; ahead < end; ++ahead) Inputs(*this, 0).prefetch(ahead, width_);
+      blocks_of(width_, [&](const auto& columns, int64_t at) {
+        using Block = std::decay_t<decltype(columns)>;
+        const Loaded<Block> q(*this, columns, at);
+        const Inputs inputs(*this, at);
         F unit[2][Block::kCount];
         for (int j = 0; j < Block::kCount; ++j) unit[0][j] = unit[1][j] = all(0.0f);
-        for (; pixel < end; ++pixel) {
+        for (int64_t each = pixel; each < end; ++each) {
           GENFAST_UNROLL
           for (int j = 0; j < Block::kCount; ++j) {
             F in[Pass::kInputs], terms[2];
-            inputs.load(pixel, columns, j, in);
+            inputs.load(each, columns, j, in);
             pass_.sum(in, q.of[j], terms);
+            if constexpr (requires { pass_.keep(); })
+              columns.store(pass_.keep() + place(at) + each * inputs.stride, j, terms[0]);
             unit[0][j] = unit[0][j] + terms[0], unit[1][j] = unit[1][j] + terms[1];
           }
         }
-        for (int j = 0; j < Block::kCount; ++j)
-          total[0][j] = total[0][j] + unit[0][j], total[1][j] = total[1][j] + unit[1][j];
-      }
-      for (int i = 0; i < 2; ++i)
-        for (int j = 0; j < Block::kCount; ++j) columns.store(sums + i * maps_.channels + first_ + at, j, total[i][j]);
-    });
+        for (int i = 0; i < 2; ++i)
+          for (int j = 0; j < Block::kCount; ++j) {
+            const F so_far = pixel == 0 ? all(0.0f) : columns.load(to[i] + at, j);
+            columns.store(to[i] + at, j, so_far + unit[i][j]);
+          }
+      });
+    }
   }
 
   void map() const {
-    blocks_of(width_, [&](const auto& columns, int64_t at) {
-      using Block = std::decay_t<decltype(columns)>;
-      const Loaded<Block> q(*this, columns, at);
-      const Inputs inputs(*this, at);
-      auto* out = pass_.output() + place(at);
-      for (int64_t pixel = 0, pixels = maps_.pixels; pixel < pixels; ++pixel, out += inputs.stride) {
-        GENFAST_UNROLL
-        for (int j = 0; j < Block::kCount; ++j) {
-          F in[Pass::kInputs];
-          inputs.load(pixel, columns, j, in);
-          columns.store(out, j, pass_.map(in, q.of[j]));
+    for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
+      const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
+      blocks_of(width_, [&](const auto& columns, int64_t at) {
+        using Block = std::decay_t<decltype(columns)>;
+        const Loaded<Block> q(*this, columns, at);
+        const Inputs inputs(*this, at);
+        auto* out = pass_.output() + place(at);
+        for (int64_t each = pixel; each < end; ++each) {
+          GENFAST_UNROLL
+          for (int j = 0; j < Block::kCount; ++j) {
+            F in[Pass::kInputs];
+            inputs.load(each, columns, j, in);
+            columns.store(out + each * inputs.stride, j, pass_.map(in, q.of[j]));
+          }
         }
-      }
-    });
+      });
+    }
   }
 
  private:
@@ -120,6 +127,11 @@ class Strip {
     template <class Block>
     GENFAST_HD void load(int64_t pixel, const Block& columns, int j, F (&in)[Pass::kInputs]) const {
       for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
+    }
+    void prefetch(int64_t pixel, int64_t count) const {
+      for (int i = 0; i < Pass::kInputs; ++i)
+        for (size_t byte = 0; byte < count * sizeof(typename Pass::Type); byte += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(from[i] + pixel * stride) + byte);
     }
   };
   int64_t place(int64_t at) const { return n_ * maps_.pixels * maps_.channels + first_ + at; }

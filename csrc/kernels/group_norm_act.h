@@ -57,15 +57,21 @@ inline int64_t group_norm_act_partial(const Maps& maps) {
   return maps.batch * maps.channels * parts * 2;
 }
 
-// The CPU's unit of work is a strip of whole groups of one sample: one group, or channels-last, so many that their
-// channels fill registers.
-inline int64_t groups_per_strip(const GroupNorm& p) {
-  if (!p.maps.last) return 1;
-  const int64_t per_group = p.maps.channels / p.groups;
+// The fewest groups whose channels fill registers.
+inline int64_t groups_of_registers(const GroupNorm& p) {
   for (int64_t width : {64, 16})
     for (int64_t groups = 1; groups <= p.groups; ++groups)
-      if (groups * per_group % width == 0) return groups;
+      if (groups * (p.maps.channels / p.groups) % width == 0) return groups;
   return p.groups;
+}
+
+// The CPU's unit of work is a strip of whole groups of one sample, summed, then mapped: long enough to stream, short
+// enough to be in the cache still, and no less than eight in all where there is that much.
+inline int64_t groups_per_strip(const GroupNorm& p) {
+  const int64_t least = p.maps.last ? groups_of_registers(p) : 1, most = int64_t(1) << (p.maps.last ? 17 : 15);
+  const int64_t group = p.maps.channels / p.groups * p.maps.pixels, share = p.maps.batch * p.groups * group / 8;
+  const int64_t fitting = group > 0 ? (share < most ? share : most) / group / least * least : 0;
+  return fitting < least ? least : fitting < p.groups ? fitting : p.groups;
 }
 inline int64_t strips(const GroupNorm& p) {
   const int64_t per_strip = groups_per_strip(p);

@@ -69,8 +69,8 @@ struct Apply {
   GENFAST_HD F map(const F (&in)[1], const F (&q)[3]) const { return act.value(fma_(in[0] - q[0], q[1], q[2])); }
 };
 
-// dL/du, and its product with x - mean.
-template <class T, class Act>
+// dL/du, and its product with x - mean.  `kept`: dL/du waits in dx, which is float32 then, for the second pass.
+template <class T, class Act, bool kept = false>
 struct Slopes {
   using Type = T;
   static constexpr int kInputs = 2, kParameters = 3;
@@ -83,15 +83,20 @@ struct Slopes {
     terms[0] = in[1] * act.slope(fma_(centred, q[1], q[2]));
     terms[1] = terms[0] * centred;
   }
+  GENFAST_HD T* keep() const
+    requires kept
+  {
+    return static_cast<T*>(p.dx);
+  }
 };
 
-template <class T, class Act>
+template <class T, class Act, bool kept = false>
 struct Gradient {
   using Type = T;
   static constexpr int kInputs = 2, kParameters = 5;
   GroupNormActBackwardArgs p;
   Act act;
-  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i ? p.dy : p.norm.x); }
+  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i == 0 ? p.norm.x : kept ? p.dx : p.dy); }
   GENFAST_HD T* output() const { return static_cast<T*>(p.dx); }
   GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[5]) const {
     line_of(p.norm, n, c, to);
@@ -99,7 +104,7 @@ struct Gradient {
     to[3] = p.means[at].plain, to[4] = p.means[at].times;
   }
   GENFAST_HD F map(const F (&in)[2], const F (&q)[5]) const {
-    const F centred = in[0] - q[0], du = in[1] * act.slope(fma_(centred, q[1], q[2]));
+    const F centred = in[0] - q[0], du = kept ? in[1] : in[1] * act.slope(fma_(centred, q[1], q[2]));
     return fma_(q[1], du, -fma_(centred, q[4], q[3]));
   }
 };
@@ -165,6 +170,7 @@ struct Planar {
           pass.sum(in, q, both);
           terms.of[0].v[k] = both[0], terms.of[1].v[k] = both[1];
         }
+        if constexpr (requires { pass.keep(); }) tile.store(pass.keep(), terms.of[0]);
         tile.clear_tail(terms.of[0]), tile.clear_tail(terms.of[1]);
         return terms;
       }

@@ -56,8 +56,9 @@ void group_norm_act(const GroupNormActArgs& p, int64_t first, int64_t last) {
 void group_norm_act_backward(const GroupNormActBackwardArgs& p, int64_t first, int64_t last) {
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
+    constexpr bool kept = std::is_same_v<T, float>;
     with_activation(Activation(p.norm.activation), [&](auto act) {
-      run(p, first, last, Slopes<T, decltype(act)>{p, act}, Gradient<T, decltype(act)>{p, act});
+      run(p, first, last, Slopes<T, decltype(act), kept>{p, act}, Gradient<T, decltype(act), kept>{p, act});
     });
   });
 }

@@ -17,7 +17,11 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
       int live = kUnit;
       while (live < kAccumulators && start + live < end) live *= 2;
       alignas(64) float accumulators[sums][kAccumulators];
-      // A tile's worth of accumulators at a time, in registers.
+      // The chunk is brought in by the order of memory, and summed a tile's worth of accumulators at a time, in
+      // registers.
+      if (shape.channels == 1)
+        for (int64_t at = start; at + Tile::kSize <= end; at += Tile::kSize)
+          apply(AheadTile{{shape, row, at, Tile::kSize}});
       for (int place = 0; place < live; place += Tile::kSize) {
         Terms<Tile::Values, sums> total;
         for (int i = 0; i < sums; ++i)
