@@ -18,7 +18,8 @@ struct ColumnParameters {
   float of[ColumnPlace<vector>::kWide][Pass::kParameters];
   GENFAST_HD ColumnParameters(const Pass& pass, int64_t n, int64_t channel) {
     GENFAST_UNROLL
-    for (int k = 0; k < ColumnPlace<vector>::kWide; ++k) pass.parameters(n, channel + k, of[k]);
+    for (int k = 0; k < ColumnPlace<vector>::kWide; ++k)
+      pass.parameters(n, (channel + k) / channels_per_group(pass.p.norm), channel + k, of[k]);
   }
 };
 

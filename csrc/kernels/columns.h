@@ -48,10 +48,13 @@ class Strip {
         first_(first),
         width_(width),
         table_(new float[Pass::kParameters * width]) {
+    const int64_t per_group = channels_per_group(pass.p.norm);
+    int64_t group = first / per_group, left = per_group;
     for (int64_t c = 0; c < width; ++c) {
       float parameters[Pass::kParameters];
-      pass.parameters(n, first + c, parameters);
+      pass.parameters(n, group, first + c, parameters);
       for (int i = 0; i < Pass::kParameters; ++i) table_[i * width + c] = parameters[i];
+      if (--left == 0) ++group, left = per_group;
     }
   }
 

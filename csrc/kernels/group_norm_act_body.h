@@ -6,7 +6,7 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-GENFAST_HD int64_t group_of(const GroupNorm& p, int64_t channel) { return channel / (p.maps.channels / p.groups); }
+GENFAST_HD int64_t channels_per_group(const GroupNorm& p) { return p.maps.channels / p.groups; }
 GENFAST_HD float one_plus_scale(const GroupNorm& p, int64_t n, int64_t c) {
   return p.scale ? 1.0f + p.scale[n * p.scale_stride + c] : 1.0f;
 }
@@ -23,11 +23,11 @@ GENFAST_HD float offset_of(const GroupNorm& p, int64_t n, int64_t c) {
 template <class T>
 GENFAST_HD void set_pivot(const GroupNorm& p, int64_t n, int64_t group) {
   constexpr int count = 16;
-  const int64_t per_group = p.maps.channels / p.groups, first = group * per_group;
+  const int64_t per_group = channels_per_group(p), first = group * per_group;
   const T* x = static_cast<const T*>(p.x) + n * p.maps.channels * p.maps.pixels;
   float values[count];
-  for (int k = 0; k < count; ++k) {
-    const int64_t c = first + k % per_group, pixel = k * p.maps.pixels / count;
+  for (int64_t k = 0, c = first; k < count; ++k, c = c + 1 < first + per_group ? c + 1 : first) {
+    const int64_t pixel = k * p.maps.pixels / count;
     values[k] = widen(x[p.maps.last ? pixel * p.maps.channels + c : c * p.maps.pixels + pixel]);
   }
   for (int distance = count / 2; distance > 0; distance /= 2)  // in pairs: exact where all are the same
@@ -42,8 +42,8 @@ struct Moments {
   static constexpr int kInputs = 1, kParameters = 1;
   GroupNormActArgs p;
   GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
-  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[1]) const {
-    to[0] = p.norm.mean[n * p.norm.groups + group_of(p.norm, c)];
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t, float (&to)[1]) const {
+    to[0] = p.norm.mean[n * p.norm.groups + group];
   }
   GENFAST_HD void sum(const F (&in)[1], const F (&q)[1], F (&terms)[2]) const {
     terms[0] = in[0] - q[0];
@@ -52,8 +52,8 @@ struct Moments {
 };
 
 // u = slope (x - mean) + offset: what a channel is normalised and modulated by.
-GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t c, float* to) {
-  const int64_t at = n * p.groups + group_of(p, c);
+GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t group, int64_t c, float* to) {
+  const int64_t at = n * p.groups + group;
   to[0] = p.mean[at], to[1] = p.rstd[at] * slope_of(p, n, c), to[2] = offset_of(p, n, c);
 }
 
@@ -65,7 +65,9 @@ struct Apply {
   Act act;
   GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
   GENFAST_HD T* output() const { return static_cast<T*>(p.y); }
-  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[3]) const { line_of(p.norm, n, c, to); }
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[3]) const {
+    line_of(p.norm, n, group, c, to);
+  }
   GENFAST_HD F map(const F (&in)[1], const F (&q)[3]) const { return act.value(fma_(in[0] - q[0], q[1], q[2])); }
 };
 
@@ -77,7 +79,9 @@ struct Slopes {
   GroupNormActBackwardArgs p;
   Act act;
   GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i ? p.dy : p.norm.x); }
-  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[3]) const { line_of(p.norm, n, c, to); }
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[3]) const {
+    line_of(p.norm, n, group, c, to);
+  }
   GENFAST_HD void sum(const F (&in)[2], const F (&q)[3], F (&terms)[2]) const {
     const F centred = in[0] - q[0];
     terms[0] = in[1] * act.slope(fma_(centred, q[1], q[2]));
@@ -98,9 +102,9 @@ struct Gradient {
   Act act;
   GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i == 0 ? p.norm.x : kept ? p.dx : p.dy); }
   GENFAST_HD T* output() const { return static_cast<T*>(p.dx); }
-  GENFAST_HD void parameters(int64_t n, int64_t c, float (&to)[5]) const {
-    line_of(p.norm, n, c, to);
-    const int64_t at = n * p.norm.groups + group_of(p.norm, c);
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[5]) const {
+    line_of(p.norm, n, group, c, to);
+    const int64_t at = n * p.norm.groups + group;
     to[3] = p.means[at].plain, to[4] = p.means[at].times;
   }
   GENFAST_HD F map(const F (&in)[2], const F (&q)[5]) const {
@@ -113,7 +117,7 @@ struct Gradient {
 // The two sums of a group, channel by channel.
 GENFAST_HD void finish_group(const GroupNormActArgs& args, int64_t n, int64_t group) {
   const GroupNorm& p = args.norm;
-  const int64_t per_group = p.maps.channels / p.groups, first = group * per_group;
+  const int64_t per_group = channels_per_group(p), first = group * per_group;
   const float* sums = p.sums + 2 * n * p.maps.channels + first;
   float sum = 0.0f, squares = 0.0f;
   for (int64_t c = 0; c < per_group; ++c) sum = sum + sums[c], squares = squares + sums[p.maps.channels + c];
@@ -125,7 +129,7 @@ GENFAST_HD void finish_group(const GroupNormActArgs& args, int64_t n, int64_t gr
 
 GENFAST_HD void finish_group(const GroupNormActBackwardArgs& args, int64_t n, int64_t group) {
   const GroupNorm& p = args.norm;
-  const int64_t per_group = p.maps.channels / p.groups, first = group * per_group;
+  const int64_t per_group = channels_per_group(p), first = group * per_group;
   float* sums = p.sums + 2 * n * p.maps.channels + first;
   const float rstd = p.rstd[n * p.groups + group];
   float plain = 0.0f, times = 0.0f;
@@ -178,8 +182,9 @@ struct Planar {
   };
   GENFAST_HD Row row(int64_t r) const {
     Row row{pass, {}};
-    const int64_t channels = pass.p.norm.maps.channels;
-    pass.parameters(r / channels, r % channels, row.parameters);
+    const GroupNorm& p = pass.p.norm;
+    const int64_t n = r / p.maps.channels, c = r % p.maps.channels;
+    pass.parameters(n, c / channels_per_group(p), c, row.parameters);
     return row;
   }
   GENFAST_HD void finish(int64_t r, const float* sum) const {

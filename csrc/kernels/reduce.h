@@ -14,7 +14,7 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
     float sum[sums] = {};
     for (int64_t start = 0; start < shape.features; start += kChunk) {
       const int64_t end = start + kChunk < shape.features ? start + kChunk : shape.features;
-      int live = kUnit;
+      int live = 16;
       while (live < kAccumulators && start + live < end) live *= 2;
       alignas(64) float accumulators[sums][kAccumulators];
       // The chunk is brought in by the order of memory, and summed a tile's worth of accumulators at a time, in
