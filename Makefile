@@ -39,9 +39,10 @@ test: build  ## the whole suite, then the op tests through the CUDA kernels, emu
 	$(BIN)/python -m pytest
 	GENFAST_EMULATE=1 $(BIN)/python -m pytest tests/test_ops.py
 
-bench: build  ## times every op and every sampling loop against plain torch and peers
+bench: build  ## times every op, sampling loop and network against plain torch and peers
 	$(BIN)/python benches/run.py ops
 	$(BIN)/python benches/run.py sampling
+	$(BIN)/python benches/run.py networks
 
 lint: $(INSTALLED)  ## style, formatting and the rules of the layout
 	$(BIN)/ruff check .

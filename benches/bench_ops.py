@@ -36,12 +36,17 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
             if dtype in case.dtypes:
                 gradient = name.endswith("_backward")
                 for size in (shape,) if quick or case.shapes is None else case.shapes:
-                    yield functools.partial(_case, case, size, dtype, device, compiled, gradient)
+                    for nhwc in (False, True) if case.layouts == "rounding" else (False,):
+                        yield functools.partial(_case, case, size, dtype, device, compiled, gradient, nhwc)
 
 
-def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool) -> Bench:
+def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool, nhwc: bool) -> Bench:
     """genfast, then eager drawing its noise, eager with noise stored beforehand, and eager compiled."""
-    args = testing.to(case.inputs(shape, dtype, torch.Generator().manual_seed(0)), lambda t: t.to(device))
+
+    def convert(t):
+        return t.to(device, memory_format=torch.channels_last if nhwc and t.ndim == 4 else torch.preserve_format)
+
+    args = testing.to(case.inputs(shape, dtype, torch.Generator().manual_seed(0)), convert)
     rest, eager = {}, peers.eager(case)
     if "table" in args:  # known on the host, beforehand: what eager code would not even write down
         codes = args["table"].codes
@@ -64,21 +69,26 @@ def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool) -> B
     size = torch.Size(shape).numel()
     moved = case.bytes_moved(size, dtype.itemsize)
     if gradient:
-        of = case.differentiable[0]
-        args[of].requires_grad_()
-        moved += size * 2 * args[of].itemsize  # the backward reads one thing at least, and writes the gradient
+        # Of data, x0, no training wants a gradient; and where there is one, x0 need not be read for it.
+        of = [name for name in case.differentiable if name != "x0"]
+        moved += sum(output.nbytes for output in functions["genfast"](**args))  # their gradients are read
+        moved += sum(2 * args[name].nbytes for name in of)  # read again, and their gradients written
+        if not of:
+            of, moved = ["x0"], moved + args["x0"].nbytes
+        for name in of:
+            args[name].requires_grad_()
         functions = {name: _with_gradient(function, of) for name, function in functions.items()}
-    return Bench(case.name + "_backward" * gradient, shape, dtype, moved, args, functions)
+    return Bench(case.name + "_nhwc" * nhwc + "_backward" * gradient, shape, dtype, moved, args, functions)
 
 
 def _without_z(function):
     return lambda z, **args: function(**args)
 
 
-def _with_gradient(function, of: str):
+def _with_gradient(function, of: list[str]):
     def run(**args):
         outputs = function(**args)
-        return torch.autograd.grad(outputs, args[of], [torch.ones_like(o) for o in outputs])
+        return torch.autograd.grad(outputs, [args[name] for name in of], [torch.ones_like(o) for o in outputs])
 
     return run
 

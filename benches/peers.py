@@ -6,9 +6,13 @@ Eager functions take a Case's arguments and `z`, the noise; z=None draws it with
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from timing import Bench
-from torch import Tensor
+from torch import Tensor, nn
 
+from genfast import sampling
+from genfast.denoisers import Denoiser
+from genfast.integrations import diffusers as bridge
 from genfast.plans import Plan
 from genfast.testing import Case
 
@@ -154,3 +158,62 @@ def diffusers_loop(name: str, arguments: dict, steps: int, shape, device) -> Cal
         return x
 
     return run
+
+
+def genfast_loop(scheduler, net: nn.Module, steps: int) -> Callable[..., Tensor]:
+    """Ours, at the noise levels of a diffusers scheduler."""
+    schedule, plan = bridge.from_scheduler(scheduler, steps)
+    denoiser = Denoiser(net, schedule, bridge.denoiser(scheduler, net, steps).parameterisation)
+
+    def run(x):
+        return sampling.sample(
+            denoiser, x.shape[1:], plan, len(x), start=x, chunk=len(x), device=x.device, progress=False
+        )
+
+    return run
+
+
+def diffusers_network_loop(scheduler, model: Callable[..., Tensor], steps: int) -> Callable[..., Tensor]:
+    """The loop of a diffusers pipeline."""
+
+    def run(x):
+        scheduler.set_timesteps(steps, device=x.device)
+        for t in scheduler.timesteps:
+            x = scheduler.step(model(x, t), t, x).prev_sample
+        return x
+
+    return run
+
+
+def diffusers_unet(net: nn.Module) -> dict[str, Callable[..., Tensor]]:
+    """UNet2DModel with copies of the weights of a UNet: as it comes, and in channels-last."""
+
+    def make(layout):
+        model = bridge.to_unet2d(net).eval().to(memory_format=layout)
+        return lambda x, t: model(x.contiguous(memory_format=layout), t, return_dict=False)[0]
+
+    return {"diffusers": make(torch.contiguous_format), "diffusers_nhwc": make(torch.channels_last)}
+
+
+def eager_dit(net: nn.Module, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    """What a DiT computes, layer by layer, with its weights."""
+
+    def norm(h, scale, shift):
+        return F.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+    grid, c = net.grid_of(x), net.condition(x, t, label)
+    h = net.input(net.patches(x, grid)) + net.places(grid)
+    for mix, modulation in zip(net.mixes, net.modulations, strict=True):
+        scale, shift, gate = modulation(c)[:, None].chunk(3, -1)
+        h = h + gate * mix(norm(h, scale, shift))
+    return net.image(net.output(norm(h, *net.last_modulation(c)[:, None].chunk(2, -1))), grid)
+
+
+def diffusers_dit(net: nn.Module, x: Tensor) -> Callable[..., Tensor]:
+    """DiTTransformer2DModel of the same size with weights of its own; every block of it embeds t and the label anew."""
+    heads, width = net.mixes[0].heads, net.config["width"]
+    model = diffusers.DiTTransformer2DModel(
+        heads, width // heads, net.channels, num_layers=net.config["depth"], norm_num_groups=1,
+        sample_size=x.shape[-1], patch_size=net.patch[0], num_embeds_ada_norm=net.config["classes"],
+    ).eval().to(x.device)  # fmt: skip
+    return lambda x, t, label: model(x, t, label, return_dict=False)[0]

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import bench_networks
 import bench_ops
 import bench_sampling
 import peers
@@ -16,7 +17,8 @@ from tqdm import tqdm
 
 import genfast
 
-BENCHES = {"ops": bench_ops, "sampling": bench_sampling}
+BENCHES = {"ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks}
+REPEATS = {"ops": 50, "sampling": 50, "networks": 10}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +65,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, description=module.__doc__, formatter_class=_Defaults)
         command.add_argument("--cases", nargs="+", choices=cases, default=cases, metavar="CASE", help=", ".join(cases))
         command.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="one pass for each")
-        command.add_argument("--repeats", type=int, default=50, help="timed calls of each provider")
+        command.add_argument("--repeats", type=int, default=REPEATS[name], help="timed calls of each provider")
         command.add_argument("--device", default="cpu", help="cpu or cuda")
         command.add_argument("--default-malloc", action="store_true", help="see timing.py; one case a run")
         command.add_argument("--compile", action="store_true", help="also torch.compile of the eager version")
@@ -97,9 +99,13 @@ def _lines(bench: Bench, rows: list[dict], copy_gbs: float) -> list[str]:
         p20, p50, p80 = row["time_ms"]
         lines.append(
             f"{'' if lines else title:<33}{row['provider']:<17}{p50:8.3f}{p20:8.3f}{p80:8.3f}"
-            f"{p50 * 1e6 / size:12.2f}{p50 / baseline:12.2f}{bench.bytes_moved / size:10.0f}"
-            f"{row['bandwidth_gbs']:8.1f}{row['bandwidth_gbs'] / copy_gbs:9.0%}"
+            f"{p50 * 1e6 / size:12.2f}{p50 / baseline:12.2f}"
         )
+        if bench.flops:
+            lines[-1] += f"{bench.flops * 1e-9:10.4g} GFLOP{bench.flops / p50 * 1e-6:8.1f} GFLOP/s"
+        else:
+            gbs = row["bandwidth_gbs"]
+            lines[-1] += f"{bench.bytes_moved / size:10.0f}{gbs:8.1f}{gbs / copy_gbs:9.0%}"
     return lines
 
 

@@ -26,6 +26,7 @@ class Bench:
 
     case, shape, dtype: its name, and the size and edge dtype of its data.  bytes_moved: the least that any
     implementation reads and writes.  args: keyword arguments of every provider.  providers: by name, genfast first.
+    flops: where the work is not the traffic but products: twice their number.
     """
 
     case: str
@@ -34,6 +35,7 @@ class Bench:
     bytes_moved: int
     args: dict
     providers: dict[str, Callable[..., object]]
+    flops: int = 0
 
     def time(self, repeats: int) -> dict[str, list[float]]:
         """{provider: [p20, p50, p80]} in ms."""

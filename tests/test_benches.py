@@ -22,34 +22,52 @@ def bench_ops(monkeypatch):
     return pytest.importorskip("bench_ops")
 
 
-def run(*arguments):
+@pytest.fixture
+def bench_networks(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHES))
+    return pytest.importorskip("bench_networks")
+
+
+def run(bench, *arguments):
     package = str(Path(genfast.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(BENCHES / "run.py"), "ops", *arguments]
+    command = [sys.executable, str(BENCHES / "run.py"), bench, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_quick_run_prints_a_table_and_writes_rows(tmp_path):
     file = tmp_path / "new" / "rows.json"
-    result = run("--quick", "--threads", "1", "--json", str(file))
+    result = run("ops", "--quick", "--threads", "1", "--json", str(file))
     assert result.returncode == 0, result.stderr
     content = json.loads(file.read_text())
     assert set(content) == {"machine", "date", "rows"}
     assert list(file.parent.iterdir()) == [file]
     rows = content["rows"]
     assert {row["case"] for row in rows} >= {"copy", "step_ddpm", "step_euler_y", *testing.CASES}
+    assert {row["case"] for row in rows} >= {"group_norm_act_nhwc", "group_norm_act_nhwc_backward"}
+    check(rows, result.stdout)
+    for case in testing.CASES:
+        assert {"genfast", "eager"} <= {row["provider"] for row in rows if row["case"] == case}
+
+
+def check(rows, table):
     for row in rows:
         assert set(row) == KEYS
         p20, p50, p80 = row["time_ms"]
         assert 0 < p20 <= p50 <= p80
         assert row["bandwidth_gbs"] > 0
-        assert row["case"] in result.stdout and row["provider"] in result.stdout
-    for case in testing.CASES:
-        assert {"genfast", "eager"} <= {row["provider"] for row in rows if row["case"] == case}
+        assert row["case"] in table and row["provider"] in table
+
+
+def test_quick_run_of_networks_counts_their_products(tmp_path):
+    result = run("networks", "--quick", "--threads", "1", "--cases", "dit_s_2", "--json", str(tmp_path / "rows.json"))
+    assert result.returncode == 0, result.stderr
+    check(json.loads((tmp_path / "rows.json").read_text())["rows"], result.stdout)
+    assert "GFLOP/s" in result.stdout
 
 
 def test_unknown_case_is_refused_by_name():
-    result = run("--cases", "nonsense")
+    result = run("ops", "--cases", "nonsense")
     assert result.returncode != 0
     assert "nonsense" in result.stderr and "denoising_loss" in result.stderr
 
@@ -101,3 +119,26 @@ def test_peers_take_the_same_step(bench_ops, name):
         theirs = bench.providers["diffusers"](**bench.args, generator=torch.Generator().manual_seed(0))
         for found, value in zip(theirs, bench.providers["eager"](**bench.args, z=z)):
             torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["unet_ddpm_cifar10", "unet_ddpm_cifar10_ddim", "dit_s_2"])
+def test_peers_of_networks_compute_the_same(bench_networks, name):
+    """Where their name does not say other weights."""
+    bench = _bench(bench_networks, name)
+    wanted = bench.providers["genfast"](**bench.args)
+    assert wanted.std() > 0.01
+    for provider, function in bench.providers.items():
+        if provider != "diffusers_other":
+            torch.testing.assert_close(function(**bench.args), wanted, rtol=1e-3, atol=1e-4, msg=provider)
+
+
+def test_flops_of_a_convolution_and_of_a_transformer(bench_networks):
+    net = genfast.nn.UNet(channels=1, width=4, multipliers=(1,), middle="blocks")
+    larger = genfast.nn.UNet(channels=3, width=4, multipliers=(1,), middle="blocks")
+    counts = [bench_networks.flops(n, torch.zeros(2, n.channels, 8, 8)) for n in (net, larger)]
+    assert counts[1] - counts[0] == 2 * (2 * 64) * 9 * 4 * (2 + 2)  # two channels more, in and out
+    dit = genfast.nn.DiT(channels=1, patch=2, width=8, depth=1, heads=1)
+    deeper = genfast.nn.DiT(channels=1, patch=2, width=8, depth=2, heads=1)
+    counts = [bench_networks.flops(n, torch.zeros(2, 1, 8, 8)) for n in (dit, deeper)]
+    tokens = 2 * 16
+    assert counts[1] - counts[0] == 2 * (tokens * (12 * 64 + 2 * 16 * 8) + 2 * 6 * 64)
