@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..ops.dispatch import composed
 from .conditioning import Conditioning, Prepares
 from .layers import positive_int, zero
 from .residual import Attention, ResidualBlock, Style
@@ -100,7 +101,9 @@ class UNet(Prepares):
         self.check(x)
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
-        hidden = self.input(x)
+        hidden, last = self.input(x), x.ndim == 4 and x.device.type == "cpu" and not composed(x)
+        if last:  # there the faster layout, whatever that of x
+            hidden = hidden.contiguous(memory_format=torch.channels_last)
         kept = [hidden]
         for level in self.down:
             for stage in level.stages:
@@ -116,7 +119,8 @@ class UNet(Prepares):
                 hidden = stage(torch.cat([hidden, kept.pop()], dim=1), prepared)
             if level.resample is not None:
                 hidden = level.resample(hidden)
-        return self.output(self.norm(hidden))
+        y = self.output(self.norm(hidden))
+        return y.contiguous() if last and x.is_contiguous() else y
 
     def check(self, x: Tensor) -> None:
         if x.ndim != self.style.dims + 2 or x.shape[1] != self.channels:
