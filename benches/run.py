@@ -86,7 +86,7 @@ def _row(bench_name: str, bench: Bench, provider: str, device: torch.device, thr
 
 
 _HEAD = (
-    f"{'case':<33}{'provider':<17}{'p50 ms':>8}{'p20':>8}{'p80':>8}{'ns/element':>12}{'x genfast':>12}"
+    f"{'case':<38}{'provider':<17}{'p50 ms':>9}{'p20':>9}{'p80':>9}{'ns/element':>12}{'x genfast':>12}"
     f"{'bytes/el':>10}{'GB/s':>8}{'of copy':>9}"
 )
 
@@ -98,7 +98,7 @@ def _lines(bench: Bench, rows: list[dict], copy_gbs: float) -> list[str]:
     for row in rows:
         p20, p50, p80 = row["time_ms"]
         lines.append(
-            f"{'' if lines else title:<33}{row['provider']:<17}{p50:8.3f}{p20:8.3f}{p80:8.3f}"
+            f"{'' if lines else title:<38}{row['provider']:<17}{p50:9.3f}{p20:9.3f}{p80:9.3f}"
             f"{p50 * 1e6 / size:12.2f}{p50 / baseline:12.2f}"
         )
         if bench.flops:
