@@ -19,13 +19,13 @@ import tyro
 import genfast as gf
 
 STEPS = 600
-SAMPLING = {"solver": "dpmpp_2m", "steps": 15, "guidance": 1.25, "clamp": (-1.0, 1.0)}
+SAMPLING = {"solver": "dpmpp_2m", "steps": 10, "guidance": 1.25, "clamp": (-1.0, 1.0)}
 
 
 def build() -> gf.Diffusion:
-    """A U-Net of 249,249 weights under EDM's preconditioning."""
+    """A U-Net of 312,609 weights, 16 channels at 8x8 and 48 at 4x4, under EDM's preconditioning."""
     return gf.Diffusion(
-        gf.nn.UNet(channels=1, width=32, multipliers=(1, 1), classes=10),
+        gf.nn.UNet(channels=1, width=16, multipliers=(1, 3), classes=10),
         schedule=gf.schedules.EDM(sigma_min=0.02, sigma_max=20.0),
         parameterisation=gf.denoisers.EDM(sigma_data=0.75),
         times=gf.diffusion.LogNormal(mean=-0.6, std=1.2),
@@ -35,7 +35,7 @@ def build() -> gf.Diffusion:
 def train(model: gf.Diffusion, data: gf.data.Data, seed: int, steps: int, out: Path | None) -> list[dict]:
     """The logs of a run of `steps` steps; Ctrl-C leaves a checkpoint in `out`."""
     return gf.fit(
-        model, data, steps=steps, batch=128, lr=3e-3, warmup=100, weight_decay=0.01, ema=0.998, seed=seed, out=out,
+        model, data, steps=steps, batch=128, lr=4e-3, warmup=100, weight_decay=0.01, ema=0.998, seed=seed, out=out,
         log_every=20,
     ).run()  # fmt: skip
 
