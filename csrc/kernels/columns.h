@@ -28,6 +28,12 @@ struct Columns {
   }
 };
 
+template <class T>
+void prefetch(const T* p, int64_t count) {
+  const char* at = reinterpret_cast<const char*>(p);
+  for (size_t byte = 0; byte < count * sizeof(T); byte += 64) __builtin_prefetch(at + byte);
+}
+
 // Visits [0, width) in blocks of four registers, then single ones, then what is left.
 template <class Visit>
 void blocks_of(int64_t width, Visit visit) {
@@ -62,8 +68,6 @@ class Strip {
     float* to[2] = {sums + first_, sums + maps_.channels + first_};
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
       const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
-      // The unit is brought in by the order of memory, and summed a few registers of channels at a time.
-      for (int64_t ahead = pixel; ahead < end; ++ahead) Inputs(*this, 0).prefetch(ahead, width_);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
@@ -90,9 +94,14 @@ class Strip {
     }
   }
 
-  void map() const {
+  // While it computes, it asks for what `next` will read of the next strip, `ahead` elements further on.
+  template <class Next>
+  void map(const Next& next, int64_t ahead) const {
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
       const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
+      for (int i = 0; i < Next::kInputs; ++i)
+        for (int64_t each = pixel; each < end; ++each)
+          prefetch(next.input(i) + place(0) + ahead + each * maps_.channels, width_);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
@@ -130,11 +139,6 @@ class Strip {
     template <class Block>
     GENFAST_HD void load(int64_t pixel, const Block& columns, int j, F (&in)[Pass::kInputs]) const {
       for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
-    }
-    void prefetch(int64_t pixel, int64_t count) const {
-      for (int i = 0; i < Pass::kInputs; ++i)
-        for (size_t byte = 0; byte < count * sizeof(typename Pass::Type); byte += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(from[i] + pixel * stride) + byte);
     }
   };
   int64_t place(int64_t at) const { return n_ * maps_.pixels * maps_.channels + first_ + at; }
