@@ -1,4 +1,4 @@
-"""Derivatives beyond the second, which no kernel has: those of the ops in float32 against elementary torch in float64."""
+"""Derivatives beyond the second, which no kernel has: of the ops in float32 against elementary torch in float64."""
 
 import pytest
 import torch

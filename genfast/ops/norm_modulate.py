@@ -23,8 +23,8 @@ def layer_norm_modulate(
     Returns the shape and dtype of x.  Computed in float32 and rounded once; other dtypes of the small tensors are
     converted.  The variance is exact for any mean, and the order of sums depends on the shape only, so a sample does
     not depend on its batch.  Differentiable any number of times: x, mean and 1 / std are kept, and one pass gives all
-    gradients; higher derivatives, torch.func, forward-mode AD and float64 are plain torch, whose own layer_norm is right
-    up to second derivatives.
+    gradients; higher derivatives, torch.func, forward-mode AD and float64 are plain torch, whose layer_norm
+    is right up to second derivatives.
     Raises ValueError or RuntimeError naming the argument.  Layer normalisation: Ba, Kiros, Hinton (2016),
     arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
@@ -66,6 +66,7 @@ def gate_residual_norm_modulate(
 
 def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, eps=1e-6, rms=False):
     """Layer or RMS normalisation and modulation in plain torch, in the dtype of x."""
+    weight, bias = (None if t is None else t.to(x.dtype) for t in (weight, bias))
     if rms:
         h = F.rms_norm(x, x.shape[-1:], weight, eps)
     else:
@@ -77,6 +78,8 @@ def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, e
 
 def _spread(m: Tensor, x: Tensor) -> Tensor:
     """(B, D) to (B, 1, ..., 1, D), to go with x: (B, *, D)."""
+    if m.shape != (len(x), x.shape[-1]):
+        raise ValueError(f"scale, shift and gate must have shape {(len(x), x.shape[-1])}, got {tuple(m.shape)}")
     return m.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
 
 
