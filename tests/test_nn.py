@@ -104,6 +104,46 @@ def test_gradients_are_right(case):
     assert torch.autograd.gradcheck(lambda value: net(value, t, **given), x, fast_mode=True)
 
 
+def test_gradients_of_each_sample_by_vmap(case):
+    net, x, t, given = case
+    x, t, given = x[:3], t[:3], rows(given, slice(3))
+
+    def loss(weights, x, t, given):
+        given = {name: value[None] for name, value in given.items()}
+        return torch.func.functional_call(net, weights, (x[None], t[None]), given).square().sum()
+
+    weights = {name: value.detach() for name, value in net.named_parameters()}
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(weights, x, t, given)
+    net(x, t, **given).square().sum().backward()
+    for name, value in net.named_parameters():
+        torch.testing.assert_close(each[name].sum(0), value.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_forward_mode(case):
+    net, x, t, given = case
+    tangent = torch.randn_like(x)
+    _, slope = torch.func.jvp(lambda x: net(x, t, **given), (x,), (tangent,))
+    net.double()
+    y, step = x.double(), 1e-6 * tangent.double()
+    expected = (net(y + step, t.double(), **given) - net(y - step, t.double(), **given)).detach() / 2e-6
+    torch.testing.assert_close(slope.double(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_a_penalty_on_the_gradient(case):
+    """Second derivatives, of torch's attention where it has them."""
+    net, x, t, given = case
+
+    def penalty(net, x, t):
+        x = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(net(x, t, **given).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), net.input.weight)[0]
+
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        single = penalty(net, x, t)
+    expected = penalty(net.double(), x.double(), t.double())
+    torch.testing.assert_close(single.double(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
 def test_config_and_state_rebuild_the_network(case):
     net, x, t, given = case
     other = type(net)(**json.loads(json.dumps(net.config)))

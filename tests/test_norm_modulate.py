@@ -286,3 +286,24 @@ def test_bad_input(message):
 def test_x_is_named_as_the_caller_names_it():
     with pytest.raises(RuntimeError, match="x must be contiguous"):
         ops.layer_norm_modulate(randn(2, 5, 16)[:, :, ::2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("small", [torch.float32, torch.float16, torch.float64])
+def test_small_tensors_of_another_dtype_are_converted_by_plain_torch_too(dtype, small):
+    x, table, vector = torch.randn(2, 3, 8).to(dtype), torch.randn(2, 8).to(small), torch.randn(8).to(small)
+
+    def norm(x):
+        return ops.layer_norm_modulate(x, table, table, weight=vector, bias=vector)
+
+    y, tangent = torch.func.jvp(norm, (x,), (torch.ones_like(x),))
+    assert y.dtype == tangent.dtype == dtype
+    close = 0.2 if torch.bfloat16 == dtype else 1e-2 if small == torch.float16 else 1e-5
+    torch.testing.assert_close(y, norm(x), rtol=close, atol=close)
+
+
+def test_plain_torch_refuses_tables_of_another_shape():
+    with pytest.raises(ValueError, match=r"scale.* must have shape \(2, 8\), got \(8, 2\)"):
+        ops.layer_norm_modulate(torch.randn(2, 3, 8).double(), torch.randn(8, 2))
+    with pytest.raises(ValueError, match=r"scale.* must have shape \(2, 8\), got \(8, 2\)"):
+        ops.group_norm_act(torch.randn(2, 8, 3).double(), 2, scale=torch.randn(8, 2))

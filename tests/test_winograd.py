@@ -88,9 +88,17 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_where_it_does_not_pay_torch_convolves(name):
-    x, weight, _ = given(1, 128, 128, 32, 32)
-    assert pays(x, weight) and not pays(REFUSED[name](x), weight.to(REFUSED[name](x).dtype))
-    assert not pays(x, weight.bfloat16()) and not pays(x, weight[:64])
+    x, weight, bias = given(1, 128, 128, 32, 32)
+    assert pays(x, weight, bias) and not pays(REFUSED[name](x), weight.to(REFUSED[name](x).dtype), bias)
+    assert not pays(x, weight.bfloat16(), bias) and not pays(x, weight[:64], bias)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not pays(x, weight)
-    assert torch.func.vmap(lambda row: row * (not pays(row, weight)))(x[None]).any()
+        assert not pays(x, weight, bias)
+    assert torch.func.vmap(lambda row: row * (not pays(row, weight, bias)))(x[None]).any()
+
+
+def test_a_bias_trained_alone_gets_its_gradient():
+    layer = Convolution(128, 128)
+    layer.weight.requires_grad_(False)
+    x, _, _ = given(1, 128, 128, 32, 32)
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer.bias.grad, torch.full((128,), 1024.0))

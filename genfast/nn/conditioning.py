@@ -91,8 +91,10 @@ class Conditions(nn.Module):
             raise TypeError(f"label must be an int64 tensor, got {label.dtype}")
         if label.shape != rows.shape[:1]:
             raise ValueError(f"label must have shape ({len(rows)},), one value per row of x, got {tuple(label.shape)}")
-        # Looking at the values would stall a GPU and break a traced graph; there the embedding's own check stands.
-        if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
+        # Looking at the values would stall a GPU, break a traced graph and stop vmap; there the embedding's own check
+        # stands.
+        hidden = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(label)
+        if label.device.type == "cpu" and label.numel() and not hidden:
             low, high = (int(bound) for bound in label.aminmax())
             if low < 0 or high > self.classes:
                 raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null), got {low}..{high}")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from .attention import attend
 from .conditioning import Conditioning, Modulation, Prepares, TimeFeatures
 from .layers import positive_int, zero
 
@@ -132,8 +133,7 @@ class TokenAttention(nn.Module):
         if self.query_weight is not None:
             query = ops.rms_norm_modulate(query.contiguous(), weight=self.query_weight)
             key = ops.rms_norm_modulate(key.contiguous(), weight=self.key_weight)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        return self.output(attend(query, key, value))
 
 
 class FeedForward(nn.Module):

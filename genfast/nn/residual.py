@@ -6,6 +6,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .conditioning import Modulation
 from .layers import CONVOLUTIONS, NormAct, positive_int
 from .resample import Downsample, Pool, Repeat, Upsample
@@ -127,5 +128,5 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # of a channels-last image: no copy
         parts = self.query_key_value(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(*parts.unbind(0)).transpose(1, 2).flatten(2)
+        mixed = attend(*parts.unbind(0))
         return self.style.sum(x, self.output(mixed).transpose(1, 2).reshape(x.shape))

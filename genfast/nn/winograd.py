@@ -58,15 +58,15 @@ class Convolution(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return correlate(x, self.weight, self.bias) if pays(x, self.weight) else super().forward(x)
+        return correlate(x, self.weight, self.bias) if pays(x, self.weight, self.bias) else super().forward(x)
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
+def pays(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether `correlate` takes these tensors and is faster: transforming the weights takes as long as some thousand
     pixels do."""
     B, I, H, W = x.shape
     return (
-        not (torch.compiler.is_compiling() or wants_grad(x, weight) or composed(x))
+        not (torch.compiler.is_compiling() or wants_grad(x, weight, bias) or composed(x))
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")

@@ -1,5 +1,6 @@
 """The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients."""
 
+from .activations import ACTIVATIONS
 from .bias_act import bias_act, bias_act_reference
 from .denoising_loss import denoising_loss, denoising_loss_reference
 from .diffuse import diffuse, diffuse_reference
@@ -7,7 +8,7 @@ from .dispatch import dense, in_layout_of
 from .dot import dot, dot_reference
 from .dynamic_threshold import dynamic_threshold, dynamic_threshold_reference
 from .glu import geglu, geglu_reference, swiglu, swiglu_reference
-from .group_norm_act import ACTIVATIONS, group_norm_act, group_norm_act_reference
+from .group_norm_act import group_norm_act, group_norm_act_reference
 from .langevin import langevin, langevin_reference
 from .noise import Purpose, make_key, noise_reference, normal, stream, uniform
 from .norm_modulate import (

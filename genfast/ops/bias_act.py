@@ -1,14 +1,14 @@
 """A bias and the activation after it, in one pass."""
 
+import functools
+
 import torch
 from torch import Tensor
 
 import genfast._extension  # noqa: F401
 
+from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import composed, differentiate_again, with_autograd
-from .group_norm_act import ACTIVATIONS
-
-_NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}  # as in csrc/math/activation.h
 
 
 def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
@@ -19,24 +19,18 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     number of times: a backward reads x again and keeps nothing else.  float64 is computed by plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
-    if act not in ACTIVATIONS:
-        raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
+    number = number_of(act)
     if x.ndim == 0 or (bias is not None and bias.shape != x.shape[-1:]):
         wanted = f"x must be (*, D) and bias (D,), got {tuple(x.shape)}"
         raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
     if composed(x, bias):
         return bias_act_reference(x, bias, act=act)
-    return _fused(x.contiguous(), None if bias is None else bias.float(), _NUMBERS[act])
+    return _fused(x.contiguous(), None if bias is None else bias.float(), number)
 
 
 def bias_act_reference(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
     """`bias_act` in plain torch, in the dtype of x."""
     return ACTIVATIONS[act](x if bias is None else x + bias.to(x.dtype))
-
-
-def _numbered(number: int):
-    name = list(ACTIVATIONS)[number]
-    return lambda x, bias: bias_act_reference(x, bias, act=name)
 
 
 @torch.library.register_fake("genfast::bias_act")
@@ -68,7 +62,8 @@ def _setup_backward(ctx, inputs, output):
 
 def _double_backward(ctx, cotangent):
     x, bias, grad = ctx.saved_tensors
-    found = differentiate_again(_numbered(ctx.act), [x.float(), bias], [grad.float()], [cotangent.float(), None])
+    reference = functools.partial(bias_act_reference, act=NAMES[ctx.act])
+    found = differentiate_again(reference, [x.float(), bias], [grad.float()], [cotangent.float(), None])
     to_x, to_bias, to_grad = (None if t is None else t.to(x.dtype) for t in (*found[0], *found[1]))
     return to_x, None if to_bias is None else to_bias.float(), to_grad, None
 

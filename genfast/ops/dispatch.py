@@ -73,6 +73,12 @@ def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
     return call
 
 
+def leaf(t: Tensor | None) -> Tensor | None:
+    """t as a tensor of its own to differentiate in, for the backward of a backward: a view where t has a graph that a
+    third derivative goes on through, so that the other ways to t are not counted; else it is cut off."""
+    return t if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
+
+
 def differentiate_again(
     function: Callable[..., Tensor | tuple[Tensor, ...]],
     inputs: Sequence[Tensor | None],
@@ -82,21 +88,22 @@ def differentiate_again(
     """The backward of a backward, by plain torch: derivatives of sum_i <cotangents_i, grad_i> in the inputs of
     `function` and in `grads`, where grad_i is the gradient of input i given `grads`, those of the outputs.
 
-    A None among the inputs stays one; a None among the cotangents counts as zero.
+    A None among the inputs stays one; a None among the cotangents counts as zero. Differentiable where torch asks for
+    that.
     """
+    further = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = [None if t is None else t.detach().requires_grad_() for t in inputs]
-        above = [None if g is None else g.detach().requires_grad_() for g in grads]
+        leaves, above = [leaf(t) for t in inputs], [leaf(g) for g in grads]
         outputs = function(*leaves)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         pairs = [(o, g) for o, g in zip(outputs, above, strict=True) if g is not None]
-        wanted = [(leaf, c) for leaf, c in zip(leaves, cotangents, strict=True) if leaf is not None and c is not None]
+        wanted = [(t, c) for t, c in zip(leaves, cotangents, strict=True) if t is not None and c is not None]
         first = torch.autograd.grad(
-            [o for o, _ in pairs], [leaf for leaf, _ in wanted], [g for _, g in pairs], create_graph=True,
+            [o for o, _ in pairs], [t for t, _ in wanted], [g for _, g in pairs], create_graph=True,
             allow_unused=True,
         )  # fmt: skip
         total = sum((c * g).sum() for (_, c), g in zip(wanted, first, strict=True) if g is not None)
         ends = [t for t in (*leaves, *above) if t is not None]
-        second = iter(torch.autograd.grad(total, ends, allow_unused=True))
+        second = iter(torch.autograd.grad(total, ends, create_graph=further, allow_unused=True))
     found = [None if t is None else next(second) for t in (*leaves, *above)]
     return found[: len(leaves)], found[len(leaves) :]

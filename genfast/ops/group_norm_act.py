@@ -4,15 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .activations import ACTIVATIONS, number_of, numbered
 from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd
-
-ACTIVATIONS = {
-    "none": lambda u: u,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda u: F.gelu(u, approximate="tanh"),
-}
-_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}  # of csrc/math/activation.h
 
 
 def group_norm_act(
@@ -34,16 +27,15 @@ def group_norm_act(
     x: (N, C, *) float32, bfloat16 or float16, contiguous or channels-last; y is as x.  groups: divides C.  weight,
     bias: (C,), None for 1 and 0.  scale, shift: (N, C), None for 0; they may be columns of a wider table.  Computed in
     float32 and rounded once; the moments are sums of x less the first value of the group, so that a large mean costs no
-    digits, in an order that depends on the shape and the memory format only.  Differentiable twice in every tensor:
-    x, mean and 1 / sqrt(var + eps) are kept for it, nothing else.  float64, torch.func and forward mode are computed by
-    plain torch.  Raises ValueError or RuntimeError naming the argument.
+    digits, in an order that depends on the shape and the memory format only.  Differentiable any number of times in
+    every tensor: x, mean and 1 / sqrt(var + eps) are kept for it, nothing else.  float64, torch.func and forward mode
+    are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
     """
-    if act not in _CODES:
-        raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
+    number = number_of(act)
     if composed(x, weight, bias, scale, shift):
         return group_norm_act_reference(x, groups, weight, bias, scale, shift, act=act, eps=eps)
     small = [t if t is None or t.dtype == torch.float32 else t.float() for t in (weight, bias, scale, shift)]
-    return _group_norm_act(dense(x), groups, *small, _CODES[act], eps)[0]
+    return _group_norm_act(dense(x), groups, *small, number, eps)[0]
 
 
 def group_norm_act_reference(
@@ -66,6 +58,9 @@ def group_norm_act_reference(
 def _modulate(x: Tensor, slope: Tensor | None, offset: Tensor | None) -> Tensor:
     """slope x + offset, each (N, C)."""
     spread = (*x.shape[:2], *[1] * (x.ndim - 2))
+    for given in (slope, offset):
+        if given is not None and given.shape != x.shape[:2]:
+            raise ValueError(f"scale and shift must have shape {tuple(x.shape[:2])}, got {tuple(given.shape)}")
     if slope is not None:
         x = x * slope.reshape(spread).to(x.dtype)
     return x if offset is None else x + offset.reshape(spread).to(x.dtype)
@@ -124,7 +119,7 @@ def _double_backward(ctx, to_dx, to_sums):
     """Of u = slope x_hat + offset: `sums` are the gradients of offset and slope."""
     dy, x, mean, *small = ctx.saved_tensors
     weight, bias, scale, shift = small
-    spread, act = x.shape[:2], list(ACTIVATIONS.values())[ctx.activation]
+    spread, act = x.shape[:2], numbered(ctx.activation)
     ones, zeros = torch.ones(spread, device=x.device), torch.zeros(spread, device=x.device)
     factor = ones if scale is None else 1 + scale
     slope = factor if weight is None else weight * factor

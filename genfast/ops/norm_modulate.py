@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dispatch import composed, wants_grad, with_autograd
+from .dispatch import composed, leaf, wants_grad, with_autograd
 
 
 def layer_norm_modulate(
@@ -22,8 +22,9 @@ def layer_norm_modulate(
     rows may have gaps (a chunk of a wider table is taken as it is); weight, bias: (D,).  None leaves a term out.
     Returns the shape and dtype of x.  Computed in float32 and rounded once; other dtypes of the small tensors are
     converted.  The variance is exact for any mean, and the order of sums depends on the shape only, so a sample does
-    not depend on its batch.  Differentiable twice: x, mean and 1 / std are kept, and one pass gives all gradients, the
-    second derivative is plain torch; so are torch.func, forward-mode AD and float64.
+    not depend on its batch.  Differentiable any number of times: x, mean and 1 / std are kept, and one pass gives all
+    gradients; higher derivatives, torch.func, forward-mode AD and float64 are plain torch, whose layer_norm
+    is right up to second derivatives.
     Raises ValueError or RuntimeError naming the argument.  Layer normalisation: Ba, Kiros, Hinton (2016),
     arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
@@ -65,6 +66,7 @@ def gate_residual_norm_modulate(
 
 def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, eps=1e-6, rms=False):
     """Layer or RMS normalisation and modulation in plain torch, in the dtype of x."""
+    weight, bias = (None if t is None else t.to(x.dtype) for t in (weight, bias))
     if rms:
         h = F.rms_norm(x, x.shape[-1:], weight, eps)
     else:
@@ -76,6 +78,8 @@ def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, e
 
 def _spread(m: Tensor, x: Tensor) -> Tensor:
     """(B, D) to (B, 1, ..., 1, D), to go with x: (B, *, D)."""
+    if m.shape != (len(x), x.shape[-1]):
+        raise ValueError(f"scale, shift and gate must have shape {(len(x), x.shape[-1])}, got {tuple(m.shape)}")
     return m.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
 
 
@@ -181,12 +185,13 @@ def _double_backward(ctx, *cotangents):
     def wide(t):  # (B, *, D) to (B, T, D)
         return t.float().unsqueeze(1).flatten(1, -2)
 
+    further = torch.is_grad_enabled()
     with torch.enable_grad():
-        tokens = [None if t is None else t.detach().requires_grad_() for t in (grad_out, grad_v_too, v, y)]
-        small = [None if t is None else t.detach().requires_grad_() for t in (gate, weight, scale)]
+        tokens = [leaf(t) for t in (grad_out, grad_v_too, v, y)]
+        small = [leaf(t) for t in (gate, weight, scale)]
         outputs = _backward_reference(
             *(None if t is None else wide(t) for t in tokens), *small,
-            moments[-1].reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.modulation,
+            moments[-1].detach().reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.modulation,
         )  # fmt: skip
         pairs = [
             (o, c if c.shape == o.shape else wide(c))
@@ -196,7 +201,10 @@ def _double_backward(ctx, *cotangents):
         if not pairs:
             return (None,) * 10
         leaves = [t for t in (*tokens, *small) if t is not None]
-        found = iter(torch.autograd.grad([o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True))
+        found = torch.autograd.grad(
+            [o for o, _ in pairs], leaves, [c for _, c in pairs], create_graph=further, allow_unused=True
+        )
+    found = iter(found)
     first = [None if t is None else next(found) for t in (*tokens, *small)]
     return *first[:4], None, *first[4:], None, None
 
