@@ -26,7 +26,7 @@ def group_norm_act(
 
     x: (N, C, *) float32, bfloat16 or float16, contiguous or channels-last; y is as x.  groups: divides C.  weight,
     bias: (C,), None for 1 and 0.  scale, shift: (N, C), None for 0; they may be columns of a wider table.  Computed in
-    float32 and rounded once; the moments are sums of x less the first value of the group, so that a large mean costs no
+    float32 and rounded once; the moments are sums of x less a typical value of the group, so that a large mean costs no
     digits, in an order that depends on the shape and the memory format only.  Differentiable any number of times in
     every tensor: x, mean and 1 / sqrt(var + eps) are kept for it, nothing else.  float64, torch.func and forward mode
     are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
