@@ -347,6 +347,10 @@ class DiffusionQueue(SampleQueue):
         """Asks for sample `index`, with the arguments of `Diffusion.sample`."""
         plan = self.model._plan(solver, steps, grid, noise, options)
         given, without = both_sides(1, self.model.classes, Guidance(guidance), label, condition, negative_label)
+        width = getattr(self.model.net, "config", {}).get("condition", 0)
+        for side in (given, without):  # all requests share one batch, so that null is written out
+            if width and side is not None:
+                side.setdefault("condition", torch.full((1, width), torch.nan))
         super().add(
             index, plan=plan, seed=seed, noise=noise, guidance=None if without is None else guidance,
             condition={name: value[0] for name, value in given.items()},

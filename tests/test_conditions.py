@@ -48,6 +48,19 @@ def test_a_condition_reaches_every_sample():
         torch.testing.assert_close(x, whole[index])
 
 
+def test_a_queue_takes_requests_with_and_without_a_condition():
+    model = attributed_model(3)
+    requests = [{"condition": VECTORS[:1]}, {}, {"label": 2}, {"condition": VECTORS[:1], "guidance": 2.0}]
+    requests += [{"label": 1, "guidance": 2.0, "negative_label": 0}]
+    queue = model.queue(capacity=3)
+    for index, request in enumerate(requests):
+        queue.add(index, steps=3, **request)
+    found = dict(queue)
+    for index, request in enumerate(requests):
+        expected = model.sample([index], steps=3, progress=False, **request)[0]
+        torch.testing.assert_close(found[index], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_guidance_pushes_away_from_no_condition():
     model = attributed_model(3)
     x_t, t, label = torch.randn(6, 2), torch.full((6,), 0.5), torch.arange(6) % 3

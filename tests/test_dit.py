@@ -123,6 +123,7 @@ BAD_ARGUMENTS = {
     "depth": {"depth": 0},
     "heads": {"heads": 3},
     "ratio": {"ratio": 0},
+    "ratio ": {"ratio": float("inf")},
     "feedforward": {"feedforward": "relu"},
     "classes": {"classes": -1},
     "condition": {"condition": True},

@@ -16,9 +16,8 @@ from genfast._extension import extension
 from genfast.testing import CASES, to
 
 EMULATED = extension.build_info()["emulated"]
-OPS = sorted(
-    {path.stem for path in Path(genfast.ops.__file__).parent.glob("*.py")} - {"__init__", "activations", "dispatch"}
-)
+NOT_OPS = {"__init__", "activations", "dispatch"}
+OPS = sorted({path.stem for path in Path(genfast.ops.__file__).parent.glob("*.py")} - NOT_OPS)
 OPS += [f"{name}_backward" for name in OPS if hasattr(torch.ops.genfast, f"{name}_backward")]
 ISAS = ["scalar", "avx2", "avx512"]
 ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]

@@ -149,7 +149,7 @@ class FeedForward(nn.Module):
         super().__init__()
         if kind not in self.KINDS:
             raise ValueError(f"feedforward must be one of {', '.join(self.KINDS)}; got {kind!r}")
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not ratio * width >= 1:
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 1 <= ratio * width < math.inf:
             raise ValueError(f"ratio must be a positive number of hidden features for one of the input, got {ratio!r}")
         self.kind = kind
         hidden = int(ratio * width) if kind == "gelu" else max(1, round(ratio * width / 12)) * 8
