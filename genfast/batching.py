@@ -41,8 +41,8 @@ class SampleQueue:
             ...
 
     The network always runs on `capacity` rows (twice that with guidance); a free row repeats a sample of others. On a
-    network whose rows have the same bits in every batch, the result equals that of `sampling.sample`, bit for bit. The arguments of
-    the network have the same names and shapes in all requests.  A Langevin row is refused.
+    network whose rows have the same bits in every batch, the result equals that of `sampling.sample`, bit for bit. The
+    arguments of the network have the same names and shapes in all requests.  A Langevin row is refused.
     """
 
     def __init__(

@@ -281,6 +281,7 @@ BAD_ARGUMENTS = {
     "classes": lambda: MLP(4, classes=-1),
     "condition": lambda: MLP(4, condition=0.5),
     "channels": lambda: UNet(channels=0),
+    "attention  ": lambda: UNet(attention=1),
     "multipliers": lambda: UNet(multipliers=()),
     "multipliers ": lambda: UNet(multipliers=(1, 0)),
     "blocks": lambda: UNet(blocks=0),

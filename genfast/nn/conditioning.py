@@ -117,8 +117,8 @@ class Conditioning(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """`x` is only looked at for the number of rows."""
-        if not t.is_floating_point():
-            raise TypeError(f"t must be a floating-point tensor, got {t.dtype}")
+        if not isinstance(t, Tensor) or not t.is_floating_point():
+            raise TypeError(f"t must be a floating-point tensor, got {getattr(t, 'dtype', repr(t))}")
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x, got {tuple(t.shape)}")
         hidden = self.first(self.time(t).to(self.first.weight.dtype))

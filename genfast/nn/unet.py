@@ -47,6 +47,9 @@ class UNet(Prepares):
         **style,
     ):
         super().__init__()
+        for name, value in (("multipliers", multipliers), ("attention", attention)):
+            if not isinstance(value, Sequence):
+                raise ValueError(f"{name} must be a list of numbers, one for each level it is of, got {value!r}")
         self.style = Style(**style)
         self.config = {
             "channels": channels,
