@@ -67,7 +67,7 @@ class Strip {
   void sum(float* sums) const {  // [2, channels] of the sample
     float* to[2] = {sums + first_, sums + maps_.channels + first_};
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
-      const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
+      const int64_t end = ask_for_next(pixel);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
@@ -94,14 +94,9 @@ class Strip {
     }
   }
 
-  // While it computes, it asks for what `next` will read of the next strip, `ahead` elements further on.
-  template <class Next>
-  void map(const Next& next, int64_t ahead) const {
+  void map() const {
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
-      const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
-      for (int i = 0; i < Next::kInputs; ++i)
-        for (int64_t each = pixel; each < end; ++each)
-          prefetch(next.input(i) + place(0) + ahead + each * maps_.channels, width_);
+      const int64_t end = ask_for_next(pixel);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
@@ -141,6 +136,15 @@ class Strip {
       for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
     }
   };
+  // Asks for the unit of pixels after the one that starts at `pixel`, by the order of memory: its own order is a few
+  // registers of channels at a time.  Returns where this one ends.
+  int64_t ask_for_next(int64_t pixel) const {
+    const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
+    for (int i = 0; i < Pass::kInputs; ++i)
+      for (int64_t each = end; each < end + kPixels && each < maps_.pixels; ++each)
+        prefetch(pass_.input(i) + place(0) + each * maps_.channels, width_);
+    return end;
+  }
   int64_t place(int64_t at) const { return n_ * maps_.pixels * maps_.channels + first_ + at; }
 
   const Pass& pass_;

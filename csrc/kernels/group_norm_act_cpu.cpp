@@ -21,7 +21,7 @@ template <class Summing, class Mapping, class Args>
 static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, int64_t ahead, const Summing& summing,
                       const Mapping& mapping) {
   const GroupNorm& p = args.norm;
-  if (p.maps.last) return Strip<Mapping>(mapping, n, first, width).map(summing, ahead);
+  if (p.maps.last) return Strip<Mapping>(mapping, n, first, width).map();
   const Planar<Mapping> body{mapping};
   const Shape shape = rows_of(p.maps);
   for (int64_t row = n * p.maps.channels + first, end = row + width; row < end; ++row) {
