@@ -1,9 +1,9 @@
 #pragma once
 // The CPU driver of channels-last maps: registers hold neighbouring channels and walk over the pixels.
-#include <cstring>
 #include <memory>
 
 #include "group_norm_act_body.h"
+#include "map.h"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -15,24 +15,14 @@ struct Columns {
   template <class T>
   GENFAST_HD F load(const T* p, int j) const {
     if constexpr (lanes) return load_lane(p + j * kLanes);
-    T buffer[kLanes] = {};
-    std::memcpy(buffer, p, count * sizeof(T));
-    return load_lane(buffer);
+    return load_part(p, count);
   }
   template <class T>
   GENFAST_HD void store(T* p, int j, F value) const {
     if constexpr (lanes) return store_lane(p + j * kLanes, value);
-    T buffer[kLanes];
-    store_lane(buffer, value);
-    std::memcpy(p, buffer, count * sizeof(T));
+    store_part(p, value, count);
   }
 };
-
-template <class T>
-void prefetch(const T* p, int64_t count) {
-  const char* at = reinterpret_cast<const char*>(p);
-  for (size_t byte = 0; byte < count * sizeof(T); byte += 64) __builtin_prefetch(at + byte);
-}
 
 // Visits [0, width) in blocks of four registers, then single ones, then what is left.
 template <class Visit>

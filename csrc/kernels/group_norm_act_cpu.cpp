@@ -16,9 +16,10 @@ static void sum_strip(const Args& args, int64_t n, int64_t first, int64_t width,
     reduce(rows_of(p.maps), row, row + width, Planar<Summing>{pass});
 }
 
-// While it computes, it asks for what `summing` will read of the next strip, `ahead` elements further on.
+// While it computes, it asks for what `summing` will read of the next strip, which lies behind this one where maps are
+// planar.
 template <class Summing, class Mapping, class Args>
-static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, int64_t ahead, const Summing& summing,
+static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& summing,
                       const Mapping& mapping) {
   const GroupNorm& p = args.norm;
   if (p.maps.last) return Strip<Mapping>(mapping, n, first, width).map();
@@ -29,7 +30,7 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
     const typename Planar<Summing>::Row ask{summing, {}};
     for (int64_t unit = 0; unit < units_per_row(shape); ++unit) {
       for (int64_t at = unit * kUnit; at < (unit + 1) * kUnit; at += Tile::kSize)
-        ask(AheadTile{{shape, row, at + ahead, Tile::kSize}});
+        ask(AheadTile{{shape, row + width, at, Tile::kSize}});
       tiles_of_unit(shape, row, unit, apply);
     }
   }
@@ -41,10 +42,6 @@ static void run(const Args& args, int64_t work_first, int64_t work_last, const S
                 const Mapping& mapping) {
   const GroupNorm& p = args.norm;
   const int64_t per_group = channels_per_group(p), per_strip = groups_per_strip(p), count = strips(p);
-  const int64_t of_channel = p.maps.last ? 1 : p.maps.pixels, of_sample = p.maps.channels * p.maps.pixels;
-  const auto place = [&](int64_t work) {
-    return work / count * of_sample + work % count * per_strip * per_group * of_channel;
-  };
   for (int64_t work = work_first; work < work_last; ++work) {
     const int64_t n = work / count, begin = work % count * per_strip;
     const int64_t end = begin + per_strip < p.groups ? begin + per_strip : p.groups, width = (end - begin) * per_group;
@@ -52,7 +49,7 @@ static void run(const Args& args, int64_t work_first, int64_t work_last, const S
       for (int64_t group = begin; group < end; ++group) set_pivot<typename Summing::Type>(p, n, group);
     sum_strip(args, n, begin * per_group, width, summing);
     for (int64_t group = begin; group < end; ++group) finish_group(args, n, group);
-    map_strip(args, n, begin * per_group, width, place(work + 1) - place(work), summing, mapping);
+    map_strip(args, n, begin * per_group, width, summing, mapping);
   }
 }
 

@@ -26,6 +26,13 @@ GENFAST_HD void store_part(T* p, F a, int count) {
   if (count > 0) std::memcpy(p, buffer, count * sizeof(T));
 }
 
+// Asks for `count` consecutive values of memory.
+template <class T>
+GENFAST_HD void prefetch(const T* p, int64_t count) {
+  const char* at = reinterpret_cast<const char*>(p);
+  for (size_t byte = 0; byte < count * sizeof(T); byte += 64) __builtin_prefetch(at + byte);
+}
+
 // 4 kLanes consecutive elements of one sample: the last tile of a row may have fewer.
 struct Tile {
   static constexpr int kSize = 4 * kLanes;
@@ -119,8 +126,7 @@ struct AheadTile : Tile {
   }
   template <class T>
   GENFAST_HD Values load(const T* base) const {
-    const char* at = reinterpret_cast<const char*>(base + row * shape.features + first);
-    for (size_t byte = 0; byte < kSize * sizeof(T); byte += 64) __builtin_prefetch(at + byte);
+    prefetch(base + row * shape.features + first, kSize);
     return nothing();
   }
   template <class T>

@@ -1,9 +1,7 @@
 #pragma once
 // The CPU driver of rows that are taken one by one: the lanes of a row, and sums over it in the order of math/sum.h.
-#include <cstring>
-
 #include "../math/sum.h"
-#include "with_type.h"
+#include "map.h"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -27,21 +25,16 @@ struct LastLane {
   int count;
   template <class T>
   GENFAST_HD F load(const T* row) const {
-    T buffer[kLanes] = {};
-    std::memcpy(buffer, row + first, count * sizeof(T));
-    return load_lane(buffer);
+    return load_part(row + first, count);
   }
   template <class T>
   GENFAST_HD void store(T* row, F a) const {
-    T buffer[kLanes];
-    store_lane(buffer, a);
-    std::memcpy(row + first, buffer, count * sizeof(T));
+    store_part(row + first, a, count);
   }
   GENFAST_HD F clear_tail(F a) const {
-    float buffer[kLanes] = {}, values[kLanes];
+    float values[kLanes];
     store_lane(values, a);
-    std::memcpy(buffer, values, count * sizeof(float));
-    return load_lane(buffer);
+    return load_part(values, count);
   }
 };
 
