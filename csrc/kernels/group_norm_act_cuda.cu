@@ -9,24 +9,11 @@ namespace genfast::cuda {
 // The activation is chosen at run time: a uniform branch costs nothing beside memory, four times the kernels would.
 struct AnyActivation {
   int which;
-  template <class Function>
-  GENFAST_HD float apply(Function f) const {
-    switch (Activation(which)) {
-      case Activation::silu:
-        return f(Silu{});
-      case Activation::gelu:
-        return f(Gelu{});
-      case Activation::gelu_tanh:
-        return f(GeluTanh{});
-      default:
-        return f(Identity{});
-    }
-  }
   GENFAST_HD float value(float u) const {
-    return apply([&](auto act) { return act.value(u); });
+    return with_activation(Activation(which), [&](auto act) { return act.value(u); });
   }
   GENFAST_HD float slope(float u) const {
-    return apply([&](auto act) { return act.slope(u); });
+    return with_activation(Activation(which), [&](auto act) { return act.slope(u); });
   }
 };
 

@@ -68,8 +68,9 @@ struct GeluTanh {
 
 enum class Activation : int { none, silu, gelu, gelu_tanh };
 
+// with_activation(activation, f) is f(Silu{}) and so on.  constexpr: a GPU may call it too.
 template <class Function>
-inline void with_activation(Activation activation, Function f) {
+constexpr auto with_activation(Activation activation, Function f) {
   switch (activation) {
     case Activation::silu:
       return f(Silu{});
