@@ -21,8 +21,9 @@ ALLOWED = {
     "ops": set(),
     "schedules": {"ops"},
     "nn": {"ops"},
-    "metrics": {"ops"},
-    "data": {"ops"},
+    "metrics": {"ops", "checkpoint"},
+    "features": {"ops", "nn", "data", "checkpoint"},
+    "data": {"ops", "images"},
     "gaussian": {"ops"},
     "grids": {"schedules"},
     "plans": {"schedules"},
@@ -45,6 +46,7 @@ ALLOWED = {
     "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
     "adaptive": {"ops", "denoisers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
+    "evaluation": {"ops", "data", "images", "checkpoint", "features", "metrics", "sampling"},
     "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}

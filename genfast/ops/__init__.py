@@ -17,6 +17,17 @@ from .norm_modulate import (
     norm_modulate_reference,
     rms_norm_modulate,
 )
+from .pairwise import (
+    Balls,
+    KernelSums,
+    Nearest,
+    balls,
+    balls_reference,
+    kernel_sums,
+    kernel_sums_reference,
+    nearest,
+    nearest_reference,
+)
 from .runge_kutta import runge_kutta, runge_kutta_reference
 from .step import SLOTS, StepTable, step, step_reference
 from .time_embedding import (
@@ -28,12 +39,13 @@ from .time_embedding import (
 )
 
 __all__ = [
-    "ACTIVATIONS", "SLOTS", "Purpose", "StepTable", "bias_act", "bias_act_reference", "denoising_loss",
-    "denoising_loss_reference", "dense", "diffuse", "diffuse_reference", "dot", "dot_reference",
-    "dynamic_threshold", "dynamic_threshold_reference", "gate_residual_norm_modulate", "gaussian_frequencies",
-    "geglu", "geglu_reference", "geometric_frequencies", "group_norm_act", "group_norm_act_reference",
-    "in_layout_of", "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "noise_reference",
-    "norm_modulate_reference", "normal", "rms_norm_modulate", "runge_kutta", "runge_kutta_reference",
-    "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu", "swiglu_reference", "time_embedding",
-    "time_embedding_reference", "uniform",
+    "ACTIVATIONS", "SLOTS", "Balls", "KernelSums", "Nearest", "Purpose", "StepTable", "balls", "balls_reference",
+    "bias_act", "bias_act_reference", "denoising_loss", "denoising_loss_reference", "dense", "diffuse",
+    "diffuse_reference", "dot", "dot_reference", "dynamic_threshold", "dynamic_threshold_reference",
+    "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
+    "group_norm_act", "group_norm_act_reference", "in_layout_of", "kernel_sums", "kernel_sums_reference",
+    "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest", "nearest_reference",
+    "noise_reference", "norm_modulate_reference", "normal", "rms_norm_modulate", "runge_kutta",
+    "runge_kutta_reference", "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu",
+    "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
 ]  # fmt: skip
