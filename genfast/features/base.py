@@ -1,8 +1,14 @@
-"""What an extractor of features is."""
+"""What an extractor of features is, and what all of them share."""
 
+import contextlib
+import hashlib
+import json
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from ..data import as_data
 
 
 @runtime_checkable
@@ -16,3 +22,83 @@ class Features(Protocol):
     fingerprint: str
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+def fingerprint(state, **settings):
+    """16 hex digits of the sha256 of weights, `state`: a dict of tensors, and of `settings`: anything JSON-able.
+
+    Settings hold all else that the features depend on: the extractor's name, its version, sizes, preprocessing. The
+    order of either does not matter, nor does the device.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def extract(features, x, *, batch=64):
+    """Features of many samples: (N, D) float32, from `x`: (N, *), whatever `as_data` takes.
+
+    batch: samples per call. Every call gets as many, the last is filled up with copies of the last sample, so that a
+    sample's features are the same bits however many samples there are.
+    Raises TypeError or ValueError if x is no finite floating-point samples, RuntimeError if the extractor's answer is
+    not (batch, D) float32 or not finite.
+    """
+    if not isinstance(features, Features):
+        raise TypeError(f"features: expected name, dim, fingerprint and a call, got {type(features).__name__}")
+    if not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"batch: expected an integer of at least 1, got {batch!r}")
+    x, parts = as_data(x).x, []
+    for first in range(0, len(x), batch):
+        chunk = x[first : first + batch]
+        size = len(chunk)
+        answer = features(torch.cat([chunk, chunk[-1:].expand(batch - size, *chunk.shape[1:])]))
+        if answer.shape != (batch, features.dim) or answer.dtype != torch.float32:
+            wanted = f"{features.name}: expected features of shape ({batch}, {features.dim}), float32"
+            raise RuntimeError(f"{wanted}, got {tuple(answer.shape)}, {answer.dtype}")
+        if not (finite := torch.isfinite(answer[:size]).all(1)).all():
+            raise RuntimeError(
+                f"{features.name}: NaN or infinity in the features of sample {first + int(finite.argmin())}"
+            )
+        parts.append(answer[:size])
+    return torch.cat(parts)
+
+
+def check_samples(x, shape):
+    """Raises TypeError or ValueError unless x is (B, *shape) float32."""
+    if not isinstance(x, Tensor) or x.dtype != torch.float32:
+        raise TypeError(f"x: expected a float32 tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
+    if x.ndim != len(shape) + 1 or x.shape[1:] != shape:
+        raise ValueError(f"x: expected shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+
+
+def check_shape(shape):
+    """The shape of one sample as a tuple of positive integers."""
+    shape = tuple(shape)
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"shape: expected the positive sizes of one sample, got {shape}")
+    return shape
+
+
+def is_image(shape):
+    """Whether the shape is that of an image, (1 or 3, height, width)."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+@contextlib.contextmanager
+def inference(net, device):
+    """Inside it `net` is in eval mode and computes on `device` without gradients, autocast or, in convolutions, TF32,
+    which differs between cards. Afterwards each of its parts is in the mode that it was in."""
+    modes = [(part, part.training) for part in net.modules()]
+    exact = torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    try:
+        net.eval()
+        with torch.no_grad(), torch.autocast(device.type, enabled=False), exact:
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training

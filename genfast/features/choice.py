@@ -1,0 +1,37 @@
+"""Which features a user means."""
+
+import math
+
+from torch import nn
+
+from .base import Features, check_shape
+from .module import module
+from .pixels import pixels
+from .random_conv import random_conv
+
+NAMED = {"pixels": pixels, "random_conv": random_conv}  # what can be made from the shape of a sample alone
+
+
+def as_features(value, shape):
+    """Features of samples of `shape` from what a user gave.
+
+    value: None for `pixels` where a sample has at most 256 numbers or is no image, else `random_conv`; a name,
+    "pixels" or "random_conv"; a torch.nn.Module, whose output they are; or Features, as they are.
+    Raises TypeError or ValueError for anything else.
+    """
+    shape = check_shape(shape)
+    if value is None:
+        small = math.prod(shape) <= 256 or len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < 8
+        value = "pixels" if small else "random_conv"
+    if isinstance(value, str):
+        if value not in NAMED:
+            raise ValueError(f"features: expected one of {sorted(NAMED)}, got {value!r}")
+        return NAMED[value](shape)
+    if isinstance(value, Features) and not isinstance(value, type):
+        return value
+    if isinstance(value, nn.Module):
+        return module(value, shape=shape)
+    raise TypeError(
+        f"features: expected None, one of {sorted(NAMED)}, a torch.nn.Module or an object with name, dim, fingerprint "
+        f"and a call, got {type(value).__name__}"
+    )
