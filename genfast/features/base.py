@@ -58,10 +58,8 @@ def extract(features, x, *, batch=64):
         if answer.shape != (batch, features.dim) or answer.dtype != torch.float32:
             wanted = f"{features.name}: expected features of shape ({batch}, {features.dim}), float32"
             raise RuntimeError(f"{wanted}, got {tuple(answer.shape)}, {answer.dtype}")
-        if not (finite := torch.isfinite(answer[:size]).all(1)).all():
-            raise RuntimeError(
-                f"{features.name}: NaN or infinity in the features of sample {first + int(finite.argmin())}"
-            )
+        if len(bad := (~torch.isfinite(answer[:size]).all(1)).nonzero()):
+            raise RuntimeError(f"{features.name}: NaN or infinity in the features of sample {first + int(bad[0])}")
         parts.append(answer[:size])
     return torch.cat(parts)
 
