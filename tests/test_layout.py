@@ -22,7 +22,7 @@ ALLOWED = {
     "schedules": {"ops"},
     "nn": {"ops"},
     "metrics": {"ops", "checkpoint"},
-    "features": {"ops", "nn", "data", "checkpoint"},
+    "features": {"ops", "nn", "data", "checkpoint", "training"},
     "data": {"ops", "images"},
     "gaussian": {"ops"},
     "grids": {"schedules"},

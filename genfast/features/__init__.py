@@ -2,8 +2,12 @@
 
 from .base import Features, extract, fingerprint
 from .choice import as_features
+from .classifier import Classifier, classifier
 from .module import Network, module
 from .pixels import pixels
-from .random_conv import random_conv
+from .random_conv import RandomConv, random_conv
 
-__all__ = ["Features", "Network", "as_features", "extract", "fingerprint", "module", "pixels", "random_conv"]
+__all__ = [
+    "Classifier", "Features", "Network", "RandomConv", "as_features", "classifier", "extract", "fingerprint", "module",
+    "pixels", "random_conv",
+]  # fmt: skip

@@ -41,8 +41,7 @@ def fingerprint(state, **settings):
 def extract(features, x, *, batch=64):
     """Features of many samples: (N, D) float32, from `x`: (N, *), whatever `as_data` takes.
 
-    batch: samples per call. Every call gets as many, the last is filled up with copies of the last sample, so that a
-    sample's features are the same bits however many samples there are.
+    batch: samples per call, see `in_chunks`.
     Raises TypeError or ValueError if x is no finite floating-point samples, RuntimeError if the extractor's answer is
     not (batch, D) float32 or not finite.
     """
@@ -50,17 +49,31 @@ def extract(features, x, *, batch=64):
         raise TypeError(f"features: expected name, dim, fingerprint and a call, got {type(features).__name__}")
     if not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch: expected an integer of at least 1, got {batch!r}")
-    x, parts = as_data(x).x, []
-    for first in range(0, len(x), batch):
-        chunk = x[first : first + batch]
-        size = len(chunk)
-        answer = features(torch.cat([chunk, chunk[-1:].expand(batch - size, *chunk.shape[1:])]))
+
+    def checked(chunk):
+        answer = features(chunk)
         if answer.shape != (batch, features.dim) or answer.dtype != torch.float32:
             wanted = f"{features.name}: expected features of shape ({batch}, {features.dim}), float32"
             raise RuntimeError(f"{wanted}, got {tuple(answer.shape)}, {answer.dtype}")
-        if len(bad := (~torch.isfinite(answer[:size]).all(1)).nonzero()):
-            raise RuntimeError(f"{features.name}: NaN or infinity in the features of sample {first + int(bad[0])}")
-        parts.append(answer[:size])
+        return answer
+
+    answer = in_chunks(checked, as_data(x).x, batch)
+    if len(bad := (~torch.isfinite(answer).all(1)).nonzero()):
+        raise RuntimeError(f"{features.name}: NaN or infinity in the features of sample {int(bad[0])}")
+    return answer
+
+
+def in_chunks(function, x, batch=64):
+    """function(x), in calls of `batch` rows each, (batch, *) -> (batch, D): (N, D) from x: (N, *).
+
+    The last call is filled up with copies of the last row, so that a row's answer is the same bits however many rows
+    there are.
+    """
+    parts = []
+    for first in range(0, len(x), batch):
+        chunk = x[first : first + batch]
+        filling = chunk[-1:].expand(batch - len(chunk), *chunk.shape[1:])
+        parts.append(function(torch.cat([chunk, filling]))[: len(chunk)])
     return torch.cat(parts)
 
 
