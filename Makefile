@@ -19,12 +19,14 @@ help:  ## this list
 	@echo
 	@echo "PYTHON=$(PYTHON)  the Python that .venv is made of      TORCH=$(TORCH)  what pip installs (TORCH=torch: the newest)"
 
-# torch first: nothing below may choose another one.
+# torch first: nothing below may choose another one. torch-fidelity, whose network the tests compare with, comes without
+# its dependencies: they bring torchvision, which ties torch to a version of its own.
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel ninja "pybind11>=2.12"
 	$(BIN)/python -m pip install --quiet --upgrade "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet --no-deps torch-fidelity==0.4.0
 	rm -f .venv/installed-*
 	touch "$@"
 

@@ -3,11 +3,12 @@
 from .base import Features, extract, fingerprint
 from .choice import as_features
 from .classifier import Classifier, classifier
+from .inception import InceptionFeatures, inception
 from .module import Network, module
 from .pixels import pixels
 from .random_conv import RandomConv, random_conv
 
 __all__ = [
-    "Classifier", "Features", "Network", "RandomConv", "as_features", "classifier", "extract", "fingerprint", "module",
-    "pixels", "random_conv",
+    "Classifier", "Features", "InceptionFeatures", "Network", "RandomConv", "as_features", "classifier", "extract",
+    "fingerprint", "inception", "module", "pixels", "random_conv",
 ]  # fmt: skip

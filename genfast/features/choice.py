@@ -4,25 +4,27 @@ import math
 
 from torch import nn
 
-from .base import Features, check_shape
+from .base import Features, check_shape, is_image
+from .inception import inception
 from .module import module
 from .pixels import pixels
 from .random_conv import random_conv
 
-NAMED = {"pixels": pixels, "random_conv": random_conv}  # what can be made from the shape of a sample alone
+NAMED = {"pixels": pixels, "random_conv": random_conv, "inception": lambda shape: inception()}
 
 
 def as_features(value, shape):
     """Features of samples of `shape` from what a user gave.
 
     value: None for `pixels` where a sample has at most 256 numbers or is no image, else `random_conv`; a name,
-    "pixels" or "random_conv"; a torch.nn.Module, whose output they are; or Features, as they are.
+    "pixels", "random_conv" or "inception", whose file the environment variable GENFAST_INCEPTION names; a
+    torch.nn.Module, whose output they are; or Features, as they are.
     Raises TypeError or ValueError for anything else.
     """
     shape = check_shape(shape)
     if value is None:
-        small = math.prod(shape) <= 256 or len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < 8
-        value = "pixels" if small else "random_conv"
+        large = math.prod(shape) > 256 and is_image(shape) and min(shape[1:]) >= 8
+        value = "random_conv" if large else "pixels"
     if isinstance(value, str):
         if value not in NAMED:
             raise ValueError(f"features: expected one of {sorted(NAMED)}, got {value!r}")
