@@ -99,6 +99,7 @@ def test_layouts(file, weights, tmp_path):
     torch.save(nn.ModuleDict({"blocks": blocks}).state_dict(), tmp_path / "blocks.pth")
     wrapped = inception(tmp_path / "blocks.pth")
     assert names[7:9] == ["Mixed_6e", "Mixed_7a"] and torch.equal(wrapped(x), features)
+    assert wrapped.fingerprint == expected.fingerprint  # the last layer is no part of the features
     with pytest.raises(ValueError, match="fc"):
         wrapped.probabilities(x)
 
@@ -120,7 +121,8 @@ def test_name_and_fingerprint_say_which(file, weights, tmp_path, monkeypatch):
     digest = f.sha256[:8]
     assert not f.verified and f.name == f"inception unverified {digest} (torch_fidelity)"
     other = inception(file, mode="pytorch_fid")
-    torch.save(weights | {"fc.bias": weights["fc.bias"] + 1}, tmp_path / "other.pth")
+    first = "Conv2d_1a_3x3.bn.bias"
+    torch.save(weights | {first: weights[first] + 1}, tmp_path / "other.pth")
     assert len({f.fingerprint, other.fingerprint, inception(tmp_path / "other.pth").fingerprint}) == 3
     monkeypatch.setattr(internals, "SHA256", digest)
     monkeypatch.setenv("GENFAST_INCEPTION", str(file))

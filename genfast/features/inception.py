@@ -30,13 +30,12 @@ _LAYOUTS = (
 )
 
 
-def inception(path=None, *, mode="torch_fidelity", device=None):
+def inception(path=None, *, mode="torch_fidelity"):
     """`InceptionFeatures` of the weights in a file; nothing is ever downloaded.
 
     path    a .pth or .safetensors file with the parameter names of pytorch-fid's or torch-fidelity's file, or of
             pytorch-fid's module `InceptionV3`; None for the file that the environment variable GENFAST_INCEPTION names
     mode    whose resize: "torch_fidelity", which is TensorFlow 1's, or "pytorch_fid"; distances differ between the two
-    device  where the network starts; it follows the samples
     Raises FileNotFoundError saying which file to get if there is none, ValueError if the file cannot be read or holds
     something else, or mode is unknown.
     """
@@ -46,19 +45,19 @@ def inception(path=None, *, mode="torch_fidelity", device=None):
     if path is None or not Path(path).is_file():
         said = f"path and {VARIABLE} say nothing" if path is None else f"there is no file {path}"
         raise FileNotFoundError(
-            f"path: Inception needs a file of weights, and {said}. Get {URLS[0]} or {URLS[1]}, which are the same, "
-            f"put it anywhere, and pass its path or set {VARIABLE} to it; nothing is downloaded"
+            f"path: Inception needs a file of weights, and {said}. Get {URLS[0]} or {URLS[1]}, put "
+            f"it anywhere, and pass its path or set {VARIABLE} to it; nothing is downloaded"
         )
     content = Path(path).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     net = _network(_read(path, content), path)
-    return InceptionFeatures(net.to(device), mode, digest)
+    return InceptionFeatures(net, mode, digest)
 
 
 class InceptionFeatures:
     """Features: the last pooling, (B, 2048), of images x: (B, 1 or 3, H, W), any size, in [-1, 1].
 
-    The images are made 8-bit first, see `quantise`, and resized as `mode` says.
+    The images are made 8-bit first, see `quantise`, and resized as `mode` says, on the device where they are.
     sha256    of the file
     verified  whether it begins as the official file's; if not, the name says so, and distances are not to be called FID
     """
@@ -70,7 +69,8 @@ class InceptionFeatures:
         self.verified = sha256.startswith(SHA256)
         which = "2015-12-05" if self.verified else f"unverified {sha256[:8]}"
         self.name = f"inception {which} ({mode})"
-        self.fingerprint = fingerprint(net.state_dict(), mode=mode, version=VERSION)
+        below = {name: value for name, value in net.state_dict().items() if not name.startswith("fc.")}
+        self.fingerprint = fingerprint(below, mode=mode, version=VERSION)
 
     def __call__(self, x):
         if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
