@@ -1,0 +1,77 @@
+"""Precision, recall, density and coverage: how many samples lie among the real ones, and how many real ones are met."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import ops
+from . import checks, intervals
+from .estimate import Estimate
+from .splits import permutation
+
+_GROUPS, _PARTITIONS = 5, 4  # for the variance
+NAMES = ("precision", "recall", "density", "coverage")
+
+
+def precision_recall(
+    samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, k: int = 5, seed: int = 0, level: float = 0.95
+) -> dict[str, Estimate]:
+    """Improved precision and recall, density and coverage of samples (N, D) against real (M, D). A ball around a point
+    reaches to the k-th nearest other point of its set, that one included:
+
+        precision   share of samples in a ball of a real one      density    balls of real ones that hold a sample / k
+        recall      share of real ones in a ball of a sample      coverage   share of balls of real ones with a sample
+
+    Kynkaanniemi et al. 2019, arXiv:1904.06991; Naeem et al. 2020, arXiv:2002.09797. All depend on N, M and k: of two
+    sets from one distribution, precision and recall are not 1, and have no closed form; details["equal"] says what to
+    expect of the other two, density 1 and coverage 1 - prod_{i=1..k} (N - i) / (M + N - i).
+
+    The intervals are for the expectation over fresh samples and fresh real ones. Balls that share points are not
+    independent, so the variance is taken from disjoint random groups of both sets, drawn by `seed`, that of one group
+    divided by their number; shares have Wilson's interval at as many trials as have this variance.
+
+    Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
+    of equal width and more than k rows, a k below 1, a level outside (0, 1).
+    """
+    k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
+    x, y = (value.float() for value in checks.matrices(k + 1, samples=samples, real=real))
+    n, m = len(x), len(y)
+    values, radii = _four(x, y, k)
+    variance, note = _variance(x, y, k, seed)
+    warnings = [
+        f"{zero} of {len(radius)} {name} have {k} or more exact copies in their set: balls of radius 0"
+        for name, radius in (("samples", radii[0]), ("real ones", radii[1]))
+        if (zero := int((radius == 0).sum()))
+    ]
+    missed = np.arange(1, k + 1)
+    equal = {"density": 1.0, "coverage": float(1 - np.prod(np.maximum(n - missed, 0) / (m + n - missed)))}
+    estimates = {}
+    for name, value, var, count in zip(NAMES, values.tolist(), variance.tolist(), (n, m, n, m)):
+        if name == "density":
+            low, high = intervals.normal(value, var**0.5, level)
+            low, high = max(low, 0.0), high
+        else:
+            low, high = intervals.share(value, var, count, level)
+        details = {"k": float(k), "se": var**0.5} | ({"equal": equal[name]} if name in equal else {})
+        estimates[name] = Estimate(value, low, high, "disjoint groups", n, m, level, details, (*warnings, *note))
+    return estimates
+
+
+def _four(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The four numbers, (4,) float64, and the squared radii around x and y."""
+    radius_x, radius_y = (ops.nearest(z, z, k, exclude_self=True).distance[:, k - 1] for z in (x, y))
+    found = ops.balls(x, y, radius_x, radius_y)
+    shares = [counts.bool().double().mean() for counts in (found.over_x, found.over_y, found.in_y)]
+    return torch.stack([*shares[:2], found.over_x.double().mean() / k, shares[2]]), (radius_x, radius_y)
+
+
+def _variance(x: Tensor, y: Tensor, k: int, seed: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Of the four numbers, (4,), and what to say about it."""
+    found = []
+    for partition in range(_PARTITIONS):
+        parts = (
+            permutation(len(z), seed, 2 * partition + side).to(z.device).tensor_split(_GROUPS)
+            for side, z in enumerate((x, y))
+        )
+        found.append(torch.stack([_four(x[a], y[b], k)[0] for a, b in zip(*parts)]).var(0))
+    return torch.stack(found).mean(0) / _GROUPS, ()
