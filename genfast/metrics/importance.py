@@ -52,9 +52,9 @@ class ImportanceWeights:
             raise TypeError(f"other: expected ImportanceWeights, got {type(other).__name__}")
         if self.k and other.k and len(self.elbo) != len(other.elbo):
             raise ValueError(f"other: expected weights of {len(self.elbo)} samples, got {len(other.elbo)}")
-        return (
-            self._add(other.k, other.elbo, other._scatter, other._log_sum, other._log_sum_square) if other.k else self
-        )
+        if other.k:
+            self._add(other.k, other.elbo, other._scatter, other._log_sum, other._log_sum_square)
+        return self
 
     def _add(self, k: int, mean: Tensor, scatter: Tensor, log_sum: Tensor, log_sum_square: Tensor):
         # Mean and scatter as in `Moments`. What was 0-dimensional takes the shape of what comes.

@@ -1,5 +1,7 @@
 """Precision, recall, density and coverage: how many samples lie among the real ones, and how many real ones are met."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from . import checks, intervals
 from .estimate import Estimate
 from .splits import permutation
 
-_GROUPS, _PARTITIONS = 5, 4  # for the variance
+_ROWS, _DEGREES = 250, 20  # a group has this many rows at least; degrees of freedom of the variance
 NAMES = ("precision", "recall", "density", "coverage")
 
 
@@ -27,8 +29,9 @@ def precision_recall(
     expect of the other two, density 1 and coverage 1 - prod_{i=1..k} (N - i) / (M + N - i).
 
     The intervals are for the expectation over fresh samples and fresh real ones. Balls that share points are not
-    independent, so the variance is taken from disjoint random groups of both sets, drawn by `seed`, that of one group
-    divided by their number; shares have Wilson's interval at as many trials as have this variance.
+    independent, so the variance is taken from disjoint random groups of both sets, drawn by `seed`: that among groups,
+    divided by their number. Shares have Wilson's interval at as many trials as have this variance. Sets too small to be
+    halved leave everything possible, with a warning.
 
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and more than k rows, a k below 1, a level outside (0, 1).
@@ -37,23 +40,29 @@ def precision_recall(
     x, y = (value.float() for value in checks.matrices(k + 1, samples=samples, real=real))
     n, m = len(x), len(y)
     values, radii = _four(x, y, k)
-    variance, note = _variance(x, y, k, seed)
     warnings = [
         f"{zero} of {len(radius)} {name} have {k} or more exact copies in their set: balls of radius 0"
         for name, radius in (("samples", radii[0]), ("real ones", radii[1]))
         if (zero := int((radius == 0).sum()))
     ]
-    missed = np.arange(1, k + 1)
-    equal = {"density": 1.0, "coverage": float(1 - np.prod(np.maximum(n - missed, 0) / (m + n - missed)))}
+    halves = min(n, m) >= 2 * (k + 1)
+    if not halves:
+        warnings.append(f"{min(n, m)} rows are too few for an interval with k = {k}, which takes {2 * (k + 1)}")
+    variance = _variance(x, y, k, seed).tolist() if halves else [math.nan] * 4
+
+    ranks = np.arange(1, k + 1)
+    equal = {"density": 1.0, "coverage": 1 - math.prod((np.maximum(n - ranks, 0) / (m + n - ranks)).tolist())}
     estimates = {}
-    for name, value, var, count in zip(NAMES, values.tolist(), variance.tolist(), (n, m, n, m)):
-        if name == "density":
+    for name, value, var, count in zip(NAMES, values.tolist(), variance, (n, m, n, m)):
+        if not halves:
+            low, high = 0.0, m / k if name == "density" else 1.0
+        elif name == "density":
             low, high = intervals.normal(value, var**0.5, level)
-            low, high = max(low, 0.0), high
+            low = max(low, 0.0)
         else:
             low, high = intervals.share(value, var, count, level)
         details = {"k": float(k), "se": var**0.5} | ({"equal": equal[name]} if name in equal else {})
-        estimates[name] = Estimate(value, low, high, "disjoint groups", n, m, level, details, (*warnings, *note))
+        estimates[name] = Estimate(value, low, high, "disjoint groups", n, m, level, details, tuple(warnings))
     return estimates
 
 
@@ -65,13 +74,14 @@ def _four(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     return torch.stack([*shares[:2], found.over_x.double().mean() / k, shares[2]]), (radius_x, radius_y)
 
 
-def _variance(x: Tensor, y: Tensor, k: int, seed: int) -> tuple[Tensor, tuple[str, ...]]:
-    """Of the four numbers, (4,), and what to say about it."""
+def _variance(x: Tensor, y: Tensor, k: int, seed: int) -> Tensor:
+    """Of the four numbers, (4,)."""
+    groups = min(max(min(len(x), len(y)) // _ROWS, 2), _DEGREES + 1)
     found = []
-    for partition in range(_PARTITIONS):
+    for partition in range(-(-_DEGREES // (groups - 1))):
         parts = (
-            permutation(len(z), seed, 2 * partition + side).to(z.device).tensor_split(_GROUPS)
+            permutation(len(z), seed, 2 * partition + side).to(z.device).tensor_split(groups)
             for side, z in enumerate((x, y))
         )
         found.append(torch.stack([_four(x[a], y[b], k)[0] for a, b in zip(*parts)]).var(0))
-    return torch.stack(found).mean(0) / _GROUPS, ()
+    return torch.stack(found).mean(0) / groups

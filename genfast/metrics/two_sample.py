@@ -43,9 +43,9 @@ def two_sample_test(
     classifier: the majority of the k nearest neighbours by default, or anything with fit(x, label) and predict(x) on
     arrays x (N, D) float32 and label (N,), 1 for a sample and 0 for a real one.
     Both sets are cut to the smaller size and halved, by random draws of `seed`; the interval is Wilson's.
-    details: "p_value", the chance of at least this accuracy were the two distributions one, P(Binomial(n, 1/2) >= right);
-    of a classifier that answers 1 with probability q the variance is n q (1 - q) there, not n / 4, so it is too large
-    rather than too small; "held_out", n.
+    details: "p_value", the chance of at least this accuracy were the two distributions one,
+    P(Binomial(n, 1/2) >= right), n = "held_out" points; of a classifier that answers 1 with probability q, the number
+    of right answers then has variance n q (1 - q), not n / 4, so the p-value is too large rather than too small.
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and 2+ rows, or for more neighbours than points.
     """
