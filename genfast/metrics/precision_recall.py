@@ -26,7 +26,7 @@ def precision_recall(
 
     Kynkaanniemi et al. 2019, arXiv:1904.06991; Naeem et al. 2020, arXiv:2002.09797. All depend on N, M and k: of two
     sets from one distribution, precision and recall are not 1, and have no closed form; details["equal"] says what to
-    expect of the other two, density 1 and coverage 1 - prod_{i=1..k} (N - i) / (M + N - i).
+    expect of the other two, density 1 and coverage 1 - prod_{i=1..k} (M - i) / (M + N - i).
 
     The intervals are for the expectation over fresh samples and fresh real ones. Balls that share points are not
     independent, so the variance is taken from disjoint random groups of both sets, drawn by `seed`: that among groups,
@@ -39,11 +39,11 @@ def precision_recall(
     k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
     x, y = (value.float() for value in checks.matrices(k + 1, samples=samples, real=real))
     n, m = len(x), len(y)
-    values, radii = _four(x, y, k)
+    values, neighbours = _four(x, y, k)
     warnings = [
-        f"{zero} of {len(radius)} {name} have {k} or more exact copies in their set: balls of radius 0"
-        for name, radius in (("samples", radii[0]), ("real ones", radii[1]))
-        if (zero := int((radius == 0).sum()))
+        f"{copies} of {len(distance)} {name} have an exact copy in their set, which makes their balls too small"
+        for name, distance in zip(("samples", "real ones"), neighbours)
+        if (copies := int((distance[:, 0] == 0).sum()))
     ]
     halves = min(n, m) >= 2 * (k + 1)
     if not halves:
@@ -51,7 +51,7 @@ def precision_recall(
     variance = _variance(x, y, k, seed).tolist() if halves else [math.nan] * 4
 
     ranks = np.arange(1, k + 1)
-    equal = {"density": 1.0, "coverage": 1 - math.prod((np.maximum(n - ranks, 0) / (m + n - ranks)).tolist())}
+    equal = {"density": 1.0, "coverage": 1 - math.prod(((m - ranks) / (m + n - ranks)).tolist())}
     estimates = {}
     for name, value, var, count in zip(NAMES, values.tolist(), variance, (n, m, n, m)):
         if not halves:
@@ -67,11 +67,11 @@ def precision_recall(
 
 
 def _four(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The four numbers, (4,) float64, and the squared radii around x and y."""
-    radius_x, radius_y = (ops.nearest(z, z, k, exclude_self=True).distance[:, k - 1] for z in (x, y))
-    found = ops.balls(x, y, radius_x, radius_y)
+    """The four numbers, (4,) float64, and the squared distances to the k nearest within x, (N, k), and within y."""
+    within_x, within_y = (ops.nearest(z, z, k, exclude_self=True).distance for z in (x, y))
+    found = ops.balls(x, y, within_x[:, -1], within_y[:, -1])
     shares = [counts.bool().double().mean() for counts in (found.over_x, found.over_y, found.in_y)]
-    return torch.stack([*shares[:2], found.over_x.double().mean() / k, shares[2]]), (radius_x, radius_y)
+    return torch.stack([*shares[:2], found.over_x.double().mean() / k, shares[2]]), (within_x, within_y)
 
 
 def _variance(x: Tensor, y: Tensor, k: int, seed: int) -> Tensor:
