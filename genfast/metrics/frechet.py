@@ -63,7 +63,7 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     samples, real = (value.double().cpu() for value in checks.matrices(4, samples=samples, real=real))
     n, m, d = len(samples), len(real), samples.shape[1]
     seed = checks.integer(seed, "seed", 0)
-    intervals.quantile(level)
+    z = intervals.quantile(level)
     warnings = []
     if min(n, m) <= d:
         warnings.append(
@@ -91,7 +91,7 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     # that make up the second order as F does but for the chance of sharing a half, which adds 1 / _SPLITS.
     second_order = second * (1 + 1 / _SPLITS)
     se = max(first - 2 * second + second_order, second_order) ** 0.5
-    low, high = intervals.normal(extrapolated, se, level)
+    low, high = intervals.normal(extrapolated, se, z)
     details = {"bias": bias, "extrapolated": extrapolated, "se": se}
     return Estimate(
         value, max(low, 0.0), max(high, 0.0), "delta method about the extrapolated", n, m, level, details,

@@ -17,12 +17,13 @@ def inception_score(probabilities: Tensor | np.ndarray, *, level: float = 0.95) 
     arXiv:1606.03498, over all samples at once, without their mean over ten parts, which changes the number.
 
     The logarithm is an entropy of a mean, so it is low by about b = sum_k Var p_k / (2 N p(y_k)), (K - 1) / (2 N) for a
-    classifier that is sure; the interval is about the logarithm plus b, its variance that of KL_i / N plus the second
-    order, sum_kl Cov(p_k, p_l)^2 / (2 N^2 p(y_k) p(y_l)).
+    classifier that is sure; the interval is about the logarithm plus b. Its variance is that of KL_i / N, less what the
+    noise of p(y) adds to it, plus the second order, sum_kl Cov(p_k, p_l)^2 / (2 N^2 p(y_k) p(y_l)).
     details: "bias" of the logarithm, -b; "extrapolated", to infinite N; "se" of the logarithm.
     Raises TypeError or ValueError for anything but a finite floating-point matrix of 2+ rows, values below 0, rows that
     do not sum to 1, a level outside (0, 1).
     """
+    z = intervals.quantile(level)
     p = checks.matrix(probabilities, "probabilities").double().cpu()
     if (p < 0).any():
         raise ValueError(f"probabilities: expected values of at least 0, got {p.min().item():.4g}")
@@ -40,8 +41,9 @@ def inception_score(probabilities: Tensor | np.ndarray, *, level: float = 0.95) 
     scaled = (p - marginal)[:, marginal > 0] / marginal[marginal > 0].sqrt()
     covariance = scaled.T @ scaled / (n - 1)
     bias = -covariance.trace().item() / (2 * n)
-    se = (divergence.var().item() / n + covariance.square().sum().item() / (2 * n**2)) ** 0.5
-    limits = np.clip(np.exp(intervals.normal(log_score - bias, se, level)), 1.0, classes)
+    first, second = divergence.var().item() / n, covariance.square().sum().item() / (2 * n**2)
+    se = max(first - second, second) ** 0.5  # the noise of p(y) has added 2 `second` to `first`
+    limits = np.clip(np.exp(intervals.normal(log_score - bias, se, z)), 1.0, classes)
     details = {"bias": bias, "extrapolated": float(np.exp(log_score - bias)), "se": se}
     return Estimate(
         float(np.exp(log_score)), *limits.tolist(), "delta method on the logarithm", n, None, level, details

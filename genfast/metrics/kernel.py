@@ -33,7 +33,9 @@ def kernel_distance(
     two distributions are one, and the interval is left to go below 0 too.
 
     The variance is estimated with its terms of first and second order, from row sums of k and k^2 (Sutherland et al.
-    2017, arXiv:1611.04488; Bounliphone et al. 2016, arXiv:1511.04581); no term of it is taken below 0.
+    2017, arXiv:1611.04488; Bounliphone et al. 2016, arXiv:1511.04581); no term of it is taken below 0. The first order
+    grows with the distance itself, and the interval holds the distances that agree with the estimate by the variance
+    that they would have: it reaches further up than down.
     details: "se"; "gamma".
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and 4+ rows, an unknown kernel, a gamma that is not positive, a level outside (0, 1).
@@ -41,14 +43,14 @@ def kernel_distance(
     x, y = (value.float() for value in checks.matrices(4, samples=samples, real=real))
     if kernel not in KERNELS:
         raise ValueError(f"kernel: expected one of {KERNELS}, got {kernel!r}")
-    seed = checks.integer(seed, "seed", 0)
+    seed, z = checks.integer(seed, "seed", 0), intervals.quantile(level)
     if gamma is None:
         gamma = 1 / x.shape[1] if kernel == "polynomial" else _median_gamma(x, y, seed)
     if not 0 < gamma < float("inf"):
         raise ValueError(f"gamma: expected a positive number, got {gamma!r}")
     n, m = len(x), len(y)
     options = {"kernel": kernel, "gamma": gamma}
-    within_x, within_y = (ops.kernel_sums(z, z, exclude_self=True, **options) for z in (x, y))
+    within_x, within_y = (ops.kernel_sums(rows, rows, exclude_self=True, **options) for rows in (x, y))
     across_x, across_y = ops.kernel_sums(x, y, **options), ops.kernel_sums(y, x, **options)
     mean_x, mean_y = within_x.first / (n - 1), within_y.first / (m - 1)
     value = (mean_x.mean() + mean_y.mean() - 2 * across_x.first.mean() / m).item()
@@ -57,11 +59,12 @@ def kernel_distance(
     # The variances of the projections E k(x, x') - E k(x, y), less what the noise of these means adds to them.
     first_x = (mean_x - across_x.first / m).var().item() - second_x / (n - 1) - second_xy / m
     first_y = (mean_y - across_y.first / n).var().item() - second_y / (m - 1) - second_xy / n
-    variance = 4 * max(first_x, 0.0) / n + 4 * max(first_y, 0.0) / m
-    variance += 2 * second_x / (n * (n - 1)) + 2 * second_y / (m * (m - 1)) + 4 * second_xy / (n * m)
-    se = variance**0.5
+    first = 4 * max(first_x, 0.0) / n + 4 * max(first_y, 0.0) / m
+    second = 2 * second_x / (n * (n - 1)) + 2 * second_y / (m * (m - 1)) + 4 * second_xy / (n * m)
+    se = (first + second) ** 0.5
+    growth = first / max(value, se) if first else 0.0  # below one standard error, a ratio of noise to noise
     return Estimate(
-        value, *intervals.normal(value, se, level), "variance of the U-statistic", n, m, level,
+        value, *intervals.growing(value, second, growth, z), "variance of the U-statistic", n, m, level,
         {"se": se, "gamma": float(gamma)},
     )  # fmt: skip
 

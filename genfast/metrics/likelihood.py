@@ -35,7 +35,7 @@ def likelihood(
     dims = checks.integer(dims, "dims", 1)
     if isinstance(bits_offset, bool) or not isinstance(bits_offset, Real) or not math.isfinite(bits_offset):
         raise ValueError(f"bits_offset: expected a finite number, got {bits_offset!r}")
-    n, warnings, details = len(nats), (), {}
+    n, z, warnings, details = len(nats), intervals.quantile(level), (), {}
     outside = torch.isneginf(nats)
     if outside.any():
         first = int(outside.nonzero()[0])
@@ -43,11 +43,13 @@ def likelihood(
         mean, low, high = -math.inf, -math.inf, -math.inf
     else:
         mean, details["se"] = nats.mean().item(), nats.std().item() / n**0.5
-        low, high = intervals.normal(mean, details["se"], level)
+        low, high = intervals.normal(mean, details["se"], z)
     if se is not None:
         se = _vector(se, "se")
         if len(se) != n:
             raise ValueError(f"se: expected shape ({n},), one per sample, got ({len(se)},)")
+        if (se < 0).any():
+            raise ValueError(f"se: expected values of at least 0, got {se.min().item():.4g}")
         details["se_of_estimates"] = se.square().sum().item() ** 0.5 / n
     per_bit = dims * math.log(2)
     return {

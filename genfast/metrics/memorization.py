@@ -58,7 +58,7 @@ def memorization(
         raise ValueError(f"train: expected more than k = {k} rows, got {len(t)}")
     if isinstance(quantile, bool) or not isinstance(quantile, float) or not 0 < quantile < 1:
         raise ValueError(f"quantile: expected a number in (0, 1), got {quantile!r}")
-    n = len(x)
+    n, z = len(x), intervals.quantile(level)
     scale = ops.nearest(t, t, k, exclude_self=True).distance.sqrt().mean(1)
     ratio, nearest, distance = _ratio(x, t, scale)
     held_out_ratio, *_ = _ratio(h, t, scale)
@@ -83,8 +83,8 @@ def memorization(
     if quantile * (len(h) + 1) < 1:
         warnings.append(f"{len(h)} held-out points are too few for the quantile {quantile:g}: {expected:.2g} is used")
     share = Estimate(
-        value, *intervals.share(value, variance, n, level), "Wilson, with the threshold's variance", n, len(h), level,
-        details, tuple(warnings),
+        value, *intervals.wilson_of_variance(value, variance, n, z), "Wilson, with the threshold's variance", n, len(h),
+        level, details, tuple(warnings),
     )  # fmt: skip
     return Memorization(share, ratio, nearest, distance, ratio.argsort(stable=True), threshold, held_out_ratio)
 

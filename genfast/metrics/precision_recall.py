@@ -11,7 +11,8 @@ from . import checks, intervals
 from .estimate import Estimate
 from .splits import permutation
 
-_ROWS, _DEGREES = 250, 20  # a group has this many rows at least; degrees of freedom of the variance
+_ROWS = 250  # of a group, at least
+_DEGREES = 20  # of freedom of the variance by count; over repeats it spreads as with half as many
 NAMES = ("precision", "recall", "density", "coverage")
 
 
@@ -30,13 +31,14 @@ def precision_recall(
 
     The intervals are for the expectation over fresh samples and fresh real ones. Balls that share points are not
     independent, so the variance is taken from disjoint random groups of both sets, drawn by `seed`: that among groups,
-    divided by their number. Shares have Wilson's interval at as many trials as have this variance. Sets too small to be
-    halved leave everything possible, with a warning.
+    divided by their number, and z is Student's. Shares have Wilson's interval at as many trials as have this variance.
+    Sets too small to be halved leave everything possible, with a warning.
 
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and more than k rows, a k below 1, a level outside (0, 1).
     """
     k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
+    z = intervals.quantile(level, _DEGREES / 2)
     x, y = (value.float() for value in checks.matrices(k + 1, samples=samples, real=real))
     n, m = len(x), len(y)
     values, neighbours = _four(x, y, k)
@@ -57,10 +59,10 @@ def precision_recall(
         if not halves:
             low, high = 0.0, m / k if name == "density" else 1.0
         elif name == "density":
-            low, high = intervals.normal(value, var**0.5, level)
+            low, high = intervals.normal(value, var**0.5, z)
             low = max(low, 0.0)
         else:
-            low, high = intervals.share(value, var, count, level)
+            low, high = intervals.wilson_of_variance(value, var, count, z)
         details = {"k": float(k), "se": var**0.5} | ({"equal": equal[name]} if name in equal else {})
         estimates[name] = Estimate(value, low, high, "disjoint groups", n, m, level, details, tuple(warnings))
     return estimates
@@ -68,7 +70,7 @@ def precision_recall(
 
 def _four(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """The four numbers, (4,) float64, and the squared distances to the k nearest within x, (N, k), and within y."""
-    within_x, within_y = (ops.nearest(z, z, k, exclude_self=True).distance for z in (x, y))
+    within_x, within_y = (ops.nearest(rows, rows, k, exclude_self=True).distance for rows in (x, y))
     found = ops.balls(x, y, within_x[:, -1], within_y[:, -1])
     shares = [counts.bool().double().mean() for counts in (found.over_x, found.over_y, found.in_y)]
     return torch.stack([*shares[:2], found.over_x.double().mean() / k, shares[2]]), (within_x, within_y)
@@ -80,8 +82,8 @@ def _variance(x: Tensor, y: Tensor, k: int, seed: int) -> Tensor:
     found = []
     for partition in range(-(-_DEGREES // (groups - 1))):
         parts = (
-            permutation(len(z), seed, 2 * partition + side).to(z.device).tensor_split(groups)
-            for side, z in enumerate((x, y))
+            permutation(len(rows), seed, 2 * partition + side).to(rows.device).tensor_split(groups)
+            for side, rows in enumerate((x, y))
         )
         found.append(torch.stack([_four(x[a], y[b], k)[0] for a, b in zip(*parts)]).var(0))
     return torch.stack(found).mean(0) / groups

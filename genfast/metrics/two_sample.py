@@ -50,12 +50,13 @@ def two_sample_test(
     of equal width and 2+ rows, or for more neighbours than points.
     """
     k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
+    z = intervals.quantile(level)
     x, y = (value.float() for value in checks.matrices(samples=samples, real=real))
     n, m = len(x), len(y)
     size = min(n, m)
     fit, held_out = [], []
-    for stream, z in enumerate((x, y)):
-        chosen = z[permutation(len(z), seed, stream)[:size].to(z.device)]
+    for stream, rows in enumerate((x, y)):
+        chosen = rows[permutation(len(rows), seed, stream)[:size].to(rows.device)]
         fit.append(chosen[: size // 2])
         held_out.append(chosen[size // 2 :])
     if classifier is None and k > 2 * (size // 2):
@@ -71,7 +72,7 @@ def two_sample_test(
     right, trials = int((answer == truth).sum()), len(truth)
     warnings = (f"{n} samples and {m} real ones: {size} of each were used",) if n != m else ()
     return Estimate(
-        right / trials, *intervals.wilson(right / trials, trials, level), "Wilson", n, m, level,
+        right / trials, *intervals.wilson(right / trials, trials, z), "Wilson", n, m, level,
         {"p_value": _at_least(right, trials), "held_out": float(trials)}, warnings,
     )  # fmt: skip
 
