@@ -52,7 +52,7 @@ def test_bias_under_equality(d, n, m, scale, repeats):
     assert np.mean([frechet(x, y).details["bias"] for x, y in sets[:5]]) == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("d, n, m", [(4, 300, 300), (16, 400, 800), (32, 301, 301)])
+@pytest.mark.parametrize("d, n, m", [(4, 300, 300), (16, 401, 800)])
 def test_interval_and_extrapolation(d, n, m):
     """The plug-in distance is biased, the extrapolated one is not, and its interval covers that of the Gaussians."""
     estimates = []
@@ -66,7 +66,7 @@ def test_interval_and_extrapolation(d, n, m):
     assert np.mean([e.details["se"] for e in estimates]) == pytest.approx(extrapolated.std(), rel=0.25)
 
 
-@pytest.mark.parametrize("d, n", [(2, 200), (8, 300), (32, 500)])
+@pytest.mark.parametrize("d, n", [(2, 200), (8, 300), (16, 400)])
 def test_interval_of_equal_distributions(d, n):
     """The first order vanishes: the standard error is that of the second order, and 0 is covered."""
     estimates = [frechet(randn(n, d, 2 * i), randn(n, d, 2 * i + 1)) for i in range(100)]

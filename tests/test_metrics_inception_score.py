@@ -9,7 +9,7 @@ from genfast.metrics import inception_score
 
 
 def answers(prior, sure, n, seed):
-    """Of a classifier that gives `sure` to one class and even shares of the rest to the others; exp E KL in closed form."""
+    """Of a classifier that gives one class `sure` and the others even shares of the rest; and its exp E KL."""
     k = len(prior)
     table = torch.full((k, k), (1 - sure) / (k - 1), dtype=torch.float64).fill_diagonal_(sure)
     prior = torch.tensor(prior, dtype=torch.float64)

@@ -33,15 +33,14 @@ def growing(value: float, fixed: float, growth: float, z: float) -> tuple[float,
     return low, high
 
 
-def wilson(share: float, n: float, z: float) -> tuple[float, float]:
-    """Of a binomial share out of n trials, which need not be whole: the p that n trials would not reject.
-
-    (share + z^2 / 2n -+ z (share (1 - share) / n + z^2 / 4n^2)^(1/2)) / (1 + z^2 / n). Wilson 1927.
-    """
+def wilson(share: float, n: float, z: float, variance: float = 0.0) -> tuple[float, float]:
+    """Of a binomial share out of n trials, which need not be whole: the p that they would not reject,
+    (share - p)^2 <= z^2 (p (1 - p) / n + variance), with a variance from elsewhere. Wilson 1927."""
+    scale = 1 + z**2 / n
     centre = share + z**2 / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = (centre - reach) / (1 + z**2 / n), (centre + reach) / (1 + z**2 / n)
-    return 0.0 if share == 0 else low, 1.0 if share == 1 else high
+    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2) + variance * scale)
+    low, high = (centre - reach) / scale, (centre + reach) / scale
+    return 0.0 if share == 0 else max(low, 0.0), 1.0 if share == 1 else min(high, 1.0)
 
 
 def wilson_of_variance(share: float, variance: float, n: int, z: float) -> tuple[float, float]:

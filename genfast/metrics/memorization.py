@@ -47,8 +47,7 @@ def memorization(
     details: "suspicious", how many; "copies", samples at distance 0; "expected"; "z_score", Mann-Whitney's z of the
     samples' r among the held-out ones, below 0 if samples are the nearer (Meehan et al. 2020, arXiv:2004.05675), and
     N(0, 1) for samples that are as good as held-out data.
-    The interval is Wilson's, at as many trials as have the variance share (1 - share) / N plus that of the threshold,
-    expected (1 - expected) / H.
+    The interval is Wilson's, to whose variance that of the threshold is added, expected (1 - expected) / H.
     Features are compared in float32. Raises TypeError or ValueError for anything but three finite floating-point
     matrices of equal width, of 2+ rows and more than k in `train`, or a quantile outside (0, 1).
     """
@@ -68,7 +67,7 @@ def memorization(
     expected = rank / (len(h) + 1)
     suspicious = int((ratio < threshold).sum())
     value = suspicious / n
-    variance = value * (1 - value) / n + expected * (1 - expected) / len(h)
+    of_threshold = expected * (1 - expected) / len(h)
     details = {
         "suspicious": float(suspicious),
         "copies": float((distance == 0).sum()),
@@ -83,7 +82,7 @@ def memorization(
     if quantile * (len(h) + 1) < 1:
         warnings.append(f"{len(h)} held-out points are too few for the quantile {quantile:g}: {expected:.2g} is used")
     share = Estimate(
-        value, *intervals.wilson_of_variance(value, variance, n, z), "Wilson, with the threshold's variance", n, len(h),
+        value, *intervals.wilson(value, n, z, of_threshold), "Wilson, with the threshold's variance", n, len(h),
         level, details, tuple(warnings),
     )  # fmt: skip
     return Memorization(share, ratio, nearest, distance, ratio.argsort(stable=True), threshold, held_out_ratio)

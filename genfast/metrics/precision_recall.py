@@ -26,8 +26,8 @@ def precision_recall(
         recall      share of real ones in a ball of a sample      coverage   share of balls of real ones with a sample
 
     Kynkaanniemi et al. 2019, arXiv:1904.06991; Naeem et al. 2020, arXiv:2002.09797. All depend on N, M and k: of two
-    sets from one distribution, precision and recall are not 1, and have no closed form; details["equal"] says what to
-    expect of the other two, density 1 and coverage 1 - prod_{i=1..k} (M - i) / (M + N - i).
+    sets from one distribution, precision and recall are not 1, and have no closed form; details["under_equality"] says
+    what to expect of the other two, density 1 and coverage 1 - prod_{i=1..k} (M - i) / (M + N - i).
 
     The intervals are for the expectation over fresh samples and fresh real ones. Balls that share points are not
     independent, so the variance is taken from disjoint random groups of both sets, drawn by `seed`: that among groups,
@@ -63,7 +63,7 @@ def precision_recall(
             low = max(low, 0.0)
         else:
             low, high = intervals.wilson_of_variance(value, var, count, z)
-        details = {"k": float(k), "se": var**0.5} | ({"equal": equal[name]} if name in equal else {})
+        details = {"k": float(k), "se": var**0.5} | ({"under_equality": equal[name]} if name in equal else {})
         estimates[name] = Estimate(value, low, high, "disjoint groups", n, m, level, details, tuple(warnings))
     return estimates
 
