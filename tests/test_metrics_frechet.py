@@ -6,6 +6,7 @@ import torch
 from metric_sets import covers, orthogonal, randn
 
 from genfast.metrics import frechet, frechet_distance
+from genfast.metrics.frechet import _gaussian, _transports
 
 ROOTS = {d: orthogonal(d, 1) * torch.logspace(-1, 0, d).double().sqrt() for d in (4, 16, 32)}
 
@@ -36,9 +37,9 @@ def test_scipy_at_full_rank():
 
 @pytest.mark.parametrize("d, n, m, scale, repeats", [
     (8, 400, 1200, (0.2, 3), 1000),
-    pytest.param(8, 1000, 1000, (1, 1), 2000, marks=pytest.mark.slow),
-    pytest.param(16, 2000, 2000, (1, 1), 600, marks=pytest.mark.slow),
-    pytest.param(32, 2000, 2000, (1, 1), 150, marks=pytest.mark.slow),
+    (8, 1000, 1000, (1, 1), 2000),
+    (16, 2000, 2000, (1, 1), 600),
+    (32, 2000, 2000, (1, 1), 150),
 ])  # fmt: skip
 def test_bias_under_equality(d, n, m, scale, repeats):
     """The mean over repeats within 2 % of the formula, which for N(0, I) is 2 d / N + d (d + 1) / (2 N)."""
@@ -50,6 +51,19 @@ def test_bias_under_equality(d, n, m, scale, repeats):
         assert expected == pytest.approx(2 * d / n + d * (d + 1) / (2 * n), rel=1e-12)
     assert np.mean([frechet_distance(x, y) for x, y in sets]) == pytest.approx(expected, rel=0.02)
     assert np.mean([frechet(x, y).details["bias"] for x, y in sets[:5]]) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("n, m", [(50, 60), (9, 60), (60, 9), (9, 9)])
+def test_optimal_maps(n, m):
+    """tr T S_x = tr (S_x S_y)^(1/2), and T S_x T = S_y if x varies in as many directions as y does."""
+    x, y = (_gaussian(z) for z in different(16, n, m, 0)[:2])
+    for own, other, root in zip((x, y), (y, x), _transports(x, y)):
+        transport = root.T @ root
+        cross = torch.linalg.svdvals(own.root @ other.root.T).sum()
+        moved = own.root @ transport
+        assert (transport * (own.root.T @ own.root)).sum().item() == pytest.approx(cross.item(), rel=1e-10)
+        if len(own.root) >= len(other.root):
+            assert torch.allclose(moved.T @ moved, other.root.T @ other.root, atol=1e-10)
 
 
 @pytest.mark.parametrize("d, n, m", [(4, 300, 300), (16, 401, 800)])

@@ -23,17 +23,15 @@ def matrix(x: Tensor | np.ndarray, name: str, rows: int = 2) -> Tensor:
 
 
 def matrices(rows: int = 2, **sets: Tensor | np.ndarray) -> list[Tensor]:
-    """`matrix` of each, all of one width, where the first one is."""
-    (first_name, first), *_ = ((name, matrix(x, name, rows)) for name, x in sets.items())
-    checked = []
-    for name, x in sets.items():
-        x = matrix(x, name, rows)
+    """`matrix` of each, all of one width and where the first one is."""
+    checked = {name: matrix(x, name, rows) for name, x in sets.items()}
+    (first_name, first), *others = checked.items()
+    for name, x in others:
         if x.shape[1] != first.shape[1]:
             raise ValueError(
                 f"{name}: expected {first.shape[1]} features per sample, as {first_name} has, got {x.shape[1]}"
             )
-        checked.append(x.to(first.device))
-    return checked
+    return [x.to(first.device) for x in checked.values()]
 
 
 def integer(value: int, name: str, least: int) -> int:

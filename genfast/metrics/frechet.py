@@ -10,7 +10,8 @@ from . import checks, intervals
 from .estimate import Estimate
 from .splits import permutation
 
-_SPLITS = 4  # into halves, for the extrapolation
+_SPLITS = 2  # into halves, for the extrapolation
+_ROWS = 4096  # at a time, of what needs a copy
 
 
 class Gaussian(NamedTuple):
@@ -52,7 +53,7 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     influence function of F, which at a sample x is, but for a constant,
 
         2 (mu_1 - mu_2).(x - mu_1) + (x - mu_1)^T (I - T)(x - mu_1),
-        T = S_2^(1/2) (S_2^(1/2) S_1 S_2^(1/2))^(-1/2) S_2^(1/2), the optimal map from one Gaussian to the other,
+        T = S_2^(1/2) (S_2^(1/2) S_1 S_2^(1/2))^(-1/2) S_2^(1/2), the optimal map from the first to the second,
 
     less what the noise of T adds to it, and at least the variance V of F for equal Gaussians, which is of second order:
 
@@ -85,8 +86,12 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     ]
     extrapolated = 2 * value - sum(halved) / len(halved)
 
-    first, pooled = _first_order(samples, real)
-    bias, second = _under_equality(pooled, 1 / n + 1 / m)
+    gaussians = _gaussian(samples), _gaussian(real)
+    first = sum(
+        _influence(rows, own, other, transport).var().item() / len(rows)
+        for rows, own, other, transport in zip((samples, real), gaussians, gaussians[::-1], _transports(*gaussians))
+    )
+    bias, second = _under_equality(*gaussians, 1 / n + 1 / m)
     # The noise of T and of mu_1 - mu_2 has added 2 `second` to `first`; the extrapolation weighs the pairs of samples
     # that make up the second order as F does but for the chance of sharing a half, which adds 1 / _SPLITS.
     second_order = second * (1 + 1 / _SPLITS)
@@ -121,33 +126,31 @@ def _gaussian(x: Tensor) -> Gaussian:
     return Gaussian(mean, torch.linalg.qr(centred, mode="r").R if len(x) > x.shape[1] else centred)
 
 
-def _first_order(x: Tensor, y: Tensor) -> tuple[float, Tensor]:
-    """Variance of the distance to first order, and the eigenvalues of the mean covariance."""
-    offset, cov_x, cov_y = x.mean(0) - y.mean(0), torch.cov(x.T), torch.cov(y.T)
-    cov_x, cov_y = (cov.reshape(x.shape[1], -1) for cov in (cov_x, cov_y))
-    variance = 0.0
-    for z, shift, cov, other in ((x, offset, cov_x, cov_y), (y, -offset, cov_y, cov_x)):
-        centred = z - z.mean(0)
-        influence = 2 * centred @ shift + (centred * (centred - centred @ _transport(cov, other))).sum(1)
-        variance += influence.var().item() / len(z)
-    return variance, torch.linalg.eigvalsh((cov_x + cov_y) / 2).clamp(min=0)
+def _transports(x: Gaussian, y: Gaussian) -> tuple[Tensor, Tensor]:
+    """Roots of the optimal maps from x to y and from y to x, (r, D) each: T = root^T root.
+
+    With R_x R_y^T = U s V^T they are s^(-1/2) V^T R_y and s^(-1/2) U^T R_x, for (T S_x T = S_y); where s is zero but
+    for rounding, nothing is moved.
+    """
+    u, s, v = torch.linalg.svd(x.root @ y.root.T, full_matrices=False)
+    kept = s > len(s) * torch.finfo(s.dtype).eps * s[0]
+    scale = s[kept].rsqrt()[:, None]
+    return scale * (v[kept] @ y.root), scale * (u.T[kept] @ x.root)
 
 
-def _transport(cov: Tensor, other: Tensor) -> Tensor:
-    """The symmetric T with T cov T = other: the optimal map from N(0, cov) to N(0, other), zero where cov is."""
-    root = _power(other, 0.5)
-    return root @ _power(root @ cov @ root, -0.5) @ root
+def _influence(x: Tensor, own: Gaussian, other: Gaussian, transport: Tensor) -> Tensor:
+    """What a sample adds to the distance, but for a constant: (N,)."""
+    parts = []
+    for rows in x.split(_ROWS):
+        centred = rows - own.mean
+        moved = (centred @ transport.T).square().sum(1)
+        parts.append(2 * centred @ (own.mean - other.mean) + centred.square().sum(1) - moved)
+    return torch.cat(parts)
 
 
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    """A power of a symmetric positive semi-definite matrix; of what is zero but for rounding, zero."""
-    values, vectors = torch.linalg.eigh(matrix)
-    zero = values <= len(values) * torch.finfo(values.dtype).eps * values[-1]
-    return (vectors * torch.where(zero, 0.0, values.clamp(min=0) ** exponent)) @ vectors.T
-
-
-def _under_equality(l: Tensor, c: float) -> tuple[float, float]:
-    """Mean and variance of the distance of two sets from one Gaussian of eigenvalues l (D,), c = 1/N + 1/M."""
+def _under_equality(x: Gaussian, y: Gaussian, c: float) -> tuple[float, float]:
+    """Mean and variance of the distance of two sets from one Gaussian, of the mean covariance; c = 1/N + 1/M."""
+    l = torch.linalg.eigvalsh((x.root.T @ x.root + y.root.T @ y.root) / 2).clamp(min=0)
     harmonic = l[:, None] * l / (l[:, None] + l).clamp(min=torch.finfo(l.dtype).tiny)
     twice = 1 + torch.eye(len(l), dtype=l.dtype)
     mean = c * l.sum() + c / 2 * (twice * harmonic).sum()
