@@ -54,12 +54,12 @@ def judge(
 
     random = np.random.default_rng(seed)
     halves = [np.array_split(random.permutation(len(real)), 2) for _ in range(10)]
-    floors = [gf.metrics.frechet(real[a], real[b]) for a, b in halves]
+    floors = [gf.metrics.frechet_distance(real[a], real[b]) for a, b in halves]
     among_real = cdist(real, real)
     np.fill_diagonal(among_real, np.inf)
     return {
         "label_agreement": float((SVC(C=10).fit(real, real_label).predict(samples) == label).mean()),
-        "frechet_pixels": float(gf.metrics.frechet(samples, real)),
+        "frechet_pixels": float(gf.metrics.frechet_distance(samples, real)),
         "frechet_pixels_floor": float(np.mean(floors)),
         "frechet_pixels_floor_std": float(np.std(floors)),
         "nearest_real": float(np.median(cdist(samples, real).min(1))),

@@ -1,0 +1,41 @@
+"""What every metric asks of its arguments."""
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def matrix(x: Tensor | np.ndarray, name: str, rows: int = 2) -> Tensor:
+    """x as a detached tensor, where it was. Raises TypeError or ValueError, naming the argument, for anything but a
+    finite floating-point matrix of at least `rows` rows."""
+    if not isinstance(x, torch.Tensor | np.ndarray):
+        raise TypeError(f"{name}: expected a tensor or an array, got {type(x).__name__}")
+    x = torch.as_tensor(x).detach()
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected floating-point numbers, got {x.dtype}")
+    if x.ndim != 2 or x.shape[0] < rows or x.shape[1] < 1:
+        raise ValueError(f"{name}: expected shape (N, D) with N of at least {rows}, got {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return x
+
+
+def matrices(rows: int = 2, **sets: Tensor | np.ndarray) -> list[Tensor]:
+    """`matrix` of each, all of one width and where the first one is."""
+    checked = {name: matrix(x, name, rows) for name, x in sets.items()}
+    (first_name, first), *others = checked.items()
+    for name, x in others:
+        if x.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"{name}: expected {first.shape[1]} features per sample, as {first_name} has, got {x.shape[1]}"
+            )
+    return [x.to(first.device) for x in checked.values()]
+
+
+def integer(value: int, name: str, least: int) -> int:
+    """value, an integer of at least `least`, or an error."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+    return int(value)
