@@ -6,7 +6,7 @@ from .records import Record
 from .report import Report
 from .table import interval, number, told
 
-CLEARLY = 0.9  # of the floor: what is lower by less is no collapse, however narrow its interval
+CLEARLY = 0.95  # of the floor: what is lower by less is no collapse, however narrow its interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def diagnose(report: Report) -> Diagnosis:
     indistinguishable nothing here tells them apart, at this n
 
     "As for real data" is within the floor of the report, the same metric of real data against real data: `Record.worse`
-    says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.9 of the floor. Precision and
+    says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the floor. Precision and
     recall of perfect samples are well under 1 (0.87 at 800 samples in 16 dimensions with k = 5), so 1 is no yardstick.
     Raises TypeError unless `report` is a Report.
     """
@@ -144,7 +144,7 @@ def _there(report: Report, *names: str) -> list[Record]:
 
 
 def _lower(record: Record) -> bool:
-    """Clearly: by the interval, and by more than a tenth."""
+    """Clearly: by the interval, and by more than a twentieth."""
     return bool(record.worse) and record.value < CLEARLY * record.floor.value
 
 
