@@ -20,15 +20,17 @@ def kernel_matrix(x, y, kernel, gamma):
 
 @pytest.mark.parametrize("kernel", ["polynomial", "rbf"])
 @pytest.mark.parametrize("n, m", [(30, 30), (17, 41)])
-def test_brute_force(kernel, n, m):
-    """Duplicates among them."""
+@pytest.mark.parametrize("sums, tolerance", [(ops.kernel_sums_reference, 1e-13), (ops.kernel_sums, 4e-6)])
+def test_brute_force(monkeypatch, sums, tolerance, kernel, n, m):
+    """Duplicates among them. To rounding from sums in float64, to that of the sums from compiled ones."""
+    monkeypatch.setattr(ops, "kernel_sums", sums)
     x, y = randn(n, 5, 1).float(), 0.3 + randn(m, 5, 2).float()
     x[3:6], y[:4] = x[0].clone(), x[0].clone()
     found = kernel_distance(x, y, kernel=kernel, gamma=0.3)
     x, y = x.double().numpy(), y.double().numpy()
     within_x, within_y = (kernel_matrix(z, z, kernel, 0.3)[~np.eye(len(z), dtype=bool)].mean() for z in (x, y))
-    expected = within_x + within_y - 2 * kernel_matrix(x, y, kernel, 0.3).mean()
-    assert found.value == pytest.approx(expected, rel=1e-12)
+    across = kernel_matrix(x, y, kernel, 0.3).mean()
+    assert found.value == pytest.approx(within_x + within_y - 2 * across, abs=tolerance * (within_x + within_y))
     assert found.low < found.value < found.high and (found.n, found.m) == (n, m)
 
 
@@ -118,6 +120,7 @@ def test_order_of_rows_and_swap():
 @pytest.mark.parametrize("rows, options, words", [
     (3, {}, "samples.*at least 4"), (8, {"kernel": "linear"}, "kernel.*rbf.*linear"), (8, {"gamma": 0.0}, "gamma.*0.0"),
     (8, {"level": 95}, r"level.*\(0, 1\).*95"), (8, {"gamma": float("nan")}, "gamma.*nan"),
+    (8, {"gamma": "median"}, "gamma.*median"),
 ])  # fmt: skip
 def test_bad_input(rows, options, words):
     with pytest.raises(ValueError, match=words):

@@ -133,6 +133,10 @@ def test_a_weight_of_zero():
     weights = ImportanceWeights().update(torch.tensor([[0.0], [-math.inf]]))
     assert weights.iwae.item() == pytest.approx(-math.log(2)) and weights.elbo.item() == -math.inf
     assert weights.effective.item() == 1
+    twice = ImportanceWeights().merge(weights).merge(weights)
+    assert twice.iwae.item() == pytest.approx(-math.log(2)) and twice.elbo.item() == -math.inf
+    none = ImportanceWeights().update(torch.full((3, 1), -math.inf)).update(torch.full((3, 1), -math.inf))
+    assert none.iwae.item() == none.elbo.item() == -math.inf
     assert ImportanceWeights().update(torch.zeros(1, 2)).se.isnan().all()
 
 

@@ -53,12 +53,20 @@ def test_global_random_state_is_left_alone(name):
 @pytest.mark.parametrize("y, error, words", [
     (torch.zeros(9), ValueError, r"\(N, D\).*\(9,\)"), (torch.zeros(9, 3), ValueError, "2 features.*3"),
     (torch.zeros(9, 2, dtype=torch.int64), TypeError, "int64"), ([[0.0, 0.0]] * 9, TypeError, "list"),
-    (torch.full((9, 2), float("inf")), ValueError, "infinity"), (torch.zeros(0, 2), ValueError, r"at least.*\(0, 2\)"),
+    (torch.full((9, 2), float("inf")), ValueError, "infinity"), (torch.full((9, 2), float("nan")), ValueError, "NaN"),
+    (torch.zeros(0, 2), ValueError, r"at least.*\(0, 2\)"),
 ])  # fmt: skip
 def test_bad_input(name, y, error, words):
     second = "train" if name == "memorization" else "real"
     with pytest.raises(error, match=f"{second}.*{words}"):
         OF_FEATURES[name](randn(9, 2), y)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_FEATURES if name != "frechet"])
+def test_beyond_float32(name):
+    """Features that are finite in float64, but not where they are compared."""
+    with pytest.raises(ValueError, match=r"samples.*finite.*float32"):
+        OF_FEATURES[name](torch.full((9, 2), 1e200, dtype=torch.float64), randn(9, 2))
 
 
 def test_imports_are_cheap():

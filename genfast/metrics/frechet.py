@@ -31,37 +31,36 @@ def frechet_distance(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
     from N(0, I_D) the expectation is about 2 D / N + D (D + 1) / (2 N), not 0. `frechet` has the interval.
     Raises TypeError or ValueError for anything but two finite floating-point matrices of equal width and 2+ rows.
     """
-    x, y = (value.double().cpu() for value in checks.matrices(x=x, y=y))
-    return _of_samples(x, y)
+    return _of_samples(*(value.cpu() for value in checks.matrices(torch.float64, x=x, y=y)))
 
 
 def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: int = 0, level: float = 0.95) -> Estimate:
     """`frechet_distance` of samples (N, D) and real (M, D), with what N and M do to it, and an interval.
 
     value: the distance F of the two sets as they are.
-    details: "bias", what F would be on average were both sets from one Gaussian: with l_i the eigenvalues of the mean
-    covariance and c = 1/N + 1/M,
+    details: "extrapolated", to infinite N and M: 2 F - F', F' the mean over random complementary halves of both sets
+    (Richardson; compare Chong & Forsyth 2020, arXiv:1911.07023), which may be negative.  "se", its standard error.
+    "bias", what F would be on average were both sets from one Gaussian: with l_i the eigenvalues of the mean covariance
+    and c = 1/N + 1/M,
 
-        c sum_i l_i + c/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j),
+        c sum_i l_i + c/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j),      2 D/N + D (D + 1)/(2 N) for N(0, I), N = M.
 
-    which is 2 D/N + D (D + 1)/(2 N) for N(0, I_D) and N = M;
-
-    "extrapolated", to infinite N and M: 2 F - F', F' the mean over random complementary halves of both sets
-    (Richardson; compare Chong & Forsyth 2020, arXiv:1911.07023), which may be negative; "se", its standard error.
-
-    The interval is about the extrapolated distance, not about F, and does not go below 0. Its variance is that of the
-    influence function of F, which at a sample x is, but for a constant,
+    The interval is about the extrapolated distance, not about F, and does not go below 0. The variance of first order
+    is that of the influence function of F, which at a sample x is, but for a constant,
 
         2 (mu_1 - mu_2).(x - mu_1) + (x - mu_1)^T (I - T)(x - mu_1),
         T = S_2^(1/2) (S_2^(1/2) S_1 S_2^(1/2))^(-1/2) S_2^(1/2), the optimal map from the first to the second,
 
-    less what the noise of T adds to it, and at least the variance V of F for equal Gaussians, which is of second order:
+    less what the noise of T adds to it. That of second order is the variance of F for equal Gaussians,
 
-        V = c^2 (2 sum_i l_i^2 + sum_ij (1 + delta_ij) (l_i l_j / (l_i + l_j))^2).
+        c^2 (2 sum_i l_i^2 + sum_ij (1 + delta_ij) (l_i l_j / (l_i + l_j))^2).
+
+    The first grows with the distance, so the interval holds the distances that agree with the estimate by the variance
+    that they would have.
 
     Raises as `frechet_distance`, but for 4+ rows; ValueError for a level outside (0, 1) or a negative seed.
     """
-    samples, real = (value.double().cpu() for value in checks.matrices(4, samples=samples, real=real))
+    samples, real = (value.cpu() for value in checks.matrices(torch.float64, 4, samples=samples, real=real))
     n, m, d = len(samples), len(real), samples.shape[1]
     seed = checks.integer(seed, "seed", 0)
     z = intervals.quantile(level)
@@ -73,10 +72,11 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
         )
     elif min(n, m) <= 2 * d:
         warnings.append(f"halves of {min(n, m)} rows of {d} features have singular covariances: extrapolated too far")
-    if n == m and torch.equal(samples, real):
+    if same := torch.equal(samples, real):
         warnings.append("samples and real are the same rows: the interval takes them for independent")
 
-    value = _of_samples(samples, real)
+    gaussians = _gaussian(samples), _gaussian(real)
+    value = 0.0 if same else max(distance(*gaussians), 0.0)
     halved = [
         _of_samples(samples[a], real[b])
         for split in range(_SPLITS)
@@ -86,7 +86,6 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     ]
     extrapolated = 2 * value - sum(halved) / len(halved)
 
-    gaussians = _gaussian(samples), _gaussian(real)
     first = sum(
         _influence(rows, own, other, transport).var().item() / len(rows)
         for rows, own, other, transport in zip((samples, real), gaussians, gaussians[::-1], _transports(*gaussians))
@@ -94,9 +93,10 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     bias, second = _under_equality(*gaussians, 1 / n + 1 / m)
     # The noise of T and of mu_1 - mu_2 has added 2 `second` to `first`; the extrapolation weighs the pairs of samples
     # that make up the second order as F does but for the chance of sharing a half, which adds 1 / _SPLITS.
-    second_order = second * (1 + 1 / _SPLITS)
-    se = max(first - 2 * second + second_order, second_order) ** 0.5
-    low, high = intervals.normal(extrapolated, se, z)
+    first, second = max(first - 2 * second, 0.0), second * (1 + 1 / _SPLITS)
+    se = (first + second) ** 0.5
+    growth = first / max(extrapolated, se) if first else 0.0  # below one standard error, a ratio of noise to noise
+    low, high = intervals.growing(extrapolated, second, growth, z)
     details = {"bias": bias, "extrapolated": extrapolated, "se": se}
     return Estimate(
         value, max(low, 0.0), max(high, 0.0), "delta method about the extrapolated", n, m, level, details,

@@ -11,13 +11,14 @@ class ImportanceWeights:
     """log w_ki = log p(x_i, z_k) - log q(z_k | x_i), z_k from q(. | x_i), summed up as they come, in float64.
 
     k: how many weights every sample has seen.
-    elbo: (N,), mean log w, a lower bound on log p(x_i).  elbo_se: (N,), its standard error, NaN of a single weight.
+    elbo: (N,), mean log w, a lower bound on log p(x_i).  elbo_se: (N,), its standard error.
     iwae: (N,), log mean w, a tighter lower bound, which reaches log p(x_i) as k grows (Burda et al. 2016,
-    arXiv:1509.00519, equation 8); its expectation is low by about se^2 / 2.  se: (N,), its standard error, by the delta
-    method (Var w / k)^(1/2) / mean w.
+    arXiv:1509.00519); its expectation is low by about se^2 / 2.  se: (N,), its standard error, by the delta method
+    (Var w / k)^(1/2) / mean w.
     effective: (N,), (sum w)^2 / sum w^2, out of k; near 1 a single weight is all that counts, and neither `iwae` nor
     its standard error can be relied upon.
-    All are 0-dimensional and say nothing before the first weights have come.
+    Standard errors are NaN of a single weight and where a bound is -infinity, `effective` where all weights are 0. All
+    are 0-dimensional and say nothing before the first weights have come.
     """
 
     def __init__(self):
@@ -56,10 +57,13 @@ class ImportanceWeights:
             self._add(other.k, other.elbo, other._scatter, other._log_sum, other._log_sum_square)
         return self
 
-    def _add(self, k: int, mean: Tensor, scatter: Tensor, log_sum: Tensor, log_sum_square: Tensor):
-        # Mean and scatter as in `Moments`. What was 0-dimensional takes the shape of what comes.
+    def _add(
+        self, k: int, mean: Tensor, scatter: Tensor, log_sum: Tensor, log_sum_square: Tensor
+    ) -> "ImportanceWeights":
+        # Mean and scatter as in `Moments`, but that the mean may be -infinity. What was 0-dimensional takes the shape
+        # of what comes.
         total, delta = self.k + k, mean - self.elbo
-        self.elbo = self.elbo + delta * (k / total)
+        self.elbo = (self.k * self.elbo + k * mean) / total
         self._scatter = self._scatter + scatter + delta.square() * (self.k * k / total)
         self._log_sum = torch.logaddexp(self._log_sum, log_sum)
         self._log_sum_square = torch.logaddexp(self._log_sum_square, log_sum_square)

@@ -24,7 +24,7 @@ def inception_score(probabilities: Tensor | np.ndarray, *, level: float = 0.95) 
     do not sum to 1, a level outside (0, 1).
     """
     z = intervals.quantile(level)
-    p = checks.matrix(probabilities, "probabilities").double().cpu()
+    p = checks.matrix(probabilities, "probabilities", torch.float64).cpu()
     if (p < 0).any():
         raise ValueError(f"probabilities: expected values of at least 0, got {p.min().item():.4g}")
     wrong = (p.sum(1) - 1).abs() > _SUM_TOLERANCE

@@ -1,5 +1,7 @@
 """The kernel distance: a maximum mean discrepancy, unbiased, with its variance."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,16 +39,17 @@ def kernel_distance(
     grows with the distance itself, and the interval holds the distances that agree with the estimate by the variance
     that they would have: it reaches further up than down.
     details: "se"; "gamma".
-    Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
-    of equal width and 4+ rows, an unknown kernel, a gamma that is not positive, a level outside (0, 1).
+    Features are compared in float32, and the three means are rounded to a few 1e-7 of theirs. Raises TypeError or
+    ValueError for anything but two finite floating-point matrices of equal width and 4+ rows, an unknown kernel, a
+    gamma that is not positive, a level outside (0, 1).
     """
-    x, y = (value.float() for value in checks.matrices(4, samples=samples, real=real))
+    x, y = checks.matrices(torch.float32, 4, samples=samples, real=real)
     if kernel not in KERNELS:
         raise ValueError(f"kernel: expected one of {KERNELS}, got {kernel!r}")
     seed, z = checks.integer(seed, "seed", 0), intervals.quantile(level)
     if gamma is None:
         gamma = 1 / x.shape[1] if kernel == "polynomial" else _median_gamma(x, y, seed)
-    if not 0 < gamma < float("inf"):
+    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma < float("inf"):
         raise ValueError(f"gamma: expected a positive number, got {gamma!r}")
     n, m = len(x), len(y)
     options = {"kernel": kernel, "gamma": gamma}

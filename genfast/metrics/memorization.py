@@ -52,7 +52,7 @@ def memorization(
     matrices of equal width, of 2+ rows and more than k in `train`, or a quantile outside (0, 1).
     """
     k = checks.integer(k, "k", 1)
-    x, t, h = (value.float() for value in checks.matrices(samples=samples, train=train, held_out=held_out))
+    x, t, h = checks.matrices(torch.float32, samples=samples, train=train, held_out=held_out)
     if len(t) <= k:
         raise ValueError(f"train: expected more than k = {k} rows, got {len(t)}")
     if isinstance(quantile, bool) or not isinstance(quantile, float) or not 0 < quantile < 1:

@@ -47,7 +47,7 @@ class Moments:
 
     def update(self, x: Tensor | np.ndarray) -> "Moments":
         """Take in x: (B, D), finite and floating-point; answers with itself."""
-        x = checks.matrix(x, "x", rows=1).double().cpu()
+        x = checks.matrix(x, "x", torch.float64, rows=1).cpu()
         if x.shape[1] != self.dim:
             raise ValueError(f"x: expected {self.dim} features per sample, got {x.shape[1]}")
         mean = x.mean(0)

@@ -11,7 +11,7 @@ from . import checks, intervals
 from .estimate import Estimate
 from .splits import permutation
 
-_ROWS = 250  # of a group, at least
+_ROWS = 500  # of a group, at least
 _DEGREES = 20  # of freedom of the variance by count; over repeats it spreads as with half as many
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -39,7 +39,7 @@ def precision_recall(
     """
     k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
     z = intervals.quantile(level, _DEGREES / 2)
-    x, y = (value.float() for value in checks.matrices(k + 1, samples=samples, real=real))
+    x, y = checks.matrices(torch.float32, k + 1, samples=samples, real=real)
     n, m = len(x), len(y)
     values, neighbours = _four(x, y, k)
     warnings = [

@@ -51,7 +51,7 @@ def two_sample_test(
     """
     k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
     z = intervals.quantile(level)
-    x, y = (value.float() for value in checks.matrices(samples=samples, real=real))
+    x, y = checks.matrices(torch.float32, samples=samples, real=real)
     n, m = len(x), len(y)
     size = min(n, m)
     fit, held_out = [], []
