@@ -55,6 +55,7 @@ def evaluate(
     out        folder for report.json, samples.png, memorization.png and report.png
     level      of the intervals
     progress   whether to show a bar
+    The floors take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
     of the samples, all of them answer with the report of the whole, and the first one writes `out`.
     Raises ValueError or TypeError that names the argument.
