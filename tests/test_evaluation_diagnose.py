@@ -1,5 +1,6 @@
 """diagnose(): each verdict on a model that deserves it, and none on one that does not."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from toys import Copier, Gaussian, Mixed, Ring, normal
 
 import genfast as gf
-from genfast.evaluation import Diagnosis
+from genfast.evaluation import Diagnosis, Floor, Record
+from genfast.metrics import Estimate
 
 REAL = Ring().sample(400, seed=5)
 
@@ -62,6 +64,40 @@ def test_diffuse_junk_is_no_collapse():
 def test_far():
     found = diagnose(Gaussian(2, 0.1), REAL)
     assert names(found) == ["far"] and found["far"].evidence["recall"] < 0.1
+
+
+@functools.cache
+def plain():
+    return gf.evaluate(Ring(), REAL, metrics="precision_recall", progress=False)
+
+
+@pytest.mark.parametrize(
+    "precision, recall, coverage, verdict",
+    [
+        (0.9, 0.9, 0.9, []),
+        (0.9, 0.3, 0.5, ["collapse"]),
+        (0.75, 0.3, 0.5, ["collapse"]),
+        (0.9, 0.9, 0.5, ["collapse"]),
+        (0.5, 0.9, 0.9, ["junk"]),
+        (0.5, 0.9, 0.7, ["junk"]),
+        (0.3, 0.8, 0.5, ["junk"]),
+        (0.5, 0.5, 0.5, ["far"]),
+        (0.86, 0.86, 0.86, []),  # beyond the floor's interval, but not clearly
+    ],
+)
+def test_verdicts_by_their_numbers(precision, recall, coverage, verdict):
+    """Floors of 0.9, all intervals 0.01 to either side."""
+
+    def record(name, value):
+        floor = Floor(0.9, 0.89, 0.91, 50, 50, 4, "parts of the data")
+        return Record(name, "higher", Estimate(value, value - 0.01, value + 0.01, "", 100, 100), floor)
+
+    numbers = {"precision": precision, "recall": recall, "coverage": coverage}
+    report = dataclasses.replace(plain(), records=tuple(record(*item) for item in numbers.items()))
+    found = gf.diagnose(report)
+    assert [name for name in names(found) if name in ("collapse", "junk", "far")] == verdict, str(found)
+    if (precision, recall) == (0.75, 0.3):
+        assert "fidelity suffers less: precision 0.75 [0.74, 0.76]" in str(found)
 
 
 def test_memorisation():
