@@ -8,6 +8,8 @@ from . import (
     data,
     denoisers,
     diffusion,
+    evaluation,
+    features,
     grids,
     guidance,
     guided,
@@ -28,6 +30,7 @@ from .batching import SampleQueue
 from .checkpoint import load, save
 from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
+from .evaluation import compare, diagnose, evaluate
 from .guidance import Guidance
 from .info import info
 from .training import fit
@@ -35,7 +38,7 @@ from .verify import verify
 
 __all__ = [
     "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "SampleQueue", "__version__", "adaptive",
-    "batching", "brownian", "checkpoint", "data", "denoisers", "diffusion", "fit", "grids", "guidance", "guided",
-    "images", "info", "inverse", "inversion", "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save",
-    "schedules", "solvers", "verify",
+    "batching", "brownian", "checkpoint", "compare", "data", "denoisers", "diagnose", "diffusion", "evaluate",
+    "evaluation", "features", "fit", "grids", "guidance", "guided", "images", "info", "inverse", "inversion",
+    "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers", "verify",
 ]  # fmt: skip

@@ -1,10 +1,17 @@
 """The `genfast` command. A verb is a function here; its arguments and docstring make the help."""
 
+import dataclasses
 import json as json_module
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from .data import load
+from .evaluation import diagnose, processes
+from .evaluation import evaluate as run_evaluation
+from .features import classifier, inception
 from .info import info as get_info
 from .verify import verify as run_verification
 
@@ -36,7 +43,70 @@ def verify(solvers: tuple[str, ...] = (), json: bool = False) -> None:
     sys.exit(0 if report.passed else 1)
 
 
-VERBS = {"info": info, "verify": verify}
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Settings of model.sample; what is left out is the model's default."""
+
+    solver: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    clamp: tuple[float, float] | None = None
+
+
+def evaluate(
+    samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")],
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")],
+    metrics: tuple[str, ...] = (),
+    n: int | None = None,
+    features: str | None = None,
+    train: str | None = None,
+    seed: int = 0,
+    sampling: Sampling = Sampling(),
+    level: float = 0.95,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Hold samples against real data: every number with an interval and its floor, and what they mean.
+
+    Exits with 1, and a sentence, if something does not fit.
+
+    Args:
+        samples: A model's checkpoint folder, a folder of images, or a .npy, .npz or .safetensors file.
+        data: The real samples: a folder of images, such a file, or digits, digits:train, digits:test.
+        metrics: Names of metrics, or quality; all that apply by default.
+        n: How many samples; by default as many as there are real ones, or all that were given.
+        features: pixels, random_conv, classifier (trained on the labelled --train, or else --data), or inception:FILE
+            with Inception's weights.
+        train: The training data, as for --data: for memorisation and the floors.
+        seed: Of samples and splits.
+        sampling: Settings of the model's sampler.
+        level: Of the intervals.
+        out: Folder for report.json and pictures.
+        json: Print the report as JSON instead of the table and its meaning.
+    """
+    try:
+        report = run_evaluation(
+            samples, data, metrics=metrics or None, n=n, features=_features(features, train or data), seed=seed,
+            train=train, sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
+            level=level, out=out,
+        )  # fmt: skip
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        sys.exit(f"genfast evaluate: {error}")
+    if processes.world()[0] == 0:
+        print(report.json() if json else f"{report}\n\n{diagnose(report)}")
+
+
+def _features(name: str | None, labelled: str):
+    """What `evaluate` takes, from the words of the command line."""
+    if name is not None and name.startswith("inception:"):
+        return inception(name.removeprefix("inception:"))
+    if name == "classifier":
+        real = load(labelled)
+        return classifier(real.x, real.label, real.classes)
+    return name
+
+
+VERBS = {"info": info, "verify": verify, "evaluate": evaluate}
 
 
 def main() -> None:

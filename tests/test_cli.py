@@ -4,9 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from toys import Ring
 
 import genfast as gf
+from genfast import cli
 
 
 def genfast(*arguments):
@@ -36,3 +40,78 @@ def test_help(arguments):
 def test_bad_commands_exit_with_an_error(arguments):
     result = genfast(*arguments)
     assert result.returncode != 0 and result.stderr and "Traceback" not in result.stderr
+
+
+# genfast evaluate -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Samples, collapsed samples and data, as files."""
+    for name, x in {
+        "good": Ring().sample(150),
+        "half": Ring(4).sample(150),
+        "data": Ring().sample(150, seed=1),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", x.numpy())
+    return tmp_path
+
+
+def test_evaluate_prints_table_and_diagnosis(files):
+    quick = ["--metrics", "frechet", "precision_recall", "--out", str(files / "out")]
+    result = genfast("evaluate", str(files / "half.npy"), "--data", str(files / "data.npy"), *quick)
+    assert result.returncode == 0, result.stderr
+    assert "half.npy" in result.stdout and "recall" in result.stdout and "Collapse: parts of the data" in result.stdout
+    report = gf.evaluation.Report.load(files / "out" / "report.json")
+    assert str(report) in result.stdout and report.data["name"] == "data.npy"
+
+
+def test_evaluate_as_json(files):
+    result = genfast(
+        "evaluate", str(files / "good.npy"), "--data", str(files / "data.npy"), "--metrics", "frechet", "--json"
+    )
+    expected = gf.evaluate(files / "good.npy", files / "data.npy", metrics="frechet", progress=False)
+    assert json.loads(result.stdout) == json.loads(expected.json())
+
+
+def test_evaluate_a_checkpoint(files):
+    torch.manual_seed(0)
+    gf.save(gf.Diffusion(gf.nn.MLP(2, 8), shape=(2,)), files / "run")
+    options = ["--n", "70", "--seed", "3", "--sampling.steps", "2", "--sampling.solver", "euler", "--json"]
+    result = genfast(
+        "evaluate", str(files / "run"), "--data", str(files / "data.npy"), "--metrics", "two_sample", *options
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["model"]["name"] == "Diffusion" and (report["n"], report["seed"]) == (70, 3)
+    assert report["sampling"] == {"solver": "euler", "steps": 2}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nothing.npy", "--data", "data.npy"], "nothing.npy"),
+        (["good.npy", "--data", "data.npy", "--metrics", "fid"], "metrics: expected names among frechet"),
+        (["good.npy", "--data", "data.npy", "--metrics", "memorization"], "no training data were given: train="),
+        (["good.npy", "--data", "data.npy", "--features", "inception:nothing.pth"], "nothing.pth"),
+        (["good.npy", "--data", "data.npy", "--features", "classifier"], "labels"),
+        (["good.npy", "--data", "data.npy", "--sampling.steps", "4"], "sampling: expected none"),
+    ],
+)
+def test_evaluate_errors_are_a_sentence(files, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "argv", ["genfast", "evaluate", *arguments])
+    with pytest.raises(SystemExit, match=message) as error:
+        cli.main()
+    assert error.value.code.startswith("genfast evaluate: ") and not capsys.readouterr().out
+
+
+def test_evaluate_exits_with_one():
+    result = genfast("evaluate", "nothing.npy", "--data", "nothing.npy")
+    assert result.returncode == 1 and "Traceback" not in result.stderr and not result.stdout
+    assert result.stderr.startswith("genfast evaluate: ") and "nothing.npy" in result.stderr
+
+
+def test_evaluate_help():
+    text = genfast("evaluate", "--help").stdout
+    assert all(option in text for option in ("SAMPLES", "--data", "--metrics", "--sampling.steps", "--train", "--json"))

@@ -1,0 +1,172 @@
+"""Several models side by side: by likelihood, by samples, and whether the two agree."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from .evaluate import evaluate
+from .records import Record
+from .report import Report
+from .table import aligned, told
+
+LIKELIHOOD = ("nats",)  # what ranks by likelihood
+QUALITY = ("frechet", "kernel_distance", "coverage")  # by samples: the first that all have
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """metric: by which.  tiers: names of models from the best on; one tier cannot be told apart from its first model,
+    for the intervals overlap."""
+
+    metric: str
+    tiers: tuple[tuple[str, ...], ...]
+
+    def place(self, name: str) -> int:
+        """0 for the best tier."""
+        return next(place for place, tier in enumerate(self.tiers) if name in tier)
+
+    def __str__(self) -> str:
+        return ", then ".join(" and ".join(tier) + (" (a tie)" if len(tier) > 1 else "") for tier in self.tiers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The reports by name, their rankings by likelihood and by sample quality (None where a model lacks the number),
+    and what follows, in sentences. Prints as a table and the sentences."""
+
+    reports: dict[str, Report]
+    likelihood: Ranking | None
+    quality: Ranking | None
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = list(dict.fromkeys(record.name for report in self.reports.values() for record in report.records))
+        rows = [("metric", *self.reports)]
+        for name in names:
+            rows.append((name, *(_cell(report, name) for report in self.reports.values())))
+        first = next(iter(self.reports.values()))
+        about = (
+            f"{first.n} samples against {first.m} of {first.data['name']}, features {first.features['name']}, "
+            f"{first.level:.0%} intervals"
+        )
+        return "\n".join([about, "", *aligned(rows), "", *self.sentences])
+
+    def json(self) -> str:
+        """Rankings, sentences, and the whole reports by name."""
+        rank = {
+            key: None if value is None else dataclasses.asdict(value)
+            for key, value in (("likelihood", self.likelihood), ("quality", self.quality))
+        }
+        reports = {name: json.loads(report.json()) for name, report in self.reports.items()}
+        return json.dumps({**rank, "sentences": self.sentences, "reports": reports}, indent=1)
+
+
+def compare(models: Sequence, data=None, **options) -> Comparison:
+    """Models side by side on the same data, at the same n, in the same features.
+
+    models: at least two, each a Report, a pair (name, Report), or a pair (name, model) to be evaluated on `data` with
+    the options of `evaluate`. A Report stands under the name of its model.
+    Ranked by likelihood ("nats") and by samples: the Frechet distance or, where one has none, the kernel distance or
+    coverage. Overlapping intervals are a tie, which is cautious: two that just touch would differ at their level. The
+    sentences say which models have the better likelihood and the worse samples, and when nothing can be told apart.
+    Raises ValueError if two reports differ in data, n, features or level, TypeError for anything else in `models`.
+    """
+    reports = {}
+    for item in models:
+        name, value = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+        if not isinstance(value, Report):
+            if name is None or data is None:
+                needed = "a Report, (name, Report), or (name, model) with data="
+                raise TypeError(f"models: expected {needed}, got {type(value).__name__}, data={type(data).__name__}")
+            value = evaluate(value, data, **options)
+        name = value.model["name"] if name is None else name
+        if name in reports:
+            raise ValueError(f"models: expected different names, got {name!r} twice; pass (name, report)")
+        reports[name] = value
+    _require_comparable(reports)
+    likelihood, quality = (_ranking(reports, names) for names in (LIKELIHOOD, QUALITY))
+    return Comparison(reports, likelihood, quality, tuple(_sentences(reports, likelihood, quality)))
+
+
+def _require_comparable(reports: dict[str, Report]) -> None:
+    if len(reports) < 2:
+        raise ValueError(f"models: expected at least two, got {len(reports)}")
+    (first, one), *others = reports.items()
+    for name, other in others:
+        for what, a, b in (
+            ("features", one.features, other.features),
+            ("data", one.data["fingerprint"], other.data["fingerprint"]),
+            ("n", one.n, other.n),
+            ("level", one.level, other.level),
+        ):
+            if a != b:
+                raise ValueError(f"models: expected the same {what} in all reports; {first} has {a}, {name} has {b}")
+
+
+def _ranking(reports: dict[str, Report], names: Sequence[str]) -> Ranking | None:
+    """By the first of these numbers that every report has."""
+    shared = [name for name in names if all(name in report for report in reports.values())]
+    if not shared:
+        return None
+    records = {name: report[shared[0]] for name, report in reports.items()}
+    sign = 1 if next(iter(records.values())).better == "lower" else -1
+    tiers = []
+    for name in sorted(records, key=lambda name: sign * records[name].centre):
+        if tiers and _overlap(records[tiers[-1][0]], records[name]):
+            tiers[-1].append(name)
+        else:
+            tiers.append([name])
+    return Ranking(shared[0], tuple(map(tuple, tiers)))
+
+
+def _overlap(one: Record, other: Record) -> bool:
+    return one.estimate.low <= other.estimate.high and other.estimate.low <= one.estimate.high
+
+
+def _sentences(reports: dict[str, Report], likelihood: Ranking | None, quality: Ranking | None) -> list[str]:
+    sentences = []
+    for what, ranking in (("likelihood", likelihood), ("samples", quality)):
+        if ranking is None:
+            lacking = LIKELIHOOD if what == "likelihood" else QUALITY
+            without = [name for name, report in reports.items() if not any(key in report for key in lacking)]
+            whose = " and ".join(without) or "the models, taken together,"
+            sentences.append(f"By {what}: no ranking, {whose} {'has' if len(without) == 1 else 'have'} none.")
+        else:
+            sentences.append(f"By {what} ({ranking.metric.replace('_', ' ')}): {ranking}.")
+    if likelihood is not None:
+        sentences += _bounds(reports)
+    ranked = [ranking for ranking in (likelihood, quality) if ranking is not None]
+    if ranked and all(len(ranking.tiers) == 1 for ranking in ranked):
+        n = next(iter(reports.values())).n
+        sentences.append(f"Nothing can be told apart at n = {n}: all intervals overlap. Take more samples.")
+    if len(ranked) == 2:
+        sentences += _disagreements(reports, likelihood, quality)
+    return sentences
+
+
+def _bounds(reports: dict[str, Report]) -> list[str]:
+    """A bound is no likelihood: what it says of a model is at best too little."""
+    kinds = {name: report["nats"].estimate.method.split(";")[0] for name, report in reports.items()}
+    if len(set(kinds.values())) < 2:
+        return []
+    return [f"The likelihoods are of different kinds: {', '.join(f'{name} {kind}' for name, kind in kinds.items())}."]
+
+
+def _disagreements(reports: dict[str, Report], likelihood: Ranking, quality: Ranking) -> list[str]:
+    sentences = []
+    for a in reports:
+        for b in reports:
+            if likelihood.place(a) < likelihood.place(b) and quality.place(a) > quality.place(b):
+                told = [
+                    f"{metric.replace('_', ' ')} {_cell(reports[a], metric)} against {_cell(reports[b], metric)}"
+                    for metric in (likelihood.metric, quality.metric)
+                ]
+                sentences.append(
+                    f"The two disagree: {a} has the better likelihood than {b} ({told[0]}) and the worse samples "
+                    f"({told[1]}). Which to take depends on what it is for."
+                )
+    return sentences
+
+
+def _cell(report: Report, name: str) -> str:
+    return told(report[name]) if name in report else "-"

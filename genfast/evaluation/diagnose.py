@@ -1,0 +1,173 @@
+"""What a report means, in words: each finding is judged against what real data are given, never against 1."""
+
+import dataclasses
+
+from .records import Record
+from .report import Report
+from .table import interval, number, told
+
+CLEARLY = 0.95  # of the floor: what is lower by less is no collapse, however narrow its interval
+MAINLY = 3  # times the other's loss: a loss of fidelity or of variety, rather than of both
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """name: "collapse", "junk", "far", "memorisation", "labels", "few_samples", "different" or "indistinguishable".
+    sentence: what it means.  evidence: the numbers behind it, by name."""
+
+    name: str
+    sentence: str
+    evidence: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """The findings, the gravest first. Prints as sentences; `"collapse" in diagnosis` asks for one by name."""
+
+    findings: tuple[Finding, ...]
+
+    def __contains__(self, name: str) -> bool:
+        return any(finding.name == name for finding in self.findings)
+
+    def __getitem__(self, name: str) -> Finding:
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(f"no finding {name!r}; there are {[finding.name for finding in self.findings]}")
+
+    def __str__(self) -> str:
+        return "\n".join(finding.sentence for finding in self.findings)
+
+
+def diagnose(report: Report) -> Diagnosis:
+    """What the numbers of a report say, in words, with the numbers.
+
+    collapse          recall or coverage clearly lower, precision and density not, or less so by far: parts of the data
+                      are never drawn
+    junk              precision or density clearly lower, recall not, or less so by far: samples that are no data
+    far               both clearly lower: neither as good nor as varied
+    memorisation      more samples lie next to a training example than held-out data do
+    labels            samples are seen as another class than asked for, more often than real data are
+    few_samples       no more samples than features: the Frechet distance is mostly bias
+    different         some metric tells the samples from real data, and none of the above says why
+    indistinguishable nothing here tells them apart, at this n
+
+    "As for real data" is within the floor of the report, the same metric of real data against real data: `Record.worse`
+    says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the floor; "by far": a
+    third of the relative loss. Precision and
+    recall of perfect samples are well under 1 (0.87 at 800 samples in 16 dimensions with k = 5), so 1 is no yardstick.
+    Raises TypeError unless `report` is a Report.
+    """
+    if not isinstance(report, Report):
+        raise TypeError(f"report: expected a Report of genfast.evaluate, got {type(report).__name__}")
+    found = [rule(report) for rule in (_support, _memorisation, _labels)]
+    found = [finding for finding in found if finding is not None]
+    found += filter(None, [_difference(report, explained=bool(found)), _few_samples(report)])
+    return Diagnosis(tuple(found))
+
+
+def _support(report: Report) -> Finding | None:
+    """Collapse, junk or both, by who lies in whose neighbourhood."""
+    looks, reaches = _there(report, "precision", "density"), _there(report, "recall")
+    fidelity = [record for record in looks if _lower(record)]
+    variety = [record for record in _there(report, "recall", "coverage") if _lower(record)]
+    # Junk takes samples away from where the data are, so coverage sinks with it; recall does not.
+    unreached = [record for record in reaches if _lower(record)]
+    if variety and _loss(variety) > MAINLY * _loss(fidelity):
+        but = "fidelity suffers less" if fidelity else "what is drawn looks real"
+        sentence = f"Collapse: parts of the data are never drawn. {_told(variety)}{_while(but, looks)}."
+        return Finding("collapse", sentence, _evidence(variety + looks))
+    if fidelity and _loss(fidelity) > MAINLY * _loss(unreached):
+        but = "variety suffers less" if unreached else "the data are reached"
+        sentence = f"Junk: some samples are unlike any data. {_told(fidelity)}{_while(but, reaches)}."
+        return Finding("junk", sentence, _evidence(fidelity + reaches))
+    if fidelity:
+        both = fidelity + unreached
+        return Finding("far", f"Far: the samples lack both fidelity and variety. {_told(both)}.", _evidence(both))
+    return None
+
+
+def _loss(records: list[Record]) -> float:
+    """The largest share of a floor that is lost."""
+    return max((1 - record.value / record.floor.value for record in records), default=0.0)
+
+
+def _while(but: str, records: list[Record]) -> str:
+    return f", while {but}: {_told(records)}" if records else ""
+
+
+def _memorisation(report: Report) -> Finding | None:
+    for record in _there(report, "memorization"):
+        if record.worse:
+            return Finding(
+                "memorisation",
+                f"Memorisation: samples lie nearer to training examples than unseen data do. {_told([record])}.",
+                _evidence([record]),
+            )
+    return None
+
+
+def _labels(report: Report) -> Finding | None:
+    for record in _there(report, "label_agreement"):
+        if _lower(record):
+            worst = min(report.per_class, key=lambda row: row["label_agreement"].value, default=None)
+            where = f" Class {worst.label} is worst, {number(worst['label_agreement'].value)}." if worst else ""
+            return Finding(
+                "labels",
+                f"Labels: samples are seen as another class than they were asked for. {_told([record])}.{where}",
+                _evidence([record]),
+            )
+    return None
+
+
+def _difference(report: Report, explained: bool) -> Finding | None:
+    judged = [record for record in report.records if record.worse is not None]
+    worse = [record for record in judged if record.worse]
+    if worse and not explained:
+        sentence = f"Different: the samples can be told from real data. {_told(worse)}."
+        return Finding("different", sentence, _evidence(worse))
+    if judged and not worse:
+        names = ", ".join(record.name for record in judged)
+        sentence = f"Indistinguishable: at n = {report.n} nothing here tells the samples from real data ({names})."
+        return Finding("indistinguishable", sentence, _evidence(judged))
+    return None
+
+
+def _few_samples(report: Report) -> Finding | None:
+    dim, few = report.features["dim"], min(report.n, report.m)
+    if few > dim or "frechet" not in report:
+        return None
+    sentence = (
+        f"Few samples: {report.n} against {report.m} in {dim} dimensions. Covariances of no more samples than "
+        f"dimensions are singular and the Frechet distance is mostly bias: take more than {dim}, or other features."
+    )
+    return Finding("few_samples", sentence, {"n": report.n, "m": report.m, "dim": dim})
+
+
+def _there(report: Report, *names: str) -> list[Record]:
+    return [report[name] for name in names if name in report]
+
+
+def _lower(record: Record) -> bool:
+    """Clearly: by the interval, and by more than a twentieth."""
+    return bool(record.worse) and record.value < CLEARLY * record.floor.value
+
+
+def _told(records: list[Record]) -> str:
+    parts = []
+    for record in records:
+        floor = "" if record.floor is None else f" (real data {interval(record.floor.low, record.floor.high)})"
+        parts.append(f"{record.name.replace('_', ' ')} {told(record)}{floor}")
+    return ", ".join(parts)
+
+
+def _evidence(records: list[Record]) -> dict[str, float]:
+    """Of each metric what its interval is about, the interval, and that of real data: name, name_low, name_floor_low,
+    and so on."""
+    numbers = {}
+    for record in records:
+        e, floor = record.estimate, record.floor
+        numbers |= {record.name: record.centre, f"{record.name}_low": e.low, f"{record.name}_high": e.high}
+        if floor is not None:
+            numbers |= {f"{record.name}_floor_low": floor.low, f"{record.name}_floor_high": floor.high}
+    return numbers

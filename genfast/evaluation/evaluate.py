@@ -1,0 +1,147 @@
+"""evaluate(): draw, extract, measure, report."""
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .._version import __version__
+from ..data import Data
+from ..features import Features, as_features, extract
+from . import processes
+from .inputs import Extracted, Inputs
+from .labels import by_class
+from .likelihoods import likelihoods
+from .measure import GROUPS, choose, measure
+from .pictures import save_pictures
+from .records import Record
+from .report import Report
+from .sources import Held, Source, as_source, described, device_of, read, stream
+
+
+def evaluate(
+    model,
+    data,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    n: int | None = None,
+    features: str | Features | torch.nn.Module | None = None,
+    seed: int = 0,
+    train=None,
+    sampling: dict | None = None,
+    likelihood: dict | None = None,
+    per_class: bool | None = None,
+    out: str | Path | None = None,
+    level: float = 0.95,
+    progress: bool = True,
+) -> Report:
+    """Samples held against real data: every number with an interval, and with what real data are given in their place.
+
+    model      anything with `sample(n, seed=...)`, its checkpoint's folder, or samples: a tensor or array (N, *), Data,
+               a pair (x, label), the path of a file or of a folder of images. A class-conditional model is asked for
+               the labels of the data in turn
+    data       the real samples, in any of these forms: a split that the model was not trained on
+    metrics    names in METRICS or "quality"; by default all that apply, and the report says why others do not. One that
+               was asked for and does not apply is an error
+    n          how many samples; as many as there are real ones, or all that were given
+    features   what samples are compared in: Features, their name, a Module; see `features.as_features`
+    seed       of samples, splits and probes
+    train      the training data: for memorisation, and for the floor, which then is training data against data
+    sampling   settings of `model.sample`: solver, steps, guidance, clamp, ...
+    likelihood settings of the likelihood of the data: see `likelihoods.likelihoods`
+    per_class  whether to tell classes apart; by default where samples and data have labels, and quality is asked for
+    out        folder for report.json, samples.png, memorization.png and report.png
+    level      of the intervals
+    progress   whether to show a bar
+    The floors take four more runs of every metric, on parts of the data a quarter of the work each.
+    The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
+    of the samples, all of them answer with the report of the whole, and the first one writes `out`.
+    Raises ValueError or TypeError that names the argument.
+    """
+    names = choose(metrics)
+    _require_numbers(n, seed, level)
+    data_name, data = read(data, "data")
+    train = None if train is None else _other(read(train, "train")[1], data)
+    source = as_source(model, data, n=n, seed=seed, settings=sampling)
+    features = as_features(features, data.shape)
+
+    look = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
+    inputs = Inputs(
+        of_samples=look(source, "samples"),
+        of_real=look(Held(data_name, data), "data"),
+        of_train=None if train is None else look(Held("train", train), "training data"),
+        ask_likelihoods=lambda: likelihoods(source.model, data, likelihood or {}, seed=seed, progress=progress),
+        dims=data.x[0].numel(),
+    )
+    records, left_out = measure(names, inputs, required=metrics is not None, seed=seed, level=level, progress=progress)
+    classes = ()
+    if _by_class(per_class, names, source, data):
+        agreement, classes = by_class(inputs, source.label, data.label, seed=seed, level=level)
+        records = (*records, agreement)
+    report = Report(
+        model={"name": source.name, "fingerprint": source.fingerprint},
+        data={"name": data_name, **described(data)},
+        features={"name": features.name, "dim": features.dim, "fingerprint": features.fingerprint},
+        n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling or {}),
+        genfast=__version__, torch=str(torch.__version__),
+        records=records, per_class=classes, left_out=left_out, warnings=_warnings(records),
+    )  # fmt: skip
+    if out is not None and processes.world()[0] == 0:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        report.save(folder / "report.json")
+        copies = inputs.memorization if "memorization" in report else None
+        save_pictures(folder, report, source, train, copies)
+    return report
+
+
+def _require_numbers(n: int | None, seed: int, level: float) -> None:
+    for name, value, least in (("n", 2 if n is None else n, 2), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise ValueError(f"level: expected a number in (0, 1), got {level!r}")
+
+
+def _extracted(features: Features, source: Source, what: str, **options) -> Extracted:
+    make = functools.partial(stream, source, lambda x: extract(features, x), what=what, **options)
+    return Extracted(source.n, make, getattr(features, "classify", None))
+
+
+def _other(train: Data, data: Data) -> Data:
+    """The training data, if they can be that."""
+    if train.shape != data.shape:
+        raise ValueError(f"train: expected samples of shape {data.shape}, as those of data, got {train.shape}")
+    if torch.equal(train.x, data.x):
+        raise ValueError("train: expected other samples than data, which must be held out, got the same")
+    return train
+
+
+def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:
+    there = source.label is not None and data.label is not None
+    if per_class and not there:
+        which = "the data" if data.label is None else "the samples"
+        raise ValueError(f"per_class: expected False or None, for {which} have no labels, got True")
+    return there and bool(set(names) & set(GROUPS["quality"])) if per_class is None else per_class
+
+
+def _plain(settings: dict) -> dict:
+    """Settings as JSON has them; what it cannot hold by its type."""
+    plain = {}
+    for name, value in settings.items():
+        try:
+            plain[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            plain[name] = type(value).__name__
+    return plain
+
+
+def _warnings(records: Sequence[Record]) -> tuple[str, ...]:
+    """Those of the numbers, once each, after the names of those that they are about."""
+    about = {}
+    for record in records:
+        for warning in record.estimate.warnings:
+            about.setdefault(warning, []).append(record.name)
+    return tuple(f"{', '.join(names)}: {warning}" for warning, names in about.items())

@@ -1,0 +1,97 @@
+"""What metrics ask for, by the names in `Metric.needs`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from ..metrics import Memorization, memorization
+from .likelihoods import Likelihoods
+from .sources import outside, subset
+
+SPLITS = 4  # repeats of a floor
+
+
+class Missing(ValueError):
+    """A metric does not apply: what it needs is not there. The message says why."""
+
+
+class Extracted:
+    """n samples by their features, (n, D) float32, which are made when they are first asked for.
+
+    classify: from features to p(class | x), (n, K), if the extractor has it.
+    """
+
+    def __init__(self, n: int, make: Callable[[], Tensor], classify: Callable[[Tensor], Tensor] | None = None):
+        self.n, self.make, self.classify = n, make, classify
+
+    @functools.cached_property
+    def features(self) -> Tensor:
+        return self.make()
+
+    def __getitem__(self, index: Tensor) -> "Extracted":
+        return Extracted(len(index), lambda: self.features[index], self.classify)
+
+    def probabilities(self) -> Tensor:
+        """(n, K). Raises Missing if the features are no classifier's, or its last layer is not there."""
+        if self.classify is None:
+            raise Missing("the features are no classifier's; features.classifier(x, label) is one")
+        features = self.features
+        try:
+            return self.classify(features)
+        except ValueError as error:
+            raise Missing(str(error)) from error
+
+
+@dataclasses.dataclass
+class Inputs:
+    """An attribute a need: the value, made when it is first asked for, or `Missing` raised."""
+
+    of_samples: Extracted
+    of_real: Extracted
+    of_train: Extracted | None = None
+    ask_likelihoods: Callable[[], Likelihoods | None] = lambda: None
+    dims: int = 0
+
+    @property
+    def samples(self) -> Tensor:
+        return self.of_samples.features
+
+    @property
+    def real(self) -> Tensor:
+        return self.of_real.features
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self.of_samples.probabilities()
+
+    @functools.cached_property
+    def memorization(self) -> Memorization:
+        if self.of_train is None:
+            raise Missing("no training data were given: train=")
+        return memorization(self.samples, self.of_train.features, self.real)
+
+    @functools.cached_property
+    def likelihoods(self) -> Likelihoods:
+        found = self.ask_likelihoods()
+        if found is None:
+            raise Missing("no model that offers log_prob, log_weights, elbo or log_likelihood")
+        return found
+
+    @property
+    def floor_kind(self) -> str:
+        """Which data `floors` takes in the place of samples."""
+        return "parts of the data" if self.of_train is None else "training data"
+
+    def floors(self, seed: int) -> Iterator["Inputs"]:
+        """The same with real data in the place of the samples, `SPLITS` times: random training data, as many as there
+        are samples, against all of the data; without training data two random parts of the data, the first at most a
+        half, in the proportion of samples to data."""
+        n, m = self.of_samples.n, self.of_real.n
+        for split in range(1, SPLITS + 1):
+            if self.of_train is None:
+                first = subset(m, min(round(m * n / (n + m)), m // 2), seed, split)
+                yield Inputs(self.of_real[first], self.of_real[outside(first, m)])
+            else:
+                yield Inputs(self.of_train[subset(self.of_train.n, n, seed, split)], self.of_real)

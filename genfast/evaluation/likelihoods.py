@@ -1,0 +1,143 @@
+"""Log-likelihood of the real data under a model, by what the model offers, the first of
+
+log_prob(x) -> (N,)                                    exact
+log_weights(x, key, samples, first=0) -> (samples, N)  log p(x_i, z) - log q(z | x_i) of a latent model, for draws z:
+                                                       number first + j of row i is a function of (key_i, first + j)
+                                                       alone, so that many draws may come in parts
+elbo(x, key) -> (N,)                                   a lower bound, of one draw a row
+log_likelihood(x, seed=, progress=, ...) -> (nats, se) by the probability flow of a diffusion model, (N,) each
+
+in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A class-conditional model is told label=, (N,) int64, too.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data import Data
+from ..metrics import ImportanceWeights
+from ..ops import Purpose, make_key, uniform
+from .sources import CHUNK, conditional, device_of, subset
+
+FLOW_SAMPLES = 128  # the flow costs hundreds of network evaluations a sample
+DRAWS, PART = 64, 16  # of z, and how many at a time
+LEVELS = 256  # no more distinct values than this are taken for grey levels
+
+
+class Likelihoods(NamedTuple):
+    """nats: (N,) float64, log p(x_i) or a bound.  how: which.  se: (N,), what the estimate of each leaves, or None.
+    elbo: (N,), the evidence lower bound, where nats is a tighter one, or None.  bits_offset: what dequantisation adds
+    to the bits a dimension.  note: a warning, or ""."""
+
+    nats: Tensor
+    how: str
+    se: Tensor | None = None
+    elbo: Tensor | None = None
+    bits_offset: float = 0.0
+    note: str = ""
+
+
+@torch.no_grad()
+def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) -> Likelihoods | None:
+    """log p(x_i) of the data, or of a random subset of them; None if the model offers none.
+
+    options:
+    n       how many samples, by default all, or 128 by the flow
+    levels  data of so many values, -1 to 1 at equal distances, are dequantised: x + 2 (u - 1/2) / (levels - 1) with
+            u ~ U[0, 1)^d: bits_per_dim then bounds those of the discrete data (Theis et al. 2016, arXiv:1511.01844)
+    draws   of z, 64 by default, for log_weights
+    All others are those of `model.log_likelihood`, by default {"divergence": "exact", "steps": 50} up to 8 dimensions,
+    above {"divergence": "rademacher", "probes": 2, "steps": 25}.
+    Raises ValueError if an option is unknown or an answer has the wrong shape.
+    """
+    kind = next((name for name in KINDS if callable(getattr(model, name, None))), None)
+    if kind is None:
+        return None
+    n = options.get("n", min(len(data), FLOW_SAMPLES) if kind == "log_likelihood" else len(data))
+    if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= len(data):
+        raise ValueError(f"likelihood: expected n from 2 to {len(data)}, the number of real samples, got {n!r}")
+    levels = options.get("levels")
+    options = {name: value for name, value in options.items() if name not in ("n", "levels")}
+    known = {"log_weights": {"draws"}, "log_likelihood": options.keys()}.get(kind, set())
+    if unknown := options.keys() - known:
+        raise ValueError(f"likelihood: expected {sorted({'n', 'levels'} | known)} for {kind}, got {sorted(unknown)}")
+    index = subset(len(data), n, seed)
+    device = device_of(model, data)
+    given = {"label": data.label[index].to(device)} if conditional(model, data) else {}
+    key = make_key(seed, index, device)
+    x, offset = _dequantised(data.x[index].to(device), key, levels)
+    found = KINDS[kind](model, x, given, key, seed=seed, progress=progress, **options)
+    for name in ("nats", "se", "elbo"):
+        value = getattr(found, name)
+        if value is not None and value.shape != (n,):
+            raise ValueError(f"model: expected {kind} to answer with shape ({n},), got {tuple(value.shape)}")
+    if levels is not None:
+        found = found._replace(how=f"{found.how}, dequantised from {levels} levels")
+    return found._replace(bits_offset=offset, note=_grid_note(x))
+
+
+def _dequantised(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, float]:
+    """x with its bins filled evenly, and log2 of bins in a unit of length; x and 0 without levels."""
+    if levels is None:
+        return x, 0.0
+    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
+        raise ValueError(f"likelihood: expected levels to be an integer of at least 2, got {levels!r}")
+    step = 2 / (levels - 1)
+    if bool((((x + 1) / step).round() * step - 1 - x).abs().max() > step / 100):
+        raise ValueError(f"likelihood: expected data of {levels} levels, -1 to 1 at equal distances, got other values")
+    return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTISE) - 0.5), -math.log2(step)
+
+
+def _exact(model, x, given, key, **_) -> Likelihoods:
+    return Likelihoods(_wide(model.log_prob(x, **given)), "exact")
+
+
+def _bound(model, x, given, key, **_) -> Likelihoods:
+    return Likelihoods(_wide(model.elbo(x, key, **given)), "lower bound (ELBO)")
+
+
+def _weighted(model, x, given, key, progress, draws: int = DRAWS, **_) -> Likelihoods:
+    columns = []
+    rows = torch.arange(len(x)).split(CHUNK)
+    for part in tqdm(rows, desc="likelihood", unit="chunk", delay=1, leave=False, disable=None if progress else True):
+        told, weights = {name: value[part] for name, value in given.items()}, ImportanceWeights()
+        for first in range(0, draws, PART):
+            weights.update(_wide(model.log_weights(x[part], key[part], min(PART, draws - first), first=first, **told)))
+        columns.append((weights.iwae, weights.se, weights.elbo))
+    nats, se, elbo = (torch.cat(column) for column in zip(*columns))
+    return Likelihoods(nats, f"lower bound (IWAE of {draws})", _known(se), elbo)
+
+
+def _flow(model, x, given, key, seed, progress, **options) -> Likelihoods:
+    if math.prod(x.shape[1:]) <= 8:
+        defaults = {"divergence": "exact", "steps": 50}
+    else:
+        defaults = {"divergence": "rademacher", "probes": 2, "steps": 25}
+    nats, se = model.log_likelihood(x, **given, **defaults | {"seed": seed, "progress": progress} | options)
+    return Likelihoods(_wide(nats), "probability flow", _known(_wide(se)))
+
+
+KINDS = {"log_prob": _exact, "log_weights": _weighted, "elbo": _bound, "log_likelihood": _flow}
+
+
+def _known(se: Tensor) -> Tensor | None:
+    """None where a single draw or probe leaves it unknown."""
+    return None if se.isnan().any() else se
+
+
+def _wide(value) -> Tensor:
+    return torch.as_tensor(value).detach().to("cpu", torch.float64)
+
+
+def _grid_note(x: Tensor) -> str:
+    """A density can be as large as it likes on a grid of values."""
+    levels = len(x[:FLOW_SAMPLES].unique())
+    if levels > min(LEVELS, x[:FLOW_SAMPLES].numel() / 4):
+        return ""
+    return (
+        f"the data have {levels} distinct values, at which a density can be made as large as one likes: dequantise "
+        f'them, likelihood={{"levels": {levels}}} if they are evenly spaced from -1 to 1'
+    )

@@ -1,0 +1,99 @@
+"""Every metric on what it needs, and beside it the same metric of real data against real data."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from .. import metrics as known
+from ..metrics import Estimate, Metric
+from .inputs import Inputs, Missing
+from .likelihoods import Likelihoods
+from .records import Floor, Record
+
+
+def _likelihood(found: Likelihoods, dims: int, *, seed: int, level: float) -> dict[str, Estimate]:
+    """Means: "nats" and "bits_per_dim" of the tightest on offer, and "elbo" in nats beside importance weighting."""
+    estimates = known.likelihood(found.nats, dims, se=found.se, bits_offset=found.bits_offset, level=level)
+    estimates = {name: _explained(estimate, found.how, found.note) for name, estimate in estimates.items()}
+    if found.elbo is not None:
+        elbo = known.likelihood(found.elbo, dims, level=level)["nats"]
+        estimates["elbo"] = _explained(elbo, "lower bound (ELBO)", found.note)
+    return estimates
+
+
+METRICS = {
+    **known.METRICS,
+    "memorization": Metric(lambda found, **_: {"memorization": found.share}, ("memorization",), "lower"),
+    "likelihood": Metric(_likelihood, ("likelihoods", "dims"), "higher"),
+}
+EXPECTED = "expectation for held-out data"
+BETTER = {"bits_per_dim": "lower"}  # of a result that has another sense than its metric
+GROUPS = {"quality": tuple(name for name, metric in known.METRICS.items() if "samples" in metric.needs)}
+
+
+def choose(asked: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names in METRICS from names and groups; all for None. Raises ValueError or TypeError for anything else."""
+    if asked is None:
+        return tuple(METRICS)
+    asked = (asked,) if isinstance(asked, str) else tuple(asked)
+    unknown = [name for name in asked if name not in METRICS and name not in GROUPS]
+    if unknown or not asked:
+        names = f"among {', '.join(METRICS)} and the groups {', '.join(GROUPS)}"
+        raise ValueError(f"metrics: expected names {names}, got {', '.join(map(repr, unknown)) or 'none'}")
+    wanted = {name for group in asked for name in GROUPS.get(group, (group,))}
+    return tuple(name for name in METRICS if name in wanted)
+
+
+def measure(
+    names: Sequence[str], inputs: Inputs, *, required: bool, seed: int, level: float, progress: bool
+) -> tuple[tuple[Record, ...], dict[str, str]]:
+    """The records of these metrics, and of those that do not apply the reason, by name.
+
+    required: raise a ValueError instead, for they were asked for.
+    """
+    records, left_out = [], {}
+    for name in tqdm(names, desc="metrics", delay=1, leave=False, disable=None if progress else True):
+        try:
+            estimates = run(METRICS[name], inputs, seed, level)
+        except Missing as reason:
+            if required:
+                raise ValueError(f"metrics: {name} does not apply: {reason}") from reason
+            left_out[name] = str(reason)
+            continue
+        floors = floors_of(METRICS[name], estimates, inputs, seed, level)
+        better = METRICS[name].better
+        records += [Record(key, BETTER.get(key, better), found, floors.get(key)) for key, found in estimates.items()]
+    return tuple(records), left_out
+
+
+def run(metric: Metric, inputs: Inputs, seed: int, level: float) -> dict[str, Estimate]:
+    """The metric's numbers by name. Raises Missing if it needs what is not there, or more of it."""
+    arguments = [getattr(inputs, need) for need in metric.needs]
+    try:
+        return metric.function(*arguments, seed=seed, level=level)
+    except ValueError as error:  # too few rows
+        raise Missing(str(error)) from error
+
+
+def floors_of(metric: Metric, found: dict[str, Estimate], inputs: Inputs, seed: int, level: float) -> dict[str, Floor]:
+    """Of each number what real data are given: an expectation where the metric knows it, else measured; by name."""
+    expected = {name: e.details["expected"] for name, e in found.items() if "expected" in e.details}
+    if expected:
+        return {name: Floor(p, p, p, found[name].n, found[name].m, 0, EXPECTED) for name, p in expected.items()}
+    try:
+        repeats = [run(metric, repeat, seed, level) for repeat in inputs.floors(seed)]
+    except Missing:  # likelihoods have none, and parts of the data may be too small
+        return {}
+    return {name: _floor([repeat[name] for repeat in repeats], inputs.floor_kind) for name in found}
+
+
+def _floor(estimates: list[Estimate], kind: str) -> Floor:
+    value, low, high = (sum(column) / len(estimates) for column in zip(*((e.value, e.low, e.high) for e in estimates)))
+    return Floor(value, low, high, estimates[0].n, estimates[0].m, len(estimates), kind)
+
+
+def _explained(estimate: Estimate, how: str, note: str) -> Estimate:
+    """The estimate with the kind of likelihood before its method."""
+    warnings = (*estimate.warnings, note) if note else estimate.warnings
+    return dataclasses.replace(estimate, method=f"{how}; {estimate.method}", warnings=warnings)

@@ -1,0 +1,71 @@
+"""The pictures of a report: samples, near copies beside what they copy, and every number beside its floor."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import write_file
+from ..data import Data
+from ..images import save_png
+from ..metrics import Memorization
+from .report import Report
+from .sources import Source
+from .table import ARROWS, number
+
+SHEET, PAIRS = 64, 12  # images of samples.png, columns of memorization.png
+SIDE = 40  # pixels, about, of a small image
+
+
+def save_pictures(
+    folder: Path, report: Report, source: Source, train: Data | None, memorization: Memorization | None
+) -> None:
+    """samples.png and memorization.png where samples are images, report.png where matplotlib is installed."""
+    if len(source.shape) == 3 and source.shape[0] in (1, 3):
+        scale = max(1, SIDE // source.shape[1])
+        save_png(folder / "samples.png", _drawn(source, torch.arange(min(SHEET, source.n))), scale=scale, padding=2)
+        if memorization is not None:
+            worst = memorization.order[:PAIRS].cpu()
+            pairs = torch.cat([_drawn(source, worst), train.x.cpu()[memorization.nearest.cpu()[worst]]])
+            save_png(folder / "memorization.png", pairs, columns=len(worst), scale=scale, padding=2)
+    if report.records and importlib.util.find_spec("matplotlib"):
+        write_file(folder / "report.png", draw(report))
+
+
+def _drawn(source: Source, index: Tensor) -> Tensor:
+    return source.draw(index).cpu()
+
+
+def draw(report: Report) -> bytes:
+    """A PNG with a panel a number: its value and interval in blue, real data in grey. Needs matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    records = report.records
+    figure = Figure(figsize=(7, 1.0 + 0.62 * len(records)), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(len(records), squeeze=False)[:, 0]
+    title = f"{report.n} of {report.model['name']} against {report.m} of {report.data['name']}"
+    figure.suptitle(f"{title}\nblue: samples and interval, grey: what real data are given", fontsize=10)
+    for axes, record in zip(panels, records):
+        e, floor = record.estimate, record.floor
+        if floor is not None:
+            axes.axvspan(floor.low, floor.high, color="0.8", lw=0)
+            axes.axvline(floor.low, color="0.55", lw=1)
+            axes.axvline(floor.high, color="0.55", lw=1)
+        axes.plot([e.low, e.high], [0, 0], color="tab:blue", lw=2, marker="|", ms=9)
+        inside = min(max(record.centre, e.low), e.high)  # an extrapolation may be beyond what is possible
+        axes.plot(inside, 0, "o", color="tab:blue", ms=6)
+        axes.margins(x=0.15)
+        axes.set(yticks=[], ylim=(-1, 1))
+        name = record.name.replace("_", " ") + (", n to infinity" if record.extrapolated else "")
+        name = f"{name} {ARROWS.get(record.better, '')}".rstrip()
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.text(1.02, 0.5, number(record.centre), transform=axes.transAxes, va="center", fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["left", "right", "top"]].set_visible(False)
+    file = io.BytesIO()
+    canvas.print_png(file)
+    return file.getvalue()

@@ -1,0 +1,26 @@
+"""One evaluation on several processes: each draws its share, then all of them hold everything, in order."""
+
+import os
+
+from torch import distributed
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes): those of torch.distributed; under torchrun it is started, with gloo; else (0, 1)."""
+    if not distributed.is_available():
+        return 0, 1
+    if not distributed.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+            return 0, 1
+        distributed.init_process_group("gloo")
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def gather(part: list) -> list:
+    """The parts of all processes, one after the other, in every process."""
+    _, ranks = world()
+    if ranks == 1:
+        return part
+    parts = [None] * ranks
+    distributed.all_gather_object(parts, part)
+    return [item for other in parts for item in other]

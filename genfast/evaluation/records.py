@@ -1,0 +1,77 @@
+"""One number of a report, and what real data are given in its place."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from ..metrics import Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """A metric of real data against real data: what a perfect model would be given.
+
+    value, low, high: means over `splits` repeats of the value and its interval, which is about `Record.centre`.
+    n against m samples, None where none are needed; kind: which data.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    m: int | None
+    splits: int
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One number of a report.  better: "lower", "higher" or another word of `metrics.Metric`."""
+
+    name: str
+    better: str
+    estimate: Estimate
+    floor: Floor | None = None
+
+    @property
+    def value(self) -> float:
+        return self.estimate.value
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether the interval is about what the value becomes for infinite n, which the metric says in its details."""
+        return "extrapolated" in self.estimate.details
+
+    @property
+    def centre(self) -> float:
+        """What the interval is about."""
+        return self.estimate.details["extrapolated"] if self.extrapolated else self.value
+
+    @property
+    def worse(self) -> bool | None:
+        """Whether the whole interval is on the wrong side of that of real data; None without a floor. By chance it is
+        so far less often than 1 - level: the two have to be apart, each with its own noise."""
+        if self.floor is None:
+            return None
+        above, below = self.estimate.low > self.floor.high, self.estimate.high < self.floor.low
+        return {"lower": above, "higher": below}.get(self.better, above or below)
+
+
+def by_name(records: Sequence[Record], name: str) -> Record:
+    """Raises KeyError with the names that there are."""
+    for record in records:
+        if record.name == name:
+            return record
+    raise KeyError(f"no {name!r} in this report; it has {', '.join(record.name for record in records)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRecord:
+    """The samples asked for as class `label` (n) against the data of that class (m)."""
+
+    label: int
+    n: int
+    m: int
+    records: tuple[Record, ...]
+
+    def __getitem__(self, name: str) -> Record:
+        return by_name(self.records, name)

@@ -1,0 +1,72 @@
+"""Numbers, records and classes as lines of text."""
+
+from collections.abc import Sequence
+
+from .records import ClassRecord, Record
+
+ARROWS = {"lower": "↓", "higher": "↑", "near_half": "½"}
+VERDICTS = {None: "", True: "worse than real", False: "as real data"}  # by Record.worse
+
+
+def number(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}"
+
+
+def interval(low: float, high: float) -> str:
+    return f"[{number(low)}, {number(high)}]"
+
+
+def told(record: Record) -> str:
+    """What the interval is about, and the interval."""
+    return f"{number(record.centre)} {interval(record.estimate.low, record.estimate.high)}"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Lines of columns, two spaces apart: those in `left` flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def records_table(records: Sequence[Record], level: float) -> list[str]:
+    """A line a number, and a second one where its interval is about infinite n."""
+    rows = [("metric", "", "value", f"{level:.0%} interval", "real data", "its interval", "n", "")]
+    for record in records:
+        e, floor = record.estimate, record.floor
+        about = interval(e.low, e.high), "" if floor is None else interval(floor.low, floor.high)
+        name, real = (record.name, ARROWS.get(record.better, "")), "-" if floor is None else number(floor.value)
+        n, verdict = str(e.n), VERDICTS[record.worse]
+        if record.extrapolated:
+            rows.append((*name, number(e.value), "", real, "", n, ""))
+            rows.append(("  at infinite n", "", number(record.centre), about[0], "", about[1], "", verdict))
+        else:
+            rows.append((*name, number(e.value), about[0], real, about[1], n, verdict))
+    return aligned(rows, left=(0, 1, 7))
+
+
+def classes_table(classes: Sequence[ClassRecord]) -> list[str]:
+    """A line a class."""
+    names = dict.fromkeys(record.name for row in classes for record in row.records)
+    rows = [("class", "n", "m", *names)]
+    for row in classes:
+        found = {record.name: told(record) for record in row.records}
+        rows.append((str(row.label), str(row.n), str(row.m), *(found.get(name, "-") for name in names)))
+    return aligned(rows) if classes else []
+
+
+def floor_lines(records: Sequence[Record]) -> list[str]:
+    """What "real data" in the table stands for, a line for each kind and size."""
+    names = {}
+    for record in records:
+        if (f := record.floor) is not None:
+            names.setdefault((f.kind, f.n, f.m, f.splits), []).append(record.name)
+    return [
+        f"real data: {kind}, {n}{'' if m is None else f' against {m}'}"
+        f"{f', mean of {splits}' if splits > 1 else ''} ({', '.join(about)})"
+        for (kind, n, m, splits), about in names.items()
+    ]

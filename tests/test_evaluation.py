@@ -1,0 +1,317 @@
+"""evaluate(): what is measured, against what, on models whose truth is known."""
+
+import functools
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+from toys import Copier, Gaussian, normal
+
+import genfast as gf
+from genfast.evaluation import METRICS, Record
+from genfast.metrics import Estimate, Metric
+
+evaluate = functools.partial(gf.evaluate, progress=False)
+REAL, TRAIN = normal(160, 3, seed=11), normal(200, 3, seed=12)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """Perfect samples, everything measured."""
+    return evaluate(Gaussian(3), REAL, train=TRAIN)
+
+
+def test_real_against_real_is_as_real(report):
+    """Samples of the data's own distribution: each interval meets that of real data, and nothing is lost."""
+    judged = [record for record in report.records if record.floor is not None]
+    assert {r.name for r in judged} >= {"frechet", "precision", "recall", "coverage", "two_sample", "memorization"}
+    assert not any(record.worse for record in judged), str(report)
+    for record in judged:
+        assert record.estimate.low <= record.floor.high and record.floor.low <= record.estimate.high
+
+
+def test_what_is_left_out_is_said(report):
+    assert set(report.left_out) == {"inception_score"} and "classifier" in report.left_out["inception_score"]
+    arrays = evaluate(normal(50, 3), REAL, metrics=None)
+    assert set(arrays.left_out) == {"inception_score", "memorization", "likelihood"}
+    assert "train=" in arrays.left_out["memorization"] and "log_prob" in arrays.left_out["likelihood"]
+    assert "no memorization: no training data" in str(arrays)
+
+
+def test_header(report):
+    assert (report.n, report.m, report.seed, report.level) == (160, 160, 0, 0.95)
+    assert report.model["name"] == "Gaussian" and report.data["shape"] == [3] and report.features["name"] == "pixels"
+    assert report.genfast == gf.__version__ and report.torch == str(torch.__version__)
+
+
+def test_numbers_are_those_of_the_metrics(report):
+    samples = Gaussian(3).sample(160)
+    assert report["frechet"].estimate == gf.metrics.frechet(samples, REAL, seed=0)
+    assert report["coverage"].estimate == gf.metrics.precision_recall(samples, REAL, seed=0)["coverage"]
+    assert report["memorization"].value == gf.metrics.memorization(samples, TRAIN, REAL).share.value
+    exact = Gaussian(3).log_prob(REAL).mean().item()
+    assert report["nats"].value == pytest.approx(exact, rel=1e-12)
+    assert report["bits_per_dim"].better == "lower" and report["nats"].better == "higher"
+
+
+def test_the_same_call_gives_the_same_report():
+    run = functools.partial(evaluate, Gaussian(3), REAL, metrics=["frechet", "two_sample", "likelihood"])
+    first, again, other = run(), run(), run(seed=1)
+    assert first == again and first.json() == again.json() and hash(first) == hash(again)
+    assert first != other and first["frechet"].value != other["frechet"].value
+
+
+def test_floors_of_two_parts_of_the_data():
+    """Halves where n = m; in the proportion of n to m, and never more than a half, elsewhere."""
+    for n, sizes in ((160, (80, 80)), (40, (32, 128)), (400, (80, 80))):
+        floor = evaluate(normal(n, 3), REAL, metrics="frechet")["frechet"].floor
+        assert (floor.n, floor.m, floor.kind, floor.splits) == (*sizes, "parts of the data", 4)
+
+
+def test_floors_of_training_data(report):
+    floor = report["frechet"].floor
+    assert (floor.n, floor.m, floor.kind) == (160, 160, "training data")
+    few = evaluate(Gaussian(3), REAL, train=TRAIN[:90], metrics="frechet")["frechet"].floor
+    assert (few.n, few.m) == (90, 160)
+    expected = report["memorization"].floor
+    assert expected.value == expected.low == expected.high == report["memorization"].estimate.details["expected"]
+    assert report["nats"].floor is None and report["nats"].worse is None
+
+
+def test_a_floor_is_the_metric_of_real_data():
+    """A shift of the whole space changes neither; stretching the data stretches the floor of the Frechet distance."""
+    floor = [evaluate(x, x + 0.0, metrics="frechet")["frechet"].floor.value for x in (REAL, 3 * REAL)]
+    assert floor[1] == pytest.approx(9 * floor[0], rel=1e-5) and floor[0] > 0
+
+
+def test_worse_is_by_the_sense_of_the_metric():
+    def record(better, low, high):
+        floor = gf.evaluation.Floor(0.5, 0.4, 0.6, 9, 9, 4, "parts of the data")
+        return Record("x", better, Estimate(low, low, high, "", 9), floor)
+
+    above, inside, below = (0.7, 0.8), (0.55, 0.8), (0.1, 0.3)
+    expected = {"lower": (True, False, False), "higher": (False, False, True), "near_half": (True, False, True)}
+    for better, worse in expected.items():
+        assert tuple(record(better, *range_).worse for range_ in (above, inside, below)) == worse
+
+
+def test_nothing_is_drawn_for_a_likelihood():
+    class Dense(Gaussian):
+        def sample(self, n, seed=0):
+            raise AssertionError("nobody looks at samples")
+
+    assert evaluate(Dense(3), REAL, train=TRAIN, metrics="likelihood")["nats"].estimate.n == 160
+
+
+def test_a_new_metric_needs_no_change(monkeypatch):
+    def spread(samples, real, *, seed, level):
+        ratio = (samples.std() / real.std()).item()
+        return {"spread": Estimate(ratio, ratio - 0.1, ratio + 0.1, "none", len(samples), len(real), level)}
+
+    monkeypatch.setitem(METRICS, "spread", Metric(spread, ("samples", "real"), "higher"))
+    found = evaluate(Gaussian(3, 0.5), REAL, metrics=["spread"])["spread"]
+    assert found.value == pytest.approx(0.5, rel=0.1) and found.floor.value == pytest.approx(1, rel=0.1)
+    assert found.worse
+
+
+def test_names_and_groups():
+    groups = gf.evaluation.measure.GROUPS
+    assert set(groups["quality"]) >= {"frechet", "kernel_distance", "precision_recall", "two_sample"}
+    report = evaluate(Gaussian(3), REAL, metrics=["likelihood", "frechet"])
+    assert [record.name for record in report.records] == ["frechet", "nats", "bits_per_dim"]
+    with pytest.raises(ValueError, match=r"metrics: expected names among frechet.*groups quality, got 'fid'"):
+        evaluate(Gaussian(3), REAL, metrics="fid")
+    with pytest.raises(ValueError, match="got none"):
+        evaluate(Gaussian(3), REAL, metrics=[])
+
+
+@pytest.mark.parametrize(
+    "name, reason", [("memorization", "train="), ("likelihood", "log_prob"), ("inception_score", "classifier")]
+)
+def test_asked_for_but_impossible_is_an_error(name, reason):
+    with pytest.raises(ValueError, match=f"metrics: {name} does not apply: .*{reason}"):
+        evaluate(normal(50, 3), REAL, metrics=[name])
+
+
+def test_too_few_samples_leave_a_metric_out():
+    report = evaluate(normal(4, 3), REAL)
+    assert "frechet" in report and "6" in report.left_out["precision_recall"]
+    with pytest.raises(ValueError, match="metrics: precision_recall does not apply: samples: expected shape"):
+        evaluate(normal(4, 3), REAL, metrics="precision_recall")
+
+
+@pytest.mark.parametrize("metrics", [None, "frechet"])
+def test_a_model_at_fault_is_an_error_not_a_reason(metrics):
+    with pytest.raises(ValueError, match=r"model: expected samples of shape \(160, 3\), .*, got \(160, 2\)"):
+        evaluate(Gaussian(2), REAL, metrics=metrics)
+
+    class Odd(Gaussian):
+        def log_prob(self, x):
+            raise ValueError("x must be complex")
+
+    with pytest.raises(ValueError, match="x must be complex"):
+        evaluate(Odd(3), REAL, metrics=None if metrics is None else "likelihood")
+
+
+def test_memorisation_is_seen():
+    assert evaluate(Copier(TRAIN), REAL, train=TRAIN, metrics="memorization")["memorization"].worse
+
+
+def test_inception_score_of_a_classifier():
+    """Three classes, far apart: nearly 3 by a classifier that has learned them; of one class alone, nearly 1."""
+    features = gf.features.classifier(SORTED, CLASSES, steps=80)
+    run = functools.partial(evaluate, features=features, metrics="inception_score", per_class=False)
+    found = run(SORTED, SORTED + 0.01)["inception_score"]
+    assert 2.5 < found.value <= 3 and not found.worse and found.floor.value > 2.5
+    one = run(SORTED[CLASSES == 1], SORTED)["inception_score"]
+    assert one.value < 1.2 and one.worse
+
+
+# Labels ---------------------------------------------------------------------------------------------------------------
+
+CLASSES = torch.arange(150) % 3
+SORTED = normal(150, 2, seed=3) * 0.3 + 2 * torch.nn.functional.one_hot(CLASSES, 3)[:, :2]
+
+
+class Conditional:
+    """Three classes of points. wrong: a class that is drawn as another."""
+
+    classes = 3
+
+    def __init__(self, wrong=None):
+        self.wrong, self.asked = wrong, []
+
+    def sample(self, n, label, seed=0):
+        self.asked.append(label)
+        drawn = torch.where(label == self.wrong, 0, label) if self.wrong is not None else label
+        return normal(n, 2, seed) * 0.3 + 2 * torch.nn.functional.one_hot(drawn, 3)[:, :2]
+
+
+def test_labels_are_asked_for_in_turn():
+    model = Conditional()
+    report = evaluate(model, (SORTED, CLASSES), metrics="frechet", n=200)
+    assert torch.equal(torch.cat(model.asked), CLASSES[torch.arange(200) % 150])
+    agreement = report["label_agreement"]
+    assert agreement.value > 0.97 and not agreement.worse and agreement.floor.value > 0.97
+    assert [(row.label, row.n, row.m) for row in report.per_class] == [(0, 67, 50), (1, 67, 50), (2, 66, 50)]
+    row = report.per_class[1]
+    assert row["coverage"].value > 0.8 and row["frechet"].floor.n == 25
+    assert "class" in str(report) and "label_agreement" in str(report)
+
+
+def test_a_class_that_is_another():
+    report = evaluate(Conditional(wrong=2), (SORTED, CLASSES), metrics="frechet")
+    assert report["label_agreement"].worse and report["label_agreement"].value == pytest.approx(2 / 3, abs=0.04)
+    assert report.per_class[2]["coverage"].value < 0.1 and report.per_class[1]["coverage"].value > 0.8
+    assert "Class 2 is worst" in str(gf.diagnose(report))
+
+
+def test_agreement_by_a_classifier():
+    features = gf.features.classifier(SORTED, CLASSES, steps=80)
+    x = SORTED.roll(1, 0)  # every sample is of the class before
+    report = evaluate((x, CLASSES), (SORTED + 0.01, CLASSES), features=features, metrics="frechet")
+    agreement = report["label_agreement"]
+    assert agreement.value < 0.05
+    shares = (agreement.estimate, round(agreement.value * 150)), (agreement.floor, round(agreement.floor.value * 150))
+    for found, right in shares:  # Wilson's interval, from another implementation
+        expected = scipy.stats.binomtest(right, 150).proportion_ci(0.95, method="wilson")
+        assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_per_class_can_be_refused_and_asked_for():
+    assert evaluate(Conditional(), (SORTED, CLASSES), metrics="frechet", per_class=False).per_class == ()
+    assert evaluate(SORTED, (SORTED + 0.1, CLASSES), metrics="frechet").per_class == ()
+    with pytest.raises(ValueError, match=r"per_class: .*the samples have no labels"):
+        evaluate(SORTED, (SORTED + 0.1, CLASSES), metrics="frechet", per_class=True)
+
+
+# Files and pictures ---------------------------------------------------------------------------------------------------
+
+
+def test_out(tmp_path):
+    images, train = (normal(n, 64, seed).view(-1, 1, 8, 8).clamp(-1, 1) for n, seed in ((80, 1), (90, 2)))
+    report = evaluate(
+        images, images.flip(0) * 0.9, train=train, metrics=["kernel_distance", "memorization"], out=tmp_path / "a" / "b"
+    )
+    folder = tmp_path / "a" / "b"
+    assert {path.name for path in folder.iterdir()} == {"report.json", "samples.png", "memorization.png", "report.png"}
+    assert gf.evaluation.Report.load(folder / "report.json") == report
+    sheet = np.asarray(Image.open(folder / "samples.png"))
+    assert sheet.shape == (8 * 42 + 2,) * 2 and set(np.unique(sheet[:2])) == {255}
+    assert np.asarray(Image.open(folder / "memorization.png")).shape == (2 * 42 + 2, 12 * 42 + 2)
+
+
+def test_the_picture_of_copies_shows_pairs(tmp_path):
+    """Above a sample, below the training image that it copies."""
+    train = normal(64, 64, 5).view(-1, 1, 8, 8).clamp(-1, 1)
+    held_out = normal(64, 64, 6).view(-1, 1, 8, 8).clamp(-1, 1)
+    evaluate(train[10:40] + 0.0, held_out, train=train, metrics="memorization", out=tmp_path)
+    sheet = np.asarray(Image.open(tmp_path / "memorization.png"))
+    assert np.array_equal(sheet[:42], sheet[42:84]) and len(np.unique(sheet)) > 10
+
+
+def test_no_pictures_of_vectors(tmp_path):
+    evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.png"}
+
+
+def test_nothing_to_draw(tmp_path):
+    report = evaluate(normal(2, 3), REAL, out=tmp_path)
+    assert report.records == () and {path.name for path in tmp_path.iterdir()} == {"report.json"}
+
+
+def test_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
+
+
+# Real digits, a real model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_diffusion_model_of_digits(tmp_path):
+    torch.manual_seed(0)
+    train, test = gf.data.digits("train"), gf.data.digits("test")
+    model = gf.Diffusion(
+        gf.nn.UNet(channels=1, width=4, multipliers=(1,), classes=10), parameterisation=gf.denoisers.EDM(0.75)
+    )
+    gf.fit(model, train, steps=40, lr=4e-3, warmup=10, progress=False).run()
+    run = functools.partial(
+        evaluate, model, test, train=train, n=70, sampling={"steps": 3, "clamp": (-1.0, 1.0)},
+        likelihood={"n": 8, "steps": 3, "probes": 1, "chunk": 8}, metrics=["frechet", "memorization", "likelihood"],
+    )  # fmt: skip
+    report = run(out=tmp_path)
+    assert report == run() and len(report.per_class) == 10
+    assert report["nats"].estimate.n == 8 and "probability flow" in report["nats"].estimate.method
+    assert any("distinct values" in warning for warning in report.warnings)
+    assert report["frechet"].worse and report["frechet"].floor.kind == "training data"
+    assert report.sampling == {"steps": 3, "clamp": [-1.0, 1.0]}
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error, match, change",
+    [
+        (TypeError, "model: expected a model with sample.*, got int", {"model": 3}),
+        (TypeError, "data: .*got NoneType", {"data": None}),
+        (TypeError, "data: .*floating-point", {"data": np.zeros((5, 3), int)}),
+        (ValueError, r"model: expected samples of shape \(3,\)", {"model": normal(9, 2)}),
+        (ValueError, "n: expected at most 60", {"n": 61}),
+        (ValueError, "n: expected an integer of at least 2", {"n": 1}),
+        (ValueError, "n: expected an integer of at least 2", {"n": 9.0}),
+        (ValueError, "seed: expected an integer of at least 0", {"seed": -1}),
+        (ValueError, r"level: expected a number in \(0, 1\)", {"level": 95}),
+        (ValueError, "features: expected one of", {"features": "fid"}),
+        (ValueError, "sampling: expected none", {"sampling": {"steps": 3}}),
+        (ValueError, r"train: expected samples of shape \(3,\)", {"train": normal(9, 2)}),
+        (ValueError, "train: expected other samples than data", {"train": REAL}),
+    ],
+)  # fmt: skip
+def test_bad_arguments(error, match, change):
+    with pytest.raises(error, match=match):
+        evaluate(**{"model": normal(60, 3), "data": REAL, "metrics": "frechet"} | change)

@@ -1,0 +1,144 @@
+"""diagnose(): each verdict on a model that deserves it, and none on one that does not."""
+
+import dataclasses
+import functools
+
+import pytest
+import torch
+from toys import Copier, Gaussian, Mixed, Ring, normal
+
+import genfast as gf
+from genfast.evaluation import Diagnosis, Floor, Record
+from genfast.metrics import Estimate
+
+REAL = Ring().sample(400, seed=5)
+
+
+def diagnose(model, data=REAL, **options):
+    options = {"metrics": ["precision_recall", "frechet", "two_sample"]} | options
+    return gf.diagnose(gf.evaluate(model, data, progress=False, **options))
+
+
+@functools.cache
+def of_ring(**options):
+    return diagnose(Ring(**options))
+
+
+def names(diagnosis):
+    return [finding.name for finding in diagnosis.findings]
+
+
+def test_perfect_samples():
+    found = of_ring()
+    assert names(found) == ["indistinguishable"], str(found)
+    assert "at n = 400 nothing here tells" in str(found)
+    # Precision of perfect samples is below 1, and is not held against 1.
+    assert 0.8 < found["indistinguishable"].evidence["precision"] < 1
+
+
+def test_collapse():
+    found = of_ring(modes=4)
+    assert names(found) == ["collapse"], str(found)
+    evidence = found["collapse"].evidence
+    assert evidence["recall_high"] < 0.7 < 0.8 < evidence["recall_floor_low"]
+    assert evidence["coverage"] < 0.7 < 0.85 < evidence["coverage_floor_low"] and evidence["precision"] > 0.8
+    assert "Collapse: parts of the data are never drawn. recall 0." in str(found) and "(real data [0.9" in str(found)
+
+
+def test_collapse_of_spread():
+    assert "collapse" in diagnose(Gaussian(4, 0.5), normal(300, 4, seed=8))
+
+
+def test_junk():
+    found = of_ring(junk=0.3)
+    assert names(found) == ["junk"], str(found)
+    assert found["junk"].evidence["precision"] < 0.75 and "unlike any data" in str(found)
+
+
+def test_diffuse_junk_is_no_collapse():
+    """Case 28: diffuse junk raises recall, and lowers coverage by taking samples away."""
+    found = diagnose(Mixed(6, 0.5, 4.0), normal(400, 6, seed=8))
+    assert names(found) == ["junk"], str(found)
+
+
+def test_far():
+    found = diagnose(Gaussian(2, 0.1), REAL)
+    assert names(found) == ["far"] and found["far"].evidence["recall"] < 0.1
+
+
+@functools.cache
+def plain():
+    return gf.evaluate(Ring(), REAL, metrics="precision_recall", progress=False)
+
+
+@pytest.mark.parametrize(
+    "precision, recall, coverage, verdict",
+    [
+        (0.9, 0.9, 0.9, []),
+        (0.9, 0.3, 0.5, ["collapse"]),
+        (0.75, 0.3, 0.5, ["collapse"]),
+        (0.9, 0.9, 0.5, ["collapse"]),
+        (0.5, 0.9, 0.9, ["junk"]),
+        (0.5, 0.9, 0.7, ["junk"]),
+        (0.3, 0.8, 0.5, ["junk"]),
+        (0.5, 0.5, 0.5, ["far"]),
+        (0.86, 0.86, 0.86, []),  # beyond the floor's interval, but not clearly
+    ],
+)
+def test_verdicts_by_their_numbers(precision, recall, coverage, verdict):
+    """Floors of 0.9, all intervals 0.01 to either side."""
+
+    def record(name, value):
+        floor = Floor(0.9, 0.89, 0.91, 50, 50, 4, "parts of the data")
+        return Record(name, "higher", Estimate(value, value - 0.01, value + 0.01, "", 100, 100), floor)
+
+    numbers = {"precision": precision, "recall": recall, "coverage": coverage}
+    report = dataclasses.replace(plain(), records=tuple(record(*item) for item in numbers.items()))
+    found = gf.diagnose(report)
+    assert [name for name in names(found) if name in ("collapse", "junk", "far")] == verdict, str(found)
+    if (precision, recall) == (0.75, 0.3):
+        assert "fidelity suffers less: precision 0.75 [0.74, 0.76]" in str(found)
+
+
+def test_memorisation():
+    train, held_out = normal(200, 4, seed=1), normal(200, 4, seed=2)
+    run = functools.partial(diagnose, data=held_out, train=train, metrics=["memorization"])
+    assert "memorisation" in run(Copier(train)) and run(Copier(train))["memorisation"].evidence["memorization"] > 0.9
+    assert names(run(Gaussian(4))) == ["indistinguishable"]
+
+
+def test_a_small_shift_is_different_without_a_cause():
+    x = normal(500, 3, seed=1)
+    found = diagnose(x + 0.35, normal(500, 3, seed=2))
+    assert names(found) == ["different"] and "frechet" in str(found), str(found)
+
+
+def test_few_samples():
+    found = diagnose(normal(60, 80, 1), normal(60, 80, 2), metrics="frechet")
+    assert "few_samples" in found and found["few_samples"].evidence == {"n": 60, "m": 60, "dim": 80}
+    assert "take more than 80" in str(found)
+    assert "few_samples" not in diagnose(normal(60, 5, 1), normal(60, 5, 2), metrics="frechet")
+
+
+def test_labels():
+    """Half of the samples of class 1 are of class 0."""
+    label = torch.arange(200) % 2
+    x = normal(200, 2, seed=1) * 0.2 + 3 * label[:, None]
+    wrong = torch.where(torch.arange(200) % 4 == 1, 0, label)
+    found = diagnose((x, label), (normal(200, 2, seed=2) * 0.2 + 3 * label[:, None], label), metrics="frechet")
+    assert "labels" not in found
+    drawn = normal(200, 2, seed=1) * 0.2 + 3 * wrong[:, None]
+    found = diagnose((drawn, label), (normal(200, 2, seed=2) * 0.2 + 3 * label[:, None], label), metrics="frechet")
+    assert "Class 1 is worst, 0.5" in found["labels"].sentence
+
+
+def test_nothing_to_judge():
+    found = diagnose(Gaussian(2), metrics="likelihood")
+    assert found == Diagnosis(()) and str(found) == ""
+    with pytest.raises(KeyError, match="no finding 'junk'"):
+        found["junk"]
+
+
+def test_bad_argument():
+    with pytest.raises(TypeError, match=r"report: expected a Report of genfast\.evaluate, got dict"):
+        gf.diagnose({})

@@ -1,0 +1,167 @@
+"""Likelihood by what a model offers: exact, importance-weighted, a bound, by the flow."""
+
+import math
+
+import pytest
+import torch
+from helpers import perturbed
+from toys import Gaussian, LinearVAE, normal
+
+import genfast as gf
+from genfast.evaluation.likelihoods import likelihoods
+
+DATA = gf.data.Data(normal(90, 6, seed=3))
+
+
+def run(model, data=DATA, seed=0, **options):
+    return likelihoods(model, data, options, seed=seed, progress=False)
+
+
+def test_nothing_offered():
+    assert run(object()) is None and run(None) is None
+
+
+def test_exact():
+    found = run(Gaussian(6, 1.5))
+    assert torch.equal(found.nats, Gaussian(6, 1.5).log_prob(DATA.x)) and found.how == "exact"
+    assert found.nats.dtype == torch.float64 and found.se is None and found.elbo is None and found.note == ""
+
+
+def test_a_random_part_of_the_data():
+    whole, part = run(Gaussian(6)).nats, run(Gaussian(6), n=30).nats
+    place = torch.isin(whole, part).nonzero().flatten()
+    assert len(place) == 30 and place.max() > 60 and torch.equal(whole[place], part)
+    assert not torch.equal(part, run(Gaussian(6), n=30, seed=1).nats)
+
+
+def test_weights_of_the_exact_posterior_are_the_likelihood():
+    """Case 18: the bound is tight, at any number of draws."""
+    found = run(LinearVAE(), draws=3)
+    exact = LinearVAE().exact(DATA.x)
+    assert torch.allclose(found.nats, exact, rtol=1e-10) and torch.allclose(found.elbo, exact, rtol=1e-10)
+    assert found.se.max() < 1e-6 and found.how == "lower bound (IWAE of 3)"
+
+
+def test_importance_weighting_closes_the_gap():
+    """A posterior twice too wide loses KL = (2 - 1 - log 2) / 2 nats a latent number, and IWAE gains it back."""
+    model = LinearVAE(wide=2.0)
+    exact = model.exact(DATA.x)
+    few, many = run(model, draws=4), run(model, draws=500)
+    gap = model.latent * (2 - 1 - math.log(2)) / 2
+    assert exact.mean() - many.elbo.mean() == pytest.approx(gap, abs=0.02)
+    assert many.elbo.mean() < few.nats.mean() < many.nats.mean()
+    assert ((many.nats - exact).abs() < 5 * many.se).all() and many.se.max() < 0.1
+
+
+def test_draws_come_in_parts_without_repeating():
+    """40 draws are draws 0 to 39, whatever is taken at a time."""
+    asked = []
+
+    class Spy(LinearVAE):
+        def log_weights(self, x, key, samples, first=0):
+            asked.append((len(x), samples, first))
+            return super().log_weights(x, key, samples, first)
+
+    found = run(Spy(wide=2.0), draws=40)
+    assert asked == [(rows, samples, first) for rows in (64, 26) for samples, first in ((16, 0), (16, 16), (8, 32))]
+    key = gf.ops.make_key(0, torch.arange(90))
+    at_once = LinearVAE(wide=2.0).log_weights(DATA.x, key, 40)
+    assert torch.allclose(found.nats, at_once.logsumexp(0) - math.log(40), rtol=1e-9)
+
+
+def test_a_plain_bound():
+    class Bounded:
+        def elbo(self, x, key):
+            assert key.shape == (len(x), 2)
+            return Gaussian(6).log_prob(x) - 1
+
+    found = run(Bounded())
+    assert torch.equal(found.nats, Gaussian(6).log_prob(DATA.x) - 1) and found.how == "lower bound (ELBO)"
+
+
+def test_the_flow_of_a_diffusion_model():
+    model = gf.Diffusion(perturbed(gf.nn.MLP(6, 8)), shape=(6,))
+    options = {"steps": 3, "divergence": "rademacher", "probes": 2}
+    found = run(model, n=5, **options)
+    x = DATA.x[torch.isin(run(Gaussian(6)).nats, run(Gaussian(6), n=5).nats)]
+    nats, se = model.log_likelihood(x, **options, progress=False)
+    assert torch.equal(found.nats, nats) and torch.equal(found.se, se) and found.how == "probability flow"
+    probes = [run(model, n=90, **options, seed=seed).nats for seed in (0, 0, 1)]
+    assert torch.equal(probes[0], probes[1]) and not torch.equal(probes[0], probes[2])
+    assert run(model, n=5, steps=3, divergence="rademacher", probes=1).se is None  # unknown
+    assert run(model, n=4, steps=2).se.max() == 0  # six dimensions: exact divergence by default
+    wide = gf.data.Data(normal(400, 2))
+    assert len(run(gf.Diffusion(gf.nn.MLP(2, 4), shape=(2,)), wide, steps=1).nats) == 128
+
+
+def test_a_class_conditional_model_is_told():
+    class Told(Gaussian):
+        classes = 3
+
+        def log_prob(self, x, label):
+            return super().log_prob(x) + label
+
+    label = torch.arange(90) % 3
+    found = run(Told(6), gf.data.Data(DATA.x, label))
+    assert torch.equal(found.nats, Gaussian(6).log_prob(DATA.x) + label)
+
+
+def test_dequantised_data_of_a_uniform_model_are_log2_levels():
+    """The bins of 17 levels tile [-17/16, 17/16]; a uniform density there says log2 17 bits a number."""
+
+    class Uniform(Gaussian):
+        def log_prob(self, x):
+            assert x.abs().max() < 17 / 16 and len(x.unique()) > 500
+            return torch.full((len(x),), -x.shape[1] * math.log(2 * 17 / 16))
+
+    grid = gf.data.Data((DATA.x * 8).round().clamp(-8, 8) / 8)
+    report = gf.evaluate(Uniform(6), grid, metrics="likelihood", likelihood={"levels": 17}, progress=False)
+    assert report["bits_per_dim"].value == pytest.approx(math.log2(17), rel=1e-6) and not report.warnings
+    assert report["nats"].estimate.method.startswith("exact, dequantised from 17 levels; ")
+    with pytest.raises(ValueError, match="expected data of 16 levels"):
+        run(Uniform(6), grid, levels=16)
+    with pytest.raises(ValueError, match="expected levels to be an integer"):
+        run(Uniform(6), grid, levels=1)
+
+
+def test_no_gradients_are_kept():
+    class Learned(Gaussian):
+        def log_prob(self, x):
+            assert not torch.is_grad_enabled()
+            return super().log_prob(x)
+
+    assert not run(Learned(6)).nats.requires_grad
+
+
+def test_grey_levels_are_noted():
+    grid = gf.data.Data((DATA.x * 4).round() / 4)
+    assert "distinct values" in run(Gaussian(6), grid).note
+
+
+def test_in_a_report():
+    report = gf.evaluate(LinearVAE(wide=2.0), DATA, metrics="likelihood", likelihood={"draws": 8}, progress=False)
+    assert [record.name for record in report.records] == ["nats", "bits_per_dim", "elbo"]
+    assert report["elbo"].value < report["nats"].value
+    assert report["nats"].estimate.method.startswith("lower bound (IWAE of 8)")
+
+
+@pytest.mark.parametrize(
+    "match, options",
+    [
+        ("expected n from 2 to 90, .*, got 91", {"n": 91}),
+        ("expected n from 2 to 90, .*, got 1", {"n": 1}),
+        (r"expected \['levels', 'n'\] for log_prob, got \['draws', 'steps'\]", {"steps": 5, "draws": 4}),
+    ],
+)
+def test_bad_options(match, options):
+    with pytest.raises(ValueError, match=f"likelihood: {match}"):
+        run(Gaussian(6), **options)
+
+
+def test_an_answer_of_the_wrong_shape():
+    class Odd:
+        def log_prob(self, x):
+            return x
+
+    with pytest.raises(ValueError, match=r"model: expected log_prob to answer with shape \(90,\), got \(90, 6\)"):
+        run(Odd())

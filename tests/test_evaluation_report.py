@@ -1,0 +1,118 @@
+"""A Report: its schema, its file, its table."""
+
+import dataclasses
+import json
+import math
+import re
+
+import pytest
+
+from genfast.evaluation import ClassRecord, Floor, Record, Report
+from genfast.metrics import Estimate
+
+
+def record(name, value, better="lower", floor=None, **details):
+    estimate = Estimate(value, value - 0.1, value + 0.1, "by hand", 100, 90, 0.95, details, ("mind this",))
+    return Record(name, better, estimate, floor)
+
+
+FLOOR = Floor(0.5, 0.4, 0.6, 45, 45, 4, "parts of the data")
+RECORDS = (
+    record("frechet", 2.0, floor=FLOOR, extrapolated=1.9, se=math.nan),
+    record("recall", 0.45, "higher", FLOOR),
+    record("nats", -math.inf, "higher"),
+)
+REPORT = Report(
+    model={"name": "Toy", "fingerprint": None},
+    data={"name": "points", "shape": [1, 8, 8], "classes": 2, "fingerprint": "d" * 16},
+    features={"name": "pixels", "dim": 64, "fingerprint": "f" * 16},
+    n=100, m=90, seed=3, level=0.95, sampling={"steps": 5}, genfast="0.1.0", torch="2.13.0", records=RECORDS,
+    per_class=(ClassRecord(1, 50, 45, (record("coverage", 0.9, "higher"),)),),
+    left_out={"memorization": "no training data were given"}, warnings=("frechet: mind this",),
+)  # fmt: skip
+
+
+def test_schema_is_pinned():
+    """Whoever changes a key raises the version."""
+    content = json.loads(REPORT.json())
+    assert (content["schema"], content["version"]) == ("genfast.evaluation", 1)
+    assert list(content) == [
+        "schema", "version", "model", "data", "features", "n", "m", "seed", "level", "sampling", "genfast", "torch",
+        "records", "per_class", "left_out", "warnings",
+    ]  # fmt: skip
+    assert content["model"].keys() == {"name", "fingerprint"}
+    assert content["data"].keys() == {"name", "shape", "classes", "fingerprint"}
+    assert content["features"].keys() == {"name", "dim", "fingerprint"}
+    assert content["per_class"][0].keys() == {"label", "n", "m", "records"}
+    for row in (*content["records"], *content["per_class"][0]["records"]):
+        assert row.keys() == {"name", "better", "estimate", "floor"}
+        assert row["estimate"].keys() == {
+            "value", "low", "high", "method", "n", "m", "level", "details", "warnings"
+        }  # fmt: skip
+    assert content["records"][0]["floor"].keys() == {"value", "low", "high", "n", "m", "splits", "kind"}
+
+
+def test_what_is_not_finite_is_null():
+    content = json.loads(REPORT.json(), parse_constant=pytest.fail)
+    assert content["records"][2]["estimate"]["value"] is None
+    assert content["records"][0]["estimate"]["details"] == {"extrapolated": 1.9, "se": None}
+
+
+def test_save_and_load(tmp_path):
+    REPORT.save(tmp_path / "report.json")
+    loaded = Report.load(tmp_path / "report.json")
+    assert loaded == REPORT and loaded.json() == REPORT.json() and str(loaded) != ""
+    assert loaded.records[:2] != () and isinstance(loaded["frechet"].estimate, Estimate)
+    assert loaded["recall"] == REPORT["recall"] and loaded.per_class == REPORT.per_class
+    assert math.isnan(loaded["nats"].value)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_reports_differ_in_any_number():
+    assert dataclasses.replace(REPORT, seed=4) != REPORT and REPORT != "a report"
+    other = dataclasses.replace(REPORT, records=(record("frechet", 2.1, floor=FLOOR), *RECORDS[1:]))
+    assert other != REPORT and hash(dataclasses.replace(REPORT)) == hash(REPORT)
+
+
+def test_by_name():
+    assert REPORT["recall"].value == 0.45 and "recall" in REPORT and "fid" not in REPORT
+    with pytest.raises(KeyError, match="no 'fid' in this report; it has frechet, recall, nats"):
+        REPORT["fid"]
+
+
+def test_a_report_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        REPORT.n = 5
+
+
+def test_table():
+    lines = str(REPORT).splitlines()
+    assert lines[0] == "samples   100 of Toy, seed 3, steps=5"
+    assert lines[1] == "data      90 of points, 1x8x8, 2 classes"
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines]
+    assert ["frechet", "↓", "2", "0.5", "100"] in rows
+    # Frechet's interval is about infinite n, and so is what it is held against.
+    assert ["at infinite n", "1.9", "[1.9, 2.1]", "[0.4, 0.6]", "worse than real"] in rows
+    assert ["recall", "↑", "0.45", "[0.35, 0.55]", "0.5", "[0.4, 0.6]", "100", "as real data"] in rows
+    assert ["1", "50", "45", "0.9 [0.8, 1]"] in rows
+    assert "real data: parts of the data, 45 against 45, mean of 4 (frechet, recall)" in lines
+    assert "no memorization: no training data were given" in lines and "note: frechet: mind this" in lines
+    start = next(i for i, line in enumerate(lines) if line.startswith("metric"))
+    ends = {len(line[: line.index("real data") + 9]) for line in lines[start : start + 1]}
+    assert ends and max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize(
+    "text, match",
+    [
+        ("{", "expected a report"),
+        ("[]", "expected a report"),
+        ('{"schema": "genfast.evaluation", "version": 2}', "version 1, got genfast.evaluation version 2"),
+        ('{"schema": "genfast.evaluation", "version": 1, "records": [{}]}', "is damaged"),
+        ('{"schema": "genfast.evaluation", "version": 1, "records": [], "per_class": []}', "is damaged"),
+    ],
+)
+def test_files_that_are_no_report(tmp_path, text, match):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ValueError, match=match):
+        Report.load(tmp_path / "report.json")
