@@ -17,6 +17,10 @@ std::tuple<Tensor, Tensor> kernel_sums(Tensor x, Tensor y, bool rbf, double gamm
   p.gamma = gamma, p.offset = offset, p.exclude_self = exclude_self;
   Tensor first = check.empty(ScalarType::Double, {p.n}), second = check.empty(ScalarType::Double, {p.n});
   p.first = static_cast<double*>(first.data_ptr()), p.second = static_cast<double*>(second.data_ptr());
+  const int64_t segments = kernel_segments(p.m);
+  const Tensor partial =
+      check.empty(ScalarType::Double, {runs_cuda_twin(x) && segments > 1 ? 2 * segments * p.n : int64_t(0)});
+  p.partial = static_cast<double*>(partial.data_ptr());
   GENFAST_RUN(kernel_sums, x, p, p.n, 64);
   return {first, second};
 }
@@ -24,7 +28,6 @@ std::tuple<Tensor, Tensor> kernel_sums(Tensor x, Tensor y, bool rbf, double gamm
 }  // namespace genfast
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
-  m.def(
-      "kernel_sums(Tensor x, Tensor y, bool rbf, float gamma, float offset, bool exclude_self) -> (Tensor, Tensor)");
+  m.def("kernel_sums(Tensor x, Tensor y, bool rbf, float gamma, float offset, bool exclude_self) -> (Tensor, Tensor)");
 }
 GENFAST_IMPL(kernel_sums)

@@ -45,7 +45,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
   p.n = x.size(0), p.m = y.size(0), p.features = x.size(1), p.k = k, p.exclude_self = exclude_self;
   check.table(x, "x", ScalarType::Float, {p.n, p.features});
   check.table(y, "y", ScalarType::Float, {p.m, p.features});
-  STD_TORCH_CHECK(k >= 0 && k + exclude_self * (k > 0) <= p.m, "pairwise: k must lie in [0, ", p.m - exclude_self, "], got ", k);
+  STD_TORCH_CHECK(k >= 0 && k + exclude_self * (k > 0) <= p.m, "pairwise: k must lie in [0, ", p.m - exclude_self,
+                  "], got ", k);
   const auto radius = [&](const std::optional<Tensor>& r, const char* name, int64_t count) -> const double* {
     if (!r) return nullptr;
     check.table(*r, name, ScalarType::Double, {count});
@@ -60,10 +61,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
 
   Tensor distance = check.empty(ScalarType::Double, {p.n, k}), index = check.empty(ScalarType::Long, {p.n, k});
   Tensor of_x = check.empty(ScalarType::Long, {2, k ? 0 : p.n}), of_y = check.empty(ScalarType::Long, {2, k ? 0 : p.m});
-  torch::stable::zero_(of_y);
+  torch::stable::zero_(of_x), torch::stable::zero_(of_y);
   p.distance = static_cast<double*>(distance.data_ptr()), p.index = static_cast<int64_t*>(index.data_ptr());
   p.in_x = static_cast<int64_t*>(of_x.data_ptr()), p.over_x = p.in_x + p.n;
   p.over_y = static_cast<int64_t*>(of_y.data_ptr()), p.in_y = p.over_y + p.m;
+
+  const int64_t span = segment_span(p.n, p.m), segments = (p.m + span - 1) / span;
+  const int64_t scratch = runs_cuda_twin(x) && segments > 1 ? segments * p.n * std::min(k, span) : 0;
+  const Tensor lists_distance = check.empty(ScalarType::Double, {scratch});
+  const Tensor lists_index = check.empty(ScalarType::Long, {scratch});
+  p.lists_distance = static_cast<double*>(lists_distance.data_ptr());
+  p.lists_index = static_cast<int64_t*>(lists_index.data_ptr());
 
   std::vector<float> centre;
   if (x.is_cpu()) {

@@ -17,6 +17,10 @@ struct KernelSumsArgs {
   bool exclude_self;  // i = j is left out
 };
 
+// The columns are summed in segments, whose sums are added in order.
+constexpr int64_t kSegment = 4096;
+inline int64_t kernel_segments(int64_t m) { return m > kSegment ? (m + kSegment - 1) / kSegment : 1; }
+
 GENFAST_TWINS(kernel_sums, KernelSumsArgs)
 
 }  // namespace genfast

@@ -6,9 +6,8 @@ namespace genfast::inline GENFAST_ISA {
 
 // A pair's products, or squared differences, are summed in float32 over 256 dimensions, in order, and those sums in
 // float64, in order.  The values of a row are summed over 64 columns in a tree, those 32 apart first, and those sums in
-// order: over segments of columns, whose sums are added in order too.
+// order, a segment at a time.
 constexpr int kDimensions = 256, kTree = 64;
-constexpr int64_t kSegment = 4096;
 
 // Each kernel: what a dimension adds, and the value of a pair.
 struct Polynomial {

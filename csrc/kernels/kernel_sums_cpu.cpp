@@ -1,8 +1,7 @@
-#include "kernel_sums_body.h"
-
 #include <algorithm>
 #include <vector>
 
+#include "kernel_sums_body.h"
 #include "pairs.h"
 
 namespace genfast::cpu::GENFAST_ISA {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <new>
 
-#include "../math/pair.h"
 #include "map.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -44,7 +43,8 @@ struct BFloat16Pair {
 };
 #endif
 
-// How many units a point of `features` elements takes: those at the end of the last lane that hold nothing are left out.
+// How many units a point of `features` elements takes: those at the end of the last lane that hold nothing are left
+// out.
 template <class Number>
 int64_t units_of(int64_t features) {
   constexpr int step = Number::kElements * kLanes;

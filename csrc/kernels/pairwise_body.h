@@ -1,4 +1,5 @@
 #pragma once
+#include "../math/margin.h"
 #include "../math/pair.h"
 #include "pairwise.h"
 

@@ -121,7 +121,6 @@ class Block {
     rows_[i - first_] = {point, p_.k > 0 ? double(INFINITY) : margin_.reach(radius_at(p_.radius_x, i))};
     std::fill_n(p_.distance + i * p_.k, p_.k, double(INFINITY));
     std::fill_n(p_.index + i * p_.k, p_.k, kNobody);
-    if (p_.k == 0) p_.in_x[i] = p_.over_x[i] = 0;
   }
 
   void begin_panel(int64_t first) {

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .pairwise import ROWS, check_sets, squared_distances
 
+
 class KernelSums(NamedTuple):
     """sum_j k(x_i, y_j) and sum_j k(x_i, y_j)^2, each (N,) float64."""
 
