@@ -194,6 +194,12 @@ def test_more_rows_than_a_block():
     check(gaussian(20, 200_003, 1), gaussian(7, 200_003, 2), 3)
 
 
+@pytest.mark.parametrize("k", [5, 700])
+def test_few_rows_and_many_columns(k):
+    """A GPU shares them out, and merges lists, some of which are shorter than k."""
+    check(SETS["integers"](3, 2, 1), SETS["integers"](1300, 2, 2), k)
+
+
 def test_strided_sets_and_gradients():
     wide = gaussian(50, 40, 1).requires_grad_()
     found = ops.nearest(wide[:, ::2], wide[:, ::2], 3)
