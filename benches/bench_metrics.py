@@ -5,10 +5,11 @@ process needs beside the features, measured in one of its own:  python benches/b
 """
 
 import functools
-import resource
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import peers
 import torch
@@ -38,7 +39,11 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
 def _bench(name: str, shape: tuple[int, int], device: torch.device, quick: bool) -> Bench:
     matrices, providers = CASES[name]
     args = {key: t.to(device) for key, t in _sets(shape).items()}
-    notes = {} if quick or device.type != "cpu" else {p: f"{peak(name, p):5d} MiB" for p in providers}
+    notes = (
+        {}
+        if quick or device.type != "cpu" or sys.platform != "linux"
+        else {p: f"{peak(name, p):5d} MiB" for p in providers}
+    )
     moved, flops = sum(t.nbytes for t in args.values()), matrices * 2 * shape[0] ** 2 * shape[1]
     return Bench(name, shape, torch.float32, moved, args, providers, flops, notes)
 
@@ -60,9 +65,14 @@ def _report_peak(case: str, provider: str) -> None:
     function = CASES[case][1][provider]
     function(**_sets(QUICK_SHAPE))
     args = _sets(SHAPE)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_kib()
     function(**args)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+    print((_peak_kib() - before) >> 10)
+
+
+def _peak_kib() -> int:
+    """Of this process; what getrusage has began with its parent's."""
+    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def _nearest(x, y, radius):
