@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from genfast.data import permutation
 from genfast.features import extract, random_conv
-from genfast.metrics import frechet
+from genfast.metrics import frechet_distance
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def photographs():
     f = random_conv((3, 32, 32))
     real, other = patches[:975], patches[975:1950]
     features = extract(f, real)
-    return other, lambda x: frechet(extract(f, x), features)
+    return other, lambda x: frechet_distance(extract(f, x), features)
 
 
 def rises(values, floor):
