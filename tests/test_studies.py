@@ -17,7 +17,7 @@ def test_digits_writes_everything(tmp_path, capsys):
     saved = np.load(tmp_path / "samples.npz")
     assert saved["images"].shape == (1797, 8, 8) and saved["labels"].shape == (1797,)
     assert saved["images"].min() >= 0 and saved["images"].max() <= 1
-    for name in ("samples.png", "trajectory.png", "loss.png"):
+    for name in ("samples.png", "trajectory.png", "loss.png", "evaluation/report.png"):
         assert (tmp_path / name).stat().st_size > 1000
     assert "label agreement" in capsys.readouterr().out
 
@@ -28,17 +28,12 @@ def test_digits_writes_everything(tmp_path, capsys):
 
 
 def test_the_judges_judge():
-    """Real digits agree with their labels and lie at the floor; shuffled labels, noise and copies are found out."""
+    """Real digits agree with their labels and are no copies; shuffled labels and copies are found out."""
     data = gf.data.digits()
     real, label = digits.pixels(data.x), data.label.numpy()
     half = np.arange(len(real)) % 2 == 0
-    honest = digits.judge(real[half], label[half], real[~half], label[~half], seed=0)
+    honest = digits.judge(real[half], label[half], real[~half], label[~half])
     assert honest["label_agreement"] > 0.96
-    assert honest["frechet_pixels"] < 1.5 * honest["frechet_pixels_floor"]
     assert abs(honest["nearest_real"] / honest["nearest_real_floor"] - 1) < 0.1
-
-    assert digits.judge(real[half], np.roll(label[half], 1), real, label, seed=0)["label_agreement"] < 0.3
-    copies = digits.judge(real[half], label[half], real, label, seed=0)
-    assert copies["nearest_real"] == 0
-    noise = np.random.default_rng(0).random((400, 64))
-    assert digits.judge(noise, label[:400], real, label, seed=0)["frechet_pixels"] > 10 * honest["frechet_pixels_floor"]
+    assert digits.judge(real[half], np.roll(label[half], 1), real, label)["label_agreement"] < 0.3
+    assert digits.judge(real[half], label[half], real, label)["nearest_real"] == 0
