@@ -7,7 +7,7 @@
 namespace genfast::cpu::GENFAST_ISA {
 
 static_assert(kTree == kColumns);
-constexpr int64_t kPacked = int64_t(1) << 20;  // floats of x that a thread holds: 4 MiB
+constexpr int64_t kPacked = int64_t(1) << 19;  // numbers of x that a thread holds: 4 MiB
 constexpr int64_t kBlock = 2052;               // rows of x at most
 
 static double tree(double (&values)[kTree]) {
@@ -16,12 +16,11 @@ static double tree(double (&values)[kTree]) {
   return values[0];
 }
 
+// to[feature][row]; of `width` rows those that are not there are zero.
 template <int width>
-static void pack_rows(float* to, const float* points, int64_t features, int count) {
-  const auto value = [&](int row, int64_t at, int64_t left) {
-    return load_part(points + row * features + at, int(std::min<int64_t>(left, kLanes)));
-  };
-  pack<Float32, width>(to, features, count, value, [](int, const auto&, const auto&) {});
+static void pack_rows(double* to, const float* points, int64_t features, int count) {
+  for (int64_t d = 0; d < features; ++d)
+    for (int row = 0; row < width; ++row) to[d * width + row] = row < count ? double(points[row * features + d]) : 0.0;
 }
 
 struct Sums {
@@ -40,23 +39,11 @@ static void add_row(const Kernel& kernel, const double* sums, int live, int64_t 
 }
 
 template <class Kernel>
-static void tile(const float* x, const float* y, int64_t features, double (&sums)[kRows][kTree]) {
-  std::fill_n(&sums[0][0], kRows * kTree, 0.0);
-  for (int64_t from = 0; from < features; from += kDimensions) {
-    alignas(64) float part[kRows][kTree];
-    const int64_t count = std::min<int64_t>(kDimensions, features - from);
-    sums_of_tile<Kernel>(x + from * kRows, y + from * kTree, count, part);
-    for (int r = 0; r < kRows; ++r)
-      for (int c = 0; c < kTree; ++c) sums[r][c] += double(part[r][c]);
-  }
-}
-
-template <class Kernel>
 static void sums_of_rows(const KernelSumsArgs& p, int64_t begin, int64_t end) {
   const Kernel kernel{p.gamma, p.offset};
   const int64_t most = std::clamp(kPacked / (p.features + 1), int64_t(1), std::min(kBlock, end - begin)) + kRows;
   const int64_t step = most / kRows * kRows;
-  const Buffer x(p.features * most), y(p.features * kTree);
+  const Buffer<double> x(p.features * most), y(p.features * kTree);
   std::vector<Sums> segment(most);
   for (; begin < end; begin += step) {
     const int64_t last = std::min(begin + step, end);
@@ -69,8 +56,8 @@ static void sums_of_rows(const KernelSumsArgs& p, int64_t begin, int64_t end) {
       pack_rows<kTree>(y.data, p.y + j * p.features, p.features, live);
       if (j % kSegment == 0) std::fill(segment.begin(), segment.end(), Sums{});
       for (int64_t i = begin; i < last; i += kRows) {
-        double sums[kRows][kTree];
-        tile<Kernel>(x.data + (i - begin) * p.features, y.data, p.features, sums);
+        alignas(64) double sums[kRows][kTree];
+        sums_of_tile<Kernel>(x.data + (i - begin) * p.features, y.data, p.features, sums);
         for (int64_t row = i; row < last && row < i + kRows; ++row)
           add_row(kernel, sums[row - i], live, p.exclude_self ? row - j : -1, segment[row - begin]);
       }

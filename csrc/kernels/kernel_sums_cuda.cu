@@ -19,7 +19,7 @@ __device__ inline double tree(double (&v)[kEach]) {
 
 // 64 rows of x against one segment of y.
 template <class Kernel, bool vector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     sum_segment(const __grid_constant__ KernelSumsArgs p, double* first, double* second) {
   __shared__ Stage stage;
   const Kernel kernel{p.gamma, p.offset};
@@ -28,14 +28,7 @@ __global__ void __launch_bounds__(kThreads)
   double total[kEach][2] = {};
   for (int64_t column = begin; column < end; column += kSide) {
     double sum[kEach][kEach] = {};
-    for (int64_t from = 0; from < p.features; from += kDimensions) {
-      float part[kEach][kEach] = {};
-      add_pairs<Kernel, vector>(p, stage, row, column, from,
-                                from + kDimensions < p.features ? from + kDimensions : p.features, part);
-      GENFAST_UNROLL
-      for (int r = 0; r < kEach; ++r) GENFAST_UNROLL
-      for (int c = 0; c < kEach; ++c) sum[r][c] = sum[r][c] + double(part[r][c]);
-    }
+    add_pairs<Kernel, vector>(p, stage, row, column, sum);
     GENFAST_UNROLL
     for (int r = 0; r < kEach; ++r) {
       double square[kEach];

@@ -21,10 +21,10 @@ struct Stage {
 
 __device__ inline int thread_of_block() { return int(threadIdx.y * kAcross + threadIdx.x); }
 
-// Dimensions [from, to) of 64 points, turned around; what is not there is zero.
+// Dimensions from `from` on of 64 points, turned around; what is not there is zero.
 template <bool vector>
 __device__ inline void load_points(float (&stage)[kStage][kSide + 4], const float* points, int64_t count,
-                                   int64_t features, int64_t first, int64_t from, int64_t to) {
+                                   int64_t features, int64_t first, int64_t from) {
   constexpr int quads = kStage / 4;
   GENFAST_UNROLL
   for (int step = 0; step < kSide * quads / kThreads; ++step) {
@@ -33,11 +33,11 @@ __device__ inline void load_points(float (&stage)[kStage][kSide + 4], const floa
     Four four{};
     if (first + point < count) {
       if (vector) {
-        if (from + d < to) four = *reinterpret_cast<const Four*>(at);
+        if (from + d < features) four = *reinterpret_cast<const Four*>(at);
       } else {
         GENFAST_UNROLL
         for (int i = 0; i < 4; ++i)
-          if (from + d + i < to) four.v[i] = at[i];
+          if (from + d + i < features) four.v[i] = at[i];
       }
     }
     GENFAST_UNROLL
@@ -45,22 +45,22 @@ __device__ inline void load_points(float (&stage)[kStage][kSide + 4], const floa
   }
 }
 
-// Adds Kernel::add over dimensions [from, to), in order.
-template <class Kernel, bool vector, class Args>
-__device__ inline void add_pairs(const Args& p, Stage& stage, int64_t row, int64_t column, int64_t from, int64_t to,
-                                 float (&sum)[kEach][kEach]) {
-  for (int64_t first = from; first < to; first += kStage) {
+// Adds Kernel::add over the dimensions, in order.
+template <class Kernel, bool vector, class Args, class T>
+__device__ inline void add_pairs(const Args& p, Stage& stage, int64_t row, int64_t column, T (&sum)[kEach][kEach]) {
+  for (int64_t first = 0; first < p.features; first += kStage) {
     __syncthreads();  // the stage before has been read
-    load_points<vector>(stage.x, p.x, p.n, p.features, row, first, to);
-    load_points<vector>(stage.y, p.y, p.m, p.features, column, first, to);
+    load_points<vector>(stage.x, p.x, p.n, p.features, row, first);
+    load_points<vector>(stage.y, p.y, p.m, p.features, column, first);
     __syncthreads();
-    GENFAST_UNROLL
-    for (int d = 0; d < kStage; ++d) {
+    GENFAST_NO_UNROLL
+    for (int group = 0; group < kStage; group += 8) GENFAST_UNROLL
+    for (int d = group; d < group + 8; ++d) {
       const Four a = *reinterpret_cast<const Four*>(&stage.x[d][kEach * threadIdx.y]);
       const Four b = *reinterpret_cast<const Four*>(&stage.y[d][kEach * threadIdx.x]);
       GENFAST_UNROLL
       for (int r = 0; r < kEach; ++r) GENFAST_UNROLL
-      for (int c = 0; c < kEach; ++c) sum[r][c] = Kernel::add(sum[r][c], a.v[r], b.v[c]);
+      for (int c = 0; c < kEach; ++c) sum[r][c] = Kernel::add(sum[r][c], T(a.v[r]), T(b.v[c]));
     }
   }
 }

@@ -4,15 +4,17 @@
 #include <cstdint>
 #include <new>
 
+#include "../math/wide.h"
 #include "map.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 constexpr int kRows = 6, kColumns = 64;
 
+template <class T>
 struct Buffer {
-  float* const data;
-  explicit Buffer(int64_t size) : data(new (std::align_val_t(64)) float[size + 1]) {}
+  T* const data;
+  explicit Buffer(int64_t size) : data(new (std::align_val_t(64)) T[size + 1]) {}
   ~Buffer() { operator delete[](data, std::align_val_t(64)); }
   Buffer(const Buffer&) = delete;
 };
@@ -74,18 +76,19 @@ void pack(float* to, int64_t features, int count, Value value, Seen seen) {
 }
 
 // to[r][c] = sum over units of x_r and y_c; x: [units][kRows], y: [units][kColumns].
-template <class Number>
-void sums_of_tile(const float* x, const float* y, int64_t units, float (&to)[kRows][kColumns]) {
-  constexpr int held = kLanes == 16 ? 4 : 2;  // registers of columns
-  for (int first = 0; first < kColumns; first += held * kLanes) {
-    F sum[kRows][held] = {};
+template <class Number, class T>
+void sums_of_tile(const T* x, const T* y, int64_t units, T (&to)[kRows][kColumns]) {
+  using Lane = decltype(all(T()));
+  constexpr int width = sizeof(Lane) / sizeof(T), held = kLanes == 16 ? 4 : 2;  // registers of columns
+  for (int first = 0; first < kColumns; first += held * width) {
+    Lane sum[kRows][held] = {};
     for (int64_t unit = 0; unit < units; ++unit) {
-      F b[held];
+      Lane b[held];
       GENFAST_UNROLL
-      for (int c = 0; c < held; ++c) b[c] = load_lane(y + unit * kColumns + first + c * kLanes);
+      for (int c = 0; c < held; ++c) b[c] = load_lane(y + unit * kColumns + first + c * width);
       GENFAST_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const F a = all(x[unit * kRows + r]);
+        const Lane a = all(x[unit * kRows + r]);
         GENFAST_UNROLL
         for (int c = 0; c < held; ++c) sum[r][c] = Number::add(sum[r][c], a, b[c]);
       }
@@ -93,7 +96,7 @@ void sums_of_tile(const float* x, const float* y, int64_t units, float (&to)[kRo
     GENFAST_UNROLL
     for (int r = 0; r < kRows; ++r) {
       GENFAST_UNROLL
-      for (int c = 0; c < held; ++c) store_lane(to[r] + first + c * kLanes, sum[r][c]);
+      for (int c = 0; c < held; ++c) store_lane(to[r] + first + c * width, sum[r][c]);
     }
   }
 }

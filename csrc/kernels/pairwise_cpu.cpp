@@ -212,7 +212,7 @@ class Block {
   const PairwiseArgs& p_;
   const Margin margin_;
   const int64_t units_, most_;  // rows that there is room for
-  const Buffer x_, y_;
+  const Buffer<float> x_, y_;
   std::vector<Row> rows_;
   int64_t first_;  // row of the block
   Largest largest_;

@@ -66,7 +66,7 @@ __device__ inline void clear_list(double* distance, int64_t* index, int64_t k) {
 
 // 64 rows of x against a segment of y.  distance, index: [segments, n, k].
 template <bool vector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     nearest_kernel(const __grid_constant__ PairwiseArgs p, double* distance, int64_t* index, int64_t k, int64_t span) {
   __shared__ Stage stage;
   __shared__ Open open;
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t column = begin; column < end; column += kSide) {
     open.clear();
     float sum[kEach][kEach] = {};
-    add_pairs<SquaredDifference, vector>(p, stage, row, column, 0, p.features, sum);
+    add_pairs<SquaredDifference, vector>(p, stage, row, column, sum);
     __syncthreads();
     unsigned columns[kEach] = {};
     each_pair(p, row, column, end, [&](int r, int c) {
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A thread merges the lists of one row, which have `length` places.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     merge_kernel(const __grid_constant__ PairwiseArgs p, int64_t segments, int64_t length) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= p.n) return;
@@ -138,7 +138,7 @@ struct Side {
 
 // 64 rows of x against a segment of y.
 template <bool vector>
-__global__ void __launch_bounds__(kThreads) balls_kernel(const __grid_constant__ PairwiseArgs p, int64_t span) {
+__global__ void __launch_bounds__(kThreads, 2) balls_kernel(const __grid_constant__ PairwiseArgs p, int64_t span) {
   __shared__ Stage stage;
   __shared__ Open open;
   __shared__ Side of_x, of_y;
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kThreads) balls_kernel(const __grid_constant__
     of_y.prepare(margin, p.radius_y, column, p.m);
     open.clear();
     float sum[kEach][kEach] = {};
-    add_pairs<SquaredDifference, vector>(p, stage, row, column, 0, p.features, sum);
+    add_pairs<SquaredDifference, vector>(p, stage, row, column, sum);
     __syncthreads();
     unsigned columns[kEach] = {};
     each_pair(p, row, column, end, [&](int r, int c) {

@@ -39,9 +39,9 @@ def kernel_distance(
     grows with the distance itself, and the interval holds the distances that agree with the estimate by the variance
     that they would have: it reaches further up than down.
     details: "se"; "gamma".
-    Features are compared in float32, and the three means are rounded to a few 1e-7 of theirs. Raises TypeError or
-    ValueError for anything but two finite floating-point matrices of equal width and 4+ rows, an unknown kernel, a
-    gamma that is not positive, a level outside (0, 1).
+    Features are taken in float32, all arithmetic is float64. Raises TypeError or ValueError for anything but two finite
+    floating-point matrices of equal width and 4+ rows, an unknown kernel, a gamma that is not positive, a level outside
+    (0, 1).
     """
     x, y = checks.matrices(torch.float32, 4, samples=samples, real=real)
     if kernel not in KERNELS:

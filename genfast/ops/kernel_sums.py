@@ -22,10 +22,9 @@ def kernel_sums(
     """Sums over y of a kernel and of its square.
 
     kernel: "polynomial", (gamma x.y + offset)^3, or "rbf", exp(-gamma |x - y|^2).  x: (N, D), y: (M, D) float32.
-    exclude_self: x and y are one set, and the pairs of a point with itself are left out.  x.y and |x - y|^2 are
-    computed in float32, all that follows in float64, in an order that depends on D and M only: a relative error of
-    about 1e-6, and the same bits from every device, instruction set and number of threads.  Not differentiable.  Raises
-    ValueError naming the argument.
+    exclude_self: x and y are one set, and the pairs of a point with itself are left out.  All arithmetic is float64, in
+    an order that depends on D and M only: the same bits from every device, instruction set and number of threads.  Not
+    differentiable.  Raises ValueError naming the argument.
     """
     check_sets("kernel_sums", x, y)
     if kernel not in ("polynomial", "rbf"):
