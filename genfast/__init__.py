@@ -5,9 +5,11 @@ from . import (
     batching,
     brownian,
     checkpoint,
+    classifier,
     data,
     denoisers,
     diffusion,
+    gaussian,
     grids,
     guidance,
     guided,
@@ -22,20 +24,24 @@ from . import (
     sampling,
     schedules,
     solvers,
+    spectral,
 )
 from ._version import __version__
 from .batching import SampleQueue
 from .checkpoint import load, save
+from .classifier import GenerativeClassifier
 from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
+from .gaussian import PPCA, Gaussian, GaussianMixture
 from .guidance import Guidance
 from .info import info
 from .training import fit
 from .verify import verify
 
 __all__ = [
-    "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "SampleQueue", "__version__", "adaptive",
-    "batching", "brownian", "checkpoint", "data", "denoisers", "diffusion", "fit", "grids", "guidance", "guided",
-    "images", "info", "inverse", "inversion", "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save",
-    "schedules", "solvers", "verify",
+    "PPCA", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser", "GenerativeClassifier",
+    "Guidance", "SampleQueue", "__version__", "adaptive", "batching", "brownian", "checkpoint", "classifier", "data",
+    "denoisers", "diffusion", "fit", "gaussian", "grids", "guidance", "guided", "images", "info", "inverse",
+    "inversion", "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers",
+    "spectral", "verify",
 ]  # fmt: skip
