@@ -26,7 +26,7 @@ class GenerativeClassifier:
     models   one a class, in a list, each with a method `log_prob(x)` or `log_likelihood(x)`, nats or (nats, standard
              errors); or a single class-conditional one, with `classes` and `log_likelihood(x, label=k)`, as a Diffusion
              has. A bound serves too, where it is about equally tight for all classes
-    prior    p(y): (K,) positive, normalised here; by default uniform, until `fit` counts it
+    prior    p(y): (K,) not negative, normalised here; by default uniform, until `fit` counts it
     options  what `log_likelihood` is to be told, e.g. steps=, probes=, seed=. All classes are told the same, so a
              sample meets the same probes in each of them, and the noise of the difference is less
     """
@@ -46,8 +46,9 @@ class GenerativeClassifier:
 
     def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
         prior = torch.as_tensor(prior).detach().double().cpu()
-        if prior.shape != (self.classes,) or not bool((prior.isfinite() & (prior > 0)).all()):
-            raise ValueError(f"prior must be ({self.classes},) finite and positive numbers; got {prior.tolist()}")
+        if prior.shape != (self.classes,) or not bool((prior.isfinite() & (prior >= 0)).all()) or not prior.sum() > 0:
+            expected = f"({self.classes},) finite numbers, none negative and not all 0"
+            raise ValueError(f"prior must be {expected}; got {prior.tolist()}")
         return prior / prior.sum()
 
     def fit(self, data):
@@ -103,7 +104,7 @@ class GenerativeClassifier:
         return float((self.predict(x) == label.cpu()).double().mean())
 
     def with_prior(self, prior) -> "GenerativeClassifier":
-        """The same models under another p(y): (K,) positive, normalised here."""
+        """The same models under another p(y): (K,), not negative, normalised here."""
         other = copy.copy(self)
         other.prior = self._as_prior(prior)
         return other
@@ -112,8 +113,9 @@ class GenerativeClassifier:
         """The p(y) that maximises the likelihood of unlabelled x, by EM from the present one.
 
         p(k) <- mean_i p(k | x_i), until no p(k) changes by more than `tolerance`, or `max_iterations`, with a warning.
-        The likelihood is concave in p(y), so there is one maximum. Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1).
+        The likelihood is concave in p(y), so there is one maximum, but a p(k) of 0 stays 0.
         x: (N, *), unlabelled: a tensor, an array or Data, of which the labels are not looked at.
+        Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1), equation 2.6.
         """
         if not isinstance(max_iterations, int) or max_iterations < 1:
             raise ValueError(f"max_iterations must be an integer of at least 1; got {max_iterations!r}")

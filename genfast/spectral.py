@@ -82,13 +82,11 @@ def as_spectral(covariances, count: int, size: int) -> Spectral:
     """`count` covariances of `size` numbers: a Spectral as it is, or (K,), (K, D) or (K, D, D), isotropic, diagonal or
     full ones. Raises ValueError where a shape is another, a matrix is not symmetric, or an eigenvalue is negative."""
     if isinstance(covariances, Spectral):
-        q = covariances.variances.shape[-1]
-        fits = [tuple(covariances.variances.shape) == (count, q), covariances.basis is not None or q == size]
-        fits += [covariances.basis is None or tuple(covariances.basis.shape) == (count, size, q)]
-        fits += [covariances.residual is None if q == size else tuple(covariances.residual.shape) == (count,)]
-        if not all(fits):
-            shapes = [None if part is None else tuple(part.shape) for part in covariances]
-            raise ValueError(f"covariances must be {count} of {size} numbers each; got the shapes {shapes}")
+        got = tuple(None if part is None else tuple(part.shape) for part in covariances)
+        q = got[0][-1]
+        complete = ((count, size), (count, size, size), None)
+        if got not in (complete, (complete[0], None, None), ((count, q), (count, size, q), (count,))):
+            raise ValueError(f"covariances must be {count} of {size} numbers each; got parts of the shapes {got}")
         spectral = covariances
     else:
         covariances = torch.as_tensor(covariances, dtype=torch.float64).detach().clone()

@@ -5,7 +5,7 @@ import torch
 from ..checkpoint import register
 from ..spectral import Spectral, as_spectral
 from .estimate import check_capacity, maximum_likelihood, require_regular
-from .model import ClosedForm, as_samples, require_integer, require_number
+from .model import ClosedForm, require_number
 
 
 @register
@@ -48,27 +48,20 @@ class Gaussian(ClosedForm):
         """C: (D, D)."""
         return self._spectral().matrices()[0]
 
-    @torch.no_grad()
     def fit(self, data):
         """The model with the parameters that maximise the likelihood of the data, then regularised; itself.
 
         data: Data, a tensor or an array (N, *), in float64 as it is. Warns with the numbers below D + 3 samples of a
         full covariance. Raises ValueError where the covariance is singular, as it must be from D samples.
         """
-        x = as_samples("data", data)
-        return self._fit(x.flatten(1), tuple(x.shape[1:]))
+        x, shape = self._data(data)
+        if self.covariance == "full":
+            check_capacity(*x.shape, components=1, regularised=self.ridge > 0 or self.shrinkage > 0)
+        return self._fit(x, shape)
 
     def _fit(self, x, shape):
-        count, size = x.shape
-        require_integer("data: its number of samples", count, 2)
-        if self.rank is not None and self.rank >= min(size, count - 1):
-            raise ValueError(
-                f"rank must be below {min(size, count - 1)}, with {count} samples of {size} numbers; got {self.rank}"
-            )
-        if self.covariance == "full":
-            check_capacity(count, size, 1, regularised=self.ridge > 0 or self.shrinkage > 0)
         mean, covariance = maximum_likelihood(x, self.covariance, self.rank)
-        covariance = self._regularised(covariance, size)
+        covariance = self._regularised(covariance, x.shape[1])
         require_regular(covariance, self._remedy)
         return self._set(shape, torch.ones_like(mean[:, 0]), mean, covariance)
 

@@ -10,7 +10,7 @@ from ..checkpoint import register
 from ..denoisers import GaussianMixtureDenoiser
 from ..spectral import Spectral
 from .estimate import check_capacity, maximum_likelihood
-from .model import ClosedForm, as_samples, require_integer, require_number
+from .model import ClosedForm, require_integer, require_number
 
 
 @register
@@ -50,27 +50,19 @@ class GaussianMixture(ClosedForm):
         model = cls(len(exact.weights), "diagonal" if exact.covariances.basis is None else "full")
         return model._set(tuple(exact.shape), exact.weights, exact.means, exact.covariances)
 
-    @torch.no_grad()
     def fit(self, data, *, start: "GaussianMixture | None" = None):
         """The model after EM on the data; itself.
 
-        data: Data, a tensor or an array (N, *), in float64 as it is, N at least K.  start: a fitted mixture of as many
+        data: Data, a tensor or an array (N, *), in float64 as it is.  start: a fitted mixture of as many
         components to begin from, instead of k-means++.
         Warns with the numbers where full covariances have too many parameters for them, and if EM has not converged.
         """
-        x = as_samples("data", data)
-        shape, x = tuple(x.shape[1:]), x.flatten(1)
-        count, size = x.shape
+        x, shape = self._data(data)
         variance = x.var(0, correction=0).mean()
-        if count <= max(self.components, self.rank or 0) or not variance > 0:
-            raise ValueError(
-                f"data must have more samples than components ({self.components}) and rank ({self.rank}), and not all "
-                f"alike; got {count} with a mean variance of {variance:g}"
-            )
-        if self.rank is not None and self.rank >= size:
-            raise ValueError(f"rank must be below {size}, the numbers of a sample; got {self.rank}")
+        if not variance > 0:
+            raise ValueError(f"data: all {len(x)} samples are alike")
         if self.covariance == "full":
-            check_capacity(count, size, self.components, regularised=True)
+            check_capacity(*x.shape, components=self.components, regularised=True)
         floor = self.min_variance * variance
         if start is None:
             centres = (_centres(x, self.components, self.seed, number) for number in range(self.starts))

@@ -56,10 +56,10 @@ class ClosedForm(nn.Module):
         self.register_buffer("residual", None if self.rank is None else torch.zeros(count, **empty))
 
     def _set(self, shape: tuple[int, ...], weights: Tensor, means: Tensor, covariances: Spectral):
-        """These are the parameters from now on."""
+        """These are the parameters from now on: contiguous, as they will be when loaded, for the same rounding."""
         self.shape = shape
         for name, value in {"weights": weights, "means": means, **covariances._asdict()}.items():
-            self.register_buffer(name, None if value is None else value.detach())
+            self.register_buffer(name, None if value is None else value.detach().contiguous())
         return self
 
     def _spectral(self) -> Spectral:
@@ -76,6 +76,18 @@ class ClosedForm(nn.Module):
             raise RuntimeError("the shape of a sample is not known yet: fit first, or pass shape=")
         size = math.prod(self.shape)
         return self.components * (size + covariance_parameters(self.covariance, size, self.rank)) + self.components - 1
+
+    def _data(self, data, missing: bool = False) -> tuple[Tensor, tuple[int, ...]]:
+        """x: (N, D) and the shape of a sample, which is that of the model if it has one already."""
+        x = as_samples("data", data, missing).detach()
+        shape = tuple(x.shape[1:])
+        if self.shape not in (None, shape):
+            raise ValueError(f"data must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        x = x.flatten(1)
+        if self.rank is not None and self.rank >= min(x.shape[1], len(x) - 1):
+            most, given = min(x.shape[1], len(x) - 1), f"{len(x)} samples of {x.shape[1]} numbers"
+            raise ValueError(f"rank must be below {most}, with {given}; got {self.rank}")
+        return x, shape
 
     # What the model knows --------------------------------------------------------------------------------------------
 
@@ -112,7 +124,6 @@ class ClosedForm(nn.Module):
         if not self.is_fitted:
             raise RuntimeError(f"the {type(self).__name__} has no parameters yet: call fit(data)")
 
-    @torch.no_grad()
     def sample(self, n, *, seed: int = 0) -> Tensor:
         """n draws, (n, *shape) float32: sample i is a function of (parameters, seed, i), m_k + C_k^(1/2) z_i with the
         symmetric root, which does not depend on the choice of eigenvectors.

@@ -35,23 +35,21 @@ class PPCA(Gaussian):
 
     _remedy = "take a smaller q"
 
-    @torch.no_grad()
     def fit(self, data):
         """The model with the parameters that maximise the likelihood of the data; itself.
 
         data: Data, a tensor or an array (N, *), in float64 as it is, NaN where a number is missing: at random, given
         what is seen. Raises ValueError if the rest of the covariance is singular or a number is missing everywhere.
         """
-        x = as_samples("data", data, missing=True)
-        rows = x.flatten(1)
+        x, shape = self._data(data, missing=True)
         self.trace, self.converged = (), True
-        seen = ~rows.isnan()
+        seen = ~x.isnan()
         if bool(seen.all()):
-            return self._fit(rows, tuple(x.shape[1:]))
+            return self._fit(x, shape)
         never = (~seen.any(0)).nonzero().flatten().tolist()
         if never:
-            raise ValueError(f"data: the numbers {never[:5]} of a sample are missing in all {len(rows)} samples")
-        return self._fit_by_em(rows, seen, tuple(x.shape[1:]))
+            raise ValueError(f"data: the numbers {never[:5]} of a sample are missing in all {len(x)} samples")
+        return self._fit_by_em(x, seen, shape)
 
     def _fit_by_em(self, x: Tensor, seen: Tensor, shape: tuple[int, ...]):
         """From the closed form with means in place of what is missing."""
