@@ -26,7 +26,7 @@ class GenerativeClassifier:
     models   one a class, in a list, each with a method `log_prob(x)` or `log_likelihood(x)`, nats or (nats, standard
              errors); or a single class-conditional one, with `classes` and `log_likelihood(x, label=k)`, as a Diffusion
              has. A bound serves too, where it is about equally tight for all classes
-    prior    p(y): (K,) not negative, normalised here; by default uniform, until `fit` counts it
+    prior    p(y): (K,) not negative, normalised here; by default uniform. `fit` counts it anew
     options  what `log_likelihood` is to be told, e.g. steps=, probes=, seed=. All classes are told the same, so a
              sample meets the same probes in each of them, and the noise of the difference is less
     """
@@ -41,6 +41,8 @@ class GenerativeClassifier:
         if self.classes < 2:
             expected = "a list of two or more, one a class, or one model with classes"
             raise ValueError(f"models: expected {expected}, got {self.classes} classes")
+        if options and not self.conditional and all(callable(getattr(m, "log_prob", None)) for m in models):
+            raise TypeError(f"{', '.join(options)}: options are for log_likelihood, and all models have log_prob")
         self.models, self.options = models, options
         self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
 
@@ -77,7 +79,7 @@ class GenerativeClassifier:
             if self.conditional:
                 nats = self.models.log_likelihood(x, label=k, **self.options)
             elif callable(getattr(self.models[k], "log_prob", None)):
-                nats = self.models[k].log_prob(x, **self.options)
+                nats = self.models[k].log_prob(x)
             else:
                 nats = self.models[k].log_likelihood(x, **self.options)
             nats = nats[0] if isinstance(nats, tuple) else nats

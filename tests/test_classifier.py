@@ -67,9 +67,9 @@ def test_a_changed_prior_reweights_the_posterior():
     """p'(y | x) ~ p(y | x) p'(y) / p(y), and the first classifier stays as it is."""
     first, x = gaussian_classes([0.2, 0.3, 0.5]), 2 * normal(50, 2)
     moved = first.with_prior([3, 1, 1])
-    expected = first.predict_proba(x) * torch.tensor([0.6, 0.2, 0.2]).double() / first.prior
+    expected = first.predict_proba(x) * torch.tensor([0.6, 0.2, 0.2], dtype=torch.float64) / first.prior
     assert torch.allclose(moved.predict_proba(x), expected / expected.sum(1, keepdim=True), rtol=0, atol=1e-12)
-    assert first.prior.tolist() == [0.2, 0.3, 0.5] and moved.models is first.models
+    assert torch.equal(first.prior, gaussian_classes([0.2, 0.3, 0.5]).prior) and moved.models is first.models
     assert (first.with_prior([1, 0, 0]).predict(x) == 0).all()
 
 
@@ -195,6 +195,7 @@ def test_models_with_a_bound_beside_models_with_a_density():
         (lambda: gf.GenerativeClassifier([gf.Gaussian()]), ValueError, "got 1 classes"),
         (lambda: gf.GenerativeClassifier([1, 2]), TypeError, "a method log_prob or log_likelihood, which int lacks"),
         (lambda: gf.GenerativeClassifier(gf.Gaussian()), TypeError, "a method log_likelihood, which Gaussian lacks"),
+        (lambda: gf.GenerativeClassifier([gf.Gaussian()] * 2, steps=3), TypeError, "steps: options are for log_likeli"),
         (lambda: gaussian_classes([1, 2]), ValueError, r"prior must be \(3,\) finite numbers, none negative"),
         (lambda: gaussian_classes([1, -2, 3]), ValueError, r"prior must be .*got \[1.0, -2.0, 3.0\]"),
         (lambda: gaussian_classes([0, 0, 0]), ValueError, "not all 0"),

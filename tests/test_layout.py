@@ -25,7 +25,7 @@ ALLOWED = {
     "features": {"ops", "nn", "data", "checkpoint", "training"},
     "data": {"ops", "images"},
     "spectral": set(),
-    "gaussian": {"ops", "schedules", "denoisers", "spectral", "sampling", "checkpoint", "data"},
+    "gaussian": {"ops", "denoisers", "spectral", "sampling", "checkpoint", "data"},
     "grids": {"schedules"},
     "plans": {"schedules"},
     "tabulated": {"schedules"},
