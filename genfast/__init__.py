@@ -5,11 +5,13 @@ from . import (
     batching,
     brownian,
     checkpoint,
+    classifier,
     data,
     denoisers,
     diffusion,
     evaluation,
     features,
+    gaussian,
     grids,
     guidance,
     guided,
@@ -24,21 +26,26 @@ from . import (
     sampling,
     schedules,
     solvers,
+    spectral,
 )
 from ._version import __version__
 from .batching import SampleQueue
 from .checkpoint import load, save
+from .classifier import GenerativeClassifier
 from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
 from .evaluation import compare, diagnose, evaluate
+from .gaussian import PPCA, Gaussian, GaussianMixture
 from .guidance import Guidance
 from .info import info
 from .training import fit
 from .verify import verify
 
 __all__ = [
-    "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "SampleQueue", "__version__", "adaptive",
-    "batching", "brownian", "checkpoint", "compare", "data", "denoisers", "diagnose", "diffusion", "evaluate",
-    "evaluation", "features", "fit", "grids", "guidance", "guided", "images", "info", "inverse", "inversion",
-    "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers", "verify",
+    "PPCA", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
+    "GenerativeClassifier", "Guidance", "SampleQueue", "__version__", "adaptive", "batching", "brownian",
+    "checkpoint", "classifier", "compare", "data", "denoisers", "diagnose", "diffusion", "evaluate", "evaluation",
+    "features", "fit", "gaussian", "grids", "guidance", "guided", "images", "info", "inverse", "inversion",
+    "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers", "spectral",
+    "verify",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ import torch
 
 from genfast.float64 import as_float64
 from genfast.schedules import as_schedule
+from genfast.spectral import as_spectral
 
 
 class Coefficients(NamedTuple):
@@ -255,14 +256,14 @@ class GaussianMixtureDenoiser(Denoiser):
     + sigma^2 I).
 
     weights: (K,) positive, normalised here; means: (K, *); covariances: (K,), (K, D) or (K, D, D), isotropic, diagonal
-    or full, with D the size of one sample; a zero covariance is a point mass. All arithmetic is float64; answers have
-    the dtype of x_t.
+    or full, with D the size of one sample, or a `spectral.Spectral`, low-rank ones too; a zero covariance is a point
+    mass. All arithmetic is float64; answers have the dtype of x_t.
     """
 
     def __init__(self, weights, means, covariances, schedule):
         super().__init__(self._denoise, schedule, Unscaled())
-        self.weights, means, covariances = (
-            torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means, covariances)
+        self.weights, means = (
+            torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means)
         )
         if self.weights.ndim != 1 or len(self.weights) == 0 or not bool((self.weights > 0).all()):
             raise ValueError(f"weights must be (K,) and positive; got {self.weights}")
@@ -271,62 +272,47 @@ class GaussianMixtureDenoiser(Denoiser):
             raise ValueError(f"means must be finite and of shape ({count}, *); got shape {tuple(means.shape)}")
         self.weights = self.weights / self.weights.sum()
         self.shape, self.means = means.shape[1:], means.flatten(1)
-        size = self.means.shape[1]
-        shapes = ((count,), (count, size), (count, size, size))
-        if tuple(covariances.shape) not in shapes:
-            expected = ", ".join(map(str, shapes))
-            raise ValueError(f"covariances must have one of the shapes {expected}; got {tuple(covariances.shape)}")
-        # C_k = basis_k diag(variances_k) basis_k^T; no basis where the axes are the coordinates already.
-        self.basis = None
-        if covariances.ndim == 3:
-            if not torch.allclose(covariances, covariances.mT, rtol=1e-12, atol=0):
-                raise ValueError("covariances must be symmetric")
-            self.variances, self.basis = torch.linalg.eigh(covariances)
-            # An eigenvalue of a singular matrix comes out as a rounding error of either sign.
-            noise = 1e-14 * size * self.variances.abs().amax(1, keepdim=True)
-            self.variances = torch.where(self.variances.abs() <= noise, 0.0, self.variances)
-        else:
-            self.variances = covariances.view(count, -1).expand(count, size)
-        if not bool(((self.variances >= 0) & self.variances.isfinite()).all()):
-            raise ValueError(
-                f"covariances must be positive semi-definite; the smallest variance is {self.variances.min():g}"
-            )
+        self.covariances = as_spectral(covariances, count, self.means.shape[1])
 
     def _components(self, x_t, t):
-        """Per component: log(w_k N(x_t)): (B, K); deviation from the mean and variances along the axes: (B, K, D);
-        alpha: (B, 1, 1)."""
+        """Per component: log(w_k N(x_t)): (B, K); deviation from the mean, split by the axes; C_k under noise;
+        alpha: (B,)."""
         times = _times(x_t, t)
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x_t.shape)}")
-        alpha, sigma = (c.view(-1, 1, 1) for c in (self.schedule.alpha(times), self.schedule.sigma(times)))
-        deviation = x_t.to(torch.float64).flatten(1).unsqueeze(1) - alpha * self.means
-        if self.basis is not None:
-            deviation = torch.einsum("bkd,kde->bke", deviation, self.basis)
-        variances = alpha**2 * self.variances + sigma**2
-        if variances.device.type == "cpu" and not bool((variances > 0).all()):
+        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
+        noised = self.covariances.noised(alpha, sigma)
+        if x_t.device.type == "cpu" and len(x_t) and not bool(noised.smallest() > 0):
             raise ValueError("t must be positive: a mixture with a singular covariance has no density at t = 0")
-        log_density = -(deviation**2 / variances + torch.log(2 * math.pi * variances)).sum(-1) / 2
-        return log_density + torch.log(self.weights), deviation, variances, alpha
+        along, rest = noised.split(x_t.to(torch.float64).flatten(1).unsqueeze(1) - alpha.view(-1, 1, 1) * self.means)
+        log_density = -(along**2 / noised.variances + torch.log(2 * math.pi * noised.variances)).sum(-1) / 2
+        if rest is not None:
+            others = self.means.shape[1] - along.shape[-1]
+            r = noised.residual
+            log_density = log_density - ((rest**2).sum(-1) / r + others * torch.log(2 * math.pi * r)) / 2
+        return log_density + torch.log(self.weights), (along, rest), noised, alpha
 
-    def _mean(self, log_joint, along_axes):
-        """sum_k P(k | x_t) (vector k, given along the axes of C_k): (B, D)."""
-        if self.basis is not None:
-            along_axes = torch.einsum("bke,kde->bkd", along_axes, self.basis)
-        return (torch.softmax(log_joint, 1).unsqueeze(-1) * along_axes).sum(1)
+    def _mean(self, log_joint, parts):
+        """sum_k P(k | x_t) (vector k, given split by the axes of C_k): (B, D)."""
+        return (torch.softmax(log_joint, 1).unsqueeze(-1) * self.covariances.join(*parts)).sum(1)
 
     def _denoise(self, x_t, t):
-        log_joint, deviation, variances, alpha = self._components(x_t, t)
-        correction = self._mean(log_joint, alpha * self.variances / variances * deviation)
+        log_joint, deviation, noised, alpha = self._components(x_t, t)
+        correction = alpha.view(-1, 1) * self._mean(log_joint, self.covariances.times(*noised.solve(*deviation)))
         return (torch.softmax(log_joint, 1) @ self.means + correction).view(x_t.shape).to(x_t.dtype)
 
     def score(self, x_t, t):
         """grad log p_t(x_t): (B, *), directly and not through D."""
-        log_joint, deviation, variances, _ = self._components(x_t, t)
-        return self._mean(log_joint, -deviation / variances).view(x_t.shape).to(x_t.dtype)
+        log_joint, deviation, noised, _ = self._components(x_t, t)
+        return -self._mean(log_joint, noised.solve(*deviation)).view(x_t.shape).to(x_t.dtype)
+
+    def log_joint(self, x_t, t=0.0):
+        """log(w_k N(x_t; alpha m_k, alpha^2 C_k + sigma^2 I)) in nats: (B, K), float64."""
+        return self._components(x_t, t)[0]
 
     def log_prob(self, x_t, t=0.0):
         """log p_t(x_t) in nats: (B,), float64."""
-        return torch.logsumexp(self._components(x_t, t)[0], 1)
+        return torch.logsumexp(self.log_joint(x_t, t), 1)
 
     def sample(self, n, generator=None):
         """n draws of x_0: (n, *), float64."""
@@ -335,10 +321,10 @@ class GaussianMixtureDenoiser(Denoiser):
         component = (
             torch.multinomial(self.weights, n, replacement=True, generator=generator) if n else torch.zeros(0).long()
         )
-        x = (
-            torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
-            * self.variances[component].sqrt()
-        )
-        if self.basis is not None:
-            x = torch.einsum("be,bde->bd", x, self.basis[component])
+        z = torch.randn(n, 1, self.means.shape[1], dtype=torch.float64, generator=generator)
+        root = self.covariances.map(torch.sqrt)
+        x = torch.empty_like(self.means[component])
+        for k in range(len(self.weights)):
+            chosen, root_k = component == k, root.component(k)
+            x[chosen] = root_k.join(*root_k.times(*root_k.split(z[chosen]))).squeeze(1)
         return (self.means[component] + x).view(n, *self.shape)

@@ -1,0 +1,144 @@
+"""Classifiers made of generative models: p(y | x) from p(x | y) and p(y)."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Data, as_data
+
+
+class PriorEstimate(NamedTuple):
+    """prior: (K,) float64.  iterations: of EM.  converged: whether it came to rest within its tolerance."""
+
+    prior: Tensor
+    iterations: int
+    converged: bool
+
+
+class GenerativeClassifier:
+    """Bayes' rule on generative models: p(y | x) = p(x | y) p(y) / sum_k p(x | k) p(k).
+
+    models   one a class, in a list, each with a method `log_prob(x)` or `log_likelihood(x)`, nats or (nats, standard
+             errors); or a single class-conditional one, with `classes` and `log_likelihood(x, label=k)`, as a Diffusion
+             has. A bound serves too, where it is about equally tight for all classes
+    prior    p(y): (K,) not negative, normalised here; by default uniform. `fit` counts it anew
+    options  what `log_likelihood` is to be told, e.g. steps=, probes=, seed=. All classes are told the same, so a
+             sample meets the same probes in each of them, and the noise of the difference is less
+    """
+
+    def __init__(self, models, prior=None, **options):
+        self.conditional = not isinstance(models, list | tuple)
+        for model in [models] if self.conditional else models:
+            wanted = ("log_likelihood",) if self.conditional else ("log_prob", "log_likelihood")
+            if not any(callable(getattr(model, name, None)) for name in wanted):
+                raise TypeError(f"models: expected a method {' or '.join(wanted)}, which {type(model).__name__} lacks")
+        self.classes = getattr(models, "classes", 0) if self.conditional else len(models)
+        if self.classes < 2:
+            expected = "a list of two or more, one a class, or one model with classes"
+            raise ValueError(f"models: expected {expected}, got {self.classes} classes")
+        if options and not self.conditional and all(callable(getattr(m, "log_prob", None)) for m in models):
+            raise TypeError(f"{', '.join(options)}: options are for log_likelihood, and all models have log_prob")
+        self.models, self.options = models, options
+        self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
+
+    def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
+        prior = torch.as_tensor(prior, dtype=torch.float64).detach().cpu()
+        if prior.shape != (self.classes,) or not bool((prior.isfinite() & (prior >= 0)).all()) or not prior.sum() > 0:
+            expected = f"({self.classes},) finite numbers, none negative and not all 0"
+            raise ValueError(f"prior must be {expected}; got {prior.tolist()}")
+        return prior / prior.sum()
+
+    def fit(self, data):
+        """Fits the model of each class to its samples, by its own `fit(x)`, and counts the prior; itself.
+
+        data: Data or a pair (x, label), with samples of every class.
+        """
+        if self.conditional:
+            raise TypeError("fit: a class-conditional model is trained beforehand, by genfast.fit")
+        x, label = self._labelled(data)
+        counts = torch.bincount(label, minlength=self.classes)
+        if not bool((counts > 0).all()):
+            raise ValueError(f"data: no samples of the classes {(counts == 0).nonzero().flatten().tolist()}")
+        for k, model in enumerate(self.models):
+            if not callable(getattr(model, "fit", None)):
+                raise TypeError(f"models: expected a method fit(x), which {type(model).__name__} lacks")
+            model.fit(x[label == k])
+        self.prior = self._as_prior(counts)
+        return self
+
+    def log_likelihoods(self, x) -> Tensor:
+        """log p(x | y) of every class, nats: (N, K) float64 on the CPU. x: (N, *), a tensor, an array or Data."""
+        x = x.x if isinstance(x, Data) else torch.as_tensor(x)
+        columns = []
+        for k in range(self.classes):
+            if self.conditional:
+                nats = self.models.log_likelihood(x, label=k, **self.options)
+            elif callable(getattr(self.models[k], "log_prob", None)):
+                nats = self.models[k].log_prob(x)
+            else:
+                nats = self.models[k].log_likelihood(x, **self.options)
+            nats = nats[0] if isinstance(nats, tuple) else nats
+            if nats.shape != (len(x),):
+                raise ValueError(f"models: expected a likelihood of shape ({len(x)},), got {tuple(nats.shape)}")
+            columns.append(nats.detach().double().cpu())
+        return torch.stack(columns, 1)
+
+    def log_joint(self, x) -> Tensor:
+        """log p(x | y) + log p(y), nats: (N, K) float64."""
+        return self.log_likelihoods(x) + self.prior.log()
+
+    def predict_proba(self, x) -> Tensor:
+        """p(y | x): (N, K) float64, rows of sum 1."""
+        return torch.softmax(self.log_joint(x), 1)
+
+    def predict(self, x) -> Tensor:
+        """The most probable class: (N,) int64."""
+        return self.log_joint(x).argmax(1)
+
+    def accuracy(self, data) -> float:
+        """The share of the samples whose most probable class is their own. data: Data or a pair (x, label)."""
+        x, label = self._labelled(data)
+        return float((self.predict(x) == label.cpu()).double().mean())
+
+    def with_prior(self, prior) -> "GenerativeClassifier":
+        """The same models under another p(y): (K,), not negative, normalised here."""
+        other = copy.copy(self)
+        other.prior = self._as_prior(prior)
+        return other
+
+    def estimate_prior(self, x, *, tolerance: float = 1e-8, max_iterations: int = 10_000) -> PriorEstimate:
+        """The p(y) that maximises the likelihood of unlabelled x, by EM from the present one.
+
+        p(k) <- mean_i p(k | x_i), until no p(k) changes by more than `tolerance`, or `max_iterations`, with a warning.
+        The likelihood is concave in p(y), so there is one maximum, but a p(k) of 0 stays 0.
+        x: (N, *), unlabelled: a tensor, an array or Data, of which the labels are not looked at.
+        Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1), equation 2.6.
+        """
+        if not isinstance(max_iterations, int) or max_iterations < 1:
+            raise ValueError(f"max_iterations must be an integer of at least 1; got {max_iterations!r}")
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be positive; got {tolerance!r}")
+        log_likelihoods, prior = self.log_likelihoods(x), self.prior
+        for iteration in range(1, max_iterations + 1):
+            following = torch.softmax(log_likelihoods + prior.log(), 1).mean(0)
+            change = float((following - prior).abs().max())
+            prior = following
+            if change <= tolerance:
+                return PriorEstimate(prior, iteration, True)
+        warnings.warn(
+            f"EM has not converged in max_iterations={max_iterations}: p(y) still changes by {change:.2g}", stacklevel=2
+        )
+        return PriorEstimate(prior, max_iterations, False)
+
+    def _labelled(self, data) -> tuple[Tensor, Tensor]:
+        """x and label, below the number of classes; x of a pair in its own precision."""
+        checked = as_data(data)
+        if checked.label is None or checked.classes > self.classes:
+            raise ValueError(f"data: expected labels in [0, {self.classes}), got {checked}")
+        x = torch.as_tensor(data[0]) if isinstance(data, tuple) else checked.x
+        return x, checked.label

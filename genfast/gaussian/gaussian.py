@@ -1,0 +1,85 @@
+"""The Gaussian, with a full, a diagonal or a low-rank covariance."""
+
+import torch
+
+from ..checkpoint import register
+from ..spectral import Spectral, as_spectral
+from .estimate import check_capacity, maximum_likelihood, require_regular
+from .model import ClosedForm, require_number
+
+
+@register
+class Gaussian(ClosedForm):
+    """N(m, C) by maximum likelihood.
+
+    covariance  "full", "diagonal", or "low_rank": U diag(v) U^T + r (I - U U^T) with `rank` columns in U, of which rank
+                0 is the isotropic Gaussian
+    shrinkage   lambda in [0, 1]: C becomes (1 - lambda) C + lambda (tr C / D) I (Ledoit & Wolf 2004)
+    ridge       added to every variance, in the square of the data's unit
+    shape       of one sample; by default that of the data
+    """
+
+    def __init__(self, covariance="full", *, rank=None, shrinkage=0.0, ridge=0.0, shape=None):
+        super().__init__(1, covariance, rank, shape)
+        self.shrinkage = require_number("shrinkage", shrinkage, 0, 1)
+        self.ridge = require_number("ridge", ridge, 0)
+
+    @classmethod
+    def from_moments(cls, mean, covariance):
+        """The Gaussian of mean (*shape) and covariance: a matrix (D, D), or variances (*shape) or (D,)."""
+        mean = torch.as_tensor(mean, dtype=torch.float64)
+        covariance = torch.as_tensor(covariance, dtype=torch.float64)
+        size = mean.numel()
+        if mean.ndim == 0 or tuple(covariance.shape) not in (mean.shape, (size,), (size, size)):
+            expected = f"({size}, {size}), ({size},) or that of mean"
+            raise ValueError(f"covariance must have shape {expected}; got {tuple(covariance.shape)}")
+        full = tuple(covariance.shape) == (size, size) and mean.shape != covariance.shape
+        covariance = covariance[None] if full else covariance.reshape(1, size)
+        model = cls("full" if full else "diagonal")
+        return model._set(tuple(mean.shape), torch.ones(1).double(), mean.view(1, -1), as_spectral(covariance, 1, size))
+
+    @property
+    def mean(self):
+        """m: (*shape)."""
+        return self.means[0].view(self.shape)
+
+    @property
+    def covariance_matrix(self):
+        """C: (D, D)."""
+        return self._spectral().matrices()[0]
+
+    def fit(self, data):
+        """The model with the parameters that maximise the likelihood of the data, then regularised; itself.
+
+        data: Data, a tensor or an array (N, *), in float64 as it is. Warns with the numbers below D + 3 samples of a
+        full covariance. Raises ValueError where the covariance is singular, as it must be from D samples.
+        """
+        x, shape = self._data(data)
+        if self.covariance == "full":
+            check_capacity(*x.shape, components=1, regularised=self.ridge > 0 or self.shrinkage > 0)
+        return self._fit(x, shape)
+
+    def _fit(self, x, shape):
+        mean, covariance = maximum_likelihood(x, self.covariance, self.rank)
+        covariance = self._regularised(covariance, x.shape[1])
+        require_regular(covariance, self._remedy)
+        return self._set(shape, torch.ones_like(mean[:, 0]), mean, covariance)
+
+    _remedy = "give ridge= or shrinkage="
+
+    def _regularised(self, covariance: Spectral, size: int) -> Spectral:
+        total = covariance.variances.sum()
+        if covariance.residual is not None:
+            total = total + (size - self.rank) * covariance.residual.sum()
+        target = self.shrinkage * total / size + self.ridge
+        return covariance.map(lambda v: (1 - self.shrinkage) * v + target)
+
+    def config(self) -> dict:
+        """The constructor's arguments, for a checkpoint."""
+        return {
+            "covariance": self.covariance,
+            "rank": self.rank,
+            "shrinkage": self.shrinkage,
+            "ridge": self.ridge,
+            "shape": None if self.shape is None else list(self.shape),
+        }

@@ -1,0 +1,146 @@
+"""The mixture of Gaussians, by expectation-maximisation."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..checkpoint import register
+from ..denoisers import GaussianMixtureDenoiser
+from ..spectral import Spectral
+from .estimate import check_capacity, maximum_likelihood
+from .model import ClosedForm, require_integer, require_number
+
+
+@register
+class GaussianMixture(ClosedForm):
+    """sum_k w_k N(m_k, C_k), by expectation-maximisation (Dempster, Laird & Rubin 1977).
+
+    components      their number K
+    covariance      of each: "full", "diagonal" or "low_rank" with `rank`, a mixture of PPCA (Tipping & Bishop 1999b);
+                    of rank 0 it is isotropic
+    min_variance    no variance along any axis falls below this share of the mean variance of the data. So a component
+                    cannot shrink to a point, and as the bounded eigenvalues maximise the likelihood of all matrices
+                    that obey it, EM stays monotone
+    tolerance       EM ends when an iteration gains less than this, nats a sample; or after `max_iterations`
+    starts          the best of so many fits, each from centres of its own (k-means++, Arthur & Vassilvitskii 2007) that
+                    are a function of (seed, number of the start)
+    shape           of one sample; by default that of the data
+
+    After a fit `trace` holds the mean log-likelihood at each iteration, nats a sample, and `converged` whether the
+    tolerance was reached.
+    """
+
+    def __init__(
+        self, components, covariance="full", *, rank=None, min_variance=1e-6, tolerance=1e-6, max_iterations=1000,
+        starts=1, seed=0, shape=None,
+    ):  # fmt: skip
+        super().__init__(components, covariance, rank, shape)
+        self.min_variance = require_number("min_variance", min_variance, 0, 1, positive=True)
+        self.tolerance = require_number("tolerance", tolerance, 0)
+        self.max_iterations = require_integer("max_iterations", max_iterations, 1)
+        self.starts, self.seed = require_integer("starts", starts, 1), require_integer("seed", seed, 0)
+        self.trace, self.converged = (), False
+
+    @classmethod
+    def from_parameters(cls, weights, means, covariances):
+        """The mixture of weights (K,), means (K, *) and covariances (K, D, D) or (K, D), or (K,) for isotropic ones."""
+        exact = GaussianMixtureDenoiser(weights, means, covariances, "flow")  # checks them
+        model = cls(len(exact.weights), "diagonal" if exact.covariances.basis is None else "full")
+        return model._set(tuple(exact.shape), exact.weights, exact.means, exact.covariances)
+
+    def fit(self, data, *, start: "GaussianMixture | None" = None):
+        """The model after EM on the data; itself.
+
+        data: Data, a tensor or an array (N, *), in float64 as it is.  start: a fitted mixture of as many
+        components to begin from, instead of k-means++.
+        Warns with the numbers where full covariances have too many parameters for them, and if EM has not converged.
+        """
+        x, shape = self._data(data)
+        variance = x.var(0, correction=0).mean()
+        if not variance > 0:
+            raise ValueError(f"data: all {len(x)} samples are alike")
+        if self.covariance == "full":
+            check_capacity(*x.shape, components=self.components, regularised=True)
+        floor = self.min_variance * variance
+        if start is None:
+            centres = (_centres(x, self.components, self.seed, number) for number in range(self.starts))
+            firsts = (self._maximise(x, _nearest(x, centre), floor) for centre in centres)
+        else:
+            firsts = [self._parameters_of(start, shape)]
+        fits = (self._em(x, first, floor) for first in firsts)
+        parameters, self.trace, self.converged = max(fits, key=lambda fit: fit[1][-1])
+        if not self.converged:
+            gain = self.trace[-1] - self.trace[-2]
+            limit = f"max_iterations={self.max_iterations}"
+            warnings.warn(f"EM has not converged in {limit}: the last gained {gain:.2g} nats a sample", stacklevel=2)
+        return self._set(shape, *parameters)
+
+    def responsibilities(self, x) -> Tensor:
+        """P(component | x): (N, K) float64. x: (N, *shape)."""
+        return self._by_rows(x, lambda exact, rows: torch.softmax(exact.log_joint(rows), 1))
+
+    def _em(self, x, parameters, floor):
+        """(weights, means, covariances), trace, converged; the last number of the trace is that of the parameters."""
+        trace = []
+        while True:
+            weights, means, covariances = parameters
+            exact = GaussianMixtureDenoiser(weights, means, covariances, "flow")
+            rows = max(1, 2**22 // means.numel())
+            log_joint = torch.cat([exact.log_joint(piece) for piece in x.split(rows)])
+            log_prob = torch.logsumexp(log_joint, 1)
+            trace.append(float(log_prob.mean()))
+            if len(trace) > 1 and trace[-1] - trace[-2] < self.tolerance:
+                return parameters, tuple(trace), True
+            if len(trace) > self.max_iterations:
+                return parameters, tuple(trace), False
+            parameters = self._maximise(x, (log_joint - log_prob.unsqueeze(1)).exp(), floor)
+
+    def _maximise(self, x, responsibilities, floor):
+        """The parameters of greatest likelihood given how much each component owns of each sample, (N, K)."""
+        # A component that owns nothing keeps a weight that is positive, and of no effect.
+        owned = responsibilities.clamp(min=torch.finfo(torch.float64).tiny)
+        fitted = [maximum_likelihood(x, self.covariance, self.rank, weight) for weight in owned.T]
+        means = torch.cat([mean for mean, _ in fitted])
+        parts = zip(*(covariance for _, covariance in fitted))
+        covariances = Spectral(*(None if part[0] is None else torch.cat(part) for part in parts))
+        return owned.mean(0) / owned.mean(0).sum(), means, covariances.map(lambda v: v.clamp(min=floor))
+
+    def _parameters_of(self, start, shape):
+        if not isinstance(start, GaussianMixture):
+            raise TypeError(f"start must be a GaussianMixture; got {type(start).__name__}")
+        if not start.is_fitted or (start.components, start.shape) != (self.components, shape):
+            raise ValueError(
+                f"start must be fitted, with {self.components} components and samples of shape {shape}; got {start!r}"
+            )
+        return start.weights, start.means, start._spectral()
+
+    def config(self) -> dict:
+        """The constructor's arguments, for a checkpoint."""
+        names = ("components", "covariance", "rank", "min_variance", "tolerance", "max_iterations", "starts", "seed")
+        return {name: getattr(self, name) for name in names} | {
+            "shape": None if self.shape is None else list(self.shape)
+        }
+
+
+def _centres(x: Tensor, components: int, seed: int, start: int) -> Tensor:
+    """(K, D) of the samples: the first at random, each further one with a probability proportional to the squared
+    distance to the nearest of those before it."""
+    u = ops.uniform(ops.make_key(seed, [start]), (components,), ops.Purpose.TRAIN, dtype=torch.float64)[0].tolist()
+    centres = [x[int(u[0] * len(x))]]
+    nearest = torch.full_like(x[:, 0], torch.inf)
+    for number in u[1:]:
+        nearest = torch.minimum(nearest, (x - centres[-1]).square().sum(1))
+        cumulative = nearest.cumsum(0)
+        if not cumulative[-1] > 0:
+            raise ValueError(f"components must be at most the {len(centres)} different samples; got {components}")
+        chosen = torch.searchsorted(cumulative, number * cumulative[-1], right=True)
+        centres.append(x[int(chosen.clamp(max=len(x) - 1))])
+    return torch.stack(centres)
+
+
+def _nearest(x: Tensor, centres: Tensor) -> Tensor:
+    """(N, K), 1 at the nearest centre."""
+    nearest = torch.cdist(x, centres).argmin(1)
+    return torch.nn.functional.one_hot(nearest, len(centres)).double()

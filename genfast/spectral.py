@@ -1,0 +1,110 @@
+"""Covariances by their eigenvalues: full, diagonal and low-rank ones share every formula of the Gaussian."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Spectral(NamedTuple):
+    """K covariances C_k = U_k diag(v_k) U_k^T + r_k (I - U_k U_k^T), float64.
+
+    variances  v: (K, q), not negative; every formula below also takes (B, K, q), what noise makes of them
+    basis      U: (K, D, q), orthonormal columns; None where the axes are the coordinates, q = D
+    residual   r: (K,), the variance of all directions outside the basis; None where q = D
+
+    A function g of such a matrix is g(v) and g(r), so inverse, square root and product with a vector cost O(D q), the
+    saving of Woodbury's identity, which they are.
+    """
+
+    variances: Tensor
+    basis: Tensor | None = None
+    residual: Tensor | None = None
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """U^T x: (B, K, q), and x - U U^T x: (B, K, D), or None where the basis is complete. x: (B, K, D)."""
+        if self.basis is None:
+            return x, None
+        along = torch.einsum("bkd,kdq->bkq", x, self.basis)
+        return along, None if self.residual is None else x - torch.einsum("bkq,kdq->bkd", along, self.basis)
+
+    def join(self, along: Tensor, rest: Tensor | None) -> Tensor:
+        """The vector (B, K, D) that `split` takes apart."""
+        if self.basis is None:
+            return along
+        x = torch.einsum("bkq,kdq->bkd", along, self.basis)
+        return x if rest is None else x + rest
+
+    def times(self, along: Tensor, rest: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """C x of a split x."""
+        return along * self.variances, None if rest is None else rest * self.residual.unsqueeze(-1)
+
+    def solve(self, along: Tensor, rest: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """C^-1 x of a split x."""
+        return along / self.variances, None if rest is None else rest / self.residual.unsqueeze(-1)
+
+    def map(self, function) -> "Spectral":
+        """The function of the matrix: of its eigenvalues, with the same axes."""
+        return self._replace(
+            variances=function(self.variances),
+            residual=None if self.residual is None else function(self.residual),
+        )
+
+    def noised(self, alpha: Tensor, sigma: Tensor) -> "Spectral":
+        """alpha^2 C + sigma^2 I, for B pairs: variances (B, K, q), residual (B, K). alpha, sigma: (B,)."""
+        alpha, sigma = alpha.view(-1, 1, 1), sigma.view(-1, 1, 1)
+        noised = self._replace(variances=alpha**2 * self.variances + sigma**2)
+        if self.residual is None:
+            return noised
+        return noised._replace(residual=(alpha**2).squeeze(-1) * self.residual + (sigma**2).squeeze(-1))
+
+    def smallest(self) -> Tensor:
+        """The smallest eigenvalue of all: ()."""
+        smallest = self.variances.min() if self.variances.numel() else self.residual.min()
+        return smallest if self.residual is None else torch.minimum(smallest, self.residual.min())
+
+    def component(self, k: int) -> "Spectral":
+        """Covariance k alone, as K = 1."""
+        return Spectral(*(None if part is None else part[k : k + 1] for part in self))
+
+    def matrices(self) -> Tensor:
+        """(K, D, D)."""
+        if self.basis is None:
+            return torch.diag_embed(self.variances)
+        matrices = (self.basis * self.variances.unsqueeze(1)) @ self.basis.mT
+        if self.residual is None:
+            return matrices
+        unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+        return matrices + self.residual.view(-1, 1, 1) * (unit - self.basis @ self.basis.mT)
+
+
+def as_spectral(covariances, count: int, size: int) -> Spectral:
+    """`count` covariances of `size` numbers: a Spectral as it is, or (K,), (K, D) or (K, D, D), isotropic, diagonal or
+    full ones. Raises ValueError where a shape is another, a matrix is not symmetric, or an eigenvalue is negative."""
+    if isinstance(covariances, Spectral):
+        got = tuple(None if part is None else tuple(part.shape) for part in covariances)
+        q = got[0][-1]
+        complete = ((count, size), (count, size, size), None)
+        if got not in (complete, (complete[0], None, None), ((count, q), (count, size, q), (count,))):
+            raise ValueError(f"covariances must be {count} of {size} numbers each; got parts of the shapes {got}")
+        spectral = covariances
+    else:
+        covariances = torch.as_tensor(covariances, dtype=torch.float64).detach().clone()
+        shapes = ((count,), (count, size), (count, size, size))
+        if tuple(covariances.shape) not in shapes:
+            expected = ", ".join(map(str, shapes))
+            raise ValueError(f"covariances must have one of the shapes {expected}; got {tuple(covariances.shape)}")
+        if covariances.ndim < 3:
+            spectral = Spectral(covariances.view(count, -1).expand(count, size))
+        else:
+            if not torch.allclose(covariances, covariances.mT, rtol=1e-12, atol=0):
+                raise ValueError("covariances must be symmetric")
+            variances, basis = torch.linalg.eigh(covariances)
+            # An eigenvalue of a singular matrix comes out as a rounding error of either sign.
+            noise = 1e-14 * size * variances.abs().amax(1, keepdim=True)
+            spectral = Spectral(torch.where(variances.abs() <= noise, 0.0, variances), basis)
+    values = [part for part in (spectral.variances, spectral.residual) if part is not None and part.numel()]
+    if not all(bool(((value >= 0) & value.isfinite()).all()) for value in values):
+        smallest = spectral.smallest()
+        raise ValueError(f"covariances must be positive semi-definite; the smallest variance is {smallest:g}")
+    return spectral

@@ -1,0 +1,291 @@
+"""Laws that every model in closed form obeys, and the Gaussian against scikit-learn, formulas and its own samples."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture as Peer
+
+import genfast as gf
+from genfast.gaussian.estimate import check_capacity
+
+SHAPE, SIZE = (1, 2, 3), 6
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def correlated(count=400, seed=0):
+    """Two clouds, correlated, (count, 1, 2, 3)."""
+    x = normal(count, SIZE, seed=seed) @ normal(SIZE, SIZE, seed=9) * 0.4 + 1
+    x[::3] = 0.5 * x[::3].flip(1) - 2
+    return x.view(count, *SHAPE)
+
+
+MAKERS = {
+    "full": lambda: gf.Gaussian(),
+    "diagonal": lambda: gf.Gaussian("diagonal"),
+    "low rank": lambda: gf.Gaussian("low_rank", rank=2),
+    "isotropic": lambda: gf.Gaussian("low_rank", rank=0),
+    "ppca": lambda: gf.PPCA(3),
+    "full mixture": lambda: gf.GaussianMixture(2),
+    "diagonal mixture": lambda: gf.GaussianMixture(3, "diagonal", tolerance=1e-4),
+    "low-rank mixture": lambda: gf.GaussianMixture(2, "low_rank", rank=2),
+}
+FITTED = {}
+every = pytest.mark.parametrize("name", MAKERS)
+
+
+def fitted(name):
+    if name not in FITTED:
+        FITTED[name] = MAKERS[name]().fit(correlated())
+    return FITTED[name]
+
+
+def moments(model):
+    """Exact mean (D,) and covariance (D, D)."""
+    mean = model.weights @ model.means
+    apart = model.means - mean
+    within = torch.einsum("k,kde->de", model.weights, model._spectral().matrices())
+    return mean, within + torch.einsum("k,kd,ke->de", model.weights, apart, apart)
+
+
+# Density and score ----------------------------------------------------------------------------------------------------
+
+
+@every
+def test_density_is_that_of_the_dense_matrices(name):
+    model, x = fitted(name), correlated(50, seed=1)
+    components = torch.distributions.MultivariateNormal(model.means, model._spectral().matrices())
+    expected = torch.logsumexp(components.log_prob(x.flatten(1).unsqueeze(1)) + model.weights.log(), 1)
+    found = model.log_prob(x)
+    assert found.dtype == torch.float64 and (found - expected).abs().max() < 1e-9
+
+
+@every
+def test_score_is_the_gradient_of_the_density(name):
+    model, x = fitted(name), correlated(50, seed=1).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.log_prob(x).sum(), x)
+    score = model.score(x.detach())
+    assert score.shape == x.shape and (score - gradient).abs().max() < 1e-10 * max(1, float(gradient.abs().max()))
+
+
+def test_rows_do_not_depend_on_those_beside_them():
+    model, x = fitted("full mixture"), correlated(40)
+    parts = torch.cat([model.log_prob(x[:7]), model.log_prob(x[7:].numpy())])
+    assert torch.allclose(model.log_prob(x), parts, rtol=1e-13)
+
+
+# Samples --------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_samples_have_the_moments_of_the_model(name):
+    model, count = fitted(name), 40_000
+    x = model.sample(count, seed=3).double().flatten(1)
+    mean, covariance = moments(model)
+    assert ((x.mean(0) - mean) / (covariance.diag() / count).sqrt()).abs().max() < 4
+    products = (x - mean).unsqueeze(2) * (x - mean).unsqueeze(1)
+    assert ((products.mean(0) - covariance) / (products.var(0) / count).sqrt()).abs().max() < 4.5
+    entropy = -model.log_prob(x.view(-1, *SHAPE))
+    again = -model.log_prob(model.sample(count, seed=4))  # the density of samples is that of other samples
+    assert (entropy.mean() - again.mean()).abs() < 4 * (entropy.var() * 2 / count).sqrt()
+
+
+@every
+def test_sample_i_is_sample_i(name):
+    model = fitted(name)
+    whole = model.sample(150, seed=5)
+    assert whole.dtype == torch.float32 and whole.shape == (150, *SHAPE)
+    assert torch.equal(torch.cat([model.sample(range(a, b), seed=5) for a, b in ((0, 1), (1, 70), (70, 150))]), whole)
+    scattered = torch.tensor([149, 3, 64, 3, 63])
+    assert torch.equal(model.sample(scattered, seed=5), whole[scattered])
+    assert not torch.equal(model.sample(150, seed=6), whole)
+    assert model.sample(0).shape == (0, *SHAPE)
+
+
+def test_samples_do_not_depend_on_the_choice_of_eigenvectors():
+    model = fitted("low rank")
+    turned = gf.Gaussian("low_rank", rank=2)
+    turned._set(SHAPE, model.weights, model.means, model._spectral()._replace(basis=-model.basis))
+    assert torch.equal(turned.sample(64), model.sample(64))
+
+
+# Maximum likelihood ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_fit_is_that_of_scikit_learn(covariance):
+    x = correlated().flatten(1)
+    peer = Peer(1, covariance_type=covariance[:4], reg_covar=0).fit(x.numpy())
+    model = gf.Gaussian(covariance).fit(x)
+    assert np.abs(model.log_prob(x).numpy() - peer.score_samples(x.numpy())).max() < 1e-9
+    assert np.abs(model.mean.numpy() - peer.means_[0]).max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["full", "diagonal", "low rank", "isotropic"])
+def test_no_change_of_the_parameters_is_likelier(name):
+    x, model = correlated(), fitted(name)
+    best = model.log_prob(x).mean()
+    for factor in (0.98, 1.02):
+        other = MAKERS[name]()._set(SHAPE, model.weights, model.means, model._spectral().map(lambda v, f=factor: f * v))
+        assert other.log_prob(x).mean() < best
+        other._set(SHAPE, model.weights, model.means * factor, model._spectral())
+        assert other.log_prob(x).mean() < best
+
+
+def test_shrinkage_and_ridge():
+    x = correlated().flatten(1)
+    plain = torch.cov(x.T, correction=0)
+    model = gf.Gaussian(shrinkage=0.3, ridge=0.1).fit(x)
+    expected = 0.7 * plain + (0.3 * plain.trace() / SIZE + 0.1) * torch.eye(SIZE).double()
+    assert torch.allclose(model.covariance_matrix, expected, rtol=0, atol=1e-12)
+    low = gf.Gaussian("low_rank", rank=2, shrinkage=1).fit(x)
+    assert torch.allclose(low.covariance_matrix, plain.trace() / SIZE * torch.eye(SIZE).double(), atol=1e-12)
+
+
+def test_from_moments():
+    mean, root = normal(2, 2), normal(4, 4)
+    model = gf.Gaussian.from_moments(mean, root @ root.T)
+    assert model.shape == (2, 2) and torch.equal(model.mean, mean)
+    assert torch.allclose(model.covariance_matrix, root @ root.T, atol=1e-13)
+    assert torch.equal(gf.Gaussian.from_moments(mean, mean**2).covariance_matrix.diag(), mean.flatten() ** 2)
+    with pytest.raises(ValueError, match=r"covariance must have shape \(4, 4\), \(4,\) or that of mean; got \(3,\)"):
+        gf.Gaussian.from_moments(mean, torch.ones(3))
+
+
+# Capacity -------------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_counted():
+    size = 64 * 64
+    counted = {
+        "full": size + size * (size + 1) // 2,
+        "diagonal": 2 * size,
+        "low_rank": size + 10 * size - 45 + 1,
+    }
+    assert counted["full"] - size == 8_390_656  # the covariance of 64 x 64 numbers, without the mean
+    for covariance, expected in counted.items():
+        rank = 10 if covariance == "low_rank" else None
+        assert gf.Gaussian(covariance, rank=rank, shape=(64, 64)).parameters_count == expected
+    assert gf.GaussianMixture(3, shape=(2,)).parameters_count == 3 * 5 + 2
+
+
+def test_too_few_samples_are_warned_of_with_the_numbers():
+    few = correlated(8).flatten(1)
+    with pytest.warns(UserWarning, match="8 samples of 6 numbers are 48 numbers, for 27 parameters") as caught:
+        gf.Gaussian().fit(few)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="5 samples of 6 numbers are 30 numbers"):
+        gf.Gaussian(shrinkage=0.1).fit(few[:5])
+    with pytest.raises(ValueError, match=r"6 samples of 6 numbers are 36 numbers.*it is singular; give shrinkage= or"):
+        gf.Gaussian().fit(few[:6])
+    with pytest.raises(
+        ValueError, match="300 samples of 4,096 numbers are 1,228,800 numbers, for 8,394,752 parameters"
+    ):
+        check_capacity(300, 4096, 1, regularised=False)
+    with pytest.warns(UserWarning, match="20 samples of 6 numbers .* 81 parameters of 3 full") as caught:
+        gf.GaussianMixture(3, tolerance=1).fit(correlated(20).flatten(1))
+    assert caught[0].filename == __file__
+
+
+def test_enough_samples_are_not_warned_of(recwarn):
+    gf.Gaussian().fit(correlated(9))
+    gf.Gaussian("diagonal").fit(correlated(3))
+    assert not recwarn.list
+
+
+def test_singular_data_are_refused_with_a_remedy():
+    x = correlated().flatten(1)
+    x[:, 2] = 1.5
+    for covariance in ("full", "diagonal"):
+        with pytest.raises(ValueError, match=r"singular, 1 of its 6 variances are zero.*give ridge= or shrinkage="):
+            gf.Gaussian(covariance).fit(x)
+        assert math.isfinite(float(gf.Gaussian(covariance, ridge=1e-3).fit(x).log_prob(x).sum()))
+    with pytest.raises(ValueError, match=r"singular, 1 of its 6 variances .*take a smaller q"):
+        gf.PPCA(5).fit(x)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_saved_and_loaded(name, tmp_path):
+    model, x = fitted(name), correlated(20)
+    gf.save(model, tmp_path / "model", extra={"note": 1})
+    again = gf.load(tmp_path / "model")
+    assert type(again) is type(model) and again.shape == model.shape and again.config() == model.config()
+    assert torch.equal(again.log_prob(x), model.log_prob(x)) and torch.equal(again.sample(9), model.sample(9))
+
+
+def test_parameters_given_by_hand_are_saved_too(tmp_path):
+    gf.save(gf.GaussianMixture.from_parameters([1, 3], [[0.0], [1.0]], [1.0, 2.0]), tmp_path)
+    assert torch.equal(gf.load(tmp_path).weights, torch.tensor([0.25, 0.75]).double())
+
+
+# Input ----------------------------------------------------------------------------------------------------------------
+
+
+def test_data_of_every_kind():
+    x = correlated()
+    expected = gf.Gaussian().fit(x).mean
+    assert torch.equal(gf.Gaussian().fit(x.numpy()).mean, expected)
+    assert torch.allclose(gf.Gaussian().fit(gf.data.Data(x)).mean, expected, atol=1e-6)  # which holds float32
+    assert torch.equal(gf.Gaussian().fit((x, torch.zeros(len(x)))).mean, expected)
+
+
+@pytest.mark.parametrize(
+    "make, error, message",
+    [
+        (lambda: gf.Gaussian("round"), ValueError, "covariance must be one of full, diagonal, low_rank; got 'round'"),
+        (lambda: gf.Gaussian("low_rank"), ValueError, "rank goes with covariance='low_rank'"),
+        (lambda: gf.Gaussian(rank=2), ValueError, "rank goes with covariance='low_rank'"),
+        (lambda: gf.Gaussian("low_rank", rank=-1), ValueError, "rank must be an integer of at least 0; got -1"),
+        (lambda: gf.Gaussian(shrinkage=1.5), ValueError, "shrinkage must be finite, at least 0, at most 1; got 1.5"),
+        (lambda: gf.Gaussian(ridge=-1), ValueError, "ridge must be finite, at least 0; got -1"),
+        (lambda: gf.Gaussian(ridge="1"), TypeError, "ridge must be a number; got '1'"),
+        (lambda: gf.Gaussian(shape=(2, 0)), ValueError, "shape must be an integer of at least 1; got 0"),
+        (lambda: gf.PPCA(0), ValueError, "q must be an integer of at least 1; got 0"),
+        (lambda: gf.PPCA(3, shape=(3,)), ValueError, "rank must be below 3, the numbers of a sample; got 3"),
+        (lambda: gf.PPCA(6).fit(correlated()), ValueError, "rank must be below 6, with 400 samples of 6 numbers"),
+        (lambda: gf.PPCA(3).fit(correlated(4)), ValueError, "rank must be below 3, with 4 samples of 6 numbers"),
+        (lambda: gf.GaussianMixture(0), ValueError, "components must be an integer of at least 1; got 0"),
+        (lambda: gf.GaussianMixture(2, min_variance=0), ValueError, "min_variance must be finite, above 0"),
+        (lambda: gf.Gaussian().fit([[1.0]]), TypeError, "data must be Data, a tensor or an array; got list"),
+        (lambda: gf.Gaussian().fit(torch.ones(4, 2).long()), TypeError, "data must hold floating-point numbers"),
+        (lambda: gf.Gaussian().fit(torch.ones(4)), ValueError, r"data must have shape \(N, \*\)"),
+        (
+            lambda: gf.Gaussian().fit(torch.full((4, 2), math.nan)),
+            ValueError,
+            r"data must be finite; rows \[0, 1, 2, 3",
+        ),
+        (lambda: gf.PPCA(1).fit(torch.full((4, 2), math.inf)), ValueError, "data must be finite or NaN where missing"),
+        (
+            lambda: gf.Gaussian(shape=(3,)).fit(torch.ones(4, 2)),
+            ValueError,
+            r"data must have shape \(N, 3\); got \(4, 2",
+        ),
+        (lambda: gf.Gaussian().log_prob(torch.ones(4, 2)), RuntimeError, r"Gaussian has no parameters yet: call fit"),
+        (lambda: gf.Gaussian(shape=(2,)).sample(3), RuntimeError, r"Gaussian has no parameters yet: call fit"),
+        (lambda: gf.Gaussian().denoiser("flow"), RuntimeError, r"has no parameters yet"),
+        (lambda: gf.Gaussian().parameters_count, RuntimeError, "shape of a sample is not known yet"),
+        (
+            lambda: fitted("full").log_prob(torch.ones(4, 2)),
+            ValueError,
+            r"x must have shape \(N, 1, 2, 3\); got \(4, 2",
+        ),
+        (lambda: fitted("full").sample(-1), ValueError, "n must be a number of samples or their indices"),
+        (lambda: fitted("full").sample(3, seed=-1), ValueError, "seed must lie in"),
+        (lambda: fitted("full").denoiser("vp"), ValueError, "vp"),
+    ],
+)
+def test_bad_input_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_what_it_says_of_itself():
+    assert repr(gf.Gaussian()) == "Gaussian(shape=None, components=1, covariance=full; not fitted)"
+    assert "low_rank, rank=3; " in repr(fitted("ppca")) and "22 parameters" in repr(fitted("ppca"))

@@ -1,0 +1,133 @@
+"""The mixture of Gaussians: EM against scikit-learn from the same start, its laws, and where it starts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture as Peer
+
+import genfast as gf
+from genfast.gaussian.mixture import _centres
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def clouds(count=900, seed=0):
+    """Three correlated clouds in three dimensions, overlapping."""
+    x = normal(count, 3, seed=seed)
+    x[::3] = x[::3] @ normal(3, 3, seed=4) * 0.7 + torch.tensor([2.0, 0.0, 1.0])
+    x[1::3] = x[1::3] * torch.tensor([0.3, 0.8, 0.2]) - torch.tensor([1.0, 1.5, 0.0])
+    return x
+
+
+START = gf.GaussianMixture.from_parameters(
+    [0.2, 0.5, 0.3], [[1.0, 0.0, 0.0], [-1.0, -1.0, 0.0], [0.0, 1.0, 0.5]], [[1.0, 2.0, 1.0]] * 3
+)
+
+
+def peer_from_start(covariance, **settings):
+    precisions = 1 / START.variances.numpy()
+    if covariance == "full":
+        precisions = np.stack([np.diag(p) for p in precisions])
+    return Peer(
+        3, covariance_type=covariance[:4], weights_init=START.weights.numpy(), means_init=START.means.numpy(),
+        precisions_init=precisions, reg_covar=0, init_params="random_from_data", **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_from_the_same_start_em_ends_where_scikit_learn_ends(covariance):
+    x = clouds()
+    peer = peer_from_start(covariance, tol=1e-13, max_iter=5000).fit(x.numpy())
+    model = gf.GaussianMixture(3, covariance, tolerance=1e-13, max_iterations=5000).fit(x, start=START)
+    assert np.abs(model.log_prob(x).numpy() - peer.score_samples(x.numpy())).max() < 1e-6
+    assert model.trace[-1] == pytest.approx(peer.score(x.numpy()), abs=1e-9)
+    assert np.abs(model.means.numpy() - peer.means_).max() < 1e-5
+    assert np.abs(model.responsibilities(x).numpy() - peer.predict_proba(x.numpy())).max() < 1e-5
+
+
+def test_likelihood_of_the_same_parameters_is_that_of_scikit_learn():
+    x = clouds()
+    with pytest.warns(match="did not converge"):
+        peer = peer_from_start("full", max_iter=3, tol=0).fit(x.numpy())
+    model = gf.GaussianMixture.from_parameters(
+        peer.weights_, peer.means_, (peer.covariances_ + peer.covariances_.swapaxes(1, 2)) / 2
+    )
+    assert np.abs(model.log_prob(x).numpy() - peer.score_samples(x.numpy())).max() < 1e-9
+
+
+@pytest.mark.parametrize("covariance, rank", [("full", None), ("diagonal", None), ("low_rank", 1), ("low_rank", 0)])
+@pytest.mark.parametrize("min_variance", [1e-6, 0.2])
+def test_em_never_loses(covariance, rank, min_variance):
+    """Also where the smallest variance binds."""
+    model = gf.GaussianMixture(4, covariance, rank=rank, min_variance=min_variance, tolerance=1e-6).fit(clouds())
+    assert model.converged and len(model.trace) > 5 and min(np.diff(model.trace)) > -1e-12
+    floor = min_variance * float(clouds().var(0, correction=0).mean())
+    assert model._spectral().smallest() >= floor * (1 - 1e-12)
+    assert model.trace[-1] == pytest.approx(float(model.log_prob(clouds()).mean()), abs=1e-12)
+
+
+def test_one_component_is_the_gaussian():
+    x = clouds()
+    for covariance, rank in (("full", None), ("diagonal", None), ("low_rank", 1)):
+        mixture = gf.GaussianMixture(1, covariance, rank=rank).fit(x)
+        assert torch.allclose(mixture.log_prob(x), gf.Gaussian(covariance, rank=rank).fit(x).log_prob(x), atol=1e-12)
+
+
+def test_repeated_points_do_not_become_a_spike():
+    x = torch.cat([clouds(), torch.ones(30, 3).double()])
+    model = gf.GaussianMixture(4, min_variance=1e-3).fit(x)
+    assert model.log_prob(x).isfinite().all() and model._spectral().smallest() > 1e-4
+
+
+def test_planted_clouds_are_found():
+    centres = torch.tensor([[0.0, 8.0], [8.0, 0.0], [-8.0, 0.0], [0.0, -8.0]]).double()
+    x = centres.repeat(200, 1) + normal(800, 2)
+    for seed in range(3):
+        model = gf.GaussianMixture(4, seed=seed).fit(x)
+        assert torch.cdist(model.means, centres).min(0).values.max() < 0.4
+        assert torch.allclose(model.weights, torch.full((4,), 0.25).double(), atol=0.01)
+        assert torch.allclose(model.responsibilities(x).sum(1), torch.ones(800).double())
+
+
+def test_more_starts_are_at_least_as_good():
+    x = clouds()
+    ends = [gf.GaussianMixture(5, "diagonal", starts=n, tolerance=1e-4).fit(x).trace[-1] for n in (1, 2, 5)]
+    assert ends == sorted(ends)
+    assert torch.equal(gf.GaussianMixture(3, seed=1).fit(x).means, gf.GaussianMixture(3, seed=1).fit(x).means)
+
+
+def test_centres_are_drawn_by_squared_distance():
+    """Of three points, the second centre is the far one with probability d_far^2 / (d_near^2 + d_far^2)."""
+    x = torch.tensor([[0.0], [1.0], [3.0]]).double()
+    drawn = torch.stack([_centres(x, 2, seed, 0).flatten() for seed in range(3000)])
+    first = torch.tensor([float((drawn[:, 0] == v).double().mean()) for v in (0, 1, 3)])
+    assert ((first - 1 / 3).abs() < 4 * math.sqrt(2 / 9 / 3000)).all()
+    second = drawn[drawn[:, 0] == 0, 1]
+    share = float((second == 3).double().mean())
+    assert abs(share - 0.9) < 4 * math.sqrt(0.09 / len(second))
+
+
+def test_unfinished_em_says_so():
+    with pytest.warns(
+        UserWarning, match=r"not converged in max_iterations=2: the last gained .* nats a sample"
+    ) as caught:
+        model = gf.GaussianMixture(3, max_iterations=2).fit(clouds())
+    assert not model.converged and len(model.trace) == 3 and caught[0].filename == __file__
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="data: all 9 samples are alike"):
+        gf.GaussianMixture(2).fit(torch.ones(9, 2))
+    with pytest.raises(ValueError, match="components must be at most the 2 different samples; got 3"):
+        gf.GaussianMixture(3, "diagonal").fit(torch.tensor([[0.0], [1.0]]).repeat(9, 1))
+    with pytest.raises(TypeError, match="start must be a GaussianMixture; got Gaussian"):
+        gf.GaussianMixture(3).fit(clouds(), start=gf.Gaussian())
+    for start in (gf.GaussianMixture(3), gf.GaussianMixture.from_parameters([1.0], [[0.0] * 3], [1.0])):
+        with pytest.raises(ValueError, match=r"start must be fitted, with 3 components and samples of shape \(3,\)"):
+            gf.GaussianMixture(3).fit(clouds(), start=start)
+    with pytest.raises(ValueError, match="weights must be"):
+        gf.GaussianMixture.from_parameters([-1.0], [[0.0]], [1.0])

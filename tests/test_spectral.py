@@ -1,0 +1,90 @@
+"""Functions of covariances by their eigenvalues, against the dense matrices."""
+
+import pytest
+import torch
+
+from genfast.spectral import Spectral, as_spectral
+
+K, D, B = 3, 5, 4
+
+
+def tensor(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def frames(q):
+    return torch.linalg.qr(tensor(K, D, q)).Q
+
+
+MADE = {
+    "diagonal": Spectral(tensor(K, D).square()),
+    "full": Spectral(tensor(K, D).square(), frames(D)),
+    "rank 2": Spectral(tensor(K, 2).square(), frames(2), tensor(K).square()),
+    "rank 0": Spectral(torch.zeros(K, 0).double(), torch.zeros(K, D, 0).double(), tensor(K).square()),
+}
+every = pytest.mark.parametrize("spectral", MADE.values(), ids=MADE)
+
+
+def times_dense(matrices, x):
+    return torch.einsum("kde,bke->bkd", matrices, x)
+
+
+@every
+def test_a_vector_is_put_together_again(spectral):
+    x = tensor(B, K, D)
+    assert torch.allclose(spectral.join(*spectral.split(x)), x, rtol=0, atol=1e-14)
+
+
+@every
+def test_product_and_inverse_are_those_of_the_matrix(spectral):
+    x, parts = tensor(B, K, D), spectral.split(tensor(B, K, D))
+    dense = spectral.matrices()
+    assert torch.allclose(spectral.join(*spectral.times(*parts)), times_dense(dense, x), rtol=1e-12, atol=1e-13)
+    solved = spectral.join(*spectral.solve(*parts))
+    assert torch.allclose(times_dense(dense, solved), x, rtol=1e-9, atol=1e-9)
+
+
+@every
+def test_the_root_squared_is_the_matrix(spectral):
+    root = spectral.map(torch.sqrt).matrices()
+    assert torch.allclose(root, root.mT, atol=1e-14)
+    assert torch.allclose(root @ root, spectral.matrices(), rtol=0, atol=1e-13)
+
+
+@every
+def test_noise_adds_to_every_direction(spectral):
+    alpha, sigma = tensor(B).abs(), tensor(B, seed=1).abs()
+    noised = spectral.noised(alpha, sigma)
+    for b in range(B):
+        one = Spectral(noised.variances[b], spectral.basis, None if noised.residual is None else noised.residual[b])
+        expected = alpha[b] ** 2 * spectral.matrices() + sigma[b] ** 2 * torch.eye(D).double()
+        assert torch.allclose(one.matrices(), expected, rtol=0, atol=1e-13)
+        assert one.smallest() == pytest.approx(float(torch.linalg.eigvalsh(expected).min()), abs=1e-13)
+
+
+@every
+def test_a_component_alone(spectral):
+    assert torch.equal(spectral.component(1).matrices()[0], spectral.matrices()[1])
+
+
+def test_from_matrices():
+    root = tensor(K, D, D)
+    full = root @ root.mT
+    assert torch.allclose(as_spectral(full, K, D).matrices(), full, rtol=0, atol=1e-13)
+    assert torch.equal(as_spectral(torch.ones(K), K, D).matrices(), torch.eye(D).double().expand(K, D, D))
+    singular = as_spectral(tensor(1, D, 1) @ tensor(1, D, 1).mT, 1, D)
+    assert singular.smallest() == 0 and (singular.variances > 0).sum() == 1
+    assert as_spectral(MADE["rank 2"], K, D) is MADE["rank 2"]
+
+
+@pytest.mark.parametrize("name, size", [("diagonal", D + 1), ("full", D + 1), ("rank 2", D + 1)])
+def test_wrong_sizes_are_refused(name, size):
+    with pytest.raises(ValueError, match=rf"covariances must be {K} of {size} numbers each"):
+        as_spectral(MADE[name], K, size)
+    with pytest.raises(ValueError, match=rf"covariances must be {K - 1} of"):
+        as_spectral(MADE[name], K - 1, D)
+
+
+def test_a_negative_variance_is_refused():
+    with pytest.raises(ValueError, match="positive semi-definite; the smallest variance is -1"):
+        as_spectral(MADE["rank 2"]._replace(residual=-torch.ones(K).double()), K, D)
