@@ -86,6 +86,13 @@ def test_fingerprint_says_weights_and_settings():
     assert fingerprint({}) == fingerprint({})
 
 
+def test_fingerprint_of_views():
+    """Strides are no part of it, not even those of a single row, which count for nothing."""
+    x = torch.arange(12.0, dtype=torch.float64).reshape(3, 4)
+    for view in (x.T, x[:1].T, x[:, :1].T, x[0, :1], x.flatten().as_strided((1,), (4,))):
+        assert fingerprint({"w": view}) == fingerprint({"w": torch.tensor(view.tolist(), dtype=torch.float64)})
+
+
 def test_fingerprints_of_extractors():
     """The same for the same thing made twice, different for different shapes, weights, classes; not for other names."""
     net = nn.Linear(4, 2)
