@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import bench_metrics
 import bench_networks
 import bench_ops
 import bench_sampling
@@ -17,8 +18,8 @@ from tqdm import tqdm
 
 import genfast
 
-BENCHES = {"ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks}
-REPEATS = {"ops": 50, "sampling": 50, "networks": 10}
+BENCHES = {"ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks, "metrics": bench_metrics}
+REPEATS = {"ops": 50, "sampling": 50, "networks": 10, "metrics": 10}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -106,6 +107,7 @@ def _lines(bench: Bench, rows: list[dict], copy_gbs: float) -> list[str]:
         else:
             gbs = row["bandwidth_gbs"]
             lines[-1] += f"{bench.bytes_moved / size:10.0f}{gbs:8.1f}{gbs / copy_gbs:9.0%}"
+        lines[-1] += f"  {bench.notes.get(row['provider'], '')}".rstrip()
     return lines
 
 

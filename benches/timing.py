@@ -11,7 +11,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ class Bench:
 
     case, shape, dtype: its name, and the size and edge dtype of its data.  bytes_moved: the least that any
     implementation reads and writes.  args: keyword arguments of every provider.  providers: by name, genfast first.
-    flops: where the work is not the traffic but products: twice their number.
+    flops: where the work is not the traffic but products: twice their number.  notes: by provider, printed beside it.
     """
 
     case: str
@@ -36,6 +36,7 @@ class Bench:
     args: dict
     providers: dict[str, Callable[..., object]]
     flops: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
 
     def time(self, repeats: int) -> dict[str, list[float]]:
         """{provider: [p20, p50, p80]} in ms."""

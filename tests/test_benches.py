@@ -66,6 +66,23 @@ def test_quick_run_of_networks_counts_their_products(tmp_path):
     assert "GFLOP/s" in result.stdout
 
 
+def test_quick_run_of_metrics(tmp_path):
+    result = run("metrics", "--quick", "--threads", "1", "--json", str(tmp_path / "rows.json"))
+    assert result.returncode == 0, result.stderr
+    check(json.loads((tmp_path / "rows.json").read_text())["rows"], result.stdout)
+
+
+def test_peers_of_metrics_count_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHES))
+    bench_metrics = pytest.importorskip("bench_metrics")
+    args = bench_metrics._sets((300, 16))
+    for name, (_, providers) in bench_metrics.CASES.items():
+        ours, theirs = (provider(**args) for provider in list(providers.values())[:2])
+        for a, b in zip(ours, theirs, strict=True):
+            wanted = b.square() if name == "nearest" and b.is_floating_point() else b
+            torch.testing.assert_close(a.double(), wanted.double(), rtol=1e-4, atol=0)
+
+
 def test_unknown_case_is_refused_by_name():
     result = run("ops", "--cases", "nonsense")
     assert result.returncode != 0

@@ -9,6 +9,7 @@ from .dot import dot, dot_reference
 from .dynamic_threshold import dynamic_threshold, dynamic_threshold_reference
 from .glu import geglu, geglu_reference, swiglu, swiglu_reference
 from .group_norm_act import group_norm_act, group_norm_act_reference
+from .kernel_sums import KernelSums, kernel_sums, kernel_sums_reference
 from .langevin import langevin, langevin_reference
 from .noise import Purpose, make_key, noise_reference, normal, stream, uniform
 from .norm_modulate import (
@@ -19,12 +20,9 @@ from .norm_modulate import (
 )
 from .pairwise import (
     Balls,
-    KernelSums,
     Nearest,
     balls,
     balls_reference,
-    kernel_sums,
-    kernel_sums_reference,
     nearest,
     nearest_reference,
 )

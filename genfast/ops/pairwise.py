@@ -1,8 +1,9 @@
-"""Distances between all pairs of two sets, reduced on the spot: nearest neighbours, balls, kernel sums. No N x M
-matrix is ever held.
+"""Distances between all pairs of two sets, reduced on the spot: nearest neighbours and balls. No N x M matrix is ever
+held.
 
 Distances are those of float64 arithmetic, exactly: a pair is computed in low precision with an error bound first, and
-in float64 only where that bound cannot decide.
+in float64, in one order of summation, only where that bound cannot decide.  So every device, instruction set, split of
+a set and number of threads gives the same bits.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_ROWS = 256  # of a block of the matrix, in plain torch
+ROWS = 256  # of a block of the matrix, in plain torch
 
 
 class Nearest(NamedTuple):
@@ -33,41 +34,66 @@ class Balls(NamedTuple):
     over_x: Tensor
 
 
-class KernelSums(NamedTuple):
-    """sum_j k(x_i, y_j) and sum_j k(x_i, y_j)^2, each (N,) float64."""
-
-    first: Tensor
-    second: Tensor
-
-
 def nearest(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Nearest:
     """The k points of y nearest to each point of x by Euclidean distance.
 
     x: (N, D) and y: (M, D) finite float32.  exclude_self: x and y are one set, and no point is its own neighbour.
-    Raises ValueError naming the argument unless 1 <= k <= M (M - 1 with exclude_self).
+    Not differentiable.  Raises ValueError naming the argument unless 1 <= k <= M (M - 1 with exclude_self) and the sets
+    are such; RuntimeError for a number that is not finite, where it is in the memory of the host.
     """
-    return nearest_reference(x, y, k, exclude_self=exclude_self)
+    check_sets("nearest", x, y)
+    if exclude_self and len(x) != len(y):
+        raise ValueError(f"nearest: with exclude_self, x and y are one set; got {len(x)} and {len(y)} points")
+    if not 1 <= k <= len(y) - exclude_self:
+        raise ValueError(f"nearest: k must lie in [1, {len(y) - exclude_self}], the neighbours there are; got {k}")
+    distance, index, _, _ = torch.ops.genfast.pairwise(*_dense(x, y), None, None, k, exclude_self)
+    return Nearest(distance, index)
 
 
 def balls(x: Tensor, y: Tensor, radius_x: Tensor | None = None, radius_y: Tensor | None = None) -> Balls:
     """Counts the pairs with |x_i - y_j|^2 <= radius_x_i, and those with |x_i - y_j|^2 <= radius_y_j, in one pass.
 
-    x: (N, D) and y: (M, D) finite float32.  radius_x: (N,), radius_y: (M,) float64, SQUARED, as `nearest` gives them.
+    x: (N, D) and y: (M, D) finite float32.  radius_x: (N,), radius_y: (M,) float64, SQUARED, as `nearest` gives them;
+    a negative one is an empty ball.  Not differentiable.  Raises ValueError naming the argument, RuntimeError as
+    `nearest`.
     """
-    return balls_reference(x, y, radius_x, radius_y)
+    check_sets("balls", x, y)
+    for name, radius, points in (("radius_x", radius_x, x), ("radius_y", radius_y, y)):
+        if radius is not None and (radius.dtype != torch.float64 or radius.shape != points.shape[:1]):
+            raise ValueError(
+                f"balls: {name} must be float64 of shape ({len(points)},), squared radii; "
+                f"got {radius.dtype} of shape {tuple(radius.shape)}"
+            )
+    _, _, of_x, of_y = torch.ops.genfast.pairwise(*_dense(x, y, radius_x, radius_y), 0, False)
+    return Balls(of_x[0], of_y[0], of_y[1], of_x[1])
 
 
-def kernel_sums(
-    x: Tensor, y: Tensor, *, kernel: str = "polynomial", gamma: float, offset: float = 1.0, exclude_self: bool = False
-) -> KernelSums:
-    """Sums over y of a kernel and of its square.
+def check_sets(op: str, x: Tensor, y: Tensor) -> None:
+    """Raises ValueError unless x and y are (N, D) and (M, D) float32."""
+    for name, points in (("x", x), ("y", y)):
+        if points.ndim != 2 or points.dtype != torch.float32:
+            raise ValueError(
+                f"{op}: {name} must be float32 of shape (points, features), got {points.dtype} of shape "
+                f"{tuple(points.shape)}"
+            )
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"{op}: x and y must have as many features, got {x.shape[1]} and {y.shape[1]}")
 
-    kernel: "polynomial", (gamma x.y + offset)^3, or "rbf", exp(-gamma |x - y|^2).  x: (N, D), y: (M, D) float32.
-    """
-    return kernel_sums_reference(x, y, kernel=kernel, gamma=gamma, offset=offset, exclude_self=exclude_self)
+
+def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.detach().contiguous() for t in tensors]
 
 
-def _squared(x: Tensor, y: Tensor) -> Tensor:
+@torch.library.register_fake("genfast::pairwise")
+def _(x, y, radius_x, radius_y, k, exclude_self):
+    def empty(*size, dtype=torch.int64):
+        return x.new_empty(size, dtype=dtype)
+
+    n, m = (0, 0) if k else (len(x), len(y))
+    return empty(len(x), k, dtype=torch.float64), empty(len(x), k), empty(2, n), empty(2, m)
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """|x_i - y_j|^2, (N, M), by differences, in float64."""
     return torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
 
@@ -75,11 +101,11 @@ def _squared(x: Tensor, y: Tensor) -> Tensor:
 def nearest_reference(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Nearest:
     """`nearest` in plain torch."""
     parts = []
-    for first in range(0, max(len(x), 1), _ROWS):
-        squared = _squared(x[first : first + _ROWS], y)
+    for first in range(0, max(len(x), 1), ROWS):
+        squared = squared_distances(x[first : first + ROWS], y)
         if exclude_self:
             squared.diagonal(first).fill_(torch.inf)
-        parts.append(torch.sort(squared, 1, stable=True))
+        parts.append(torch.sort(squared, dim=1, stable=True))
     return Nearest(torch.cat([p.values[:, :k] for p in parts]), torch.cat([p.indices[:, :k] for p in parts]))
 
 
@@ -87,9 +113,9 @@ def balls_reference(x: Tensor, y: Tensor, radius_x: Tensor | None = None, radius
     """`balls` in plain torch."""
     in_x, over_x = (torch.zeros(len(x), dtype=torch.int64, device=x.device) for _ in range(2))
     over_y, in_y = (torch.zeros(len(y), dtype=torch.int64, device=x.device) for _ in range(2))
-    for first in range(0, len(x), _ROWS):
-        rows = slice(first, first + _ROWS)
-        squared = _squared(x[rows], y)
+    for first in range(0, len(x), ROWS):
+        rows = slice(first, first + ROWS)
+        squared = squared_distances(x[rows], y)
         if radius_x is not None:
             inside = squared <= radius_x[rows, None]
             in_x[rows], over_y = inside.sum(1), over_y + inside.sum(0)
@@ -97,20 +123,3 @@ def balls_reference(x: Tensor, y: Tensor, radius_x: Tensor | None = None, radius
             inside = squared <= radius_y
             over_x[rows], in_y = inside.sum(1), in_y + inside.sum(0)
     return Balls(in_x, over_y, in_y, over_x)
-
-
-def kernel_sums_reference(
-    x: Tensor, y: Tensor, *, kernel: str = "polynomial", gamma: float, offset: float = 1.0, exclude_self: bool = False
-) -> KernelSums:
-    """`kernel_sums` in plain torch, in float64."""
-    parts = []
-    for first in range(0, max(len(x), 1), _ROWS):
-        rows = x[first : first + _ROWS].double()
-        if kernel == "polynomial":
-            values = (gamma * rows @ y.double().T + offset) ** 3
-        else:
-            values = torch.exp(-gamma * _squared(rows, y))
-        if exclude_self:
-            values.diagonal(first).zero_()
-        parts.append((values.sum(1), values.square().sum(1)))
-    return KernelSums(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))

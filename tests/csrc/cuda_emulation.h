@@ -147,9 +147,15 @@ template <class T>
 T __ldg(const T* p) {
   return *p;
 }
-inline unsigned atomicAdd(unsigned* to, unsigned value) {
-  const unsigned old = *to;
+template <class T>
+T atomicAdd(T* to, T value) {
+  const T old = *to;
   *to = old + value;
+  return old;
+}
+inline unsigned atomicOr(unsigned* to, unsigned value) {
+  const unsigned old = *to;
+  *to = old | value;
   return old;
 }
 inline unsigned atomicMin(unsigned* to, unsigned value) {

@@ -1,0 +1,33 @@
+#include "../kernels/kernel_sums.h"
+
+#include "check.h"
+
+namespace genfast {
+
+std::tuple<Tensor, Tensor> kernel_sums(Tensor x, Tensor y, bool rbf, double gamma, double offset, bool exclude_self) {
+  const Checker check("kernel_sums", x, "x");
+  KernelSumsArgs p{};
+  STD_TORCH_CHECK(x.dim() == 2, "kernel_sums: x must have shape (N, D), got ", name_of(x.sizes()));
+  STD_TORCH_CHECK(y.dim() == 2, "kernel_sums: y must have shape (M, D), got ", name_of(y.sizes()));
+  p.n = x.size(0), p.m = y.size(0), p.features = x.size(1);
+  check.table(x, "x", ScalarType::Float, {p.n, p.features});
+  check.table(y, "y", ScalarType::Float, {p.m, p.features});
+  p.x = static_cast<const float*>(x.data_ptr()), p.y = static_cast<const float*>(y.data_ptr());
+  p.kernel = rbf ? PairKernel::rbf : PairKernel::polynomial;
+  p.gamma = gamma, p.offset = offset, p.exclude_self = exclude_self;
+  Tensor first = check.empty(ScalarType::Double, {p.n}), second = check.empty(ScalarType::Double, {p.n});
+  p.first = static_cast<double*>(first.data_ptr()), p.second = static_cast<double*>(second.data_ptr());
+  const int64_t segments = kernel_segments(p.m);
+  const Tensor partial =
+      check.empty(ScalarType::Double, {runs_cuda_twin(x) && segments > 1 ? 2 * segments * p.n : int64_t(0)});
+  p.partial = static_cast<double*>(partial.data_ptr());
+  GENFAST_RUN(kernel_sums, x, p, p.n, 64);
+  return {first, second};
+}
+
+}  // namespace genfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
+  m.def("kernel_sums(Tensor x, Tensor y, bool rbf, float gamma, float offset, bool exclude_self) -> (Tensor, Tensor)");
+}
+GENFAST_IMPL(kernel_sums)
