@@ -22,6 +22,8 @@ from . import (
     sampling,
     schedules,
     solvers,
+    vae,
+    vae_likelihoods,
 )
 from ._version import __version__
 from .batching import SampleQueue
@@ -31,11 +33,12 @@ from .diffusion import Diffusion
 from .guidance import Guidance
 from .info import info
 from .training import fit
+from .vae import VAE
 from .verify import verify
 
 __all__ = [
-    "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "SampleQueue", "__version__", "adaptive",
+    "VAE", "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "SampleQueue", "__version__", "adaptive",
     "batching", "brownian", "checkpoint", "data", "denoisers", "diffusion", "fit", "grids", "guidance", "guided",
     "images", "info", "inverse", "inversion", "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save",
-    "schedules", "solvers", "verify",
+    "schedules", "solvers", "vae", "vae_likelihoods", "verify",
 ]  # fmt: skip

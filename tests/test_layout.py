@@ -47,6 +47,7 @@ ALLOWED = {
     "adaptive": {"ops", "denoisers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
     "evaluation": {"ops", "data", "images", "checkpoint", "features", "metrics", "sampling"},
+    "vae_likelihoods": {"ops"},
     "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
