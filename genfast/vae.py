@@ -198,9 +198,8 @@ class VAE(nn.Module):
             raise ValueError(f"k must be an integer of at least 1; got {k!r}")
         given, key = self._given(x, label), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64),) * 2]
-        for part in tqdm(
-            torch.arange(len(x)).split(chunk), desc="likelihood", unit="chunk", leave=False, disable=not progress
-        ):
+        rows = torch.arange(len(x)).split(chunk) if len(x) else ()
+        for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
             now, weights, step = {n: v[part] for n, v in given.items()}, ImportanceWeights(), max(1, PART // len(part))
             for first in range(0, k, step):
                 weights.update(self.log_weights(x[part], key[part], min(step, k - first), first, **now))
@@ -337,11 +336,13 @@ class VAE(nn.Module):
         return cls(**{**config, "likelihood": LIKELIHOODS[likelihood["name"]](**likelihood["arguments"])})
 
     def __repr__(self) -> str:
-        weights = sum(math.prod(p.shape) for p in self.parameters())
-        return (
-            f"VAE({type(self.encoder).__name__} -> {self.latent} -> {type(self.decoder).__name__}, "
-            f"{weights:,} parameters, {describe(self.likelihood)['name']}, beta={self.beta}, shape={self.shape}, classes={self.classes})"
-        )
+        lines = [
+            f"{type(self.encoder).__name__} -> {self.latent} -> {type(self.decoder).__name__}",
+            f"likelihood={describe(self.likelihood)}",
+            f"beta={self.beta}, kl_warmup={self.kl_warmup}, free_bits={self.free_bits}",
+            f"shape={self.shape}, classes={self.classes}, {sum(p.numel() for p in self.parameters()):,} parameters",
+        ]
+        return "VAE(\n    " + "\n    ".join(lines) + "\n)"
 
 
 def _slerp(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
