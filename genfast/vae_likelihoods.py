@@ -24,6 +24,15 @@ def _total(terms: Tensor) -> Tensor:
     return terms.flatten(1).sum(1)
 
 
+# Adam moves a parameter by its learning rate a step, and a logarithm has further to go than a weight.
+RATE = 10.0
+
+
+def _held(free: Tensor, floor: float) -> Tensor:
+    """RATE times a free parameter, but never below `floor`."""
+    return floor + F.softplus(RATE * free - floor)
+
+
 def _positive(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number; got {value!r}")
@@ -68,8 +77,8 @@ class LearnedVariance(Gaussian):
     """x | z ~ N(f, diag(sigma^2)), sigma^2 a parameter, of one element or of `shape`. (Rybkin et al. 2021,
     arXiv:2006.13202.)
 
-    log sigma^2 = floor + softplus(parameter - floor): never below `floor`, by default -12, sigma = 0.0025, so that the
-    likelihood of data without spread stays finite. It starts at 0.
+    log sigma^2 = floor + softplus(10 parameter - floor): never below `floor`, by default -12, sigma = 0.0025, so that
+    the likelihood of data without spread stays finite. It starts at 0.
     """
 
     def __init__(self, shape: Sequence[int] = (), floor: float = -12.0):
@@ -78,7 +87,7 @@ class LearnedVariance(Gaussian):
         self.free = nn.Parameter(torch.zeros(self.shape))
 
     def log_variance(self, f: Tensor) -> Tensor:
-        return self.floor + F.softplus(self.free - self.floor)
+        return _held(self.free, self.floor)
 
     def config(self) -> dict:
         return {"shape": list(self.shape), "floor": self.floor}
@@ -119,11 +128,11 @@ class DiscretizedLogistic(_Likelihood):
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
             raise ValueError(f"levels must be an integer of at least 2; got {levels!r}")
         self.levels, self.shape, self.floor = levels, tuple(shape), float(floor)
-        self.free = nn.Parameter(torch.full(self.shape, -1.0))
+        self.free = nn.Parameter(torch.full(self.shape, -1.0 / RATE))
 
     @property
     def log_scale(self) -> Tensor:
-        return self.floor + F.softplus(self.free - self.floor)
+        return _held(self.free, self.floor)
 
     def check(self, x: Tensor) -> None:
         if x.device.type != "cpu" or not x.numel():
