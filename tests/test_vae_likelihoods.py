@@ -56,7 +56,7 @@ def test_discretized_logistic_sums_to_one(count, scale):
     for mean in (0.1, 1.0, -7.0):
         log_p = likelihood.log_prob(x, torch.full_like(x, mean))
         assert abs(log_p.logsumexp(0).item()) < 1e-9
-        s, h = float(likelihood.log_scale.exp()), 1 / (count - 1)
+        s, h = likelihood.log_scale.exp().item(), 1 / (count - 1)
         upper = torch.where(x > 1 - h, 1.0, ((x + h - mean) / s).sigmoid())
         lower = torch.where(x < h - 1, 0.0, ((x - h - mean) / s).sigmoid())
         torch.testing.assert_close(log_p.exp(), (upper - lower)[:, 0], rtol=1e-6, atol=1e-12)
