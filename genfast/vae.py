@@ -95,8 +95,9 @@ class VAE(nn.Module):
         """
         x = batch["x"]
         self.shape = self.shape or tuple(x.shape[1:])
-        given = self._given(x, batch.get("label") if self.classes else None, key)
-        mu, logvar = self.encode(x, **given)
+        self._check(x, key)
+        given = {"label": batch.get("label")} if self.classes else {}  # as it is: told() would wait for a GPU
+        mu, logvar = self._posterior(x, given)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
             kl = self._with_free_bits(mu, logvar)
@@ -108,7 +109,9 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor, label: Label = None) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B, *latent); differentiable."""
-        given = self._given(x, label)
+        return self._posterior(x, self._given(x, label))
+
+    def _posterior(self, x: Tensor, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         out = self.encoder(x, **given)
         mu, logvar = out.chunk(2, 1) if isinstance(out, Tensor) else out
         if mu.shape != (len(x), *self.latent) or logvar.shape != mu.shape:
@@ -139,31 +142,31 @@ class VAE(nn.Module):
         """
         index = as_index("n", n)
         require_chunk(chunk)
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not temperature >= 0:
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be a number of at least 0; got {temperature!r}")
-        parameter = next(self.parameters())
+        device, dtype = self.calls.device, next((p.dtype for p in self.parameters()), torch.float32)
         given = self._told(index, label)
         parts, places = [], []
         with self._in_eval_mode():
             for first, taken in chunk_passes(index, chunk):
                 slots = index[taken] - first
-                key = make_key(seed, torch.arange(first, first + chunk), device=parameter.device)
-                z = temperature * ops.normal(key, self.latent, Purpose.PRIOR).to(parameter.dtype)
-                now = {name: spread(value[taken], slots, chunk).to(z.device) for name, value in given.items()}
+                key = make_key(seed, torch.arange(first, first + chunk), device=device)
+                z = temperature * ops.normal(key, self.latent, Purpose.PRIOR).to(dtype)
+                now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
                 f = self._decoded(z, now)
                 x = self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
-                parts.append(x[slots.to(x.device)])
+                parts.append(x[slots.to(device)])
                 places.append(taken)
         if not parts:
-            return torch.empty(0, *self._known_shape(), dtype=parameter.dtype, device=parameter.device)
-        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(parameter.device)]
+            return torch.empty(0, *self._known_shape(), dtype=dtype, device=device)
+        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)]
 
     @torch.no_grad()
     def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
         with self._in_eval_mode():
             given = self._given(x, label, key)
-            z, kl = ops.reparameterize(*self.encode(x, **given), key)
+            z, kl = ops.reparameterize(*self._posterior(x, given), key)
             return self._log_prob(x, z, given) - kl
 
     @torch.no_grad()
@@ -176,7 +179,7 @@ class VAE(nn.Module):
             raise ValueError(f"samples must be an integer of at least 1; got {samples!r}")
         with self._in_eval_mode():
             given = self._given(x, label, key)
-            mu, logvar = self.encode(x, **given)
+            mu, logvar = self._posterior(x, given)
             parts = max(1, PART // max(1, len(x)))
             return torch.cat([
                 self._weights(x, mu, logvar, key, range(at, min(at + parts, first + samples)), given)
@@ -244,11 +247,10 @@ class VAE(nn.Module):
         data: whatever `data.as_data` takes, with labels where the model has classes.
         """
         data, mu = as_data(data), []
-        device = next(self.parameters()).device
         with self._in_eval_mode():
             for part in torch.arange(len(data)).split(chunk):
                 label = data.label[part] if self.classes and data.label is not None else None
-                mu.append(self.encode(data.x[part].to(device), label)[0].double())
+                mu.append(self.encode(data.x[part].to(self.calls.device), label)[0].double())
         variance = torch.cat(mu).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
@@ -284,7 +286,11 @@ class VAE(nn.Module):
         return torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits).sum(1)
 
     def _given(self, x: Tensor, label: Label, key: Tensor | None = None) -> dict[str, Tensor]:
-        """What the networks are told of x beside it; x and its key checked."""
+        """What the networks are told of x beside it; all of it checked."""
+        self._check(x, key)
+        return self._told(x, label)
+
+    def _check(self, x: Tensor, key: Tensor | None) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"x must be a floating-point tensor (N, *); got {got}")
@@ -293,7 +299,6 @@ class VAE(nn.Module):
             raise ValueError(f"x must have shape (N, {wanted}); got {tuple(x.shape)}")
         if key is not None and key.shape != (len(x), 2):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
-        return self._told(x, label)
 
     def _told(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
         if self.classes and label is None:
