@@ -14,6 +14,7 @@ from . import (
     images,
     inverse,
     inversion,
+    latent_diffusion,
     likelihood,
     metrics,
     nn,
@@ -32,13 +33,15 @@ from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
 from .guidance import Guidance
 from .info import info
+from .latent_diffusion import LatentDiffusion, autoencoder_kl
 from .training import fit
 from .vae import VAE
 from .verify import verify
 
 __all__ = [
-    "VAE", "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "SampleQueue", "__version__", "adaptive",
-    "batching", "brownian", "checkpoint", "data", "denoisers", "diffusion", "fit", "grids", "guidance", "guided",
-    "images", "info", "inverse", "inversion", "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save",
-    "schedules", "solvers", "vae", "vae_likelihoods", "verify",
+    "VAE", "Denoiser", "Diffusion", "GaussianMixtureDenoiser", "Guidance", "LatentDiffusion", "SampleQueue",
+    "__version__", "adaptive", "autoencoder_kl", "batching", "brownian", "checkpoint", "data", "denoisers", "diffusion",
+    "fit", "grids", "guidance", "guided", "images", "info", "inverse", "inversion", "latent_diffusion", "likelihood",
+    "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers", "vae", "vae_likelihoods",
+    "verify",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -96,7 +96,10 @@ class VAE(nn.Module):
         x = batch["x"]
         self.shape = self.shape or tuple(x.shape[1:])
         self._check(x, key)
-        given = {"label": batch.get("label")} if self.classes else {}  # as it is: told() would wait for a GPU
+        label = batch.get("label") if self.classes else None
+        if self.classes and label is None:
+            raise ValueError(f"label is needed: the model has {self.classes} classes; got a batch without")
+        given = {"label": label} if self.classes else {}  # as it is: to look at it would be to wait for a GPU
         mu, logvar = self._posterior(x, given)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
@@ -144,21 +147,32 @@ class VAE(nn.Module):
         require_chunk(chunk)
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be a number of at least 0; got {temperature!r}")
-        device, dtype = self.calls.device, next((p.dtype for p in self.parameters()), torch.float32)
-        given = self._told(index, label)
+        dtype = next((p.dtype for p in self.parameters()), torch.float32)
+
+        def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
+            return temperature * ops.normal(key, self.latent, Purpose.PRIOR).to(dtype)
+
+        return self._decode_in_chunks(index, label, latents, seed=seed, noise=noise, chunk=chunk)
+
+    def _decode_in_chunks(
+        self, index: Tensor, label: Label, latents: Callable[[Tensor, Tensor, Tensor], Tensor], *, seed: int,
+        noise: bool, chunk: int,
+    ) -> Tensor:  # fmt: skip
+        """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
+        rows `slots`; key: (chunk, 2), of all rows."""
+        device, given = self.calls.device, self._told(index, label)
         parts, places = [], []
         with self._in_eval_mode():
             for first, taken in chunk_passes(index, chunk):
                 slots = index[taken] - first
                 key = make_key(seed, torch.arange(first, first + chunk), device=device)
-                z = temperature * ops.normal(key, self.latent, Purpose.PRIOR).to(dtype)
                 now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
-                f = self._decoded(z, now)
+                f = self._decoded(latents(key, taken, slots), now)
                 x = self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
                 parts.append(x[slots.to(device)])
                 places.append(taken)
         if not parts:
-            return torch.empty(0, *self._known_shape(), dtype=dtype, device=device)
+            return torch.empty(0, *self._known_shape(), device=device)
         return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)]
 
     @torch.no_grad()

@@ -52,6 +52,7 @@ ALLOWED = {
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
 ALLOWED |= dict.fromkeys(("diffusion", "vae", "gan", "classifier"), FAMILY)
+ALLOWED["latent_diffusion"] = FAMILY | {"vae", "diffusion"}
 EVERYTHING = set(ALLOWED)
 PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside
 ALLOWED |= dict.fromkeys(PROGRAMS, EVERYTHING | PROGRAMS | {"", "__init__"}) | {"__init__": EVERYTHING}
