@@ -5,6 +5,7 @@ import torch
 
 import genfast as gf
 from genfast import ops
+from genfast.features import classifier
 
 
 def models(classes=10, **settings):
@@ -76,3 +77,20 @@ def test_bad_input():
     conditional = gf.VAE(vae.encoder, vae.decoder, latent=(2, 4, 4), classes=3)
     with pytest.raises(ValueError, match="diffusion must have the 3 classes of the VAE; got 10"):
         gf.LatentDiffusion(conditional, diffusion)
+
+
+@pytest.mark.slow
+def test_digits_are_those_asked_for():
+    """A judge that has seen other digits agrees with the label of at least 90 %."""
+    train, test = gf.data.digits("train"), gf.data.digits("test")
+    torch.manual_seed(0)
+    vae = gf.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
+    gf.fit(vae, train, steps=200, lr=5e-3, ema=0.99, progress=False).run()
+    diffusion = gf.Diffusion(gf.nn.MLP(features=32, width=128, depth=3, classes=10), schedule="vp_cosine")
+    model = gf.LatentDiffusion(vae, diffusion)
+    gf.fit(model, train, steps=400, lr=3e-3, ema=0.99, progress=False).run()
+    label = torch.arange(300) % 10
+    samples = model.sample(300, label=label, guidance=1.5, progress=False)
+    judge = classifier(test.x, test.label, steps=150)
+    found = judge.probabilities(samples).argmax(1)
+    assert (found == label).double().mean() >= 0.9
