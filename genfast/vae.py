@@ -231,7 +231,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, n: int = 8, *, slerp: bool = False, label: int | None = None) -> Tensor:
-        """n images, (n, *shape), from that of a to that of b: (*shape) each, along a line between their mu.
+        """n observations, (n, *shape), from that of a to that of b: (*shape) each, along a line between their mu.
 
         slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label: of all.
         """
@@ -245,7 +245,7 @@ class VAE(nn.Module):
     def traverse(
         self, x: Tensor, dim: int, range: tuple[float, float] = (-3.0, 3.0), n: int = 7, *, label: int | None = None
     ) -> Tensor:
-        """n images, (n, *shape), of mu(x) with element `dim` (of z flattened) going through `range`. x: (*shape)."""
+        """n observations, (n, *shape), of mu(x) with element `dim` (of z flattened) going through `range`. x: (*shape)."""
         n, size = self._points(n), math.prod(self.latent)
         if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < size:
             raise ValueError(f"dim must lie in [0, {size}), an element of z; got {dim!r}")
@@ -278,9 +278,8 @@ class VAE(nn.Module):
         z = again(mu) + (0.5 * logvar).exp() * eps
         # log p(z) - log q(z | x): the constants cancel
         against_prior = 0.5 * (eps.square() - z.square() + logvar).flatten(1).sum(1)
-        return (self._log_prob(again(x), z, {n: again(v) for n, v in given.items()}) + against_prior).unflatten(
-            0, (len(draws), len(x))
-        )
+        log_prob = self._log_prob(again(x), z, {name: again(value) for name, value in given.items()})
+        return (log_prob + against_prior).unflatten(0, (len(draws), len(x)))
 
     def _log_prob(self, x: Tensor, z: Tensor, given: dict[str, Tensor]) -> Tensor:
         self.likelihood.check(x)

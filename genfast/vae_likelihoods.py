@@ -40,8 +40,14 @@ def _positive(name: str, value: float) -> float:
 
 
 class _Likelihood(nn.Module):
+    shape: tuple[int, ...] = ()  # of its spread
+
     def check(self, x: Tensor) -> None:
-        """Raises ValueError if x cannot be an observation; on a GPU it is not looked at."""
+        """Raises ValueError if x cannot be an observation; on a GPU its values are not looked at."""
+        wanted = tuple(x.shape[1:])
+        fits = zip(self.shape[::-1], wanted[::-1], strict=False)
+        if len(self.shape) > len(wanted) or any(n not in (1, m) for n, m in fits):
+            raise ValueError(f"shape of a likelihood must broadcast against that of x, {wanted}; got {self.shape}")
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""
@@ -98,6 +104,7 @@ class Bernoulli(_Likelihood):
     likelihood, but the usual loss."""
 
     def check(self, x: Tensor) -> None:
+        super().check(x)
         if x.device.type == "cpu" and x.numel() and not bool((x.abs() <= 1).all()):
             raise ValueError(f"x must lie in [-1, 1] for a Bernoulli likelihood; got {x.min():g} to {x.max():g}")
 
@@ -135,6 +142,7 @@ class DiscretizedLogistic(_Likelihood):
         return _held(self.free, self.floor)
 
     def check(self, x: Tensor) -> None:
+        super().check(x)
         if x.device.type != "cpu" or not x.numel():
             return
         place = (x.double() + 1) * ((self.levels - 1) / 2)

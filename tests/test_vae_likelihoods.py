@@ -115,3 +115,7 @@ def test_bad_input():
         as_likelihood("bernoulli").check(torch.tensor([[0.0, 2.0]]))
     with pytest.raises(ValueError, match="x must hold 3 levels at equal distances from -1 to 1"):
         DiscretizedLogistic(3).check(torch.tensor([[0.0, 0.5]]))
+    for shape in ((8, 8), (2, 1, 8), (1, 1, 8, 8), (3,)):
+        with pytest.raises(ValueError, match=r"must broadcast against that of x, \(1, 8, 6\); got"):
+            LearnedVariance(shape).check(torch.zeros(2, 1, 8, 6))
+    LearnedVariance((8, 1)).check(torch.zeros(2, 1, 8, 6))
