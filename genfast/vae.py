@@ -245,7 +245,7 @@ class VAE(nn.Module):
     def traverse(
         self, x: Tensor, dim: int, range: tuple[float, float] = (-3.0, 3.0), n: int = 7, *, label: int | None = None
     ) -> Tensor:
-        """n observations, (n, *shape), of mu(x) with element `dim` (of z flattened) going through `range`. x: (*shape)."""
+        """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
         n, size = self._points(n), math.prod(self.latent)
         if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < size:
             raise ValueError(f"dim must lie in [0, {size}), an element of z; got {dim!r}")
