@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timing import Bench
 from torch import Tensor, nn
 
-from genfast import sampling
+from genfast import ops, sampling
 from genfast.denoisers import Denoiser
 from genfast.integrations import diffusers as bridge
 from genfast.plans import Plan
@@ -46,7 +46,11 @@ def _rand(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, **_) -> tuple
     return (torch.rand(len(key), *shape, dtype=dtype, device=key.device),)
 
 
-_EAGER = {"normal": _randn, "uniform": _rand}
+def _reparameterize(mu: Tensor, logvar: Tensor, **_) -> tuple[Tensor, Tensor]:
+    return ops.reparameterize_reference(mu, logvar, torch.randn_like(mu))
+
+
+_EAGER = {"normal": _randn, "uniform": _rand, "reparameterize": _reparameterize}
 
 
 def eager_step(

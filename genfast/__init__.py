@@ -18,6 +18,7 @@ from . import (
     images,
     inverse,
     inversion,
+    latent_diffusion,
     likelihood,
     metrics,
     nn,
@@ -27,6 +28,8 @@ from . import (
     schedules,
     solvers,
     spectral,
+    vae,
+    vae_likelihoods,
 )
 from ._version import __version__
 from .batching import SampleQueue
@@ -38,14 +41,16 @@ from .evaluation import compare, diagnose, evaluate
 from .gaussian import PPCA, Gaussian, GaussianMixture
 from .guidance import Guidance
 from .info import info
+from .latent_diffusion import LatentDiffusion, autoencoder_kl
 from .training import fit
+from .vae import VAE
 from .verify import verify
 
 __all__ = [
-    "PPCA", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
-    "GenerativeClassifier", "Guidance", "SampleQueue", "__version__", "adaptive", "batching", "brownian",
-    "checkpoint", "classifier", "compare", "data", "denoisers", "diagnose", "diffusion", "evaluate", "evaluation",
-    "features", "fit", "gaussian", "grids", "guidance", "guided", "images", "info", "inverse", "inversion",
-    "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers", "spectral",
-    "verify",
+    "PPCA", "VAE", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
+    "GenerativeClassifier", "Guidance", "LatentDiffusion", "SampleQueue", "__version__", "adaptive",
+    "autoencoder_kl", "batching", "brownian", "checkpoint", "classifier", "compare", "data", "denoisers",
+    "diagnose", "diffusion", "evaluate", "evaluation", "features", "fit", "gaussian", "grids", "guidance", "guided",
+    "images", "info", "inverse", "inversion", "latent_diffusion", "likelihood", "load", "metrics", "nn", "ops",
+    "plans", "sampling", "save", "schedules", "solvers", "spectral", "vae", "vae_likelihoods", "verify",
 ]  # fmt: skip

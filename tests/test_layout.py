@@ -48,10 +48,12 @@ ALLOWED = {
     "adaptive": {"ops", "denoisers", "sampling"},
     "training": {"ops", "data", "checkpoint"},
     "evaluation": {"ops", "data", "images", "checkpoint", "features", "metrics", "sampling"},
+    "vae_likelihoods": {"ops"},
     "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
 }
 FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
 ALLOWED |= dict.fromkeys(("diffusion", "vae", "gan", "classifier"), FAMILY)
+ALLOWED["latent_diffusion"] = FAMILY | {"vae", "diffusion"}
 EVERYTHING = set(ALLOWED)
 PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside
 ALLOWED |= dict.fromkeys(PROGRAMS, EVERYTHING | PROGRAMS | {"", "__init__"}) | {"__init__": EVERYTHING}

@@ -26,6 +26,7 @@ from .pairwise import (
     nearest,
     nearest_reference,
 )
+from .reparameterize import reparameterize, reparameterize_reference
 from .runge_kutta import runge_kutta, runge_kutta_reference
 from .step import SLOTS, StepTable, step, step_reference
 from .time_embedding import (
@@ -43,7 +44,7 @@ __all__ = [
     "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
     "group_norm_act", "group_norm_act_reference", "in_layout_of", "kernel_sums", "kernel_sums_reference",
     "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest", "nearest_reference",
-    "noise_reference", "norm_modulate_reference", "normal", "rms_norm_modulate", "runge_kutta",
-    "runge_kutta_reference", "sinusoidal_frequencies", "step", "step_reference", "stream", "swiglu",
-    "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
+    "noise_reference", "norm_modulate_reference", "normal", "reparameterize", "reparameterize_reference",
+    "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies", "step", "step_reference",
+    "stream", "swiglu", "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
 ]  # fmt: skip

@@ -4,10 +4,10 @@ A new op adds a Case to one of the files here and is then tested for accuracy, b
 without touching a test.
 """
 
-from . import networks, pairs, sampling
+from . import latents, networks, pairs, sampling
 from .case import Case, to
 from .sampling import step_table
 
-CASES = {case.name: case for case in (*sampling.CASES, *networks.CASES, *pairs.CASES)}
+CASES = {case.name: case for case in (*sampling.CASES, *networks.CASES, *pairs.CASES, *latents.CASES)}
 
 __all__ = ["CASES", "Case", "step_table", "to"]

@@ -39,7 +39,7 @@ def _diffuse(with_target: bool) -> Case:
         return out if with_target else (out,)
 
     def eager(x0, key, dtype, z=None, **rest):
-        y, target = ops.diffuse_reference(x0, _noise_for(x0, key) if z is None else z, **rest)
+        y, target = ops.diffuse_reference(x0, noise_for(x0, key) if z is None else z, **rest)
         y = y.to(x0.dtype if x0.dtype == torch.float64 else dtype)
         return (y, target) if with_target else (y,)
 
@@ -49,7 +49,7 @@ def _diffuse(with_target: bool) -> Case:
     return Case("diffuse" + "_target" * with_target, inputs, op, eager, bytes_moved, differentiable=("x0",))
 
 
-def _noise_for(x: Tensor, key: Tensor, purpose: int = ops.Purpose.TRAIN, step: int = 0) -> Tensor:
+def noise_for(x: Tensor, key: Tensor, purpose: int = ops.Purpose.TRAIN, step: int = 0) -> Tensor:
     z = ops.normal(key, x.shape[1:], purpose, step).to(x.dtype)
     return z.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and not x.is_contiguous() else z
 
@@ -63,7 +63,7 @@ def _denoising_loss() -> Case:
         }  # fmt: skip
 
     def eager(net, x0, key, z=None, **rest):
-        return (ops.denoising_loss_reference(net, x0, _noise_for(x0, key) if z is None else z, **rest),)
+        return (ops.denoising_loss_reference(net, x0, noise_for(x0, key) if z is None else z, **rest),)
 
     return Case(
         "denoising_loss", inputs, lambda **a: (ops.denoising_loss(**a),), eager, lambda n, item: n * (4 + item),
@@ -95,7 +95,7 @@ def _langevin(guided: bool) -> Case:
         return args["x"], args["y"]
 
     def eager(x, net, key, y, c_in, step, **rest):
-        following = ops.langevin_reference(x, net, _noise_for(x, key, ops.Purpose.CORRECTOR, step), **rest)
+        following = ops.langevin_reference(x, net, noise_for(x, key, ops.Purpose.CORRECTOR, step), **rest)
         return following, (c_in.reshape(-1, *[1] * (x.ndim - 1)) * following).to(y.dtype)
 
     def bytes_moved(n, item):  # x and net twice, for the norms must be known before x moves

@@ -1,0 +1,132 @@
+"""A diffusion model of the latents of a VAE, and the autoencoder of images that it is meant for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from . import ops
+from .checkpoint import register
+from .conditions import Label
+from .diffusion import Diffusion
+from .nn import Decoder, Encoder
+from .sampling import as_index, require_chunk, spread
+from .vae import VAE
+from .vae_likelihoods import LearnedVariance
+
+
+@register
+class LatentDiffusion(nn.Module):
+    """Diffusion in the latent space of a trained VAE. Rombach et al. 2022, arXiv:2112.10752.
+
+        u = (z - shift) / scale,  z ~ q(z | x);   the diffusion model learns p(u);   x = E[x | z = scale u + shift]
+
+    shift and scale are the mean and standard deviation of each channel of z (its first dimension) over the first
+    training batch, and are kept in the checkpoint. The VAE is frozen: its weights require no gradient from here on, and
+    it stays in eval mode.
+
+    vae         trained; vae.latent is the shape of what the diffusion model sees
+    diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not
+    """
+
+    def __init__(self, vae: VAE, diffusion: Diffusion):
+        super().__init__()
+        for name, value, kind in (("vae", vae, VAE), ("diffusion", diffusion, Diffusion)):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}; got {type(value).__name__}")
+        if diffusion.shape not in (None, vae.latent):
+            raise ValueError(f"diffusion must be of the shape of latents, {vae.latent}; got {diffusion.shape}")
+        if vae.classes not in (0, diffusion.classes):
+            raise ValueError(f"diffusion must have the {vae.classes} classes of the VAE; got {diffusion.classes}")
+        self.vae, self.diffusion = vae.requires_grad_(False), diffusion
+        self.diffusion.shape = vae.latent
+        channels = (vae.latent[0], *[1] * (len(vae.latent) - 1))
+        self.register_buffer("shift", torch.zeros(channels))
+        self.register_buffer("scale", torch.zeros(channels))  # zero: not known yet
+        self.train(self.training)
+
+    @property
+    def classes(self) -> int:
+        return self.diffusion.classes
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return self.vae.shape
+
+    def train(self, mode: bool = True) -> "LatentDiffusion":
+        super().train(mode)
+        self.vae.eval()
+        return self
+
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
+        """The loss of each sample, (B,), that of the diffusion model on u. batch, key: as in `Diffusion.loss`."""
+        with torch.no_grad():
+            label = batch.get("label") if self.vae.classes else None
+            z = ops.reparameterize(*self.vae.encode(batch["x"], label), key)[0]
+            if not self._measured():
+                over = [0, *range(2, z.ndim)]
+                self.shift.copy_(z.mean(over).reshape(self.shift.shape))
+                self.scale.copy_(z.std(over).reshape(self.shift.shape).clamp(min=1e-3))
+            u = (z - self.shift) / self.scale
+        return self.diffusion.loss({**batch, "x": u}, key)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int | Sequence[int] | Tensor, *, label: Label = None, seed: int = 0, chunk: int = 64, **settings
+    ) -> Tensor:
+        """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
+        those of `Diffusion.sample`; the mean of x given its latent."""
+        index = as_index("n", n)
+        require_chunk(chunk)
+        if not self._measured():
+            raise ValueError("scale of the latents is not known yet: train first")
+        u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, **settings)
+        z = self.scale * u + self.shift
+        return self.vae._decode_in_chunks(
+            index, label if self.vae.classes else None, lambda key, taken, slots: spread(z[taken], slots, chunk),
+            seed=seed, noise=False, chunk=chunk,
+        )  # fmt: skip
+
+    def _measured(self) -> bool:
+        return bool((self.scale > 0).all())
+
+    def config(self) -> dict:
+        """What rebuilds it: the networks, and the rest of either model's arguments."""
+        vae, diffusion = self.vae.config(), self.diffusion.config()
+        return {
+            "encoder": vae.pop("encoder"), "decoder": vae.pop("decoder"), "net": diffusion.pop("net"),
+            "vae": vae, "diffusion": diffusion,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict) -> "LatentDiffusion":
+        vae = VAE.from_config(config["vae"] | {name: config[name] for name in ("encoder", "decoder")})
+        return cls(vae, Diffusion.from_config(config["diffusion"] | {"net": config["net"]}))
+
+
+def autoencoder_kl(
+    size: Sequence[int],
+    channels: int = 3,
+    *,
+    latent: int = 4,
+    width: int = 64,
+    multipliers: Sequence[int] = (1, 2, 4),
+    blocks: int = 1,
+    beta: float = 0.1,
+) -> VAE:
+    """The convolutional VAE of images that latent diffusion builds upon: z keeps the layout of the image.
+
+    x: (B, channels, *size) -> z: (B, latent, *size / 2^(levels - 1), rounded up), levels = len(multipliers), by
+    `nn.Encoder` and `nn.Decoder`. Gaussian, with a learned variance for each channel of x. beta < 1: z need not follow
+    N(0, I), for a diffusion model will learn p(z), and should keep the image's details (Rombach et al. 2022, section
+    3.1; their autoencoder also has an adversarial and a perceptual loss, this one has not).
+    """
+    nets = {
+        "size": size, "channels": channels, "latent": latent, "width": width, "multipliers": multipliers,
+        "blocks": blocks, "spatial": True,
+    }  # fmt: skip
+    encoder, decoder = Encoder(**nets), Decoder(**nets)
+    return VAE(
+        encoder, decoder, latent=decoder.shape, likelihood=LearnedVariance((channels, 1, 1)), beta=beta,
+        shape=(channels, *size),
+    )  # fmt: skip

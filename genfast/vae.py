@@ -1,0 +1,375 @@
+"""Variational autoencoders: an encoder, a decoder and a likelihood, with loss() and sample()."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from . import ops
+from .checkpoint import register
+from .conditions import Label, told
+from .data import Data, as_data
+from .likelihood import LogLikelihood
+from .metrics import ImportanceWeights
+from .ops import Purpose, make_key
+from .sampling import as_index, chunk_passes, require_chunk, spread
+from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe
+
+LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
+PART = 1024  # rows that the decoder gets at once where many draws are asked for
+
+
+class ActiveUnits(NamedTuple):
+    """count: of the elements of z that the data move.  variance: (*latent) float64, Var_x(E[z | x])."""
+
+    count: int
+    variance: Tensor
+
+
+@register
+class VAE(nn.Module):
+    r"""A latent-variable model p(x) = int p(x | z) p(z) dz, trained through an approximate posterior q(z | x).
+
+        p(z) = N(0, I),   q(z | x) = N(mu(x), diag(e^logvar(x))),   p(x | z) by the likelihood of the decoder's output
+
+        ELBO = E_q log p(x | z) - KL(q(z | x) || p(z)) <= log p(x)          Kingma and Welling 2014, arXiv:1312.6114
+        loss = -E_q log p(x | z) + beta_k KL                                Higgins et al. 2017: beta-VAE
+
+    encoder     x (B, *shape) -> (mu, logvar), each (B, *latent), or both in one tensor along dimension 1: `nn.Encoder`,
+                or a module of yours. logvar is held to [-30, 20].
+    decoder     z (B, *latent) -> (B, *shape): the mean of x, or of a Bernoulli likelihood the logit
+    latent      shape of z: an integer, or a sequence such as (4, 8, 8)
+    likelihood  "gaussian" (sigma = 1), "learned_variance", "bernoulli", "discretized_logistic" (256 levels), or one of
+                `vae_likelihoods` with arguments. The variance of x | z is never an output of the decoder.
+    beta        weight of the KL; 1 is the ELBO
+    kl_warmup   beta_k = beta min(1, k / kl_warmup) in call number k = 0, 1, ... of `loss` in training mode (Sonderby et
+                al. 2016, arXiv:1602.02282); 0 for beta from the start. A checkpoint holds the count.
+    free_bits   nats that each channel of z (its first dimension) may hold for nothing: KL becomes the sum over channels
+                of max(free_bits, mean KL_j over the batch) (Kingma et al. 2016, arXiv:1606.04934, appendix C.8)
+    classes     both networks are called with label=, (B,) int64, where there are any
+    shape       of one sample; by default that of the first training batch
+
+    All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        latent: int | Sequence[int],
+        likelihood: str | nn.Module = "gaussian",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        classes: int = 0,
+        shape: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        for name, net in (("encoder", encoder), ("decoder", decoder)):
+            if not isinstance(net, nn.Module):
+                raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
+        for name, value in (("beta", beta), ("free_bits", free_bits)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number of at least 0; got {value!r}")
+        for name, value in (("kl_warmup", kl_warmup), ("classes", classes)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be an integer of at least 0; got {value!r}")
+        self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
+            raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
+        self.beta, self.kl_warmup, self.free_bits, self.classes = float(beta), kl_warmup, float(free_bits), classes
+        self.shape = None if shape is None else tuple(shape)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
+        """The loss of each sample in nats, (B,).
+
+        batch: x (B, *shape) floating point and, with classes, label (B,) int64.  key: (B, 2), see `ops.make_key`: z is
+        a function of it.
+        """
+        x = batch["x"]
+        self.shape = self.shape or tuple(x.shape[1:])
+        self._check(x, key)
+        label = batch.get("label") if self.classes else None
+        if self.classes and label is None:
+            raise ValueError(f"label is needed: the model has {self.classes} classes; got a batch without")
+        given = {"label": label} if self.classes else {}  # as it is: to look at it would be to wait for a GPU
+        mu, logvar = self._posterior(x, given)
+        z, kl = ops.reparameterize(mu, logvar, key)
+        if self.free_bits:
+            kl = self._with_free_bits(mu, logvar)
+        beta = self.beta
+        if self.training and self.kl_warmup:
+            beta = beta * (self.calls / self.kl_warmup).clamp(max=1)
+            self.calls += 1
+        return beta * kl - self._log_prob(x, z, given)
+
+    def encode(self, x: Tensor, label: Label = None) -> tuple[Tensor, Tensor]:
+        """mu and logvar of q(z | x), each (B, *latent); differentiable."""
+        return self._posterior(x, self._given(x, label))
+
+    def _posterior(self, x: Tensor, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        out = self.encoder(x, **given)
+        mu, logvar = out.chunk(2, 1) if isinstance(out, Tensor) else out
+        if mu.shape != (len(x), *self.latent) or logvar.shape != mu.shape:
+            wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
+            raise ValueError(f"encoder must answer with {wanted}; got {tuple(mu.shape)} and {tuple(logvar.shape)}")
+        return mu, logvar.clamp(*LOG_VARIANCE)
+
+    def decode(self, z: Tensor, label: Label = None) -> Tensor:
+        """E[x | z], (B, *shape); differentiable."""
+        return self.likelihood.mean(self._decoded(z, self._told(z, label)))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int | Sequence[int] | Tensor,
+        *,
+        seed: int = 0,
+        label: Label = None,
+        temperature: float = 1.0,
+        noise: bool = False,
+        chunk: int = 64,
+    ) -> Tensor:
+        """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
+
+        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them.  temperature: z ~ N(0,
+        temperature^2 I).  noise: whether x is drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.
+        chunk: rows that the decoder gets at once, always so many, that its rounding does not depend on n.
+        """
+        index = as_index("n", n)
+        require_chunk(chunk)
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature must be a number of at least 0; got {temperature!r}")
+        dtype = next((p.dtype for p in self.parameters()), torch.float32)
+
+        def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
+            return temperature * ops.normal(key, self.latent, Purpose.PRIOR).to(dtype)
+
+        return self._decode_in_chunks(index, label, latents, seed=seed, noise=noise, chunk=chunk)
+
+    def _decode_in_chunks(
+        self, index: Tensor, label: Label, latents: Callable[[Tensor, Tensor, Tensor], Tensor], *, seed: int,
+        noise: bool, chunk: int,
+    ) -> Tensor:  # fmt: skip
+        """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
+        rows `slots`; key: (chunk, 2), of all rows."""
+        device, given = self.calls.device, self._told(index, label)
+        parts, places = [], []
+        with self._in_eval_mode():
+            for first, taken in chunk_passes(index, chunk):
+                slots = index[taken] - first
+                key = make_key(seed, torch.arange(first, first + chunk), device=device)
+                now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
+                f = self._decoded(latents(key, taken, slots), now)
+                x = self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
+                parts.append(x[slots.to(device)])
+                places.append(taken)
+        if not parts:
+            return torch.empty(0, *self._known_shape(), device=device)
+        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)]
+
+    @torch.no_grad()
+    def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
+        """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
+        with self._in_eval_mode():
+            given = self._given(x, label, key)
+            z, kl = ops.reparameterize(*self._posterior(x, given), key)
+            return self._log_prob(x, z, given) - kl
+
+    @torch.no_grad()
+    def log_weights(self, x: Tensor, key: Tensor, samples: int, first: int = 0, label: Label = None) -> Tensor:
+        """log p(x_i, z_ij) - log q(z_ij | x_i) of `samples` draws a row: (samples, N) nats.
+
+        Number first + j of row i is a function of the weights, x_i and (key_i, first + j) alone.
+        """
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ValueError(f"samples must be an integer of at least 1; got {samples!r}")
+        with self._in_eval_mode():
+            given = self._given(x, label, key)
+            mu, logvar = self._posterior(x, given)
+            parts = max(1, PART // max(1, len(x)))
+            return torch.cat([
+                self._weights(x, mu, logvar, key, range(at, min(at + parts, first + samples)), given)
+                for at in range(first, first + samples, parts)
+            ])  # fmt: skip
+
+    def log_likelihood(
+        self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, chunk: int = 64, progress: bool = False
+    ) -> LogLikelihood:
+        """log p(x_i) in nats by importance weighting with k draws, (N,) float64, and its standard error, (N,).
+
+            IWAE_k = log 1/k sum_j p(x, z_j) / q(z_j | x),  z_j ~ q(z | x):  ELBO = E IWAE_1 <= E IWAE_k <= log p(x)
+
+        Burda et al. 2016, arXiv:1509.00519. Draws come in parts and are summed up at once, whatever k. chunk: rows of x
+        at a time.
+        """
+        require_chunk(chunk)
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k must be an integer of at least 1; got {k!r}")
+        given, key = self._given(x, label), make_key(seed, len(x), device=x.device)
+        found = [(torch.empty(0, dtype=torch.float64),) * 2]
+        rows = torch.arange(len(x)).split(chunk) if len(x) else ()
+        for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
+            now, weights, step = {n: v[part] for n, v in given.items()}, ImportanceWeights(), max(1, PART // len(part))
+            for first in range(0, k, step):
+                weights.update(self.log_weights(x[part], key[part], min(step, k - first), first, **now))
+            found.append((weights.iwae, weights.se))
+        return LogLikelihood(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, label: Label = None) -> Tensor:
+        """E[x | z] at z = mu(x): (N, *shape)."""
+        with self._in_eval_mode():
+            return self.decode(self.encode(x, label)[0], label)
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, n: int = 8, *, slerp: bool = False, label: int | None = None) -> Tensor:
+        """n observations, (n, *shape), from that of a to that of b: (*shape) each, along a line between their mu.
+
+        slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label: of all.
+        """
+        n = self._points(n)
+        with self._in_eval_mode():
+            start, end = self.encode(torch.stack([a, b]), label)[0].unbind()
+            u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
+            return self.decode(_slerp(start, end, u) if slerp else torch.lerp(start, end, u), label)
+
+    @torch.no_grad()
+    def traverse(
+        self, x: Tensor, dim: int, range: tuple[float, float] = (-3.0, 3.0), n: int = 7, *, label: int | None = None
+    ) -> Tensor:
+        """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
+        n, size = self._points(n), math.prod(self.latent)
+        if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < size:
+            raise ValueError(f"dim must lie in [0, {size}), an element of z; got {dim!r}")
+        with self._in_eval_mode():
+            z = self.encode(x[None], label)[0].flatten(1).repeat(n, 1)
+            z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
+            return self.decode(z.reshape(n, *self.latent), label)
+
+    @torch.no_grad()
+    def active_units(self, data: Data | Tensor, threshold: float = 0.01, *, chunk: int = 256) -> ActiveUnits:
+        """How many elements u of z have Var_x(E_q[u | x]) > threshold. Burda et al. 2016, section 5.2.
+
+        data: whatever `data.as_data` takes, with labels where the model has classes.
+        """
+        data, mu = as_data(data), []
+        with self._in_eval_mode():
+            for part in torch.arange(len(data)).split(chunk):
+                label = data.label[part] if self.classes and data.label is not None else None
+                mu.append(self.encode(data.x[part].to(self.calls.device), label)[0].double())
+        variance = torch.cat(mu).var(0)
+        return ActiveUnits(int((variance > threshold).sum()), variance)
+
+    def _weights(self, x: Tensor, mu: Tensor, logvar: Tensor, key: Tensor, draws: range, given: dict) -> Tensor:
+        eps = torch.cat([ops.normal(key, self.latent, Purpose.LATENT, j) for j in draws]).to(mu.dtype)
+
+        def again(t: Tensor) -> Tensor:
+            return t.repeat(len(draws), *[1] * (t.ndim - 1))
+
+        logvar = again(logvar)
+        z = again(mu) + (0.5 * logvar).exp() * eps
+        # log p(z) - log q(z | x): the constants cancel
+        against_prior = 0.5 * (eps.square() - z.square() + logvar).flatten(1).sum(1)
+        log_prob = self._log_prob(again(x), z, {name: again(value) for name, value in given.items()})
+        return (log_prob + against_prior).unflatten(0, (len(draws), len(x)))
+
+    def _log_prob(self, x: Tensor, z: Tensor, given: dict[str, Tensor]) -> Tensor:
+        self.likelihood.check(x)
+        f = self._decoded(z, given)
+        if f.shape != x.shape:
+            raise ValueError(f"decoder must answer with the shape of x, {tuple(x.shape)}; got {tuple(f.shape)}")
+        return self.likelihood.log_prob(x, f)
+
+    def _decoded(self, z: Tensor, given: dict[str, Tensor]) -> Tensor:
+        if tuple(z.shape[1:]) != self.latent:
+            raise ValueError(f"z must have shape (B, {', '.join(map(str, self.latent))}); got {tuple(z.shape)}")
+        return self.decoder(z, **given)
+
+    def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
+        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).reshape(*mu.shape[:2], -1).sum(2)
+        return torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits).sum(1)
+
+    def _given(self, x: Tensor, label: Label, key: Tensor | None = None) -> dict[str, Tensor]:
+        """What the networks are told of x beside it; all of it checked."""
+        self._check(x, key)
+        return self._told(x, label)
+
+    def _check(self, x: Tensor, key: Tensor | None) -> None:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x must be a floating-point tensor (N, *); got {got}")
+        if x.ndim < 2 or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
+            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
+            raise ValueError(f"x must have shape (N, {wanted}); got {tuple(x.shape)}")
+        if key is not None and key.shape != (len(x), 2):
+            raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
+
+    def _told(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
+        if self.classes and label is None:
+            raise ValueError(f"label is needed: the model has {self.classes} classes; got None")
+        return {name: value.to(rows.device) for name, value in told(len(rows), self.classes, label).items()}
+
+    def _known_shape(self) -> tuple[int, ...]:
+        if self.shape is None:
+            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+        return self.shape
+
+    @staticmethod
+    def _points(n: int) -> int:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+            raise ValueError(f"n must be an integer of at least 2, both ends counted; got {n!r}")
+        return n
+
+    @contextlib.contextmanager
+    def _in_eval_mode(self) -> Iterator[None]:
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
+                module.training = True
+
+    def config(self) -> dict:
+        """The constructor's arguments, for a checkpoint."""
+        return {
+            "encoder": self.encoder, "decoder": self.decoder, "latent": list(self.latent),
+            "likelihood": describe(self.likelihood), "beta": self.beta, "kl_warmup": self.kl_warmup,
+            "free_bits": self.free_bits, "classes": self.classes,
+            "shape": None if self.shape is None else list(self.shape),
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict) -> "VAE":
+        likelihood = config["likelihood"]
+        return cls(**{**config, "likelihood": LIKELIHOODS[likelihood["name"]](**likelihood["arguments"])})
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{type(self.encoder).__name__} -> {self.latent} -> {type(self.decoder).__name__}",
+            f"likelihood={describe(self.likelihood)}",
+            f"beta={self.beta}, kl_warmup={self.kl_warmup}, free_bits={self.free_bits}",
+            f"shape={self.shape}, classes={self.classes}, {sum(p.numel() for p in self.parameters()):,} parameters",
+        ]
+        return "VAE(\n    " + "\n    ".join(lines) + "\n)"
+
+
+def _slerp(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
+    """From a to b on the sphere, lengths interpolated too: directions a/|a| and b/|b| at angle w apart,
+    (sin((1 - u) w) a' + sin(u w) b') / sin w; a line where they are parallel."""
+    length_a, length_b = a.norm(), b.norm()
+    to, of = a / length_a, b / length_b
+    w = (to * of).sum().clamp(-1, 1).acos()
+    if not w.sin() > 1e-6:
+        return torch.lerp(a, b, u)
+    direction = (((1 - u) * w).sin() * to + (u * w).sin() * of) / w.sin()
+    return torch.lerp(length_a, length_b, u) * direction
