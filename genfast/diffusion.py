@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -16,6 +15,7 @@ from .checkpoint import register
 from .conditions import Label, both_sides, dropped, told
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .guidance import Guidance, as_guidance
+from .modes import evaluating
 from .plans import Plan
 from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .schedules import Flow as FlowSchedule
@@ -42,8 +42,6 @@ class LogNormal:
         log_ratio = self.mean + self.std * torch.special.ndtri(u.clamp(2**-25, 1 - 2**-25))
         return schedule.time(-2 * log_ratio).clamp(schedule.t_min, 1)
 
-
-_MODES = threading.Lock()  # of changes between training and eval mode
 
 TIMES = {"uniform": Uniform, "lognormal": LogNormal}
 
@@ -172,7 +170,7 @@ class Diffusion(nn.Module):
         given, without = both_sides(len(index), self.classes, guidance, label, condition, negative_label)
         if without is None and guidance.network is None:
             guidance = None
-        with self._in_eval_mode(guidance and guidance.network):
+        with evaluating(self, guidance and guidance.network):
             return sampling.sample(
                 self.denoiser, shape, plan, index, seed=seed, condition=given, unconditional=without,
                 guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
@@ -195,7 +193,7 @@ class Diffusion(nn.Module):
         """
         index = sampling.as_index("n", n)
         given = told(len(index), self.classes, label, condition)
-        with self._in_eval_mode():
+        with evaluating(self):
             return adaptive.sample(
                 self.denoiser, self._shape(shape), index, condition=given, device=self._device(), **settings
             )
@@ -256,31 +254,8 @@ class Diffusion(nn.Module):
         if self.shape is not None and tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.to(self._device())
-        with self._in_eval_mode():
+        with evaluating(self):
             yield {"x": x, "condition": self._told(x, label, condition)}
-
-    @contextlib.contextmanager
-    def _in_eval_mode(self, *others: object) -> Iterator[None]:
-        """Eval mode, for other networks too. Threads may be in it at once: the last to leave restores the modes."""
-        networks = [self, *(other for other in others if isinstance(other, nn.Module))]
-        with _MODES:
-            for network in networks:
-                inside, training = network.__dict__.get("_evaluating", (0, []))
-                if not inside:
-                    training = [module for module in network.modules() if module.training]
-                    network.eval()
-                network.__dict__["_evaluating"] = (inside + 1, training)
-        try:
-            yield
-        finally:
-            with _MODES:
-                for network in networks:
-                    inside, training = network.__dict__.pop("_evaluating")
-                    if inside > 1:
-                        network.__dict__["_evaluating"] = (inside - 1, training)
-                        continue
-                    for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
-                        module.training = True
 
     def _shape(self, shape: Sequence[int] | None) -> Sequence[int]:
         shape = shape or self.shape
@@ -336,7 +311,7 @@ class DiffusionQueue(SampleQueue):
         self.model = model
 
     def step(self) -> list[tuple[int, Tensor]]:
-        with self.model._in_eval_mode():
+        with evaluating(self.model):
             return super().step()
 
     def add(

@@ -1,8 +1,7 @@
 """Variational autoencoders: an encoder, a decoder and a likelihood, with loss() and sample()."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from .conditions import Label, told
 from .data import Data, as_data
 from .likelihood import LogLikelihood
 from .metrics import ImportanceWeights
+from .modes import evaluating
 from .ops import Purpose, make_key
 from .sampling import as_index, chunk_passes, require_chunk, spread
 from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe
@@ -162,7 +162,7 @@ class VAE(nn.Module):
         rows `slots`; key: (chunk, 2), of all rows."""
         device, given = self.calls.device, self._told(index, label)
         parts, places = [], []
-        with self._in_eval_mode():
+        with evaluating(self):
             for first, taken in chunk_passes(index, chunk):
                 slots = index[taken] - first
                 key = make_key(seed, torch.arange(first, first + chunk), device=device)
@@ -178,7 +178,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
-        with self._in_eval_mode():
+        with evaluating(self):
             given = self._given(x, label, key)
             z, kl = ops.reparameterize(*self._posterior(x, given), key)
             return self._log_prob(x, z, given) - kl
@@ -191,7 +191,7 @@ class VAE(nn.Module):
         """
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
             raise ValueError(f"samples must be an integer of at least 1; got {samples!r}")
-        with self._in_eval_mode():
+        with evaluating(self):
             given = self._given(x, label, key)
             mu, logvar = self._posterior(x, given)
             parts = max(1, PART // max(1, len(x)))
@@ -226,7 +226,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def reconstruct(self, x: Tensor, label: Label = None) -> Tensor:
         """E[x | z] at z = mu(x): (N, *shape)."""
-        with self._in_eval_mode():
+        with evaluating(self):
             return self.decode(self.encode(x, label)[0], label)
 
     @torch.no_grad()
@@ -236,7 +236,7 @@ class VAE(nn.Module):
         slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label: of all.
         """
         n = self._points(n)
-        with self._in_eval_mode():
+        with evaluating(self):
             start, end = self.encode(torch.stack([a, b]), label)[0].unbind()
             u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
             return self.decode(_slerp(start, end, u) if slerp else torch.lerp(start, end, u), label)
@@ -249,7 +249,7 @@ class VAE(nn.Module):
         n, size = self._points(n), math.prod(self.latent)
         if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < size:
             raise ValueError(f"dim must lie in [0, {size}), an element of z; got {dim!r}")
-        with self._in_eval_mode():
+        with evaluating(self):
             z = self.encode(x[None], label)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
             return self.decode(z.reshape(n, *self.latent), label)
@@ -261,7 +261,7 @@ class VAE(nn.Module):
         data: whatever `data.as_data` takes, with labels where the model has classes.
         """
         data, mu = as_data(data), []
-        with self._in_eval_mode():
+        with evaluating(self):
             for part in torch.arange(len(data)).split(chunk):
                 label = data.label[part] if self.classes and data.label is not None else None
                 mu.append(self.encode(data.x[part].to(self.calls.device), label)[0].double())
@@ -328,16 +328,6 @@ class VAE(nn.Module):
         if isinstance(n, bool) or not isinstance(n, int) or n < 2:
             raise ValueError(f"n must be an integer of at least 2, both ends counted; got {n!r}")
         return n
-
-    @contextlib.contextmanager
-    def _in_eval_mode(self) -> Iterator[None]:
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module in training:  # each by itself: a frozen part of a model in training stays in eval mode
-                module.training = True
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

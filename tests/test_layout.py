@@ -57,7 +57,7 @@ ALLOWED["latent_diffusion"] = FAMILY | {"vae", "diffusion"}
 EVERYTHING = set(ALLOWED)
 PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside
 ALLOWED |= dict.fromkeys(PROGRAMS, EVERYTHING | PROGRAMS | {"", "__init__"}) | {"__init__": EVERYTHING}
-ANYONE = {"_extension", "_version", "float64"}
+ANYONE = {"_extension", "_version", "float64", "modes"}
 
 
 def tracked() -> list[Path]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import as_data
+from ..modes import evaluating
 
 
 @runtime_checkable
@@ -102,14 +103,8 @@ def is_image(shape):
 def inference(net, device):
     """Inside it `net` is in eval mode and computes on `device` without gradients, autocast or, in convolutions, TF32,
     which differs between cards. Afterwards each of its parts is in the mode that it was in."""
-    modes = [(part, part.training) for part in net.modules()]
     exact = torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
     )
-    try:
-        net.eval()
-        with torch.no_grad(), torch.autocast(device.type, enabled=False), exact:
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
+    with evaluating(net), torch.no_grad(), torch.autocast(device.type, enabled=False), exact:
+        yield
