@@ -4,11 +4,11 @@ import dataclasses
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from .data import load
+from .data import Data, load
 from .evaluation import diagnose, processes
 from .evaluation import evaluate as run_evaluation
 from .features import classifier, inception
@@ -60,6 +60,9 @@ def evaluate(
     n: int | None = None,
     features: str | None = None,
     train: str | None = None,
+    size: int | None = None,
+    channels: Literal[1, 3] | None = None,
+    levels: int | None = None,
     seed: int = 0,
     sampling: Sampling = Sampling(),
     level: float = 0.95,
@@ -75,9 +78,12 @@ def evaluate(
         data: The real samples: a folder of images, such a file, or digits, digits:train, digits:test.
         metrics: Names of metrics, or quality; all that apply by default.
         n: How many samples; by default as many as there are real ones, or all that were given.
-        features: pixels, random_conv, classifier (trained on the labelled --train, or else --data), or inception:FILE
-            with Inception's weights.
+        features: pixels, random_conv, classifier (trained on --train, which needs labels then), or inception:FILE with
+            Inception's weights.
         train: The training data, as for --data: for memorisation and the floors.
+        size: Images of folders are cut and shrunk to squares of so many pixels.
+        channels: Images of folders are read as grey (1) or in colour (3).
+        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantised.
         seed: Of samples and splits.
         sampling: Settings of the model's sampler.
         level: Of the intervals.
@@ -85,10 +91,11 @@ def evaluate(
         json: Print the report as JSON instead of the table and its meaning.
     """
     try:
+        given, real, other = (_images(path, size, channels) for path in (samples, data, train))
         report = run_evaluation(
-            samples, data, metrics=metrics or None, n=n, features=_features(features, train or data), seed=seed,
-            train=train, sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
-            level=level, out=out,
+            given, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
+            sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
+            likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
         )  # fmt: skip
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         sys.exit(f"genfast evaluate: {error}")
@@ -96,13 +103,22 @@ def evaluate(
         print(report.json() if json else f"{report}\n\n{diagnose(report)}")
 
 
-def _features(name: str | None, labelled: str):
+def _images(path: str | None, size: int | None, channels: int | None) -> str | Data | None:
+    """The images of a folder as they are asked for; any other path as it is."""
+    if path is None or not Path(path).is_dir() or (Path(path) / "model.json").exists() or not (size or channels):
+        return path
+    return load(path, size, channels)
+
+
+def _features(name: str | None, train: str | Data | None):
     """What `evaluate` takes, from the words of the command line."""
     if name is not None and name.startswith("inception:"):
         return inception(name.removeprefix("inception:"))
     if name == "classifier":
-        real = load(labelled)
-        return classifier(real.x, real.label, real.classes)
+        if train is None:
+            raise ValueError("features: a classifier needs --train, labelled data that are not judged with it")
+        known = train if isinstance(train, Data) else load(train)
+        return classifier(known.x, known.label, known.classes)
     return name
 
 

@@ -31,11 +31,12 @@ class Data:
 
     shape      shape of one sample, without N
     classes    number of classes; 0 without labels; by default one more than the largest label
+    names      of the classes, or None
     Arrays that already have the right type are shared, not copied.
     Raises TypeError or ValueError for what is not floating-point, is empty, holds NaN or infinity, or does not match.
     """
 
-    def __init__(self, x, label=None, classes=None, condition=None):
+    def __init__(self, x, label=None, classes=None, condition=None, names=None):
         self.x = _samples(x)
         self.condition = None if condition is None else _conditions(condition, len(self.x))
         self.shape = tuple(self.x.shape[1:])
@@ -44,6 +45,9 @@ class Data:
         self.classes = found if classes is None else classes
         if not isinstance(self.classes, int) or self.classes < found or (label is None and self.classes):
             raise ValueError(f"classes: expected an integer of at least {found} (0 without labels), got {classes!r}")
+        self.names = None if names is None else tuple(names)
+        if self.names is not None and len(self.names) != self.classes:
+            raise ValueError(f"names: expected {self.classes}, one a class, got {len(self.names)}")
         self._cached = (None, None, None)  # seed, epoch, its permutation
 
     def __len__(self):
@@ -149,13 +153,13 @@ def folder(path, size=None, channels=None):
     depth = max(len(image) for image in images)
     x = torch.stack([torch.from_numpy(image).expand(depth, -1, -1) for image in images])
     label = np.array([classes.index(name.parts[0]) for name in names]) if classes else None
-    return Data(x / 127.5 - 1, label)
+    return Data(x / 127.5 - 1, label, names=classes or None)
 
 
-def load(path):
+def load(path, size=None, channels=None):
     """Data from a file, a folder or a name.
 
-    "digits", "digits:train" or "digits:test": see `digits`.  A folder: see `folder`.
+    "digits", "digits:train" or "digits:test": see `digits`.  A folder: see `folder`, with its size and channels.
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, if there is one, label under "label"
     or "labels".  x: (N, *) floating-point as it is, or images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1
     or 3 channels C, which become pixel / 127.5 - 1.
@@ -165,12 +169,12 @@ def load(path):
         return digits(path.partition(":")[2] or None)
     path = Path(path)
     if path.is_dir():
-        return folder(path)
+        return folder(path, size, channels)
+    if not path.exists():
+        raise FileNotFoundError(f"path: there is no file {path}")
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": safetensors.torch.load_file}
     if path.suffix not in readers:
         raise ValueError(f'path: expected "digits", a folder, or a file {", ".join(readers)}, got {path}')
-    if not path.is_file():
-        raise FileNotFoundError(f"path: there is no file {path}")
     try:
         columns = readers[path.suffix](path)
     except Exception as error:  # each format has errors of its own
@@ -179,7 +183,10 @@ def load(path):
     if not names:
         raise ValueError(f'path: {path} holds {sorted(columns)}, expected one of them to be "x", "images" or "arr_0"')
     label = next((columns[name] for name in ("label", "labels") if name in columns), None)
-    x = torch.as_tensor(columns[names[0]])
+    try:
+        x = torch.as_tensor(columns[names[0]])
+    except (TypeError, ValueError) as error:  # text, or numbers in another machine's order
+        raise TypeError(f"path: {path} holds {names[0]} of type {columns[names[0]].dtype}: {error}") from error
     return Data(_scaled(x, path) if x.dtype == torch.uint8 else x, label)
 
 

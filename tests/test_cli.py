@@ -94,7 +94,7 @@ def test_evaluate_a_checkpoint(files):
         (["good.npy", "--data", "data.npy", "--metrics", "fid"], "metrics: expected names among frechet"),
         (["good.npy", "--data", "data.npy", "--metrics", "memorization"], "no training data were given: train="),
         (["good.npy", "--data", "data.npy", "--features", "inception:nothing.pth"], "nothing.pth"),
-        (["good.npy", "--data", "data.npy", "--features", "classifier"], "labels"),
+        (["good.npy", "--data", "data.npy", "--features", "classifier"], "a classifier needs --train"),
         (["good.npy", "--data", "data.npy", "--sampling.steps", "4"], "sampling: expected none"),
     ],
 )

@@ -74,7 +74,7 @@ def test_floors_of_training_data(report):
     floor = report["frechet"].floor
     assert (floor.n, floor.m, floor.kind) == (160, 160, "training data")
     few = evaluate(Gaussian(3), REAL, train=TRAIN[:90], metrics="frechet")["frechet"].floor
-    assert (few.n, few.m) == (90, 160)
+    assert (few.n, few.m, few.kind) == (80, 80, "parts of the data")  # the training data cannot stand for 160
     expected = report["memorization"].floor
     assert expected.value == expected.low == expected.high == report["memorization"].estimate.details["expected"]
     assert report["nats"].floor is None and report["nats"].worse is None
@@ -144,7 +144,7 @@ def test_too_few_samples_leave_a_metric_out():
 
 @pytest.mark.parametrize("metrics", [None, "frechet"])
 def test_a_model_at_fault_is_an_error_not_a_reason(metrics):
-    with pytest.raises(ValueError, match=r"model: expected samples of shape \(160, 3\), .*, got \(160, 2\)"):
+    with pytest.raises(ValueError, match=r"model: expected samples of shape \(64, 3\), .*, got \(64, 2\)"):
         evaluate(Gaussian(2), REAL, metrics=metrics)
 
     class Odd(Gaussian):
@@ -153,6 +153,35 @@ def test_a_model_at_fault_is_an_error_not_a_reason(metrics):
 
     with pytest.raises(ValueError, match="x must be complex"):
         evaluate(Odd(3), REAL, metrics=None if metrics is None else "likelihood")
+
+
+def test_floors_where_samples_are_many_or_training_data_few():
+    """Coverage depends on n and m: where real data cannot be had in that proportion, its expectation is the floor."""
+    report = evaluate(normal(1600, 3), REAL, metrics="precision_recall")
+    coverage = report["coverage"]
+    assert coverage.floor.kind == "expectation for equal distributions" and (coverage.floor.n, coverage.floor.m) == (
+        1600,
+        160,
+    )
+    assert coverage.floor.value == coverage.estimate.details["under_equality"] > 0.99
+    assert report["precision"].floor.kind == "parts of the data"
+    few = evaluate(normal(160, 3), REAL, train=TRAIN[:3])
+    assert "train" in few.left_out["memorization"] and few["coverage"].floor.kind == "parts of the data"
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"seed": 2**64}, "seed"), ({"seed": True}, "seed"), ({"n": 2.0}, "n: "), ({"sampling": [1]}, "sampling: expected a dict"),
+    ({"likelihood": [1]}, "likelihood: expected a dict"), ({"likelihood": {"levels": 4}}, "likelihood: expected none"),
+])  # fmt: skip
+def test_settings_are_checked(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        evaluate(normal(50, 3), REAL, **settings)
+
+
+def test_samples_of_another_scale_are_warned_of():
+    report = evaluate((REAL + 9) / 18, REAL, metrics="two_sample")
+    assert any("one scale" in warning for warning in report.warnings)
+    assert not any("one scale" in warning for warning in evaluate(normal(50, 3), REAL, metrics="two_sample").warnings)
 
 
 def test_memorisation_is_seen():
@@ -189,13 +218,18 @@ class Conditional:
         return normal(n, 2, seed) * 0.3 + 2 * torch.nn.functional.one_hot(drawn, 3)[:, :2]
 
 
-def test_labels_are_asked_for_in_turn():
+def test_labels_are_asked_for_as_the_data_have_them():
+    """Evenly, though the data are sorted by class and n is no multiple of their number."""
     model = Conditional()
     report = evaluate(model, (SORTED, CLASSES), metrics="frechet", n=200)
-    assert torch.equal(torch.cat(model.asked), CLASSES[torch.arange(200) % 150])
+    asked = torch.cat(model.asked)
+    assert torch.equal(asked[:150].sort().values, CLASSES) and torch.equal(asked[150:], asked[:50])
+    assert torch.bincount(asked[:50], minlength=3).min() >= 10
     agreement = report["label_agreement"]
     assert agreement.value > 0.97 and not agreement.worse and agreement.floor.value > 0.97
-    assert [(row.label, row.n, row.m) for row in report.per_class] == [(0, 67, 50), (1, 67, 50), (2, 66, 50)]
+    assert [(row.label, row.n, row.m) for row in report.per_class] == [
+        (c, int((asked == c).sum()), 50) for c in range(3)
+    ]
     row = report.per_class[1]
     assert row["coverage"].value > 0.8 and row["frechet"].floor.n == 25
     assert "class" in str(report) and "label_agreement" in str(report)

@@ -59,12 +59,37 @@ def test_errors_of_a_model_come_through():
 
     with pytest.raises(ValueError, match="steps must be at least 1"):
         everything(source(Broken(4)))
-    with pytest.raises(ValueError, match=r"model: expected samples of shape \(100, 4\), .* got \(100, 3\)"):
+    with pytest.raises(ValueError, match=r"model: expected samples of shape \(64, 4\), .* got \(64, 3\)"):
         everything(source(Gaussian(3)))
     with pytest.raises(ValueError, match="model: expected finite samples"):
         everything(source(Gaussian(4, scale=float("nan"))))
     with pytest.raises(TypeError, match="steps"):
         everything(source(Gaussian(4), settings={"steps": 3}))
+
+
+def test_an_error_in_a_later_chunk_is_not_tried_again():
+    class Breaks(Gaussian):
+        asked = ()
+
+        def sample(self, n, seed=0):
+            self.asked += (n if isinstance(n, int) else len(n),)
+            if len(self.asked) == 2:
+                raise RuntimeError("out of memory")
+            return super().sample(n, seed)
+
+    model = Breaks(4)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        everything(source(model))
+    assert model.asked == (64, 36)
+
+
+def test_classes_go_by_their_names():
+    data = gf.data.Data(torch.randn(6, 4), torch.tensor([0, 1, 2] * 2), names=("cat", "dog", "horse"))
+    samples = gf.data.Data(torch.randn(4, 4), torch.tensor([0, 1, 1, 0]), names=("cat", "horse"))
+    assert as_source(samples, data, n=None, seed=0, settings=None).label.tolist() == [0, 2, 2, 0]
+    other = gf.data.Data(samples.x, samples.label, names=("cat", "cow"))
+    with pytest.raises(ValueError, match="model: expected classes among cat, dog, horse, got cow"):
+        as_source(other, data, n=None, seed=0, settings=None)
 
 
 def test_samples_of_every_form(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from .._version import __version__
 from ..data import Data
 from ..features import Features, as_features, extract
+from ..metrics import checks, intervals
 from . import processes
 from .inputs import Extracted, Inputs
 from .labels import by_class
@@ -18,7 +19,7 @@ from .measure import GROUPS, choose, measure
 from .pictures import save_pictures
 from .records import Record
 from .report import Report
-from .sources import Held, Source, as_source, described, device_of, read, stream
+from .sources import Held, Source, as_source, described, device_of, read, relabelled, stream
 
 
 def evaluate(
@@ -61,7 +62,9 @@ def evaluate(
     Raises ValueError or TypeError that names the argument.
     """
     names = choose(metrics)
-    _require_numbers(n, seed, level)
+    n, seed = n if n is None else checks.integer(n, "n", 2), checks.integer(seed, "seed", 0)
+    intervals.quantile(level)  # raises
+    sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
     data_name, data = read(data, "data")
     train = None if train is None else _other(read(train, "train")[1], data)
     source = as_source(model, data, n=n, seed=seed, settings=sampling)
@@ -72,21 +75,22 @@ def evaluate(
         of_samples=look(source, "samples"),
         of_real=look(Held(data_name, data), "data"),
         of_train=None if train is None else look(Held("train", train), "training data"),
-        ask_likelihoods=lambda: likelihoods(source.model, data, likelihood or {}, seed=seed, progress=progress),
+        ask_likelihoods=lambda: likelihoods(source.model, data, likelihood, seed=seed, progress=progress),
         dims=data.x[0].numel(),
     )
     records, left_out = measure(names, inputs, required=metrics is not None, seed=seed, level=level, progress=progress)
     classes = ()
     if _by_class(per_class, names, source, data):
-        agreement, classes = by_class(inputs, source.label, data.label, seed=seed, level=level)
+        agreement, classes = by_class(inputs, source.label, data.label, data.classes, seed=seed, level=level)
         records = (*records, agreement)
     report = Report(
         model={"name": source.name, "fingerprint": source.fingerprint},
         data={"name": data_name, **described(data)},
         features={"name": features.name, "dim": features.dim, "fingerprint": features.fingerprint},
-        n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling or {}),
+        n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling),
         genfast=__version__, torch=str(torch.__version__),
-        records=records, per_class=classes, left_out=left_out, warnings=_warnings(records),
+        records=records, per_class=classes, left_out=left_out,
+        warnings=(*_of_ranges(source, data), *_warnings(records)),
     )  # fmt: skip
     if out is not None and processes.world()[0] == 0:
         folder = Path(out)
@@ -97,12 +101,10 @@ def evaluate(
     return report
 
 
-def _require_numbers(n: int | None, seed: int, level: float) -> None:
-    for name, value, least in (("n", 2 if n is None else n, 2), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level: expected a number in (0, 1), got {level!r}")
+def _settings(name: str, value: dict | None) -> dict:
+    if not isinstance(value, dict | None):
+        raise TypeError(f"{name}: expected a dict of settings, got {type(value).__name__}")
+    return value or {}
 
 
 def _extracted(features: Features, source: Source, what: str, **options) -> Extracted:
@@ -116,14 +118,14 @@ def _other(train: Data, data: Data) -> Data:
         raise ValueError(f"train: expected samples of shape {data.shape}, as those of data, got {train.shape}")
     if torch.equal(train.x, data.x):
         raise ValueError("train: expected other samples than data, which must be held out, got the same")
-    return train
+    return relabelled(train, data, "train")
 
 
 def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:
-    there = source.label is not None and data.label is not None
+    there = source.label is not None and data.label is not None and len(data) > 1
     if per_class and not there:
-        which = "the data" if data.label is None else "the samples"
-        raise ValueError(f"per_class: expected False or None, for {which} have no labels, got True")
+        which = "the samples" if source.label is None else "the data"
+        raise ValueError(f"per_class: expected False or None, for {which} have no labels, or a single one, got True")
     return there and bool(set(names) & set(GROUPS["quality"])) if per_class is None else per_class
 
 
@@ -136,6 +138,14 @@ def _plain(settings: dict) -> dict:
         except (TypeError, ValueError):
             plain[name] = type(value).__name__
     return plain
+
+
+def _of_ranges(source: Source, data: Data) -> tuple[str, ...]:
+    """A warning where samples that are there already look like those of another scale."""
+    if not isinstance(source, Held) or source.x.min() < 0 or data.x.min() >= 0:
+        return ()
+    ranges = [f"from {x.min():.4g} to {x.max():.4g}" for x in (source.x, data.x)]
+    return (f"the samples lie {ranges[0]}, the data {ranges[1]}: are they on one scale?",)
 
 
 def _warnings(records: Sequence[Record]) -> tuple[str, ...]:

@@ -70,7 +70,10 @@ class Inputs:
     def memorization(self) -> Memorization:
         if self.of_train is None:
             raise Missing("no training data were given: train=")
-        return memorization(self.samples, self.of_train.features, self.real)
+        try:
+            return memorization(self.samples, self.of_train.features, self.real)
+        except ValueError as error:  # too few rows
+            raise Missing(str(error)) from error
 
     @functools.cached_property
     def likelihoods(self) -> Likelihoods:
@@ -80,17 +83,22 @@ class Inputs:
         return found
 
     @property
+    def enough_training_data(self) -> bool:
+        """Whether training data can stand for as many samples as there are."""
+        return self.of_train is not None and self.of_train.n >= self.of_samples.n
+
+    @property
     def floor_kind(self) -> str:
         """Which data `floors` takes in the place of samples."""
-        return "parts of the data" if self.of_train is None else "training data"
+        return "training data" if self.enough_training_data else "parts of the data"
 
     def floors(self, seed: int) -> Iterator["Inputs"]:
         """The same with real data in the place of the samples, `SPLITS` times: random training data, as many as there
-        are samples, against all of the data; without training data two random parts of the data, the first at most a
-        half, in the proportion of samples to data."""
+        are samples, against all of the data; without so many, two random parts of the data, the first at most a half,
+        in the proportion of samples to data."""
         n, m = self.of_samples.n, self.of_real.n
         for split in range(1, SPLITS + 1):
-            if self.of_train is None:
+            if not self.enough_training_data:
                 first = subset(m, min(round(m * n / (n + m)), m // 2), seed, split)
                 yield Inputs(self.of_real[first], self.of_real[outside(first, m)])
             else:

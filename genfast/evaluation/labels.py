@@ -17,15 +17,17 @@ NAMES = ("frechet", "density", "coverage")  # of their numbers, those of a row
 
 
 def by_class(
-    inputs: Inputs, label: Tensor, real_label: Tensor, *, seed: int, level: float
+    inputs: Inputs, label: Tensor, real_label: Tensor, classes: int, *, seed: int, level: float
 ) -> tuple[Record, tuple[ClassRecord, ...]]:
     """The agreement of all samples with `label`, (N,), what they were asked for, and a row for each class of the data.
+    real_label: (M,), of 2 or more, in [0, classes).
 
     A sample is seen as what the classifier says where the features are those of one for these classes, else as what
     most of its 5 nearest real ones are, the nearest counting half more; and so are real data, without themselves, for
     the floor.
     """
-    seen, real_seen = _seen(inputs, real_label)
+    label, real_label = label.cpu(), real_label.cpu()
+    seen, real_seen = _seen(inputs, real_label, classes)
     right, real_right = seen == label, real_seen == real_label
     rows = []
     for c in real_label.unique().tolist():
@@ -37,9 +39,8 @@ def by_class(
     return _agreement(right, real_right, level), tuple(rows)
 
 
-def _seen(inputs: Inputs, label: Tensor) -> tuple[Tensor, Tensor]:
+def _seen(inputs: Inputs, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """The classes that samples (N,) and real ones (M,) are seen as."""
-    classes = int(label.max()) + 1
     with contextlib.suppress(Missing):  # no classifier
         answers = inputs.of_samples.probabilities(), inputs.of_real.probabilities()
         if answers[0].shape[1] == classes:

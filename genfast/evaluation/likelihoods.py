@@ -11,6 +11,7 @@ in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A class-conditional 
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -55,6 +56,8 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     """
     kind = next((name for name in KINDS if callable(getattr(model, name, None))), None)
     if kind is None:
+        if options:
+            raise ValueError(f"likelihood: expected none, for there is no model that offers one, got {options!r}")
         return None
     n = options.get("n", min(len(data), FLOW_SAMPLES) if kind == "log_likelihood" else len(data))
     if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= len(data):
@@ -91,21 +94,30 @@ def _dequantised(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, fl
     return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTISE) - 0.5), -math.log2(step)
 
 
-def _exact(model, x, given, key, **_) -> Likelihoods:
-    return Likelihoods(_wide(model.log_prob(x, **given)), "exact")
+def _in_chunks(x: Tensor, given: dict, key: Tensor, progress: bool) -> Iterator[tuple[Tensor, dict, Tensor]]:
+    rows = torch.arange(len(x)).split(CHUNK)
+    for part in tqdm(rows, desc="likelihood", unit="chunk", delay=1, leave=False, disable=None if progress else True):
+        yield x[part], {name: value[part] for name, value in given.items()}, key[part]
 
 
-def _bound(model, x, given, key, **_) -> Likelihoods:
-    return Likelihoods(_wide(model.elbo(x, key, **given)), "lower bound (ELBO)")
+def _exact(model, x, given, key, progress, **_) -> Likelihoods:
+    parts = [_wide(model.log_prob(rows, **told)) for rows, told, _ in _in_chunks(x, given, key, progress)]
+    return Likelihoods(torch.cat(parts), "exact")
+
+
+def _bound(model, x, given, key, progress, **_) -> Likelihoods:
+    parts = [_wide(model.elbo(rows, keys, **told)) for rows, told, keys in _in_chunks(x, given, key, progress)]
+    return Likelihoods(torch.cat(parts), "lower bound (ELBO)")
 
 
 def _weighted(model, x, given, key, progress, draws: int = DRAWS, **_) -> Likelihoods:
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"likelihood: expected draws to be an integer of at least 1, got {draws!r}")
     columns = []
-    rows = torch.arange(len(x)).split(CHUNK)
-    for part in tqdm(rows, desc="likelihood", unit="chunk", delay=1, leave=False, disable=None if progress else True):
-        told, weights = {name: value[part] for name, value in given.items()}, ImportanceWeights()
+    for rows, told, keys in _in_chunks(x, given, key, progress):
+        weights = ImportanceWeights()
         for first in range(0, draws, PART):
-            weights.update(_wide(model.log_weights(x[part], key[part], min(PART, draws - first), first=first, **told)))
+            weights.update(_wide(model.log_weights(rows, keys, min(PART, draws - first), first=first, **told)))
         columns.append((weights.iwae, weights.se, weights.elbo))
     nats, se, elbo = (torch.cat(column) for column in zip(*columns))
     return Likelihoods(nats, f"lower bound (IWAE of {draws})", _known(se), elbo)

@@ -28,6 +28,7 @@ METRICS = {
     "likelihood": Metric(_likelihood, ("likelihoods", "dims"), "higher"),
 }
 EXPECTED = "expectation for held-out data"
+ALIKE = 1.5  # the greatest ratio of a floor's n / m to that of the samples at which it is measured
 BETTER = {"bits_per_dim": "lower"}  # of a result that has another sense than its metric
 GROUPS = {"quality": tuple(name for name, metric in known.METRICS.items() if "samples" in metric.needs)}
 
@@ -85,10 +86,20 @@ def floors_of(metric: Metric, found: dict[str, Estimate], inputs: Inputs, seed: 
         repeats = [run(metric, repeat, seed, level) for repeat in inputs.floors(seed)]
     except Missing:  # likelihoods have none, and parts of the data may be too small
         return {}
-    return {name: _floor([repeat[name] for repeat in repeats], inputs.floor_kind) for name in found}
+    return {
+        name: _floor(estimate, [repeat[name] for repeat in repeats], inputs.floor_kind)
+        for name, estimate in found.items()
+    }
 
 
-def _floor(estimates: list[Estimate], kind: str) -> Floor:
+def _floor(found: Estimate, estimates: list[Estimate], kind: str) -> Floor:
+    """The mean of the repeats; or, where there are too few real data for their n / m to be that of the samples and the
+    number depends on it, what the metric knows of two sets from one distribution."""
+    if "under_equality" in found.details:
+        ratio = found.n / found.m * estimates[0].m / estimates[0].n
+        if not 1 / ALIKE < ratio < ALIKE:
+            p = found.details["under_equality"]
+            return Floor(p, p, p, found.n, found.m, 0, "expectation for equal distributions")
     value, low, high = (sum(column) / len(estimates) for column in zip(*((e.value, e.low, e.high) for e in estimates)))
     return Floor(value, low, high, estimates[0].n, estimates[0].m, len(estimates), kind)
 

@@ -22,7 +22,10 @@ SIDE = 40  # pixels, about, of a small image
 def save_pictures(
     folder: Path, report: Report, source: Source, train: Data | None, memorization: Memorization | None
 ) -> None:
-    """samples.png and memorization.png where samples are images, report.png where matplotlib is installed."""
+    """samples.png and memorization.png where samples are images, report.png where matplotlib is installed; in place of
+    those of an earlier report."""
+    for name in ("samples.png", "memorization.png", "report.png"):
+        (folder / name).unlink(missing_ok=True)
     if len(source.shape) == 3 and source.shape[0] in (1, 3):
         scale = max(1, SIDE // source.shape[1])
         save_png(folder / "samples.png", _drawn(source, torch.arange(min(SHEET, source.n))), scale=scale, padding=2)

@@ -46,9 +46,9 @@ class Held:
 
 class Drawn:
     """n samples of a model, by `model.sample(index, seed=seed, **settings)`, which answers with the samples `index` of
-    the endless run `seed`. A model whose `sample` takes a number only is asked once, for all.
+    the endless run `seed`. A model whose `sample` takes a number only is asked once, for all; the first chunk tells.
 
-    label: (n,), those of the data in turn, if the model is class-conditional; or None.
+    label: (n,), those of the data in a random order, again and again, if the model is class-conditional; or None.
     """
 
     def __init__(self, model, data: Data, n: int | None, seed: int, settings: dict):
@@ -56,11 +56,12 @@ class Drawn:
         self.n = len(data) if n is None else n
         self.label = None
         if conditional(model, data):
-            self.label = data.label[torch.arange(self.n) % len(data)]
+            order = torch.from_numpy(permutation(len(data), seed, 0))  # data are often sorted by class
+            self.label = data.label[order[torch.arange(self.n) % len(data)]]
         self.settings = {"seed": seed, **settings}
         if "progress" in inspect.signature(model.sample).parameters:
             self.settings.setdefault("progress", False)  # there is one bar for all chunks
-        self.whole = None
+        self.by_index, self.whole = None, None
 
     @property
     def fingerprint(self) -> str | None:
@@ -69,18 +70,27 @@ class Drawn:
 
     def draw(self, index: Tensor) -> Tensor:
         """Samples `index`: (b, *) float32."""
-        if self.whole is None:
+        if self.by_index is None:
             try:
-                return self._sample(index, index)
-            except (TypeError, ValueError, RuntimeError):  # it may take a number only; what else is wrong comes again
-                self.whole = self._sample(self.n, torch.arange(self.n))
+                x = self._sample(index, index)
+                self.by_index = len(x) == len(index)
+            except Exception:  # it may take a number only; what else is wrong comes again
+                self.by_index = False
+        else:
+            x = self._sample(index, index) if self.by_index else None
+        if self.by_index:
+            return self._checked(x, index)
+        if self.whole is None:
+            everyone = torch.arange(self.n)
+            self.whole = self._checked(self._sample(self.n, everyone), everyone)
         return self.whole[index]
 
     @torch.no_grad()
     def _sample(self, n: int | Tensor, index: Tensor) -> Tensor:
         given = {} if self.label is None else {"label": self.label[index]}
-        x = self.model.sample(n, **given, **self.settings)
-        x = torch.as_tensor(x).detach().to(torch.float32)
+        return torch.as_tensor(self.model.sample(n, **given, **self.settings)).detach().to(torch.float32)
+
+    def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)
         if x.shape != expected:
             raise ValueError(f"model: expected samples of shape {expected}, as those of data, got {tuple(x.shape)}")
@@ -124,13 +134,16 @@ def as_source(value, data: Data, *, n: int | None, seed: int, settings: dict | N
     name, samples = read(value, "model")
     if samples.shape != data.shape:
         raise ValueError(f"model: expected samples of shape {data.shape}, as those of data, got {samples.shape}")
-    return Held(name, samples, n, seed)
+    return Held(name, relabelled(samples, data, "model"), n, seed)
 
 
 def read(value, argument: str) -> tuple[str, Data]:
     """(name, Data) of a Data, a tensor or array, a pair (x, label), or what `data.load` takes: a file or a folder."""
     if isinstance(value, str | Path):
-        return Path(value).name, load_data(value)
+        try:
+            return Path(value).name, load_data(value)
+        except (TypeError, ValueError, OSError) as error:
+            raise type(error)(f"{argument}: {error}") from error
     if not isinstance(value, Data | Tensor | np.ndarray | tuple):
         also = "a model with sample(), " if argument == "model" else ""
         forms = f"{also}Data, a tensor, an array, a pair (x, label) or a path"
@@ -139,6 +152,16 @@ def read(value, argument: str) -> tuple[str, Data]:
         return "Data" if isinstance(value, Data) else "array", as_data(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{argument}: {error}") from error
+
+
+def relabelled(samples: Data, data: Data, argument: str) -> Data:
+    """The samples with their classes numbered as those of the data, where both have names."""
+    if samples.names is None or data.names is None or samples.names == data.names:
+        return samples
+    if unknown := [name for name in samples.names if name not in data.names]:
+        raise ValueError(f"{argument}: expected classes among {', '.join(data.names)}, got {', '.join(unknown)}")
+    number = torch.tensor([data.names.index(name) for name in samples.names])
+    return Data(samples.x, number[samples.label], data.classes, samples.condition, data.names)
 
 
 def described(data: Data) -> dict:

@@ -18,7 +18,7 @@ class Network:
     def __init__(self, net, name, shape, *, follow=False, **settings):
         self.net, self.name, self.shape = net, name, check_shape(shape)
         self.follow, self.settings = follow, settings
-        self.dim = self(torch.zeros(1, *self.shape)).shape[1]
+        self.dim = self(torch.zeros(1, *self.shape, device=self._device())).shape[1]
 
     @property
     def fingerprint(self):
@@ -29,13 +29,17 @@ class Network:
         check_samples(x, self.shape)
         if self.follow:
             self.net.to(x.device)
-        device = next(iter(self.net.state_dict().values()), x).device
+        device = self._device() or x.device
         with inference(self.net, device):
             y = self.net(x.to(device))
         if not isinstance(y, Tensor) or not y.is_floating_point() or y.ndim < 2 or len(y) != len(x):
             got = f"{tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
             raise TypeError(f"net: expected an answer of shape ({len(x)}, *), floating-point, got {got}")
         return y.flatten(1).float()
+
+    def _device(self):
+        """Where the network is; None if it has no weights."""
+        return next((value.device for value in self.net.state_dict().values()), None)
 
 
 def module(net, name=None, *, shape):
