@@ -21,7 +21,7 @@ ALLOWED = {
     "ops": set(),
     "schedules": {"ops"},
     "nn": {"ops"},
-    "metrics": {"ops", "checkpoint"},
+    "metrics": {"ops", "checkpoint", "data"},
     "features": {"ops", "nn", "data", "checkpoint", "training"},
     "data": {"ops", "images"},
     "spectral": set(),

@@ -6,7 +6,7 @@ import torch
 from metric_sets import covers, orthogonal, randn
 
 from genfast.metrics import frechet, frechet_distance
-from genfast.metrics.frechet import _gaussian, _transports
+from genfast.metrics.frechet import _gaussian, _transports, _under_equality
 
 ROOTS = {d: orthogonal(d, 1) * torch.logspace(-1, 0, d).double().sqrt() for d in (4, 16, 32)}
 
@@ -112,9 +112,40 @@ def test_what_is_said():
     assert frechet(x, y).warnings == () and (frechet(x, y).n, frechet(x, y).m) == (50, 60)
     assert "halves of 30 rows of 16" in frechet(x[:30], y).warnings[0]
     singular = frechet(x[:16], y)
-    assert "16 rows of 16 features" in singular.warnings[0] and np.isfinite([singular.low, singular.high]).all()
+    assert "16 rows of 16 features" in singular.warnings[0] and np.isfinite(singular.value)
     same = frechet(x, x)
     assert same.value == 0 and "same rows" in same.warnings[0] and same.low == 0
+
+
+@pytest.mark.parametrize("n, m, d", [(100, 100, 200), (60, 90, 30), (90, 60, 30)])
+def test_no_interval_where_halves_are_singular(n, m, d):
+    """The truth is 5; the extrapolation is anything, and an interval about it does not say otherwise."""
+    offset = torch.zeros(d, dtype=torch.float64)
+    offset[0] = 5**0.5
+    found = frechet(randn(n, d, 1), randn(m, d, 2) + offset)
+    assert (found.low, found.high) == (0, np.inf) and np.isnan(found.details["se"]) and len(found.warnings) == 1
+    enough = frechet(randn(61, 30, 1), randn(61, 30, 2))
+    assert np.isfinite([enough.high, enough.details["se"]]).all() and enough.warnings == ()
+
+
+@pytest.mark.parametrize("n, m", [(5, 6), (5, 60), (12, 12), (13, 12)])
+def test_under_equality_of_few_rows(n, m):
+    """From the eigenvalues of the rows' products as from those of the features'."""
+    d, c = 24, 1 / n + 1 / m
+    x, y = _gaussian(randn(n, d, 1)), _gaussian(2 * randn(m, d, 2))
+    l = torch.linalg.eigvalsh((x.root.T @ x.root + y.root.T @ y.root) / 2)
+    l = l[l > 1e-9 * l[-1]]
+    harmonic = l * l[:, None] / (l + l[:, None])
+    mean = c * l.sum() + c / 2 * (harmonic.sum() + harmonic.trace())
+    variance = c**2 * (2 * l.square().sum() + harmonic.square().sum() + harmonic.diagonal().square().sum())
+    assert _under_equality(x, y, c) == pytest.approx((mean.item(), variance.item()), rel=1e-10)
+
+
+def test_few_rows_make_no_matrix_of_the_features(monkeypatch):
+    sizes, solve = [], torch.linalg.eigvalsh
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda a: sizes.append(len(a)) or solve(a))
+    frechet(randn(20, 3000, 1), randn(30, 3000, 2))
+    assert sizes == [50]
 
 
 def test_constant_features():
@@ -128,6 +159,7 @@ def test_constant_features():
 
 @pytest.mark.parametrize("rows, options, words", [
     (3, {}, "samples.*at least 4"), (8, {"level": 1.0}, r"level.*\(0, 1\).*1.0"), (8, {"seed": -1}, "seed.*-1"),
+    (8, {"seed": 2**63}, r"seed.*in \[0, 9223372036854775808\)"), (8, {"seed": 1.0}, "seed.*integer.*1.0"),
 ])  # fmt: skip
 def test_bad_input(rows, options, words):
     with pytest.raises(ValueError, match=words):

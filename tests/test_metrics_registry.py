@@ -41,6 +41,16 @@ def test_the_same_for_arrays_seeds_and_threads(name):
         assert all(isinstance(v, float) for v in (e.value, e.low, e.high, *e.details.values()))
 
 
+@pytest.mark.parametrize("name", [name for name in OF_FEATURES if name != "memorization"])
+def test_seeds(name):
+    x, y = randn(40, 3, 1), randn(50, 3, 2)
+    assert OF_FEATURES[name](x, y, seed=np.int64(7)) == OF_FEATURES[name](x, y, seed=7)
+    OF_FEATURES[name](x, y, seed=2**63 - 1)
+    for seed in (-1, 2**63, 2**70, True, 0.5):
+        with pytest.raises(ValueError, match=r"seed: expected an integer in .*got"):
+            OF_FEATURES[name](x, y, seed=seed)
+
+
 @every_metric
 def test_global_random_state_is_left_alone(name):
     torch.manual_seed(1), np.random.seed(1)

@@ -212,6 +212,16 @@ def test_bad_input():
     for k in (0, 6, -1):
         with pytest.raises(ValueError, match=r"nearest: k must lie in \[1, 5\].*got"):
             ops.nearest(x, y, k)
+    assert torch.equal(ops.nearest(x, y, np.int64(2)).index, ops.nearest(x, y, 2).index)
+    for k in (1.5, True, "2"):
+        with pytest.raises(TypeError, match=f"nearest: k must be an integer, got {k!r}"):
+            ops.nearest(x, y, k)
+    with pytest.raises(TypeError, match="nearest: x must be a tensor, got ndarray"):
+        ops.nearest(x.numpy(), y, 2)
+    with pytest.raises(TypeError, match="balls: y must be a tensor, got ndarray"):
+        ops.balls(x, y.numpy())
+    with pytest.raises(TypeError, match="balls: radius_x must be a tensor or None, got ndarray"):
+        ops.balls(x, y, radius.numpy())
     with pytest.raises(ValueError, match=r"k must lie in \[1, 2\]"):
         ops.nearest(x, x, 3, exclude_self=True)
     with pytest.raises(ValueError, match="one set; got 3 and 5"):

@@ -17,7 +17,7 @@ struct PairwiseArgs {
   const double* radius_x;     // [n], squared; a negative one is an empty ball, and so are all if there is no pointer
   const double* radius_y;     // [m]
   const float* centre;        // [features], times `scale`: anything is right, the mean is fastest
-  float scale;                // see math/pair.h
+  float scale;                // see math/margin.h
   int64_t n, m, features, k;  // k <= m
   bool exclude_self;          // x and y are one set: no point is its own neighbour
 };

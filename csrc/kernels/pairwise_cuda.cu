@@ -49,7 +49,7 @@ struct Open {
   }
 };
 
-// visit(r, c, i, j, sum) for each pair of a thread that there is.
+// visit(r, c) for each pair of a thread that there is.
 template <class Visit>
 __device__ inline void each_pair(const PairwiseArgs& p, int64_t row, int64_t column, int64_t end, Visit visit) {
   GENFAST_UNROLL

@@ -1,5 +1,6 @@
 """What every metric asks of its arguments."""
 
+import math
 from numbers import Integral
 
 import numpy as np
@@ -35,8 +36,14 @@ def matrices(dtype: torch.dtype, rows: int = 2, **sets: Tensor | np.ndarray) -> 
     return [x.to(first.device) for x in checked.values()]
 
 
-def integer(value: int, name: str, least: int) -> int:
-    """value, an integer of at least `least`, or an error."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+def integer(value: int, name: str, least: int, below: float = math.inf) -> int:
+    """value, an integer in [least, below), or an error; NumPy's are taken too."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value < below:
+        expected = f"of at least {least}" if below == math.inf else f"in [{least}, {below})"
+        raise ValueError(f"{name}: expected an integer {expected}, got {value!r}")
     return int(value)
+
+
+def seed(value: int) -> int:
+    """value, an integer in [0, 2^63), or an error."""
+    return integer(value, "seed", 0, 2**63)

@@ -1,14 +1,15 @@
 """The Frechet distance between two sets of features, each summarised by a Gaussian."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import permutation
 from . import checks, intervals
 from .estimate import Estimate
-from .splits import permutation
 
 _SPLITS = 2  # into halves, for the extrapolation
 _ROWS = 4096  # at a time, of what needs a copy
@@ -45,8 +46,10 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
 
         c sum_i l_i + c/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j),      2 D/N + D (D + 1)/(2 N) for N(0, I), N = M.
 
-    The interval is about the extrapolated distance, not about F, and does not go below 0. The variance of first order
-    is that of the influence function of F, which at a sample x is, but for a constant,
+    The interval is about the extrapolated distance, not about F, and does not go below 0. Where half a set has no more
+    rows than D, min(N, M) <= 2 D, the extrapolation may be wrong by any amount: the interval then is [0, infinity) and
+    "se" NaN, with a warning. The variance of first order is that of the influence function of F, which at a sample x
+    is, but for a constant,
 
         2 (mu_1 - mu_2).(x - mu_1) + (x - mu_1)^T (I - T)(x - mu_1),
         T = S_2^(1/2) (S_2^(1/2) S_1 S_2^(1/2))^(-1/2) S_2^(1/2), the optimal map from the first to the second,
@@ -58,20 +61,22 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     The first grows with the distance, so the interval holds the distances that agree with the estimate by the variance
     that they would have.
 
-    Raises as `frechet_distance`, but for 4+ rows; ValueError for a level outside (0, 1) or a negative seed.
+    Raises as `frechet_distance`, but for 4+ rows; ValueError for a level outside (0, 1) or a seed outside [0, 2^63).
     """
     samples, real = (value.cpu() for value in checks.matrices(torch.float64, 4, samples=samples, real=real))
     n, m, d = len(samples), len(real), samples.shape[1]
-    seed = checks.integer(seed, "seed", 0)
+    seed = checks.seed(seed)
     z = intervals.quantile(level)
     warnings = []
     if min(n, m) <= d:
         warnings.append(
             f"{min(n, m)} rows of {d} features leave a covariance singular: the distance says more of their number "
-            "than of what they are, and neither the extrapolation nor the interval can be relied upon"
+            "than of what they are, the extrapolation cannot be relied upon, and there is no interval"
         )
     elif min(n, m) <= 2 * d:
-        warnings.append(f"halves of {min(n, m)} rows of {d} features have singular covariances: extrapolated too far")
+        warnings.append(
+            f"halves of {min(n, m)} rows of {d} features have singular covariances: extrapolated too far, no interval"
+        )
     if same := torch.equal(samples, real):
         warnings.append("samples and real are the same rows: the interval takes them for independent")
 
@@ -80,28 +85,35 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     halved = [
         _of_samples(samples[a], real[b])
         for split in range(_SPLITS)
-        for a, b in zip(
-            permutation(n, seed, 2 * split).tensor_split(2), permutation(m, seed, 2 * split + 1).tensor_split(2)
-        )
+        for a, b in zip(*(np.array_split(permutation(k, seed, 2 * split + i), 2) for i, k in enumerate((n, m))))
     ]
     extrapolated = 2 * value - sum(halved) / len(halved)
 
-    first = sum(
-        _influence(rows, own, other, transport).var().item() / len(rows)
-        for rows, own, other, transport in zip((samples, real), gaussians, gaussians[::-1], _transports(*gaussians))
-    )
     bias, second = _under_equality(*gaussians, 1 / n + 1 / m)
+    if min(n, m) <= 2 * d:
+        se, low, high = math.nan, 0.0, math.inf
+    else:
+        first = _first_order(samples, real, *gaussians)
+        se, low, high = _interval(extrapolated, first, second, z)
+    details = {"bias": bias, "extrapolated": extrapolated, "se": se}
+    return Estimate(value, low, high, "delta method about the extrapolated", n, m, level, details, tuple(warnings))
+
+
+def _first_order(samples: Tensor, real: Tensor, x: Gaussian, y: Gaussian) -> float:
+    """The variance of the influence functions, over both sets."""
+    sets = zip((samples, real), (x, y), (y, x), _transports(x, y))
+    return sum(_influence(rows, own, other, transport).var().item() / len(rows) for rows, own, other, transport in sets)
+
+
+def _interval(extrapolated: float, first: float, second: float, z: float) -> tuple[float, float, float]:
+    """Standard error, low and high about the extrapolated distance, by its variances of first and second order."""
     # The noise of T and of mu_1 - mu_2 has added 2 `second` to `first`; the extrapolation weighs the pairs of samples
     # that make up the second order as F does but for the chance of sharing a half, which adds 1 / _SPLITS.
     first, second = max(first - 2 * second, 0.0), second * (1 + 1 / _SPLITS)
     se = (first + second) ** 0.5
     growth = first / max(extrapolated, se) if first else 0.0  # below one standard error, a ratio of noise to noise
     low, high = intervals.growing(extrapolated, second, growth, z)
-    details = {"bias": bias, "extrapolated": extrapolated, "se": se}
-    return Estimate(
-        value, max(low, 0.0), max(high, 0.0), "delta method about the extrapolated", n, m, level, details,
-        tuple(warnings),
-    )  # fmt: skip
+    return se, max(low, 0.0), max(high, 0.0)
 
 
 def distance(x: Gaussian, y: Gaussian) -> float:
@@ -150,7 +162,10 @@ def _influence(x: Tensor, own: Gaussian, other: Gaussian, transport: Tensor) -> 
 
 def _under_equality(x: Gaussian, y: Gaussian, c: float) -> tuple[float, float]:
     """Mean and variance of the distance of two sets from one Gaussian, of the mean covariance; c = 1/N + 1/M."""
-    l = torch.linalg.eigvalsh((x.root.T @ x.root + y.root.T @ y.root) / 2).clamp(min=0)
+    # An eigenvalue of zero adds nothing to either sum, so where there are fewer rows than features those of the Gram
+    # matrix, which are the others, will do.
+    root = torch.cat([x.root, y.root])
+    l = torch.linalg.eigvalsh((root @ root.T if len(root) < root.shape[1] else root.T @ root) / 2).clamp(min=0)
     harmonic = l[:, None] * l / (l[:, None] + l).clamp(min=torch.finfo(l.dtype).tiny)
     twice = 1 + torch.eye(len(l), dtype=l.dtype)
     mean = c * l.sum() + c / 2 * (twice * harmonic).sum()

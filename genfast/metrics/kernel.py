@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..data import permutation
 from . import checks, intervals
 from .estimate import Estimate
-from .splits import permutation
 
 _MEDIAN_ROWS = 500  # of each set, for the median distance
 KERNELS = ("polynomial", "rbf")
@@ -46,7 +46,7 @@ def kernel_distance(
     x, y = checks.matrices(torch.float32, 4, samples=samples, real=real)
     if kernel not in KERNELS:
         raise ValueError(f"kernel: expected one of {KERNELS}, got {kernel!r}")
-    seed, z = checks.integer(seed, "seed", 0), intervals.quantile(level)
+    seed, z = checks.seed(seed), intervals.quantile(level)
     if gamma is None:
         gamma = 1 / x.shape[1] if kernel == "polynomial" else _median_gamma(x, y, seed)
     if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma < float("inf"):
@@ -73,7 +73,7 @@ def kernel_distance(
 
 
 def _median_gamma(x: Tensor, y: Tensor, seed: int) -> float:
-    parts = [z[permutation(len(z), seed, stream)[:_MEDIAN_ROWS].to(z.device)] for stream, z in enumerate((x, y))]
+    parts = [z[permutation(len(z), seed, stream)[:_MEDIAN_ROWS]] for stream, z in enumerate((x, y))]
     pooled = torch.cat(parts).double()
     median = torch.pdist(pooled).square().median().item()
     if median == 0:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..data import permutation
 from . import checks, intervals
 from .estimate import Estimate
-from .splits import permutation
 
 _ROWS = 500  # of a group, at least
 _DEGREES = 20  # of freedom of the variance by count; over repeats it spreads as with half as many
@@ -37,7 +37,7 @@ def precision_recall(
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and more than k rows, a k below 1, a level outside (0, 1).
     """
-    k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
+    k, seed = checks.integer(k, "k", 1), checks.seed(seed)
     z = intervals.quantile(level, _DEGREES / 2)
     x, y = checks.matrices(torch.float32, k + 1, samples=samples, real=real)
     n, m = len(x), len(y)
@@ -82,7 +82,7 @@ def _variance(x: Tensor, y: Tensor, k: int, seed: int) -> Tensor:
     found = []
     for partition in range(-(-_DEGREES // (groups - 1))):
         parts = (
-            permutation(len(rows), seed, 2 * partition + side).to(rows.device).tensor_split(groups)
+            np.array_split(permutation(len(rows), seed, 2 * partition + side), groups)
             for side, rows in enumerate((x, y))
         )
         found.append(torch.stack([_four(x[a], y[b], k)[0] for a, b in zip(*parts)]).var(0))

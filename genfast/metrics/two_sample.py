@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..data import permutation
 from . import checks, intervals
 from .estimate import Estimate
-from .splits import permutation
 
 
 class NearestNeighbours:
@@ -49,14 +49,14 @@ def two_sample_test(
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and 2+ rows, or for more neighbours than points.
     """
-    k, seed = checks.integer(k, "k", 1), checks.integer(seed, "seed", 0)
+    k, seed = checks.integer(k, "k", 1), checks.seed(seed)
     z = intervals.quantile(level)
     x, y = checks.matrices(torch.float32, samples=samples, real=real)
     n, m = len(x), len(y)
     size = min(n, m)
     fit, held_out = [], []
     for stream, rows in enumerate((x, y)):
-        chosen = rows[permutation(len(rows), seed, stream)[:size].to(rows.device)]
+        chosen = rows[permutation(len(rows), seed, stream)[:size]]
         fit.append(chosen[: size // 2])
         held_out.append(chosen[size // 2 :])
     if classifier is None and k > 2 * (size // 2):
