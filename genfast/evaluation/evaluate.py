@@ -62,7 +62,7 @@ def evaluate(
     Raises ValueError or TypeError that names the argument.
     """
     names = choose(metrics)
-    n, seed = n if n is None else checks.integer(n, "n", 2), checks.integer(seed, "seed", 0)
+    n, seed = n if n is None else checks.integer(n, "n", 2), checks.seed(seed)
     intervals.quantile(level)  # raises
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
     data_name, data = read(data, "data")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import math
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from ..checkpoint import write_file
 from ..data import Data
 from ..images import save_png
 from ..metrics import Memorization
+from .records import Record
 from .report import Report
 from .sources import Source
 from .table import ARROWS, number
@@ -33,7 +35,7 @@ def save_pictures(
             worst = memorization.order[:PAIRS].cpu()
             pairs = torch.cat([_drawn(source, worst), train.x.cpu()[memorization.nearest.cpu()[worst]]])
             save_png(folder / "memorization.png", pairs, columns=len(worst), scale=scale, padding=2)
-    if report.records and importlib.util.find_spec("matplotlib"):
+    if _drawable(report) and importlib.util.find_spec("matplotlib"):
         write_file(folder / "report.png", draw(report))
 
 
@@ -41,12 +43,17 @@ def _drawn(source: Source, index: Tensor) -> Tensor:
     return source.draw(index).cpu()
 
 
+def _drawable(report: Report) -> list[Record]:
+    """Those that can be drawn: of some the interval says nothing, and has no end."""
+    return [r for r in report.records if all(map(math.isfinite, (r.centre, r.estimate.low, r.estimate.high)))]
+
+
 def draw(report: Report) -> bytes:
     """A PNG with a panel a number: its value and interval in blue, real data in grey. Needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    records = report.records
+    records = _drawable(report)
     figure = Figure(figsize=(7, 1.0 + 0.62 * len(records)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(records), squeeze=False)[:, 0]
@@ -54,7 +61,7 @@ def draw(report: Report) -> bytes:
     figure.suptitle(f"{title}\nblue: samples and interval, grey: what real data are given", fontsize=10)
     for axes, record in zip(panels, records):
         e, floor = record.estimate, record.floor
-        if floor is not None:
+        if floor is not None and math.isfinite(floor.low) and math.isfinite(floor.high):
             axes.axvspan(floor.low, floor.high, color="0.8", lw=0)
             axes.axvline(floor.low, color="0.55", lw=1)
             axes.axvline(floor.high, color="0.55", lw=1)
