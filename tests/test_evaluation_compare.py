@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import json
+import math
 
 import pytest
+import torch
 from toys import Gaussian, Mixed, normal
 
 import genfast as gf
@@ -92,6 +94,55 @@ def test_bounds_are_told():
     other = dataclasses.replace(report("true"), records=(report("true")["frechet"], bound))
     found = gf.compare([("a", report("true")), ("b", other)])
     assert "The likelihoods are of different kinds: a exact, b lower bound (ELBO)." in found.sentences
+
+
+def with_estimate(given, name, **changes):
+    """The report with another estimate under this name."""
+    found = given[name]
+    record = dataclasses.replace(found, estimate=dataclasses.replace(found.estimate, **changes))
+    return dataclasses.replace(given, records=tuple(record if r is found else r for r in given.records))
+
+
+def test_likelihoods_of_other_units_are_not_ranked():
+    other = with_estimate(report("wide"), "nats", method="exact, dequantised from 16 levels; central limit")
+    found = gf.compare([("a", report("true")), ("b", other)])
+    assert found.likelihood is None and found.quality is not None
+    told = "a not dequantised, b dequantised from 16 levels"
+    assert f"By likelihood: no ranking, their units are different: {told}." in found.sentences
+    assert gf.compare([("a", other), ("b", dataclasses.replace(other))]).likelihood is not None
+
+
+def test_a_likelihood_of_minus_infinity_is_last(tmp_path):
+    none = with_estimate(report("true"), "nats", value=-math.inf, low=-math.inf, high=-math.inf)
+    none.save(tmp_path / "report.json")
+    for it in (none, gf.evaluation.Report.load(tmp_path / "report.json")):
+        assert gf.compare([("it", it), ("wide", report("wide"))]).likelihood.tiers == (("wide",), ("it",))
+
+
+@functools.cache
+def of_few(scale):
+    metrics = ["frechet", "kernel_distance"]
+    return gf.evaluate(normal(30, D) * scale, REAL, n=30, metrics=metrics, progress=False)
+
+
+def test_without_an_interval_frechet_does_not_rank():
+    found = gf.compare([("wide", of_few(4.0)), ("true", of_few(1.0))])
+    assert found.quality.metric == "kernel_distance" and found.quality.tiers == (("true",), ("wide",))
+    alone = [dataclasses.replace(of_few(s), records=(of_few(s)["frechet"],)) for s in (1.0, 4.0)]
+    found = gf.compare(list(zip("ab", alone)))
+    assert found.quality is None and "By samples: no ranking, a and b have none." in found.sentences
+
+
+def test_a_pair_begins_with_a_name():
+    """Samples and labels are no pair of a name and a model, which is said before anything is evaluated."""
+    x, label = normal(250, D), torch.zeros(250, dtype=torch.int64)
+
+    class Never:
+        def sample(self, *args, **options):
+            pytest.fail("evaluated")
+
+    with pytest.raises(TypeError, match=r"models: expected .*\(name, model\) with data=, got tuple"):
+        gf.compare([("never", Never()), (x, label)], data=REAL)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from toys import Copier, Gaussian, Mixed, Ring, normal
 
 import genfast as gf
-from genfast.evaluation import Diagnosis, Floor, Record
+from genfast.evaluation import Floor, Record
 from genfast.metrics import Estimate
 
 REAL = Ring().sample(400, seed=5)
@@ -116,7 +116,8 @@ def test_a_small_shift_is_different_without_a_cause():
 def test_few_samples():
     found = diagnose(normal(60, 80, 1), normal(60, 80, 2), metrics="frechet")
     assert "few_samples" in found and found["few_samples"].evidence == {"n": 60, "m": 60, "dim": 80}
-    assert "take more than 80" in str(found)
+    assert "take more than 160" in str(found) and "undecided" in found
+    assert "few_samples" in diagnose(normal(60, 30, 1), normal(60, 30, 2), metrics="frechet")
     assert "few_samples" not in diagnose(normal(60, 5, 1), normal(60, 5, 2), metrics="frechet")
 
 
@@ -134,7 +135,8 @@ def test_labels():
 
 def test_nothing_to_judge():
     found = diagnose(Gaussian(2), metrics="likelihood")
-    assert found == Diagnosis(()) and str(found) == ""
+    assert names(found) == ["undecided"] and found["undecided"].evidence == {}
+    assert str(found) == "Undecided: no number here has an interval and a floor to be judged by."
     with pytest.raises(KeyError, match="no finding 'junk'"):
         found["junk"]
 

@@ -27,7 +27,7 @@ REPORT = Report(
     data={"name": "points", "shape": [1, 8, 8], "classes": 2, "fingerprint": "d" * 16},
     features={"name": "pixels", "dim": 64, "fingerprint": "f" * 16},
     n=100, m=90, seed=3, level=0.95, sampling={"steps": 5}, genfast="0.1.0", torch="2.13.0", records=RECORDS,
-    per_class=(ClassRecord(1, 50, 45, (record("coverage", 0.9, "higher"),)),),
+    per_class=(ClassRecord(1, 50, 45, (record("coverage", 0.9, "higher"), record("recall", 0.45, "higher", FLOOR))),),
     left_out={"memorization": "no training data were given"}, warnings=("frechet: mind this",),
 )  # fmt: skip
 
@@ -52,9 +52,10 @@ def test_schema_is_pinned():
     assert content["records"][0]["floor"].keys() == {"value", "low", "high", "n", "m", "splits", "kind"}
 
 
-def test_what_is_not_finite_is_null():
+def test_what_is_not_finite():
+    """NaN is null, infinity a string."""
     content = json.loads(REPORT.json(), parse_constant=pytest.fail)
-    assert content["records"][2]["estimate"]["value"] is None
+    assert content["records"][2]["estimate"]["value"] == "-Infinity"
     assert content["records"][0]["estimate"]["details"] == {"extrapolated": 1.9, "se": None}
 
 
@@ -64,8 +65,38 @@ def test_save_and_load(tmp_path):
     assert loaded == REPORT and loaded.json() == REPORT.json() and str(loaded) != ""
     assert loaded.records[:2] != () and isinstance(loaded["frechet"].estimate, Estimate)
     assert loaded["recall"] == REPORT["recall"] and loaded.per_class == REPORT.per_class
-    assert math.isnan(loaded["nats"].value)
+    assert loaded["nats"] == REPORT["nats"] and loaded["nats"].value == -math.inf
+    assert math.isnan(loaded["frechet"].estimate.details["se"])
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("low, high", [(0.0, math.inf), (-math.inf, -math.inf), (math.nan, 1.0)])
+def test_intervals_that_say_nothing(tmp_path, low, high):
+    """No verdict, a dash in the table, and the same after a file."""
+    known = record("frechet", 2.0, floor=FLOOR, extrapolated=1.9)
+    assert known.worse
+    unknown = dataclasses.replace(known, estimate=dataclasses.replace(known.estimate, low=low, high=high))
+    of_floor = dataclasses.replace(known, floor=dataclasses.replace(FLOOR, low=low, high=high))
+    report = dataclasses.replace(REPORT, records=(unknown, of_floor))
+    assert unknown.worse is None and of_floor.worse is None
+    report.save(tmp_path / "report.json")
+    for shown in (report, Report.load(tmp_path / "report.json")):
+        assert shown == report and [found.worse for found in shown.records] == [None, None]
+        rows = [re.split(r"\s{2,}", line.strip()) for line in str(shown).splitlines()]
+        assert ["at infinite n", "1.9", "-", "[0.4, 0.6]"] in rows and [
+            "at infinite n",
+            "1.9",
+            "[1.9, 2.1]",
+            "-",
+        ] in rows
+
+
+def test_wide_tables_of_classes_are_folded():
+    records = tuple(record(f"number_{i}", 0.45, "higher", FLOOR) for i in range(9))
+    report = dataclasses.replace(REPORT, per_class=tuple(ClassRecord(i, 50, 45, records) for i in range(3)))
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 120 and sum(line.startswith("real data  ") for line in lines) == 2
+    assert all(f"number_{i}" in str(report) for i in range(9))
 
 
 def test_reports_differ_in_any_number():
@@ -94,7 +125,7 @@ def test_table():
     # Frechet's interval is about infinite n, and so is what it is held against.
     assert ["at infinite n", "1.9", "[1.9, 2.1]", "[0.4, 0.6]", "worse than real"] in rows
     assert ["recall", "↑", "0.45", "[0.35, 0.55]", "0.5", "[0.4, 0.6]", "100", "as real data"] in rows
-    assert ["1", "50", "45", "0.9 [0.8, 1]"] in rows
+    assert ["1", "50", "45", "0.9 [0.8, 1]", "0.45 [0.35, 0.55]"] in rows and ["real data", "-", "0.5"] in rows
     assert "real data: parts of the data, 45 against 45, mean of 4 (frechet, recall)" in lines
     assert "no memorization: no training data were given" in lines and "note: frechet: mind this" in lines
     start = next(i for i, line in enumerate(lines) if line.startswith("metric"))
@@ -103,8 +134,37 @@ def test_table():
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"n": "abc"}, {"n": True}, {"n": 1.5}, {"left_out": None}, {"warnings": "abc"}, {"warnings": [1]},
+        {"level": "0.95"}, {"records": {}}, {"records": [5]}, {"model": []}, {"data": {}}, {"more": 1},
+        {"per_class": [{"label": 1}]},
+    ],
+)  # fmt: skip
+def test_fields_of_the_wrong_type(tmp_path, change):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(json.loads(REPORT.json()) | change))
+    with pytest.raises(ValueError, match=re.escape(f"path: {path} is damaged")):
+        Report.load(path)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("details", []), ("details", {"se": "x"}), ("value", "abc"), ("n", None), ("method", 3)]
+)
+def test_estimates_of_the_wrong_type(tmp_path, name, value):
+    content = json.loads(REPORT.json())
+    content["records"][1]["estimate"][name] = value
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=re.escape(f"{path} is damaged: report.records[1].estimate.{name}")):
+        Report.load(path)
+
+
+@pytest.mark.parametrize(
     "text, match",
     [
+        ('"abc"', "expected a report"),
+        ("5", "expected a report"),
         ("{", "expected a report"),
         ("[]", "expected a report"),
         ('{"schema": "genfast.evaluation", "version": 2}', "version 1, got genfast.evaluation version 2"),

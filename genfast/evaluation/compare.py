@@ -5,12 +5,13 @@ import json
 from collections.abc import Sequence
 
 from .evaluate import evaluate
-from .records import Record
+from .records import Record, has_interval
 from .report import Report
 from .table import aligned, told
 
 LIKELIHOOD = ("nats",)  # what ranks by likelihood
-QUALITY = ("frechet", "kernel_distance", "coverage")  # by samples: the first that all have
+MARK = "dequantised from"  # in the method of a likelihood, before the number of levels
+QUALITY = ("frechet", "kernel_distance", "coverage")  # by samples: the first that all have with an interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +68,29 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
     models: at least two, each a Report, a pair (name, Report), or a pair (name, model) to be evaluated on `data` with
     the options of `evaluate`. A Report stands under the name of its model.
     Ranked by likelihood ("nats") and by samples: the Frechet distance or, where one has none, the kernel distance or
-    coverage. Overlapping intervals are a tie, which is cautious: two that just touch would differ at their level. The
-    sentences say which models have the better likelihood and the worse samples, and when nothing can be told apart.
+    coverage; a Frechet distance of so few samples that it has no interval is none. Likelihoods are ranked only if all
+    are of the data as they are, or all of data dequantised from as many levels; one of -infinity is last. Overlapping
+    intervals are a tie, which is cautious: two that just touch would differ at their level. The sentences say which
+    models have the better likelihood and the worse samples, and when nothing can be told apart.
     Raises ValueError if two reports differ in data, n, features or level, TypeError for anything else in `models`.
     """
-    reports = {}
+    named = {}
     for item in models:
-        name, value = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
-        if not isinstance(value, Report):
-            if name is None or data is None:
-                needed = "a Report, (name, Report), or (name, model) with data="
-                raise TypeError(f"models: expected {needed}, got {type(value).__name__}, data={type(data).__name__}")
-            value = evaluate(value, data, **options)
+        pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+        name, value = item if pair else (None, item)
+        if not isinstance(value, Report) and (name is None or data is None):
+            needed = "a Report, (name, Report), or (name, model) with data="
+            raise TypeError(f"models: expected {needed}, got {type(value).__name__}, data={type(data).__name__}")
         name = value.model["name"] if name is None else name
-        if name in reports:
+        if name in named:
             raise ValueError(f"models: expected different names, got {name!r} twice; pass (name, report)")
-        reports[name] = value
+        named[name] = value
+    reports = {
+        name: value if isinstance(value, Report) else evaluate(value, data, **options) for name, value in named.items()
+    }
     _require_comparable(reports)
-    likelihood, quality = (_ranking(reports, names) for names in (LIKELIHOOD, QUALITY))
+    quality = _ranking(reports, QUALITY)
+    likelihood = None if len(set(_units(reports).values())) > 1 else _ranking(reports, LIKELIHOOD)
     return Comparison(reports, likelihood, quality, tuple(_sentences(reports, likelihood, quality)))
 
 
@@ -103,9 +109,20 @@ def _require_comparable(reports: dict[str, Report]) -> None:
                 raise ValueError(f"models: expected the same {what} in all reports; {first} has {a}, {name} has {b}")
 
 
+def _usable(report: Report, name: str) -> bool:
+    """Whether it can be ranked by: a likelihood of -infinity can, a distance without an interval says nothing."""
+    return name in report and (name in LIKELIHOOD or has_interval(report[name].estimate))
+
+
+def _units(reports: dict[str, Report]) -> dict[str, str]:
+    """Of the likelihoods that there are: of the data as they are, or dequantised from how many levels."""
+    kinds = {name: report["nats"].estimate.method.split(";")[0] for name, report in reports.items() if "nats" in report}
+    return {name: kind[kind.find(MARK) :] if MARK in kind else "not dequantised" for name, kind in kinds.items()}
+
+
 def _ranking(reports: dict[str, Report], names: Sequence[str]) -> Ranking | None:
     """By the first of these numbers that every report has."""
-    shared = [name for name in names if all(name in report for report in reports.values())]
+    shared = [name for name in names if all(_usable(report, name) for report in reports.values())]
     if not shared:
         return None
     records = {name: report[shared[0]] for name, report in reports.items()}
@@ -125,10 +142,14 @@ def _overlap(one: Record, other: Record) -> bool:
 
 def _sentences(reports: dict[str, Report], likelihood: Ranking | None, quality: Ranking | None) -> list[str]:
     sentences = []
+    units = _units(reports)
     for what, ranking in (("likelihood", likelihood), ("samples", quality)):
-        if ranking is None:
+        if what == "likelihood" and len(set(units.values())) > 1:
+            told = ", ".join(f"{name} {unit}" for name, unit in units.items())
+            sentences.append(f"By likelihood: no ranking, their units are different: {told}.")
+        elif ranking is None:
             lacking = LIKELIHOOD if what == "likelihood" else QUALITY
-            without = [name for name, report in reports.items() if not any(key in report for key in lacking)]
+            without = [name for name, report in reports.items() if not any(_usable(report, key) for key in lacking)]
             whose = " and ".join(without) or "the models, taken together,"
             sentences.append(f"By {what}: no ranking, {whose} {'has' if len(without) == 1 else 'have'} none.")
         else:

@@ -12,8 +12,8 @@ MAINLY = 3  # times the other's loss: a loss of fidelity or of variety, rather t
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """name: "collapse", "junk", "far", "memorisation", "labels", "few_samples", "different" or "indistinguishable".
-    sentence: what it means.  evidence: the numbers behind it, by name."""
+    """name: "collapse", "junk", "far", "memorisation", "labels", "few_samples", "different", "indistinguishable"
+    or "undecided".  sentence: what it means.  evidence: the numbers behind it, by name."""
 
     name: str
     sentence: str
@@ -48,14 +48,15 @@ def diagnose(report: Report) -> Diagnosis:
     far               both clearly lower: neither as good nor as varied
     memorisation      more samples lie next to a training example than held-out data do
     labels            samples are seen as another class than asked for, more often than real data are
-    few_samples       no more samples than features: the Frechet distance is mostly bias
+    few_samples       no more samples than twice the features: the Frechet distance is mostly bias, without an interval
     different         some metric tells the samples from real data, and none of the above says why
     indistinguishable nothing here tells them apart, at this n
+    undecided         no number here has an interval and a floor to be judged by
 
     "As for real data" is within the floor of the report, the same metric of real data against real data: `Record.worse`
     says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the floor; "by far": a
-    third of the relative loss. Precision and
-    recall of perfect samples are well under 1 (0.87 at 800 samples in 16 dimensions with k = 5), so 1 is no yardstick.
+    third of the relative loss. Precision and recall of perfect samples are well under 1 (0.87 at 800 samples in 16
+    dimensions with k = 5), so 1 is no yardstick.
     Raises TypeError unless `report` is a Report.
     """
     if not isinstance(report, Report):
@@ -123,10 +124,12 @@ def _labels(report: Report) -> Finding | None:
 def _difference(report: Report, explained: bool) -> Finding | None:
     judged = [record for record in report.records if record.worse is not None]
     worse = [record for record in judged if record.worse]
+    if not judged:
+        return Finding("undecided", "Undecided: no number here has an interval and a floor to be judged by.", {})
     if worse and not explained:
         sentence = f"Different: the samples can be told from real data. {_told(worse)}."
         return Finding("different", sentence, _evidence(worse))
-    if judged and not worse:
+    if not worse:
         names = ", ".join(record.name for record in judged)
         sentence = f"Indistinguishable: at n = {report.n} nothing here tells the samples from real data ({names})."
         return Finding("indistinguishable", sentence, _evidence(judged))
@@ -135,11 +138,12 @@ def _difference(report: Report, explained: bool) -> Finding | None:
 
 def _few_samples(report: Report) -> Finding | None:
     dim, few = report.features["dim"], min(report.n, report.m)
-    if few > dim or "frechet" not in report:
+    if few > 2 * dim or "frechet" not in report:
         return None
     sentence = (
-        f"Few samples: {report.n} against {report.m} in {dim} dimensions. Covariances of no more samples than "
-        f"dimensions are singular and the Frechet distance is mostly bias: take more than {dim}, or other features."
+        f"Few samples: {report.n} against {report.m} in {dim} dimensions. Of no more than twice as many samples as "
+        "dimensions the Frechet distance is mostly bias and has no interval: take more than "
+        f"{2 * dim}, or other features."
     )
     return Finding("few_samples", sentence, {"n": report.n, "m": report.m, "dim": dim})
 
@@ -156,7 +160,7 @@ def _lower(record: Record) -> bool:
 def _told(records: list[Record]) -> str:
     parts = []
     for record in records:
-        floor = "" if record.floor is None else f" (real data {interval(record.floor.low, record.floor.high)})"
+        floor = "" if record.floor is None else f" (real data {interval(record.floor)})"
         parts.append(f"{record.name.replace('_', ' ')} {told(record)}{floor}")
     return ", ".join(parts)
 

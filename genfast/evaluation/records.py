@@ -1,6 +1,7 @@
 """One number of a report, and what real data are given in its place."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from ..metrics import Estimate
@@ -21,6 +22,11 @@ class Floor:
     m: int | None
     splits: int
     kind: str
+
+
+def has_interval(found: Estimate | Floor) -> bool:
+    """Whether its interval says anything: one with a limit that is infinite or NaN does not."""
+    return math.isfinite(found.low) and math.isfinite(found.high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +54,10 @@ class Record:
 
     @property
     def worse(self) -> bool | None:
-        """Whether the whole interval is on the wrong side of that of real data; None without a floor. By chance it is
-        so far less often than 1 - level: the two have to be apart, each with its own noise."""
-        if self.floor is None:
+        """Whether the whole interval is on the wrong side of that of real data; None without a floor, or where one of
+        the two intervals says nothing. By chance it is so far less often than 1 - level: the two have to be apart, each
+        with its own noise."""
+        if self.floor is None or not (has_interval(self.estimate) and has_interval(self.floor)):
             return None
         above, below = self.estimate.low > self.floor.high, self.estimate.high < self.floor.low
         return {"lower": above, "higher": below}.get(self.better, above or below)

@@ -3,16 +3,16 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+import types
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..checkpoint import write_file
-from ..metrics import Estimate
-from .records import ClassRecord, Floor, Record, by_name
+from .records import ClassRecord, Record, by_name
 from .table import classes_table, floor_lines, records_table
 
 SCHEMA, VERSION = "genfast.evaluation", 1
+INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +76,8 @@ class Report:
         ]
 
     def json(self) -> str:
-        """All of it, under "schema" and "version"; NaN and infinity as null. The same evaluation, the same text."""
+        """All of it, under "schema" and "version"; of numbers, NaN as null and infinity as the string "Infinity" or
+        "-Infinity". The same evaluation, the same text."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content = {"schema": SCHEMA, "version": VERSION, **{name: _plain(value) for name, value in fields.items()}}
         return json.dumps(content, indent=1, allow_nan=False)
@@ -87,47 +88,59 @@ class Report:
 
     @classmethod
     def load(cls, path: str | Path) -> "Report":
-        """The report in a file that `save` wrote. Raises ValueError if it is not one, or of another version."""
+        """The report in a file that `save` wrote, equal to the one that was saved. Raises ValueError with the path if
+        it is not one, of another version, or damaged."""
         try:
             content = json.loads(Path(path).read_text())
             schema, version = content.pop("schema"), content.pop("version")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"path: expected a report of genfast.evaluate, got {path}: {error!r}") from error
         if (schema, version) != (SCHEMA, VERSION):
             raise ValueError(f"path: expected {SCHEMA} version {VERSION}, got {schema} version {version} in {path}")
         try:
-            content["records"] = _records(content["records"])
-            content["per_class"] = tuple(
-                ClassRecord(**{**row, "records": _records(row["records"])}) for row in content["per_class"]
-            )
-            return cls(**{**content, "warnings": tuple(content["warnings"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"path: {path} is damaged: {error!r}") from error
+            report = _decoded(content, cls, "report")
+            report._header()  # which needs the keys of model, data and features
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"path: {path} is damaged: {error}") from error
+        return report
 
 
 def _plain(value):
-    """Dataclasses as dicts, tuples as lists, what is not finite as None."""
+    """Dataclasses as dicts, tuples as lists, and of what is not finite NaN as None and infinity as a string."""
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return next((name for name, infinity in INFINITIES.items() if value == infinity), None)
+    return value
 
 
-def _records(rows: list[dict]) -> tuple[Record, ...]:
-    return tuple(
-        Record(row["name"], row["better"], Estimate(**_numbers(row["estimate"], ("value", "low", "high"))),
-               None if row["floor"] is None else Floor(**_numbers(row["floor"], ("value", "low", "high"))))
-        for row in rows
-    )  # fmt: skip
+def _decoded(value, hint, where: str):
+    """What `_plain` made of a value of the type `hint`. Raises ValueError where it is no such thing."""
+    kind, of = get_origin(hint) or hint, get_args(hint)
+    if kind is Any:
+        return value
+    if kind is types.UnionType:  # with None
+        return None if value is None else _decoded(value, of[0], where)
+    if kind is float and (value is None or value in INFINITIES):
+        return math.nan if value is None else INFINITIES[value]
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if not isinstance(value, dict) or value.keys() != hints.keys():
+            raise ValueError(f"{where}: expected an object with {', '.join(hints)}, got {_short(value)}")
+        return kind(**{name: _decoded(value[name], hint, f"{where}.{name}") for name, hint in hints.items()})
+    expected = {float: (float, int), tuple: list}.get(kind, kind)
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise ValueError(f"{where}: expected {kind.__name__}, got {_short(value)}")
+    if kind is tuple:
+        return tuple(_decoded(item, of[0], f"{where}[{i}]") for i, item in enumerate(value))
+    if kind is dict:
+        return {name: _decoded(item, of[1], f"{where}.{name}") for name, item in value.items()}
+    return value
 
 
-def _numbers(row: dict, names: Sequence[str]) -> dict:
-    """The row with null as NaN where a number has to be, and lists as tuples."""
-    row = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    row |= {name: math.nan for name in names if row[name] is None}
-    if "details" in row:
-        row["details"] = {name: math.nan if value is None else value for name, value in row["details"].items()}
-    return row
+def _short(value) -> str:
+    return repr(value)[:60]

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from .records import ClassRecord, Record
+from ..metrics import Estimate
+from .records import ClassRecord, Floor, Record, has_interval
 
+WIDTH = 120  # of a line, at most
 ARROWS = {"lower": "↓", "higher": "↑", "near_half": "½"}
 VERDICTS = {None: "", True: "worse than real", False: "as real data"}  # by Record.worse
 
@@ -13,13 +15,14 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def interval(low: float, high: float) -> str:
-    return f"[{number(low)}, {number(high)}]"
+def interval(found: Estimate | Floor) -> str:
+    """A dash for one that says nothing."""
+    return f"[{number(found.low)}, {number(found.high)}]" if has_interval(found) else "-"
 
 
 def told(record: Record) -> str:
     """What the interval is about, and the interval."""
-    return f"{number(record.centre)} {interval(record.estimate.low, record.estimate.high)}"
+    return f"{number(record.centre)} {interval(record.estimate)}"
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -38,7 +41,7 @@ def records_table(records: Sequence[Record], level: float) -> list[str]:
     rows = [("metric", "", "value", f"{level:.0%} interval", "real data", "its interval", "n", "")]
     for record in records:
         e, floor = record.estimate, record.floor
-        about = interval(e.low, e.high), "" if floor is None else interval(floor.low, floor.high)
+        about = interval(e), "" if floor is None else interval(floor)
         name, real = (record.name, ARROWS.get(record.better, "")), "-" if floor is None else number(floor.value)
         n, verdict = str(e.n), VERDICTS[record.worse]
         if record.extrapolated:
@@ -50,13 +53,24 @@ def records_table(records: Sequence[Record], level: float) -> list[str]:
 
 
 def classes_table(classes: Sequence[ClassRecord]) -> list[str]:
-    """A line a class."""
-    names = dict.fromkeys(record.name for row in classes for record in row.records)
-    rows = [("class", "n", "m", *names)]
-    for row in classes:
-        found = {record.name: told(record) for record in row.records}
-        rows.append((str(row.label), str(row.n), str(row.m), *(found.get(name, "-") for name in names)))
-    return aligned(rows) if classes else []
+    """A line a class, and a last one with what real data are given, the mean over the classes. Numbers for which a line
+    has no room follow in a table of their own."""
+    head = [["class", *(str(row.label) for row in classes), "real data"]]
+    head += [[name, *(str(getattr(row, name)) for row in classes), ""] for name in ("n", "m")]
+    lines, shown = [], []
+    for name in dict.fromkeys(record.name for row in classes for record in row.records):
+        column = _column(name, [{record.name: record for record in row.records}.get(name) for row in classes])
+        if shown and max(map(len, aligned([*zip(*head, *shown, column)]))) > WIDTH:
+            lines += [*aligned([*zip(*head, *shown)]), ""]
+            shown = []
+        shown.append(column)
+    return lines + aligned([*zip(*head, *shown)]) if shown else []
+
+
+def _column(name: str, records: Sequence[Record | None]) -> list[str]:
+    floors = [record.floor.value for record in records if record is not None and record.floor is not None]
+    cells = ["-" if record is None else told(record) for record in records]
+    return [name, *cells, number(sum(floors) / len(floors)) if floors else "-"]
 
 
 def floor_lines(records: Sequence[Record]) -> list[str]:
