@@ -11,6 +11,7 @@ from . import (
     diffusion,
     evaluation,
     features,
+    gan,
     gaussian,
     grids,
     guidance,
@@ -35,6 +36,7 @@ from .classifier import GenerativeClassifier
 from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
 from .evaluation import compare, diagnose, evaluate
+from .gan import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture
 from .guidance import Guidance
 from .info import info
@@ -42,10 +44,10 @@ from .training import fit
 from .verify import verify
 
 __all__ = [
-    "PPCA", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
+    "GAN", "PPCA", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
     "GenerativeClassifier", "Guidance", "SampleQueue", "__version__", "adaptive", "batching", "brownian",
     "checkpoint", "classifier", "compare", "data", "denoisers", "diagnose", "diffusion", "evaluate", "evaluation",
-    "features", "fit", "gaussian", "grids", "guidance", "guided", "images", "info", "inverse", "inversion",
+    "features", "fit", "gan", "gaussian", "grids", "guidance", "guided", "images", "info", "inverse", "inversion",
     "likelihood", "load", "metrics", "nn", "ops", "plans", "sampling", "save", "schedules", "solvers", "spectral",
     "verify",
 ]  # fmt: skip
