@@ -11,6 +11,7 @@ from . import (
     diffusion,
     evaluation,
     features,
+    gan,
     gaussian,
     grids,
     guidance,
@@ -38,6 +39,7 @@ from .classifier import GenerativeClassifier
 from .denoisers import Denoiser, GaussianMixtureDenoiser
 from .diffusion import Diffusion
 from .evaluation import compare, diagnose, evaluate
+from .gan import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture
 from .guidance import Guidance
 from .info import info
@@ -47,10 +49,10 @@ from .vae import VAE
 from .verify import verify
 
 __all__ = [
-    "PPCA", "VAE", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
+    "GAN", "PPCA", "VAE", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
     "GenerativeClassifier", "Guidance", "LatentDiffusion", "SampleQueue", "__version__", "adaptive",
     "autoencoder_kl", "batching", "brownian", "checkpoint", "classifier", "compare", "data", "denoisers",
-    "diagnose", "diffusion", "evaluate", "evaluation", "features", "fit", "gaussian", "grids", "guidance", "guided",
-    "images", "info", "inverse", "inversion", "latent_diffusion", "likelihood", "load", "metrics", "nn", "ops",
-    "plans", "sampling", "save", "schedules", "solvers", "spectral", "vae", "vae_likelihoods", "verify",
+    "diagnose", "diffusion", "evaluate", "evaluation", "features", "fit", "gan", "gaussian", "grids", "guidance",
+    "guided", "images", "info", "inverse", "inversion", "latent_diffusion", "likelihood", "load", "metrics", "nn",
+    "ops", "plans", "sampling", "save", "schedules", "solvers", "spectral", "vae", "vae_likelihoods", "verify",
 ]  # fmt: skip

@@ -1,5 +1,8 @@
 """fit(): one plain loop for every model. What a model has to offer: `parameters()` and `loss(batch, key) -> (B,)`.
 
+A model of several players, such as a GAN, has `players()` -> {name: arguments of AdamW, "params" among them} and
+`loss(batch, key, player) -> (B,)`: in each step they are updated in that order, each by an optimiser of its own.
+
 Everything random in a step is a function of (seed, sample counter): the order of the data (data.py) and, through the
 noise key, times, noise and label dropout (ops). So a run is repeated by its seed, up to the network's own rounding.
 """
@@ -37,17 +40,18 @@ class Fit:
         theta   = AdamW(theta, g, lr_k),      lr_k = lr min(1, k / warmup) decay(u)
         average = d average + (1 - d) theta,  d = min(ema, k / (k + 9)), so that the start is soon forgotten
 
-    at step k = 1, 2, ... with u the share done of the steps after the warm-up. AdamW: Loshchilov & Hutter 2017,
-    arXiv:1711.05101, with betas 0.9 and 0.999.
+    at step k = 1, 2, ... with u the share done of the steps after the warm-up, for each player in turn. AdamW:
+    Loshchilov & Hutter 2017, arXiv:1711.05101, with betas 0.9 and 0.999, unless a player has others.
 
     Iterating it trains, once, and yields a dict every `log_every` steps and at the end: step, loss and grad_norm (means
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
-    training, not by the caller), samples_per_second. Meanwhile the model holds theta; `with fit.ema():` it holds the
+    training, not by the caller), samples_per_second; with players, loss is the sum of theirs, which are there too as
+    `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta; `with fit.ema():` it holds the
     average. So does every checkpoint, and so does the model when the loop has ended or was left by break or Ctrl-C.
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
-               the methods of checkpoint.py
+               the methods of checkpoint.py; may have `players()`, see above, and `watch()` -> dict, for the logs
     data       whatever `as_data` takes
     warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
     clip       largest gradient norm; None for any
@@ -81,7 +85,10 @@ class Fit:
             raise ValueError("save_every: expected a folder `out` to save to, got out=None")
         self.model = model if device is None else model.to(device)
         self.data = as_data(data)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
+        for group in players.values():
+            group["params"] = [p for p in group["params"] if p.requires_grad]
+        self.parameters = [p for group in players.values() for p in group["params"]]
         if not self.parameters:
             raise ValueError(f"model: expected parameters that require a gradient, {type(model).__name__} has none")
         self.out = None if out is None else Path(out)
@@ -92,7 +99,8 @@ class Fit:
         self.lr, self.warmup, self.decay, self.clip = lr, warmup, DECAYS[decay], clip
         self.log_every, self.save_every, self.progress = log_every, save_every, progress
         self.device = self.parameters[0].device
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=weight_decay, fused=True)
+        common = {"lr": lr, "weight_decay": weight_decay, "fused": True}
+        self.optimizers = {name: torch.optim.AdamW(**common | group) for name, group in players.items()}
         self.ema_decay, self.average = ema, [p.detach().clone() for p in self.parameters]
         self.step = self.skipped = 0
         self.seconds = 0.0
@@ -140,69 +148,85 @@ class Fit:
             save(self.model, self.out, extra={"step": self.step, "batch": self.batch, "seed": self.seed})
 
     def _train(self):
-        recent, failures = [], 0  # (loss, norm) of the steps since the last log; steps in a row without a gradient
+        recent, failures = [], 0  # (losses, norm) of the steps since the last log; steps in a row without a gradient
         logged = 0, 0.0  # step and seconds of the last log
         with self._log_file() as file:
             while self.step < self.steps:
                 start = time.perf_counter()
                 lr = self.learning_rate(self.step)
-                loss, norm = self._update(lr)
+                losses, norm = self._update(lr)
                 self.seconds += time.perf_counter() - start
 
                 if math.isfinite(norm):
-                    recent.append((loss, norm))
+                    recent.append((losses, norm))
                     failures = 0
                 elif (failures := failures + 1) == PATIENCE:
                     raise FloatingPointError(
-                        f"no finite gradient in {PATIENCE} steps on end, until step {self.step}, at a loss of {loss}; "
-                        "lower lr, or look for samples whose loss is not finite"
+                        f"no finite gradient in {PATIENCE} steps on end, until step {self.step}, at a loss of "
+                        f"{sum(losses)}; lower lr, or look for samples whose loss is not finite"
                     )
                 if self.save_every and self.step % self.save_every == 0:
                     self.save()
                 if self.step % self.log_every == 0 or self.step == self.steps:
                     rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
                     logged = self.step, self.seconds
-                    losses, norms = zip(*recent) if recent else ([math.nan], [math.nan])
+                    turns, norms = zip(*recent) if recent else ([[math.nan] * len(self.optimizers)], [math.nan])
+                    means = [sum(column) / len(column) for column in zip(*turns)]
                     recent = []
                     log = {
                         "step": self.step,
-                        "loss": sum(losses) / len(losses),
+                        "loss": sum(means),
                         "lr": lr,
                         "grad_norm": sum(norms) / len(norms),
                         "skipped": self.skipped,
                         "seconds": self.seconds,
                         "samples_per_second": rate,
                     }
+                    log |= {f"{name}_loss": mean for name, mean in zip(self.optimizers, means) if name is not None}
+                    log |= self.model.watch() if hasattr(self.model, "watch") else {}
                     if file:
                         print(json.dumps(log), file=file, flush=True)
                     yield log
 
     def _update(self, lr):
-        """One step; returns its mean loss and its gradient's norm before clipping."""
+        """One step, each player in turn; returns their mean losses and the norm of all gradients before clipping."""
         first = self.step * self.batch
         batch = self.data.batch(self.seed, first, self.batch)
         batch = {name: None if value is None else value.to(self.device) for name, value in batch.items()}
         key = make_key(self.seed, torch.arange(first, first + self.batch), device=self.device)
-        losses = self.model.loss(batch, key)
-        if losses.shape != (self.batch,):
-            raise ValueError(f"model: expected a loss of shape ({self.batch},), one each, got {tuple(losses.shape)}")
-        loss = losses.mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        total = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        norm = total.item()
+        losses, norms = [], []
+        for name, optimizer in self.optimizers.items():
+            loss, norm = self._turn(optimizer, batch, key, lr, {} if name is None else {"player": name})
+            losses.append(loss)
+            norms.append(norm)
+            if not math.isfinite(norm):
+                break
         self.step += 1
         if not math.isfinite(norm):
             self.skipped += 1
-            return loss.item(), norm
-        if self.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+            return losses, norm
         updates = self.step - self.skipped
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.ema_decay, updates / (updates + 9)))
+        return losses, math.hypot(*norms)
+
+    def _turn(self, optimizer, batch, key, lr, player):
+        """The update of one player, unless its gradient is not finite; returns its mean loss and its norm."""
+        losses = self.model.loss(batch, key, **player)
+        if losses.shape != (self.batch,):
+            raise ValueError(f"model: expected a loss of shape ({self.batch},), one each, got {tuple(losses.shape)}")
+        loss = losses.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        parameters = optimizer.param_groups[0]["params"]
+        total = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = total.item()
+        if not math.isfinite(norm):
+            return loss.item(), norm
+        if self.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, total)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
         return loss.item(), norm
 
     def _finish(self):

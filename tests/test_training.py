@@ -93,6 +93,66 @@ def test_optimiser_is_adamw_with_clipping_and_schedule(data):
     assert torch.allclose(model.theta.double(), theta, atol=1e-5)
 
 
+class Two(Toy):
+    """Two players: each follows the other or the data. The second sees the first one's update."""
+
+    def __init__(self):
+        super().__init__()
+        self.follower = torch.nn.Parameter(torch.ones(3))
+
+    def players(self):
+        return {"leader": {"params": [self.theta], "betas": (0.0, 0.9)}, "follower": {"params": [self.follower]}}
+
+    def loss(self, batch, key, player):
+        self.seen.append((player, self.theta.detach().clone()))
+        if player == "leader":
+            return (self.theta - batch["x"]).square().mean(1)
+        return (self.follower - self.theta.detach()).square().mean().expand(len(key))
+
+    def watch(self):
+        return {"apart": (self.theta - self.follower).norm().item()}
+
+
+def test_players_take_turns(data):
+    """Each by its own AdamW, its own clipping, and after the one before."""
+    model = Two()
+    logs = fit(model, data, steps=5, batch=8, lr=0.05, warmup=0, clip=0.1, ema=0.0, log_every=1, progress=False).run()
+    assert [player for player, _ in model.seen] == ["leader", "follower"] * 5
+    theta, follower, v, n, w = torch.zeros(3).double(), torch.ones(3).double(), 0, 0, 0
+    for k, log in enumerate(logs):
+        lr = 0.05 * (0.5 + 0.5 * math.cos(math.pi * k / 5))
+        x = data.batch(0, 8 * k, 8)["x"].double()
+        g = 2 * (theta - x).mean(0) / 3
+        leader_loss, norm = (theta - x).square().mean(), g.norm()
+        g = g * min(1, 0.1 / g.norm())
+        v = 0.9 * v + 0.1 * g * g
+        theta = theta - lr * g / ((v / (1 - 0.9 ** (k + 1))).sqrt() + 1e-8)
+        assert torch.allclose(model.seen[2 * k + 1][1].double(), theta, atol=1e-5)
+        g = 2 * (follower - theta) / 3
+        assert log["follower_loss"] == pytest.approx((follower - theta).square().mean().item(), rel=1e-4)
+        assert log["leader_loss"] == pytest.approx(leader_loss.item(), rel=1e-4)
+        assert log["loss"] == pytest.approx(log["leader_loss"] + log["follower_loss"])
+        assert log["grad_norm"] == pytest.approx(math.hypot(norm, g.norm()), rel=1e-4)
+        g = g * min(1, 0.1 / g.norm())
+        n, w = 0.9 * n + 0.1 * g, 0.999 * w + 0.001 * g * g
+        follower = follower - lr * (n / (1 - 0.9 ** (k + 1))) / ((w / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
+        assert log["apart"] == pytest.approx((theta - follower).norm().item(), rel=1e-4)
+    assert torch.allclose(model.follower.double(), follower, atol=1e-5)
+
+
+class Stumbling(Two):
+    def loss(self, batch, key, player):
+        stumbles = math.nan if player == "leader" and len(self.seen) == 4 else 1.0
+        return super().loss(batch, key, player) * stumbles
+
+
+def test_no_player_moves_after_one_without_a_gradient(data):
+    model = Stumbling()
+    logs = fit(model, data, steps=5, batch=8, lr=0.05, warmup=0, log_every=1, progress=False).run()
+    assert [log["skipped"] for log in logs] == [0, 0, 1, 1, 1]
+    assert [player for player, _ in model.seen] == ["leader", "follower"] * 2 + ["leader"] + ["leader", "follower"] * 2
+
+
 @pytest.mark.parametrize("decay, middle", [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
 def test_learning_rate(data, decay, middle):
     course = fit(Toy(), data, steps=210, warmup=10, lr=2.0, decay=decay)

@@ -1,0 +1,264 @@
+"""Generative adversarial networks: a generator and a discriminator, with loss() and sample()."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from . import ops
+from .checkpoint import register
+from .conditions import Label, told
+from .gan_augment import AUGMENTATIONS, augmented
+from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
+from .gan_monitor import Monitor
+from .modes import evaluating
+from .ops import Purpose, make_key
+from .sampling import as_index, chunk_passes, require_chunk, spread
+
+BETAS = (
+    0.5,
+    0.9,
+)  # of Adam: shorter memories than usual, and sharper modes than (0, 0.99) on rings and grids of Gaussians
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
+
+
+@register
+class GAN(nn.Module):
+    """x = G(z), z ~ N(0, I), taught by a discriminator D that tells x from data. Goodfellow et al. 2014.
+
+        loss of D  = f_D(D(x), D(G(z))) + r1/2 |grad D(x)|^2 + r2/2 |grad D(G(z))|^2
+                     + gradient_penalty (|grad D(x')| - 1)^2 + dragan (|grad D(x'')| - 1)^2
+        loss of G  = f_G(D(x), D(G(z)))
+
+    with x' between x and G(z), x'' around x, and f by name in `gan_losses.LOSSES`. The defaults are those of R3GAN
+    (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent.
+
+    generator         z (B, *latent) -> (B, *shape): `nn.Generator`, or a module of yours
+    discriminator     x (B, *shape) -> (B,) or (B, 1), rows apart: `nn.Discriminator`, or a module of yours
+    latent            shape of z: an integer, or a sequence
+    loss              "relativistic", "non_saturating", "hinge", "least_squares" or "wasserstein"
+    r1, r2            weights of the zero-centred penalties; data of another scale s want about s^2 as much
+    gradient_penalty  weight of WGAN-GP's (10 there);  dragan: of DRAGAN's
+    lazy              penalties are in every `lazy`-th step only, as many times as heavy (Karras et al. 2020,
+                      arXiv:1912.04958); 1 for all, the stablest
+    spectral_norm     whether D's linear and convolutional weights are divided by their largest singular value (Miyato
+                      et al. 2018, arXiv:1802.05957)
+    augment           names of what is done to all that D sees, in order: "colour", "translation", "cutout"
+    classes           both networks are called with label=, (B,) int64, where there are any
+    shape             of one sample; by default that of the first training batch
+
+    `fit` trains the two in turn, and at the end leaves the average of the weights over the steps in the model
+    (its ema=), so that samples are those of the averaged generator. Its logs also have the `Health` of the training
+    and it warns, once, when a discriminator is too sure or the generator has collapsed.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        latent: int | Sequence[int],
+        loss: str = "relativistic",
+        r1: float = 0.1,
+        r2: float = 0.1,
+        gradient_penalty: float = 0.0,
+        dragan: float = 0.0,
+        lazy: int = 1,
+        spectral_norm: bool = False,
+        augment: Sequence[str] = (),
+        classes: int = 0,
+        shape: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        for name, net in (("generator", generator), ("discriminator", discriminator)):
+            if not isinstance(net, nn.Module):
+                raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
+        weights = {"r1": r1, "r2": r2, "gradient_penalty": gradient_penalty, "dragan": dragan}
+        for name, value in weights.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number of at least 0; got {value!r}")
+        for name, value, least in (("lazy", lazy, 1), ("classes", classes, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+        if isinstance(augment, str) or any(name not in AUGMENTATIONS for name in augment):
+            raise ValueError(f"augment must be a sequence of names of {', '.join(AUGMENTATIONS)}; got {augment!r}")
+        if not isinstance(spectral_norm, bool):
+            raise TypeError(f"spectral_norm must be True or False; got {spectral_norm!r}")
+        self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
+            raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+        self.generator, self.discriminator = generator, discriminator
+        self.loss_name, self.weights, self.lazy = loss, {k: float(v) for k, v in weights.items()}, lazy
+        self.spectral_norm, self.augment, self.classes = spectral_norm, tuple(augment), classes
+        self.shape = None if shape is None else tuple(shape)
+        self.monitor = Monitor()
+        if spectral_norm:
+            for module in discriminator.modules():
+                if isinstance(module, WEIGHTED) and not parametrize.is_parametrized(module, "weight"):
+                    parametrizations.spectral_norm(module)
+
+    def players(self) -> dict[str, dict]:
+        """Who is trained, in the order of their turns: the arguments of each one's optimiser, for `fit`."""
+        return {
+            "discriminator": {"params": list(self.discriminator.parameters()), "betas": BETAS},
+            "generator": {"params": list(self.generator.parameters()), "betas": BETAS},
+        }
+
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor, player: str | None = None) -> Sides | Tensor:
+        """The losses of each sample, (B,): `Sides` of both, or that of the `player`, "discriminator" or "generator".
+
+        The gradient of each is in its own player's weights alone, so that the sum of the two may be taken backward.
+
+        batch: x (B, *shape) floating point and, with classes, label (B,) int64.  key: (B, 2), see `ops.make_key`: z,
+        of each side its own, and all that is random is a function of it. Penalties are there when the number of the
+        batch, key[0, 1] // B, is a multiple of `lazy`.
+        """
+        x, given = self._checked(batch, key)
+        if player is None:
+            return Sides(self._discriminator_loss(x, key, given), self._generator_loss(x, key, given))
+        if player not in Sides._fields:
+            raise ValueError(f"player must be one of {', '.join(Sides._fields)}; got {player!r}")
+        return getattr(self, f"_{player}_loss")(x, key, given)
+
+    def _discriminator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
+        with torch.no_grad():
+            fake = self._generated(self._z(key, step=0, like=x), given)
+        seen = {"real": augmented(x, key, self.augment, 0), "fake": augmented(fake, key, self.augment, 1)}
+        penalised = int(key[0, 1]) // len(key) % self.lazy == 0 and any(self.weights.values())
+        real, fake_logits = self._logits(seen["real"], given), self._logits(seen["fake"], given)
+        self.monitor.see(x, fake, real, fake_logits)
+        loss = LOSSES[self.loss_name].discriminator(real, fake_logits)
+        return loss + self.lazy * self._penalty(**seen, key=key, given=given) if penalised else loss
+
+    def _penalty(self, real: Tensor, fake: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
+        def logits(x: Tensor) -> Tensor:
+            return self._logits(x, given)
+
+        penalties = {
+            "r1": lambda: zero_centred(logits, real),
+            "r2": lambda: zero_centred(logits, fake),
+            "gradient_penalty": lambda: one_centred(logits, between(real, fake, ops.uniform(key, (), Purpose.TIME))),
+            "dragan": lambda: one_centred(logits, around(real, ops.uniform(key, real.shape[1:], Purpose.CHURN))),
+        }
+        return sum(weight * penalties[name]() for name, weight in self.weights.items() if weight)
+
+    def _generator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
+        fake = augmented(self._generated(self._z(key, step=1, like=x), given), key, self.augment, 2)
+        with _frozen(self.discriminator):
+            real = self._logits(augmented(x, key, self.augment, 3), given) if self.loss_name in PAIRED else None
+            return LOSSES[self.loss_name].generator(real, self._logits(fake, given))
+
+    def watch(self) -> dict[str, float]:
+        """`Health` of the latest batch of the training, for the logs of `fit`; warns, once, of what stays wrong."""
+        return self.monitor.report()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int | Sequence[int] | Tensor,
+        *,
+        seed: int = 0,
+        label: Label = None,
+        truncation: float = 1.0,
+        chunk: int = 64,
+    ) -> Tensor:
+        """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
+
+        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them.  truncation: z is
+        scaled by it, towards the mean latent: fewer kinds of samples, and better ones, below 1.  chunk: rows that the
+        generator gets at once, always so many, that its rounding does not depend on n.
+        """
+        index = as_index("n", n)
+        require_chunk(chunk)
+        if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation < math.inf:
+            raise ValueError(f"truncation must be a number of at least 0; got {truncation!r}")
+        if self.classes and label is None:
+            raise ValueError(f"label is needed: the model has {self.classes} classes; got None")
+        given = told(len(index), self.classes, label)
+        like = next(self.generator.parameters(), torch.empty(0))
+        parts, places = [], []
+        with evaluating(self):
+            for first, taken in chunk_passes(index, chunk):
+                slots = index[taken] - first
+                key = make_key(seed, torch.arange(first, first + chunk), device=like.device)
+                now = {name: spread(value[taken], slots, chunk).to(like.device) for name, value in given.items()}
+                parts.append(self._generated(truncation * self._z(key, step=0, like=like), now)[slots.to(like.device)])
+                places.append(taken)
+        if not parts:
+            if self.shape is None:
+                raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+            return torch.empty(0, *self.shape, device=like.device)
+        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(like.device)]
+
+    def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
+        return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)
+
+    def _generated(self, z: Tensor, given: dict[str, Tensor]) -> Tensor:
+        x = self.generator(z, **given)
+        if len(x) != len(z) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
+            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
+            raise ValueError(f"generator must answer with ({len(z)}, {wanted}); got {tuple(x.shape)}")
+        return x
+
+    def _logits(self, x: Tensor, given: dict[str, Tensor]) -> Tensor:
+        logits = self.discriminator(x, **given)
+        if logits.shape not in ((len(x),), (len(x), 1)):
+            raise ValueError(f"discriminator must answer with ({len(x)},) or ({len(x)}, 1); got {tuple(logits.shape)}")
+        return logits.reshape(len(x))
+
+    def _checked(self, batch: dict[str, Tensor | None], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        x = batch["x"]
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x must be a floating-point tensor (B, *); got {got}")
+        if x.ndim < 2 or not len(x) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
+            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
+            raise ValueError(f"x must have shape (B, {wanted}), B at least 1; got {tuple(x.shape)}")
+        if key.shape != (len(x), 2):
+            raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
+        self.shape = self.shape or tuple(x.shape[1:])
+        label = batch.get("label") if self.classes else None
+        if self.classes and label is None:
+            raise ValueError(f"label is needed: the model has {self.classes} classes; got a batch without")
+        return x, {"label": label} if self.classes else {}
+
+    def config(self) -> dict:
+        """The constructor's arguments, for a checkpoint."""
+        return {
+            "generator": self.generator, "discriminator": self.discriminator, "latent": list(self.latent),
+            "loss": self.loss_name, **self.weights, "lazy": self.lazy, "spectral_norm": self.spectral_norm,
+            "augment": list(self.augment), "classes": self.classes,
+            "shape": None if self.shape is None else list(self.shape),
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict) -> "GAN":
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        penalties = ", ".join(f"{name}={value}" for name, value in self.weights.items() if value)
+        lines = [
+            f"{self.latent} -> {type(self.generator).__name__} -> {type(self.discriminator).__name__}",
+            f"loss={self.loss_name!r}, {penalties or 'no penalty'}, lazy={self.lazy}",
+            f"spectral_norm={self.spectral_norm}, augment={self.augment}",
+            f"shape={self.shape}, classes={self.classes}, {sum(p.numel() for p in self.parameters()):,} parameters",
+        ]
+        return "GAN(\n    " + "\n    ".join(lines) + "\n)"
+
+
+@contextlib.contextmanager
+def _frozen(net: nn.Module) -> Iterator[None]:
+    """Inside it the weights are constants; a gradient still goes through to what the network is given."""
+    trained = [p for p in net.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)

@@ -1,0 +1,87 @@
+"""Watches a GAN in training for the two ways in which it fails, and says so in plain words."""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ROWS = 512  # of a batch that are looked at
+PATIENCE = 10  # reports in a row before a warning: a generator starts collapsed, and one batch says little
+
+
+class Health(NamedTuple):
+    """overconfidence: mean sign of D(x_i) - D(G(z_i)), 0 where the two look alike, 1 where the discriminator is never
+    wrong: r_t of Karras et al. 2020 (arXiv:2006.06676), of pairs, because not every loss gives its logits a level.
+    diversity: mean distance between samples, over that between real ones; 0 where all are the same.
+    gap: how much farther a real sample is from the nearest generated one than from the nearest real one, over the mean
+    distance between real ones; grows with each mode that is missing.
+    """
+
+    overconfidence: float
+    diversity: float
+    gap: float
+
+
+class Limit(NamedTuple):
+    name: str
+    value: float
+    above: bool
+    words: str
+
+
+LIMITS = (
+    Limit(
+        "overconfidence", 0.95, True, "the discriminator is hardly ever wrong (overconfidence {:.2f}, above {}): the "
+        "generator gets no direction from it. Raise r1 and r2, lower lr, or augment, if the data are few",
+    ),
+    Limit(
+        "diversity", 0.5, False, "the samples are much more alike than real ones (diversity {:.2f}, below {}): the "
+        "generator has collapsed. Take the relativistic loss with r1 and r2, or a lower lr",
+    ),
+    Limit(
+        "gap", 0.05, True, "real samples have no generated ones near them (gap {:.2f}, above {}): the generator has "
+        "dropped modes. Take the relativistic loss with r1 and r2, a larger batch or a lower lr",
+    ),
+)  # fmt: skip
+
+
+def health(x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Health:
+    """Of one batch: x and fake (B, *), their logits (B,). NaN where B is too small to say."""
+    x, fake = (v.detach()[:ROWS].flatten(1).float() for v in (x, fake))
+    apart, generated = torch.cdist(x, x), torch.cdist(fake, fake)
+    spread = apart.sum() / (len(x) * (len(x) - 1))
+    alone = apart.fill_diagonal_(torch.inf).amin(1).mean()
+    return Health(
+        (real_logits - fake_logits).sign().mean().item(),
+        (generated.sum() / (len(x) * (len(x) - 1)) / spread).item(),
+        ((torch.cdist(x, fake).amin(1).mean() - alone) / spread).item(),
+    )
+
+
+class Monitor:
+    """Takes the latest batch of a training, reports on it when asked, and warns once of what stays wrong."""
+
+    def __init__(self):
+        self.latest = None
+        self.wrong = dict.fromkeys((limit.name for limit in LIMITS), 0)
+        self.said = set()
+
+    def see(self, x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        self.latest = tuple(v.detach() for v in (x, fake, real_logits, fake_logits))
+
+    def report(self) -> dict[str, float]:
+        """`Health` of the latest batch by name, {} before the first. Warns at the 10th report in a row beyond a limit.
+
+        Raises no error; RuntimeWarning, once for each limit.
+        """
+        if self.latest is None:
+            return {}
+        found = health(*self.latest)._asdict()
+        for name, limit, above, words in LIMITS:
+            value = found[name]
+            self.wrong[name] = self.wrong[name] + 1 if (value > limit if above else value < limit) else 0
+            if self.wrong[name] >= PATIENCE and name not in self.said:
+                self.said.add(name)
+                warnings.warn(words.format(value, limit), RuntimeWarning, stacklevel=2)
+        return found

@@ -1,0 +1,213 @@
+"""GAN: its losses and verbs, and that it learns all modes of a ring where a plain one does not."""
+
+import itertools
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from toys import Ring
+
+import genfast as gf
+from genfast import ops
+from genfast.gan_losses import LOSSES, Sides
+
+
+def mlp(*widths):
+    layers = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+    return nn.Sequential(*layers[:-1])
+
+
+def model(width=16, seed=0, **settings):
+    torch.manual_seed(seed)
+    return gf.GAN(mlp(2, width, width, 2), mlp(2, width, width, 1), latent=2, **settings)
+
+
+def conv(**settings):
+    torch.manual_seed(0)
+    nets = {"size": (8, 8), "width": 8, "classes": 3}
+    networks = gf.nn.Generator(latent=4, **nets), gf.nn.Discriminator(**nets)
+    return gf.GAN(*networks, latent=4, classes=3, shape=(1, 8, 8), **settings)
+
+
+def images(n=6):
+    x = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(0)).tanh()
+    return {"x": x, "label": torch.arange(n) % 3}
+
+
+KEY = ops.make_key(5, torch.arange(12))
+BATCH = {"x": Ring().sample(12)}
+
+
+def gradients(gan, loss):
+    gan.zero_grad()
+    loss.mean().backward()
+    return {name: p.grad.clone() for name, p in gan.named_parameters() if p.grad is not None and p.grad.any()}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_that_of_its_formula(name):
+    gan = model(loss=name, r1=0.0, r2=0.0).double()
+    batch = {"x": BATCH["x"].double()}
+    sides = gan.loss(batch, KEY)
+    for step, side in enumerate(Sides._fields):
+        fake = gan.generator(ops.normal(KEY, (2,), ops.Purpose.LATENT, step).double())
+        real, fake = gan.discriminator(batch["x"])[:, 0], gan.discriminator(fake)[:, 0]
+        torch.testing.assert_close(getattr(sides, side), getattr(LOSSES[name], side)(real, fake))
+        assert torch.equal(gan.loss(batch, KEY, player=side), getattr(sides, side))
+
+
+@pytest.mark.parametrize("settings", [{}, {"gradient_penalty": 10.0, "loss": "wasserstein"}, {"spectral_norm": True}])
+def test_each_side_moves_its_own_weights(settings):
+    gan = model(**settings)
+    for side in Sides._fields:
+        moved = gradients(gan, gan.loss(BATCH, KEY, player=side))
+        assert moved and all(name.startswith(side) for name in moved)
+    assert all(p.requires_grad for p in gan.parameters())
+
+
+@pytest.mark.parametrize("penalty, expected", [
+    ({"r1": 3.0}, 3 * 12.5), ({"r2": 3.0}, 3 * 12.5), ({"r1": 1.0, "r2": 1.0}, 25.0),
+    ({"gradient_penalty": 2.0}, 2 * 16.0), ({"dragan": 2.0}, 2 * 16.0),
+])  # fmt: skip
+def test_penalties_of_a_linear_discriminator(penalty, expected):
+    def loss(step=0, **settings):
+        gan = gf.GAN(mlp(2, 8, 2), nn.Linear(2, 1), latent=2, **{"r1": 0.0, "r2": 0.0} | settings)
+        gan.discriminator.weight.data = torch.tensor([[3.0, 4.0]])
+        torch.manual_seed(0)
+        gan.generator.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+        return gan.loss(BATCH, ops.make_key(5, torch.arange(12) + 12 * step), player="discriminator").mean().item()
+
+    for step in range(4):
+        lazy = 3 * expected if step % 3 == 0 else 0.0
+        assert loss(step, **penalty) - loss(step) == pytest.approx(expected, rel=1e-4)
+        assert loss(step, lazy=3, **penalty) - loss(step) == pytest.approx(lazy, rel=1e-4, abs=1e-6)
+
+
+def test_spectral_norm():
+    gan = model(spectral_norm=True)
+    for _ in range(100):
+        gan.loss(BATCH, KEY)
+    for layer in gan.discriminator:
+        if isinstance(layer, nn.Linear):
+            assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_samples_are_functions_of_seed_and_index():
+    gan = conv()
+    labels = torch.arange(150) % 3
+    whole = gan.sample(150, seed=3, label=labels)
+    z = ops.normal(ops.make_key(3, 150), (4,), ops.Purpose.LATENT)
+    torch.testing.assert_close(whole, gan.generator(z, label=labels).detach(), rtol=1e-4, atol=1e-5)
+    index = [149, 3, 64, 3]
+    assert torch.equal(gan.sample(index, seed=3, label=labels[index]), whole[index])
+    parts = [gan.sample(range(a, b), seed=3, label=labels[a:b]) for a, b in ((0, 50), (50, 150))]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not torch.equal(gan.sample(150, seed=4, label=labels), whole)
+    assert not torch.equal(gan.sample(9, seed=3, label=1)[0], whole[0])  # of class 0
+    assert gan.sample(0, label=0).shape == (0, 1, 8, 8)
+
+
+def test_truncation():
+    gan = model()
+    centre = gan.generator(torch.zeros(1, 2)).detach()
+    torch.testing.assert_close(gan.sample(5, truncation=0.0), centre.expand(5, 2))
+    assert gan.sample(500, truncation=0.5).std() < gan.sample(500).std()
+
+
+@pytest.mark.parametrize("augment", [(), ("colour", "translation", "cutout")])
+def test_images_with_classes(augment):
+    gan, key = conv(augment=augment, gradient_penalty=1.0, dragan=1.0), ops.make_key(0, 6)
+    sides = gan.loss(images(), key)
+    assert all(side.shape == (6,) and torch.isfinite(side).all() for side in sides)
+    other = images() | {"label": torch.tensor([1, 0, 1, 0, 1, 0])}
+    assert not torch.allclose(gan.loss(other, key).discriminator, sides.discriminator)
+    assert not torch.allclose(conv(r1=0.0, r2=0.0).loss(images(), key).discriminator, sides.discriminator)
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_save_and_load(tmp_path, spectral_norm):
+    gan = conv(loss="hinge", r1=1.0, lazy=4, spectral_norm=spectral_norm, augment=["colour"])
+    gf.fit(gan, gf.data.arrays(**images(12)), steps=3, batch=6, out=tmp_path, progress=False).run()
+    loaded = gf.load(tmp_path)
+    assert loaded.config().keys() == gan.config().keys() and repr(loaded) == repr(gan)
+    assert torch.equal(loaded.sample(9, label=2), gan.sample(9, label=2))
+
+
+def train(gan, steps, seed=0, **settings):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = gf.data.arrays(Ring().sample(20000, seed=9))
+        logs = gf.fit(gan, data, steps=steps, batch=128, seed=seed, progress=False, **settings).run()
+    return logs, [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
+
+
+def modes_and_share(x):
+    """Modes of the ring with at least a fifth of their due, and the share of samples within 3 sd of one."""
+    angle = torch.arange(8) * torch.pi / 4
+    distance, mode = torch.cdist(x, torch.stack([angle.cos(), angle.sin()], 1)).min(1)
+    near = distance < 0.3
+    return int((torch.bincount(mode[near], minlength=8) > len(x) / 40).sum()), near.float().mean().item()
+
+
+def test_same_seed_same_weights():
+    (a, _), (b, _) = (train(model(), 20, log_every=10) for _ in range(2))
+    assert [{**log, "seconds": 0, "samples_per_second": 0} for log in a] == [
+        {**log, "seconds": 0, "samples_per_second": 0} for log in b
+    ]
+    assert {"discriminator_loss", "generator_loss", "overconfidence", "diversity", "gap"} <= a[0].keys()
+    assert a[0]["loss"] == pytest.approx(a[0]["discriminator_loss"] + a[0]["generator_loss"])
+
+
+@pytest.mark.slow
+def test_the_defaults_find_all_modes_of_a_ring():
+    gan = model(width=64)
+    logs, said = train(gan, 1000, lr=2e-3)
+    modes, share = modes_and_share(gan.sample(4000, seed=1))
+    assert modes == 8 and share > 0.8 and not said
+    assert logs[-1]["diversity"] > 0.8 and logs[-1]["gap"] < 0.05
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"loss": "kl"}, r"loss.*relativistic.*'kl'"),
+        ({"r1": -1.0}, r"r1.*-1\.0"),
+        ({"gradient_penalty": float("nan")}, r"gradient_penalty.*nan"),
+        ({"lazy": 0}, r"lazy.*0"),
+        ({"classes": -1}, r"classes.*-1"),
+        ({"augment": "colour"}, r"augment.*'colour'"),
+        ({"augment": ["flip"]}, r"augment.*cutout.*flip"),
+        ({"latent": 0}, r"latent.*0"),
+    ],
+)
+def test_bad_settings(settings, words):
+    with pytest.raises(ValueError, match=words):
+        gf.GAN(mlp(2, 2), mlp(2, 1), **{"latent": 2} | settings)
+
+
+def test_bad_input():
+    with pytest.raises(TypeError, match=r"discriminator.*int"):
+        gf.GAN(mlp(2, 2), 3, latent=2)
+    with pytest.raises(TypeError, match=r"spectral_norm.*1"):
+        model(spectral_norm=1)
+    with pytest.raises(ValueError, match=r"x must have shape.*\(0, 2\)"):
+        model().loss({"x": torch.zeros(0, 2)}, KEY[:0])
+    with pytest.raises(TypeError, match=r"x must be.*int64"):
+        model().loss({"x": torch.zeros(12, 2, dtype=torch.int64)}, KEY)
+    with pytest.raises(ValueError, match=r"key.*\(12, 2\).*\(3, 2\)"):
+        model().loss(BATCH, KEY[:3])
+    with pytest.raises(ValueError, match=r"player.*generator.*'critic'"):
+        model().loss(BATCH, KEY, player="critic")
+    with pytest.raises(ValueError, match=r"discriminator must.*\(12, 2\)"):
+        gf.GAN(mlp(2, 2), mlp(2, 2), latent=2).loss(BATCH, KEY)
+    with pytest.raises(ValueError, match=r"generator must.*\(12, 2\).*\(12, 3\)"):
+        gf.GAN(mlp(2, 3), mlp(2, 1), latent=2).loss(BATCH, KEY)
+    with pytest.raises(ValueError, match=r"label is needed"):
+        conv().loss({"x": images()["x"], "label": None}, ops.make_key(0, 6))
+    with pytest.raises(ValueError, match=r"label is needed"):
+        conv().sample(3)
+    with pytest.raises(ValueError, match=r"truncation.*-1"):
+        model().sample(3, truncation=-1)
+    with pytest.raises(ValueError, match=r"shape"):
+        model().sample(0)

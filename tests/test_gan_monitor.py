@@ -1,0 +1,46 @@
+"""The watch over a GAN: numbers of cases whose answer is known, and when it speaks."""
+
+import warnings
+
+import pytest
+import torch
+from toys import Ring
+
+from genfast.gan_monitor import Monitor, health
+
+REAL, OTHER = Ring().sample(512), Ring().sample(512, seed=1)
+EVEN = torch.tensor([1.0, -1.0]).repeat(256)
+
+
+def test_health():
+    good = health(REAL, OTHER, EVEN, torch.zeros(512))
+    assert good.overconfidence == 0 and good.diversity == pytest.approx(1, abs=0.05) and abs(good.gap) < 0.01
+    point = health(REAL, REAL[:1].expand(512, 2), torch.ones(512), -torch.ones(512))
+    assert point.overconfidence == 1 and point.diversity == 0 and point.gap > 0.8
+    half = health(REAL, Ring(modes=4).sample(512), EVEN, EVEN)
+    assert half.diversity > 0.5 and half.gap > 0.2  # which diversity alone does not see
+    x = torch.tensor([[0.0], [1.0], [3.0]])  # distances 1, 2, 3: mean 2, to the nearest 1, 1, 2
+    assert health(x, x + 0.5, EVEN, EVEN).gap == pytest.approx((0.5 - 4 / 3) / 2)
+
+
+def said(monitor, fake, times, real_logits=EVEN):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(times):
+            monitor.see(REAL, fake, real_logits, torch.zeros(512))
+            monitor.report()
+    return [str(warning.message) for warning in caught]
+
+
+def test_warns_once_of_what_stays():
+    monitor = Monitor()
+    assert monitor.report() == {}
+    assert said(monitor, OTHER, 30) == []
+    bad = Ring(modes=4).sample(512)
+    assert said(monitor, bad, 9) == [] and said(monitor, OTHER, 1) == [] and said(monitor, bad, 9) == []
+    (words,) = said(monitor, bad, 20)
+    assert "dropped modes" in words
+    assert said(monitor, OTHER, 2) == [] and said(monitor, bad, 20) == []
+    (words,) = said(monitor, OTHER, 10, torch.ones(512))
+    assert "hardly ever wrong" in words
+    assert any("collapsed" in words for words in said(monitor, REAL[:1].expand(512, 2), 10))
