@@ -85,12 +85,13 @@ def test_digits_are_those_asked_for():
     train, test = gf.data.digits("train"), gf.data.digits("test")
     torch.manual_seed(0)
     vae = gf.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
-    gf.fit(vae, train, steps=200, lr=5e-3, ema=0.99, progress=False).run()
+    gf.fit(vae, train, steps=120, lr=5e-3, ema=0.98, progress=False).run()
     diffusion = gf.Diffusion(gf.nn.MLP(features=32, width=128, depth=3, classes=10), schedule="vp_cosine")
     model = gf.LatentDiffusion(vae, diffusion)
-    gf.fit(model, train, steps=400, lr=3e-3, ema=0.99, progress=False).run()
-    label = torch.arange(300) % 10
-    samples = model.sample(300, label=label, guidance=1.5, progress=False)
-    judge = classifier(test.x, test.label, steps=150)
+    gf.fit(model, train, steps=250, lr=3e-3, ema=0.99, progress=False).run()
+    label = torch.arange(200) % 10
+    samples = model.sample(200, label=label, guidance=1.5, progress=False)
+    judge = classifier(test.x, test.label, steps=100)
     found = judge.probabilities(samples).argmax(1)
-    assert (found == label).double().mean() >= 0.9
+    agreement = (found == label).double().mean()
+    assert agreement >= 0.9, agreement
