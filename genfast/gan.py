@@ -15,8 +15,8 @@ from .gan_augment import AUGMENTATIONS, augmented
 from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
 from .gan_monitor import Monitor
 from .modes import evaluating
-from .ops import Purpose, make_key
-from .sampling import as_index, chunk_passes, require_chunk, spread
+from .ops import Purpose
+from .sampling import as_index, in_chunks, require_chunk
 
 BETAS = (0.5, 0.9)  # of Adam, a short memory; (0, 0.99) was close in the one run that compared them
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
@@ -178,19 +178,15 @@ class GAN(nn.Module):
             raise ValueError(f"label is needed: the model has {self.classes} classes; got None")
         given = told(len(index), self.classes, label)
         like = next(self.generator.parameters(), torch.empty(0))
-        parts, places = [], []
+
+        def generate(key: Tensor, given: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
+            return self._generated(truncation * self._z(key, step=0, like=like), given)
+
         with evaluating(self):
-            for first, taken in chunk_passes(index, chunk):
-                slots = index[taken] - first
-                key = make_key(seed, torch.arange(first, first + chunk), device=like.device)
-                now = {name: spread(value[taken], slots, chunk).to(like.device) for name, value in given.items()}
-                parts.append(self._generated(truncation * self._z(key, step=0, like=like), now)[slots.to(like.device)])
-                places.append(taken)
-        if not parts:
-            if self.shape is None:
-                raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-            return torch.empty(0, *self.shape, device=like.device)
-        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(like.device)]
+            x = in_chunks(generate, index, given, seed=seed, chunk=chunk, device=like.device)
+        if x is None and self.shape is None:
+            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+        return torch.empty(0, *self.shape, device=like.device) if x is None else x
 
     def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)

@@ -80,6 +80,25 @@ def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
     return out
 
 
+def in_chunks(
+    make: Callable[[Tensor, dict[str, Tensor], Tensor, Tensor], Tensor], index: Tensor, given: dict[str, Tensor], *,
+    seed: int, chunk: int, device: torch.device,
+) -> Tensor | None:  # fmt: skip
+    """The samples `index`, (N, *), of a network that is called on whole chunks; None for no samples.
+
+    make(key, given, taken, slots) -> (chunk, *) has those at index[taken] in its rows `slots`; key: (chunk, 2), of all
+    rows.  given: conditions, each (N, *), handed over as (chunk, *).
+    """
+    parts, places = [], []
+    for first, taken in chunk_passes(index, chunk):
+        slots = index[taken] - first
+        key = ops.make_key(seed, torch.arange(first, first + chunk), device=device)
+        now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
+        parts.append(make(key, now, taken, slots)[slots.to(device)])
+        places.append(taken)
+    return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)] if parts else None
+
+
 def require_chunk(chunk: int) -> None:
     """Raises a ValueError unless chunk is an integer of at least 1."""
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:

@@ -16,7 +16,7 @@ from .likelihood import LogLikelihood
 from .metrics import ImportanceWeights
 from .modes import evaluating
 from .ops import Purpose, make_key
-from .sampling import as_index, chunk_passes, require_chunk, spread
+from .sampling import as_index, in_chunks, require_chunk
 from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
@@ -160,20 +160,15 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
         rows `slots`; key: (chunk, 2), of all rows."""
-        device, given = self.calls.device, self._told(index, label)
-        parts, places = [], []
+        device = self.calls.device
+
+        def decode(key: Tensor, given: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
+            f = self._decoded(latents(key, taken, slots), given)
+            return self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
+
         with evaluating(self):
-            for first, taken in chunk_passes(index, chunk):
-                slots = index[taken] - first
-                key = make_key(seed, torch.arange(first, first + chunk), device=device)
-                now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
-                f = self._decoded(latents(key, taken, slots), now)
-                x = self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
-                parts.append(x[slots.to(device)])
-                places.append(taken)
-        if not parts:
-            return torch.empty(0, *self._known_shape(), device=device)
-        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)]
+            x = in_chunks(decode, index, self._told(index, label), seed=seed, chunk=chunk, device=device)
+        return torch.empty(0, *self._known_shape(), device=device) if x is None else x
 
     @torch.no_grad()
     def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:

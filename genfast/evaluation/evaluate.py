@@ -42,7 +42,7 @@ def evaluate(
 
     model      anything with `sample(n, seed=...)`, its checkpoint's folder, or samples: a tensor or array (N, *), Data,
                a pair (x, label), the path of a file or of a folder of images. A class-conditional model is asked for
-               the labels of the data in turn
+               the labels of the data, in a random order
     data       the real samples, in any of these forms: a split that the model was not trained on
     metrics    names in METRICS or "quality"; by default all that apply, and the report says why others do not. One that
                was asked for and does not apply is an error

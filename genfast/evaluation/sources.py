@@ -61,7 +61,7 @@ class Drawn:
         self.settings = {"seed": seed, **settings}
         if "progress" in inspect.signature(model.sample).parameters:
             self.settings.setdefault("progress", False)  # there is one bar for all chunks
-        self.by_index, self.whole = None, None
+        self.by_index, self.whole = False, None  # whether it has taken indices; what one call gave
 
     @property
     def fingerprint(self) -> str | None:
@@ -70,17 +70,17 @@ class Drawn:
 
     def draw(self, index: Tensor) -> Tensor:
         """Samples `index`: (b, *) float32."""
-        if self.by_index is None:
+        if self.whole is None:
             try:
                 x = self._sample(index, index)
-                self.by_index = len(x) == len(index)
-            except Exception:  # it may take a number only; what else is wrong comes again
-                self.by_index = False
-        else:
-            x = self._sample(index, index) if self.by_index else None
-        if self.by_index:
-            return self._checked(x, index)
-        if self.whole is None:
+                fits = len(x) == len(index)
+            except Exception:
+                if self.by_index:
+                    raise
+                fits = False  # it may take a number only; what else is wrong comes again
+            if fits or self.by_index:
+                self.by_index = True
+                return self._checked(x, index)
             everyone = torch.arange(self.n)
             self.whole = self._checked(self._sample(self.n, everyone), everyone)
         return self.whole[index]
