@@ -1,39 +1,43 @@
-"""The studies, shortened: they write what they say, and their judges can tell good from bad."""
+"""Studies: what a finding prints and writes, and that every study runs and bears out its claims."""
 
 import json
 
-import numpy as np
-import torch
+import pytest
 
-import genfast as gf
-from genfast.studies import digits
-
-
-def test_digits_writes_everything(tmp_path, capsys):
-    digits.main(tmp_path, seed=1, steps=4)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    expected = {"label_agreement", "frechet_pixels", "frechet_pixels_floor", "train_seconds", "sample_seconds"}
-    assert expected <= metrics.keys() and all(np.isfinite(v) for v in metrics.values())
-    saved = np.load(tmp_path / "samples.npz")
-    assert saved["images"].shape == (1797, 8, 8) and saved["labels"].shape == (1797,)
-    assert saved["images"].min() >= 0 and saved["images"].max() <= 1
-    for name in ("samples.png", "trajectory.png", "loss.png", "evaluation/report.png"):
-        assert (tmp_path / name).stat().st_size > 1000
-    assert "label agreement" in capsys.readouterr().out
-
-    model = gf.load(tmp_path / "model")
-    label = torch.as_tensor(saved["labels"])
-    again = digits.pixels(model.sample([5, 900], seed=1, label=label[[5, 900]], **digits.SAMPLING, progress=False))
-    assert np.array_equal(again.astype(np.float32).reshape(-1, 8, 8), saved["images"][[5, 900]])
+from genfast import studies
+from genfast.studies import Claim, Finding
 
 
-def test_the_judges_judge():
-    """Real digits agree with their labels and are no copies; shuffled labels and copies are found out."""
-    data = gf.data.digits()
-    real, label = digits.pixels(data.x), data.label.numpy()
-    half = np.arange(len(real)) % 2 == 0
-    honest = digits.judge(real[half], label[half], real[~half], label[~half])
-    assert honest["label_agreement"] > 0.96
-    assert abs(honest["nearest_real"] / honest["nearest_real_floor"] - 1) < 0.1
-    assert digits.judge(real[half], np.roll(label[half], 1), real, label)["label_agreement"] < 0.3
-    assert digits.judge(real[half], label[half], real, label)["nearest_real"] == 0
+def finding(holds=True):
+    return Finding(
+        "two-lines", "Do two lines cross?", ("line", "slope", "n"), [("up", 0.123456, 1000), ("down", -1.0, 2)],
+        [Claim("They cross once.", True), Claim("They cross at 3.", holds)],
+        lambda figure: figure.subplots().plot([0, 1], [1, 0]), {"seed": 0},
+    )  # fmt: skip
+
+
+def test_a_finding_prints_table_and_claims():
+    lines = str(finding()).splitlines()
+    assert lines[:2] == ["Do two lines cross?", ""] and lines[2].split() == ["line", "slope", "n"]
+    assert lines[3].split() == ["up", "0.1235", "1,000"] and lines[-2:] == ["- They cross once.", "- They cross at 3."]
+    assert finding().holds and not finding(False).holds and "NOT SHOWN: They cross at 3." in str(finding(False))
+
+
+def test_a_finding_is_saved(tmp_path):
+    picture, record = finding(False).save(tmp_path / "new")
+    assert picture.name == "two-lines.png" and picture.read_bytes().startswith(b"\x89PNG")
+    saved = json.loads(record.read_text())
+    assert saved["schema"] == "genfast.study" and saved["rows"] == [["up", 0.123456, 1000], ["down", -1.0, 2]]
+    assert [claim["holds"] for claim in saved["claims"]] == [True, False] and saved["settings"] == {"seed": 0}
+
+
+def test_unknown_names_and_seeds():
+    with pytest.raises(ValueError, match=r"name must be one of.*'alchemy'"):
+        studies.run("alchemy")
+    with pytest.raises(ValueError, match=r"seed.*-1"):
+        studies.run("alchemy", seed=-1)
+
+
+def test_every_study_is_there():
+    for name in studies.STUDIES:
+        assert callable(studies.load(name))

@@ -1,0 +1,32 @@
+"""The field's questions as runnable studies: each a table, a picture and what they show, in under two minutes.
+
+    genfast study                        # their names
+    genfast study prior-shift --out out  # or genfast.studies.run("prior-shift", seed=0)
+
+A study is a module here with a function study(seed, progress, ...) that gives a `Finding`, and one line in STUDIES.
+Studies need the `demo` extra. `digits` is the demo, a program of its own.
+"""
+
+import importlib
+from collections.abc import Callable
+
+from .finding import Claim, Finding
+
+STUDIES: dict[str, str] = {}  # name: the question, a line
+
+__all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
+
+
+def load(name: str) -> Callable[..., Finding]:
+    """The function of a study, by its name in `STUDIES`. Raises ValueError for another name."""
+    if name not in STUDIES:
+        raise ValueError(f"name must be one of {', '.join(STUDIES)}; got {name!r}")
+    return importlib.import_module(f".{name.replace('-', '_')}", __name__).study
+
+
+def run(name: str, *, seed: int = 0, progress: bool = True) -> Finding:
+    """What a study finds. seed: of data, weights, training and samples. Raises ValueError for an unknown name, and
+    ImportError where the `demo` extra is not installed."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
+    return load(name)(seed=seed, progress=progress)
