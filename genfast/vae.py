@@ -94,8 +94,8 @@ class VAE(nn.Module):
         a function of it.
         """
         x = batch["x"]
-        self.shape = self.shape or tuple(x.shape[1:])
         self._check(x, key)
+        self.shape = self.shape or tuple(x.shape[1:])
         label = batch.get("label") if self.classes else None
         if self.classes and label is None:
             raise ValueError(f"label is needed: the model has {self.classes} classes; got a batch without")

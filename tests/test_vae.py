@@ -238,8 +238,10 @@ def test_bad_input():
         vae.elbo(x[:, :5], KEY)
     with pytest.raises(TypeError, match=r"x must be a floating-point tensor .*got torch.int64"):
         vae.encode(x.long())
+    new = model()
     with pytest.raises(ValueError, match=r"key must have shape \(12, 2\), one row a sample; got \(3, 2\)"):
-        vae.loss({"x": x}, KEY[:3])
+        new.loss({"x": x}, KEY[:3])
+    assert new.shape is None  # a refused batch has no say
     with pytest.raises(ValueError, match="label was given to a model without classes"):
         vae.sample(3, label=1)
     with pytest.raises(ValueError, match="label is needed: the model has 10 classes"):
