@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA, VERSION = "genfast.study", 1
-INCHES_A_CHARACTER = 0.073  # of the caption's type
+INCHES_A_CHARACTER = 0.06  # of the caption's type, and some margin
 
 
 @dataclasses.dataclass(frozen=True)
