@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from .finding import Claim, Finding
 
-STUDIES: dict[str, str] = {}  # name: the question, a line
+STUDIES: dict[str, str] = {  # name: the question, a line
+    "linear-vae": "Does a linear VAE find probabilistic PCA? ELBO and subspace against the formula",
+}
 
 __all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
 
