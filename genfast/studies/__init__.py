@@ -12,7 +12,12 @@ from collections.abc import Callable
 
 from .finding import Claim, Finding
 
-STUDIES: dict[str, str] = {}  # name: the question, a line
+STUDIES: dict[str, str] = {  # name: the question, a line
+    "linear-vae": "Does a linear VAE find probabilistic PCA? ELBO and subspace against the formula",
+    "score-field": "Where is the learned score that of the noised data? Against the exact one, by noise level",
+    "manifold": "What do PCA and a VAE with two latents make of a rolled sheet?",
+    "reverse-sde": "How does noise turn into data, by the reverse SDE and by the flow ODE?",
+}
 
 __all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
 
