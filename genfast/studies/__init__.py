@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from .finding import Claim, Finding
 
-STUDIES: dict[str, str] = {}  # name: the question, a line
+STUDIES: dict[str, str] = {  # name: the question, a line
+    "prior-shift": "the base rate moves from 10 % to 50 %: what does a classifier lose, and what brings it back?",
+}
 
 __all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
 
