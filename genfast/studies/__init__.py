@@ -15,6 +15,7 @@ from .finding import Claim, Finding
 STUDIES: dict[str, str] = {  # name: the question, a line
     "bias-variance": "generative or discriminative: which needs fewer samples, and which errs less in the end?",
     "dimensionality": "the dimension grows, the data do not: full Gaussian, diagonal, PPCA and VAE on held-out data",
+    "likelihood-vs-samples": "does a better likelihood mean better samples? Models with one and not the other",
     "prior-shift": "the base rate moves from 10 % to 50 %: what does a classifier lose, and what brings it back?",
 }
 
