@@ -13,10 +13,14 @@ from collections.abc import Callable
 from .finding import Claim, Finding
 
 STUDIES: dict[str, str] = {  # name: the question, a line
+    "dimensionality": "The dimension grows, the data do not: full Gaussian, diagonal, PPCA and VAE on held-out data",
+    "bias-variance": "Generative or discriminative: which needs fewer samples, and which errs less in the end?",
+    "prior-shift": "The base rate moves from 10 % to 50 %: what does a classifier lose, and what brings it back?",
+    "manifold": "What do PCA and a VAE with two latents make of a rolled sheet?",
     "linear-vae": "Does a linear VAE find probabilistic PCA? ELBO and subspace against the formula",
     "score-field": "Where is the learned score that of the noised data? Against the exact one, by noise level",
-    "manifold": "What do PCA and a VAE with two latents make of a rolled sheet?",
     "reverse-sde": "How does noise turn into data, by the reverse SDE and by the flow ODE?",
+    "likelihood-vs-samples": "Does a better likelihood mean better samples? Models with one and not the other",
 }
 
 __all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
