@@ -42,9 +42,9 @@ def test_measures_where_the_answer_is_known():
 
 
 def test_pca_folds_and_a_vae_bends():
-    finding = manifold.study(progress=False, starts=1, steps=700)
+    finding = manifold.study(seed=1, progress=False, starts=1, steps=550)
     pca, vae, truth = finding.rows
-    x, _ = sheet(4000, 0)
+    x, _ = sheet(4000, 2)
     least = torch.linalg.eigvalsh(torch.cov(x.double().T))[0]  # what a plane must leave, spread over three numbers
     assert pca[3] == pytest.approx(float((least / 3).sqrt()) / 0.05, rel=0.03)
     assert float(pca[4].rstrip("%")) > 10 and pca[6] > 0.99 and pca[5] < 0.8
