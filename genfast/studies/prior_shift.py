@@ -30,8 +30,8 @@ Labelled = tuple[Tensor, Tensor]
 
 
 class Problem:
-    """A generative classifier and a logistic regression of quadratic features, which can express the same boundaries,
-    both fitted at the base rate BEFORE, and held-out data at any other.
+    """A generative classifier and a logistic regression of quadratic features, which can express the log-odds of any
+    two Gaussians, both fitted at the base rate BEFORE, and held-out data at any other.
 
     draw(rate) gives x: (N, D) and label: (N,), 1 for the class whose share is `rate`.
     """
@@ -65,14 +65,14 @@ def mail(seed: int, count: int) -> Problem:
         x = [model.sample(index[label == k], seed=seed) for k, model in enumerate((ordinary, spam))]
         return torch.cat(x), label
 
-    train, later = draw(BEFORE, 0, 4000), 4000
-    return Problem(train, [gf.Gaussian(), gf.Gaussian()], lambda rate: draw(rate, later, count))
+    return Problem(draw(BEFORE, 0, 4000), [gf.Gaussian(), gf.Gaussian()], lambda rate: draw(rate, 4000, count))
 
 
 def eights(seed: int, count: int, split: int) -> Problem:
     """One half of the digits to learn from; of the other each base rate is made by repeating those of either class.
 
-    Halvings of different `split` are independent."""
+    Halvings of different `split` are independent.
+    """
     data = gf.data.digits()
     x = torch.nn.functional.avg_pool2d(data.x, (2, 4)).flatten(1)
     label = (data.label == 8).long()
@@ -116,7 +116,8 @@ def study(seed: int = 0, progress: bool = True, count: int = 20_000, splits: int
         ),
         Claim(
             f"Real digits, mean of {splits} halvings: unadapted it loses {lost['digits'][0]:.1f} points, re-weighted "
-            f"{lost['digits'][1]:.1f}, less than half as many; EM puts the prior at {estimates['digits']:.3f}, within 0.05.",
+            f"{lost['digits'][1]:.1f}, less than half as many; EM puts the prior at {estimates['digits']:.3f}, "
+            "within 0.05.",
             lost["digits"][1] < lost["digits"][0] / 2 and abs(estimates["digits"] - AFTER) < 0.05,
         ),
     ]
