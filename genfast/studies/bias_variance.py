@@ -98,7 +98,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
-def study(seed: int = 0, progress: bool = True, repeats: int = 100) -> Finding:
+def study(seed: int = 0, progress: bool = True, repeats: int = 80) -> Finding:
     """repeats: resamples of each training size."""
     curves, rows, claims = {}, [], []
     for problem in problems(seed):
