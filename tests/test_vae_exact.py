@@ -8,17 +8,7 @@ from torch import nn
 
 import genfast as gf
 from genfast import ops
-
-
-class LinearEncoder(nn.Module):
-    """q(z | x) = N(V (x - m), diag(e^l)), l the same for all x."""
-
-    def __init__(self, features, latent):
-        super().__init__()
-        self.mu, self.logvar = nn.Linear(features, latent), nn.Parameter(torch.zeros(latent))
-
-    def forward(self, x):
-        return self.mu(x), self.logvar.expand(len(x), -1)
+from genfast.studies.linear_vae import LinearEncoder
 
 
 def ppca(x, latent):

@@ -24,6 +24,7 @@ import genfast as gf
 
 from ..gaussian.model import covariance_parameters
 from .finding import Claim, Finding
+from .seeds import seeded
 
 NOISE = 0.1
 LATENT = 10
@@ -49,10 +50,10 @@ def latent(dims: int) -> int:
 
 
 def build_vae(dims: int, seed: int) -> gf.VAE:
-    torch.manual_seed(seed)
     q = latent(dims)
-    encoder = nn.Sequential(nn.Linear(dims, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2 * q))
-    decoder = nn.Sequential(nn.Linear(q, WIDTH), nn.SiLU(), nn.Linear(WIDTH, dims))
+    with seeded(seed):
+        encoder = nn.Sequential(nn.Linear(dims, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2 * q))
+        decoder = nn.Sequential(nn.Linear(q, WIDTH), nn.SiLU(), nn.Linear(WIDTH, dims))
     return gf.VAE(encoder, decoder, latent=q, likelihood="learned_variance")
 
 
