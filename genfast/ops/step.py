@@ -123,7 +123,7 @@ def step_reference(
 def _noise(x: Tensor, key: Tensor, row: Tensor, table: StepTable) -> Tensor:
     """sum_j weights_j z_j, for each sample over the terms of the row that it is at."""
     total = torch.zeros_like(x)
-    for at in row.unique().tolist():
+    for at in row.unique().tolist() if len(table.weights) else ():
         here = row == at
         first, last = table.codes[at, :2].tolist()
         for stream, weight in zip(table.streams[first:last].tolist(), table.weights[first:last], strict=True):
