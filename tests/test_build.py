@@ -196,7 +196,9 @@ def test_cuda_check_rejects_a_kernel(tmp_path, text, complaint):
 )
 def test_cuda_check_wants_wide_accesses(tmp_path, old, new, complaint):
     """The second: one 16-byte store in the source that nvcc splits into four."""
-    done = cuda_check(copy_with(tmp_path, old and "kernels/map.cuh", old, new) / "csrc/kernels/diffuse_cuda.cu")
+    done = cuda_check(
+        copy_with(tmp_path, old and "kernels/map.cuh", old, new) / "csrc/kernels/dynamic_threshold_cuda.cu"
+    )
     assert done.returncode == bool(complaint), done.stdout + done.stderr
     assert complaint in done.stdout
 
