@@ -359,7 +359,6 @@ def test_unknown_solvers_are_refused(monkeypatch, capsys):
     assert code == f"genfast verify: {message}"  # as an exit status: printed on stderr, and 1
 
 
-def test_help():
-    done = subprocess.run([sys.executable, "-m", "genfast.cli", "verify", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "--solvers" in done.stdout and "--json" in done.stdout
-    assert "Exits with 1 if a check fails" in done.stdout
+def test_help(monkeypatch, capsys):
+    code, out, _ = command(monkeypatch, capsys, "verify", "--help")
+    assert code == 0 and "--solvers" in out and "--json" in out and "Exits with 1 if a check fails" in out
