@@ -8,6 +8,7 @@ import torch
 import genfast as gf
 from genfast.denoisers import Unscaled
 from genfast.schedules import Flow
+from genfast.verify.invariance import threads
 
 
 def normal(*shape, seed=0):
@@ -128,6 +129,7 @@ def test_digits(make):
 
 
 @pytest.mark.slow
+@threads(1)  # of a network so small, two wait for each other
 def test_digits_by_a_class_conditional_diffusion():
     """A U-Net trained for 300 steps, and log p(x | y) by the bound with 16 times: on a third of the held-out digits."""
     torch.manual_seed(0)
