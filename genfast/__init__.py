@@ -9,6 +9,7 @@ from . import (
     data,
     denoisers,
     diffusion,
+    elbo,
     evaluation,
     features,
     gan,
@@ -50,9 +51,9 @@ from .verify import verify
 
 __all__ = [
     "GAN", "PPCA", "VAE", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
-    "GenerativeClassifier", "Guidance", "LatentDiffusion", "SampleQueue", "__version__", "adaptive",
-    "autoencoder_kl", "batching", "brownian", "checkpoint", "classifier", "compare", "data", "denoisers",
-    "diagnose", "diffusion", "evaluate", "evaluation", "features", "fit", "gan", "gaussian", "grids", "guidance",
-    "guided", "images", "info", "inverse", "inversion", "latent_diffusion", "likelihood", "load", "metrics", "nn",
-    "ops", "plans", "sampling", "save", "schedules", "solvers", "spectral", "vae", "vae_likelihoods", "verify",
+    "GenerativeClassifier", "Guidance", "LatentDiffusion", "SampleQueue", "__version__", "adaptive", "autoencoder_kl",
+    "batching", "brownian", "checkpoint", "classifier", "compare", "data", "denoisers", "diagnose", "diffusion",
+    "elbo", "evaluate", "evaluation", "features", "fit", "gan", "gaussian", "grids", "guidance", "guided", "images",
+    "info", "inverse", "inversion", "latent_diffusion", "likelihood", "load", "metrics", "nn", "ops", "plans",
+    "sampling", "save", "schedules", "solvers", "spectral", "vae", "vae_likelihoods", "verify",
 ]  # fmt: skip

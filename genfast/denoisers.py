@@ -292,19 +292,20 @@ class GaussianMixtureDenoiser(Denoiser):
             log_density = log_density - ((rest**2).sum(-1) / r + others * torch.log(2 * math.pi * r)) / 2
         return log_density + torch.log(self.weights), (along, rest), noised, alpha
 
-    def _mean(self, log_joint, parts):
-        """sum_k P(k | x_t) (vector k, given split by the axes of C_k): (B, D)."""
-        return (torch.softmax(log_joint, 1).unsqueeze(-1) * self.covariances.join(*parts)).sum(1)
+    def _mean(self, posterior, parts):
+        """sum_k P(k | x_t) (vector k, given split by the axes of C_k): (B, D). posterior: (B, K)."""
+        return (posterior.unsqueeze(-1) * self.covariances.join(*parts)).sum(1)
 
     def _denoise(self, x_t, t):
         log_joint, deviation, noised, alpha = self._components(x_t, t)
-        correction = alpha.view(-1, 1) * self._mean(log_joint, self.covariances.times(*noised.solve(*deviation)))
-        return (torch.softmax(log_joint, 1) @ self.means + correction).view(x_t.shape).to(x_t.dtype)
+        posterior = torch.softmax(log_joint, 1)
+        correction = alpha.view(-1, 1) * self._mean(posterior, self.covariances.times(*noised.solve(*deviation)))
+        return (posterior @ self.means + correction).view(x_t.shape).to(x_t.dtype)
 
     def score(self, x_t, t):
         """grad log p_t(x_t): (B, *), directly and not through D."""
         log_joint, deviation, noised, _ = self._components(x_t, t)
-        return -self._mean(log_joint, noised.solve(*deviation)).view(x_t.shape).to(x_t.dtype)
+        return -self._mean(torch.softmax(log_joint, 1), noised.solve(*deviation)).view(x_t.shape).to(x_t.dtype)
 
     def log_joint(self, x_t, t=0.0):
         """log(w_k N(x_t; alpha m_k, alpha^2 C_k + sigma^2 I)) in nats: (B, K), float64."""

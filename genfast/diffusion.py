@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from . import adaptive, likelihood, ops, sampling
+from . import adaptive, elbo, likelihood, ops, sampling
 from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
@@ -234,6 +234,17 @@ class Diffusion(nn.Module):
         """
         with self._given(x, label, condition) as given:
             return likelihood.log_likelihood(self.denoiser, **given, **options)
+
+    def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None, **options) -> Tensor:
+        """The variational bound of log p(x_i), or of log p(x_i | label_i), in nats: (N,) float64, estimated without
+        bias from samples + 1 network evaluations; for its standard error, keys of several seeds.
+
+        x: (N, *shape) floating point.  key: (N, 2), of `ops.make_key`: times and noise are functions of it alone, the
+        same for every label.  options: samples=, chunk= of `elbo.elbo`.  Raises ValueError or TypeError naming the
+        argument.
+        """
+        with self._given(x, label, condition) as given:
+            return elbo.elbo(self.denoiser, key=key, **given, **options)
 
     def bits_per_dim(
         self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options

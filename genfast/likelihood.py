@@ -23,6 +23,7 @@ from tqdm import tqdm
 from . import ops
 from .denoisers import Denoiser
 from .sampling import as_index, chunk_passes, network_arguments, spread
+from .schedules import Schedule
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 
@@ -148,20 +149,18 @@ def log_likelihood(
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
     index = _checked(denoiser, x, index, condition, divergence, chunk, dtype)
-    _require_integers(1, probes=probes, steps=steps)
-    _require_integers(0, first_probe=first_probe)
+    require_integers(1, probes=probes, steps=steps)
+    require_integers(0, first_probe=first_probe)
     schedule, t_max = denoiser.schedule, denoiser.schedule.t_max
     t_min = schedule.t_min if t_min is None else t_min
     if isinstance(t_min, bool) or not isinstance(t_min, numbers.Real) or not 0 < t_min < t_max:
         raise ValueError(f"t_min must be a number in (0, {t_max:g}); got {t_min!r}")
-    if net_dtype is None:
-        parameters = denoiser.net.parameters() if isinstance(denoiser.net, torch.nn.Module) else ()
-        net_dtype = next((p.dtype for p in parameters), dtype)
+    net_dtype = network_dtype(denoiser, dtype) if net_dtype is None else net_dtype
     condition, shape, size, device = condition or {}, x.shape[1:], x.shape[1:].numel(), x.device
     time_dtype = torch.promote_types(net_dtype, torch.float32)
     nodes = _nodes(denoiser, t_min, t_max, steps)
     alpha = schedule.alpha(t_max)
-    variance = (schedule.prior_std * schedule.sigma(t_max) / schedule.sigma(1.0)) ** 2
+    variance = prior_variance(schedule)
     estimates = 1 if divergence == "exact" else probes
     values = torch.empty(estimates, len(x), dtype=torch.float64, device=device)
 
@@ -196,7 +195,7 @@ def log_likelihood(
                     raise ValueError(f"prior must answer with shape ({chunk},); got {tuple(log_prior.shape)}")
             nats = change + log_prior.to(change) + size * math.log(alpha)
             values[:, where.to(device)] = nats[:, slots.to(device)]
-    _require_finite(values, index)
+    require_finite(values, index)
     nats, se = _mean(values)
     return LogLikelihood(nats, torch.zeros_like(nats) if divergence == "exact" else se)
 
@@ -243,8 +242,8 @@ def bits_per_dim(
     A draw has its own probes, so the standard error over draws covers both. The options are those of `log_likelihood`.
     Theis et al. 2016, arXiv:1511.01844; Ho et al. 2019, arXiv:1902.00275.
     """
-    _require_integers(1, draws=draws, probes=probes)
-    _require_integers(2, levels=levels)
+    require_integers(1, draws=draws, probes=probes)
+    require_integers(2, levels=levels)
     if not isinstance(x, Tensor) or x.is_complex():
         raise TypeError(f"x must be a tensor (N, *) of integers or floating-point numbers; got {type(x).__name__}")
     if x.ndim < 2:
@@ -283,20 +282,19 @@ def _mean(values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, (sum((value - mean) ** 2 for value in values) / (count * (count - 1))).sqrt()
 
 
-def _require_integers(least: int, **given: int):
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+def network_dtype(denoiser: Denoiser, otherwise: torch.dtype) -> torch.dtype:
+    """That of the network's parameters, or `otherwise` where it has none."""
+    parameters = denoiser.net.parameters() if isinstance(denoiser.net, torch.nn.Module) else ()
+    return next((p.dtype for p in parameters), otherwise)
 
 
-def _require_finite(values: Tensor, index: Tensor):
-    finite = values.isfinite().all(0).cpu()
-    if not bool(finite.all()):
-        raise FloatingPointError(f"the likelihoods of samples {index[~finite].tolist()[:5]} are not finite")
+def prior_variance(schedule: Schedule) -> float:
+    """V of the N(0, V I) that stands for p_t at t_max: what sampling starts from at t = 1, carried there."""
+    return (schedule.prior_std * schedule.sigma(schedule.t_max) / schedule.sigma(1.0)) ** 2
 
 
-def _checked(denoiser, x, index, condition, divergence, chunk, dtype) -> Tensor:
-    """The sample indices; a TypeError or ValueError for an argument that is not as `log_likelihood` says."""
+def require_samples(denoiser: Denoiser, x: Tensor):
+    """A TypeError or ValueError unless these are a Denoiser and (N, *) finite numbers."""
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__}")
     if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -307,13 +305,30 @@ def _checked(denoiser, x, index, condition, divergence, chunk, dtype) -> Tensor:
     finite = x.flatten(1).isfinite().all(1)
     if not bool(finite.all()):
         raise ValueError(f"x must be finite; rows {(~finite).nonzero().flatten().tolist()[:5]} are not")
+
+
+def require_integers(least: int, **given: int):
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+
+
+def require_finite(values: Tensor, index: Tensor):
+    finite = values.isfinite().all(0).cpu()
+    if not bool(finite.all()):
+        raise FloatingPointError(f"the likelihoods of samples {index[~finite].tolist()[:5]} are not finite")
+
+
+def _checked(denoiser, x, index, condition, divergence, chunk, dtype) -> Tensor:
+    """The sample indices; a TypeError or ValueError for an argument that is not as `log_likelihood` says."""
+    require_samples(denoiser, x)
     index = as_index("index", len(x) if index is None else index)
     if len(index) != len(x):
         raise ValueError(f"index must have shape ({len(x)},), one a sample; got ({len(index)},)")
     network_arguments(None, condition or {}, None, index, dtype)  # raises
     if divergence not in DIVERGENCES:
         raise ValueError(f"divergence must be one of {', '.join(DIVERGENCES)}; got {divergence!r}")
-    _require_integers(1, chunk=chunk)
+    require_integers(1, chunk=chunk)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
     return index

@@ -76,7 +76,7 @@ def test_extension_missing():
 
 
 def test_import_is_silent_and_quick(tmp_path):
-    """Less than 3 s of processor time with torch's own import, and little of it ours."""
+    """Less than 3 s of processor time with torch's own import, and little of it ours: at the best of three tries."""
     script = """if True:
         import json, time
         start = time.process_time(); import torch; torch_done = time.process_time(); import genfast
@@ -88,7 +88,9 @@ def test_import_is_silent_and_quick(tmp_path):
         done = python("-c", script.format(str(file)))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         times.append(json.loads(file.read_text()))
-    assert min(sum(t) for t in times) < 3 and min(t[1] for t in times) < 1.5, times
+        if sum(times[-1]) < 3 and times[-1][1] < 1.5:
+            return
+    pytest.fail(f"seconds of torch and of ours: {times}")
 
 
 # ---- setup.py ----
@@ -194,7 +196,9 @@ def test_cuda_check_rejects_a_kernel(tmp_path, text, complaint):
 )
 def test_cuda_check_wants_wide_accesses(tmp_path, old, new, complaint):
     """The second: one 16-byte store in the source that nvcc splits into four."""
-    done = cuda_check(copy_with(tmp_path, old and "kernels/map.cuh", old, new) / "csrc/kernels/diffuse_cuda.cu")
+    done = cuda_check(
+        copy_with(tmp_path, old and "kernels/map.cuh", old, new) / "csrc/kernels/dynamic_threshold_cuda.cu"
+    )
     assert done.returncode == bool(complaint), done.stdout + done.stderr
     assert complaint in done.stdout
 

@@ -8,6 +8,7 @@ import torch
 import genfast as gf
 from genfast.denoisers import Unscaled
 from genfast.schedules import Flow
+from genfast.verify.invariance import threads
 
 
 def normal(*shape, seed=0):
@@ -127,6 +128,23 @@ def test_digits(make):
     assert classifier.accuracy(gf.data.digits("test")) > 0.975
 
 
+@pytest.mark.slow
+@threads(1)  # of a network so small, two wait for each other
+def test_digits_by_a_class_conditional_diffusion():
+    """A U-Net trained for 300 steps, and log p(x | y) by the bound with 16 times: on a third of the held-out digits."""
+    torch.manual_seed(0)
+    net = gf.nn.UNet(channels=1, width=16, multipliers=(1, 3), classes=10)
+    diffusion = gf.Diffusion(
+        net, gf.schedules.EDM(sigma_min=0.05, sigma_max=10.0), gf.denoisers.EDM(sigma_data=0.75),
+        times=gf.diffusion.LogNormal(mean=-0.6, std=1.2), label_dropout=0.0,
+    )  # fmt: skip
+    gf.fit(diffusion, gf.data.digits("train"), steps=300, batch=64, lr=4e-3, warmup=50, ema=0.99, progress=False).run()
+    held_out = gf.data.digits("test")
+    third = gf.data.Data(held_out.x[::3], held_out.label[::3])
+    assert len(third) == 150
+    assert gf.GenerativeClassifier(diffusion, bound=True, samples=16).accuracy(third) >= 0.95
+
+
 # Other models ---------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +175,18 @@ def test_a_class_conditional_diffusion(options):
     assert torch.allclose(classifier.estimate_prior(x).prior, expected.estimate_prior(x).prior, atol=1e-2)
 
 
+def test_a_class_conditional_diffusion_by_its_bound():
+    """Without the flow, the same posterior, but for the noise of 300 times."""
+    diffusion = gf.Diffusion(ExactNet(MEANS, 0.7, Flow()), Flow(), Unscaled(0.7), classes=3, shape=(2,))
+    classifier = gf.GenerativeClassifier(diffusion, [0.2, 0.3, 0.5], bound=True, samples=300, seed=1)
+    expected = gf.GenerativeClassifier([gf.Gaussian.from_moments(m, [0.49, 0.49]) for m in MEANS], [0.2, 0.3, 0.5])
+    x = 0.5 * normal(8, 2) + 0.5
+    found = classifier.predict_proba(x)
+    assert (found - expected.predict_proba(x)).abs().max() < 0.1
+    keys = gf.ops.make_key(1, 8)
+    assert torch.equal(classifier.log_likelihoods(x)[:, 2], diffusion.elbo(x, keys, 2, samples=300))
+
+
 class Recorder:
     """A model that notes what it is asked."""
 
@@ -178,6 +208,24 @@ def test_every_class_is_asked_alike():
     assert torch.allclose(p, torch.softmax(-torch.arange(3).double(), 0).expand(4, 3))
 
 
+def test_every_class_meets_the_same_keys():
+    """One model told each class, and one model a class."""
+
+    class Bounded:
+        classes = 3
+
+        def elbo(self, x, key, **options):
+            asked.append((key, options))
+            return torch.zeros(len(x)) - options.get("label", 0)
+
+    asked, x = [], torch.zeros(4, 2)
+    found = gf.GenerativeClassifier(Bounded(), bound=True, seed=3, samples=7).log_likelihoods(x)
+    assert torch.equal(found, -torch.arange(3).double().expand(4, 3))
+    gf.GenerativeClassifier([Bounded(), Bounded()], bound=True).predict(x)
+    assert all(torch.equal(key, gf.ops.make_key(3 if "label" in options else 0, 4)) for key, options in asked)
+    assert [options for _, options in asked] == [*({"label": k, "samples": 7} for k in range(3)), {}, {}]
+
+
 def test_models_with_a_bound_beside_models_with_a_density():
     x = normal(5, 2)
     classifier = gf.GenerativeClassifier([Recorder(), gaussian_classes().models[0]])
@@ -195,6 +243,8 @@ def test_models_with_a_bound_beside_models_with_a_density():
         (lambda: gf.GenerativeClassifier([gf.Gaussian()]), ValueError, "got 1 classes"),
         (lambda: gf.GenerativeClassifier([1, 2]), TypeError, "a method log_prob or log_likelihood, which int lacks"),
         (lambda: gf.GenerativeClassifier(gf.Gaussian()), TypeError, "a method log_likelihood, which Gaussian lacks"),
+        (lambda: gf.GenerativeClassifier(Recorder(), bound=True), TypeError, "a method elbo, which Recorder lacks"),
+        (lambda: gf.GenerativeClassifier([gf.Gaussian()] * 2, bound=True), TypeError, "elbo, which Gaussian lacks"),
         (lambda: gf.GenerativeClassifier([gf.Gaussian()] * 2, steps=3), TypeError, "steps: options are for log_likeli"),
         (lambda: gaussian_classes([1, 2]), ValueError, r"prior must be \(3,\) finite numbers, none negative"),
         (lambda: gaussian_classes([1, -2, 3]), ValueError, r"prior must be .*got \[1.0, -2.0, 3.0\]"),

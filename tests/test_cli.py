@@ -13,31 +13,50 @@ import genfast as gf
 from genfast import cli
 
 
-def genfast(*arguments):
+@pytest.fixture
+def genfast(monkeypatch, capsys):
+    """The command in this process, as one that is completed: a launch would take 2 s."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["genfast", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            code = left.code or 0
+        out, err = capsys.readouterr()
+        if isinstance(code, str):  # as Python does with it
+            code, err = 1, f"{err}{code}\n"
+        return subprocess.CompletedProcess(sys.argv, code, out, err)
+
+    return run
+
+
+def launch(*arguments):
     command = [sys.executable, "-m", "genfast.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_info_prints_what_info_says():
-    result = genfast("info")
+    result = launch("info")
     assert result.returncode == 0, result.stderr
     assert [line.split()[0] for line in result.stdout.splitlines()] == list(gf.info())
     assert gf.__version__ in result.stdout.splitlines()[0]
 
 
-def test_info_as_json():
+def test_info_as_json(genfast):
     report = json.loads(genfast("info", "--json").stdout)
     assert report.keys() == gf.info().keys() and report["genfast"] == gf.__version__
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "--help"]])
-def test_help(arguments):
+def test_help(genfast, arguments):
     result = genfast(*arguments)
     assert result.returncode == 0 and "info" in result.stdout and "usage: genfast" in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["info", "--jsn"], ["info", "now"]])
-def test_bad_commands_exit_with_an_error(arguments):
+def test_bad_commands_exit_with_an_error(genfast, arguments):
     result = genfast(*arguments)
     assert result.returncode != 0 and result.stderr and "Traceback" not in result.stderr
 
@@ -57,7 +76,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_evaluate_prints_table_and_diagnosis(files):
+def test_evaluate_prints_table_and_diagnosis(genfast, files):
     quick = ["--metrics", "frechet", "precision_recall", "--out", str(files / "out")]
     result = genfast("evaluate", str(files / "half.npy"), "--data", str(files / "data.npy"), *quick)
     assert result.returncode == 0, result.stderr
@@ -66,7 +85,7 @@ def test_evaluate_prints_table_and_diagnosis(files):
     assert str(report) in result.stdout and report.data["name"] == "data.npy"
 
 
-def test_evaluate_as_json(files):
+def test_evaluate_as_json(genfast, files):
     result = genfast(
         "evaluate", str(files / "good.npy"), "--data", str(files / "data.npy"), "--metrics", "frechet", "--json"
     )
@@ -74,7 +93,7 @@ def test_evaluate_as_json(files):
     assert json.loads(result.stdout) == json.loads(expected.json())
 
 
-def test_evaluate_a_checkpoint(files):
+def test_evaluate_a_checkpoint(genfast, files):
     torch.manual_seed(0)
     gf.save(gf.Diffusion(gf.nn.MLP(2, 8), shape=(2,)), files / "run")
     options = ["--n", "70", "--seed", "3", "--sampling.steps", "2", "--sampling.solver", "euler", "--json"]
@@ -107,11 +126,11 @@ def test_evaluate_errors_are_a_sentence(files, arguments, message, monkeypatch, 
 
 
 def test_evaluate_exits_with_one():
-    result = genfast("evaluate", "nothing.npy", "--data", "nothing.npy")
+    result = launch("evaluate", "nothing.npy", "--data", "nothing.npy")
     assert result.returncode == 1 and "Traceback" not in result.stderr and not result.stdout
     assert result.stderr.startswith("genfast evaluate: ") and "nothing.npy" in result.stderr
 
 
-def test_evaluate_help():
+def test_evaluate_help(genfast):
     text = genfast("evaluate", "--help").stdout
     assert all(option in text for option in ("SAMPLES", "--data", "--metrics", "--sampling.steps", "--train", "--json"))

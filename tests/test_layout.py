@@ -45,6 +45,7 @@ ALLOWED = {
     "batching": {"ops", "denoisers", "plans", "trajectory"},
     "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
     "likelihood": {"ops", "schedules", "denoisers", "grids", "plans", "sampling"},
+    "elbo": {"ops", "denoisers", "sampling", "likelihood"},
     "guided": {"ops", "denoisers"},
     "inverse": {"ops", "denoisers", "guided"},
     "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},

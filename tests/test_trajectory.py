@@ -303,15 +303,16 @@ torch.save(sample(denoiser, (6,), gf.solvers.plan("ddpm", "vp_linear", 5), index
 def test_the_union_over_processes_is_the_single_run(tmp_path):
     """As torchrun starts them: RANK and WORLD_SIZE in the environment."""
 
-    def run(rank, ranks):
+    def start(rank, ranks):
         out = tmp_path / f"{rank}of{ranks}.pt"
         environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
-        subprocess.run([sys.executable, "-c", _WORKER, str(out)], env=environment, check=True)
-        return torch.load(out)
+        return out, subprocess.Popen([sys.executable, "-c", _WORKER, str(out)], env=environment)
 
-    pieces = [run(rank, 2) for rank in range(2)]
+    started = [start(0, 2), start(1, 2), start(0, 1)]
+    assert [process.wait() for _, process in started] == [0, 0, 0]
+    *pieces, whole = (torch.load(out) for out, _ in started)
     assert min(len(piece) for piece in pieces) > 0
-    assert torch.equal(torch.cat(pieces), run(0, 1))
+    assert torch.equal(torch.cat(pieces), whole)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ log_prob(x) -> (N,)                                    exact
 log_weights(x, key, samples, first=0) -> (samples, N)  log p(x_i, z) - log q(z | x_i) of a latent model, for draws z:
                                                        number first + j of row i is a function of (key_i, first + j)
                                                        alone, so that many draws may come in parts
-elbo(x, key) -> (N,)                                   a lower bound, of one draw a row
 log_likelihood(x, seed=, progress=, ...) -> (nats, se) by the probability flow of a diffusion model, (N,) each
+elbo(x, key) -> (N,)                                   a lower bound, of one draw a row
 
 in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A class-conditional model is told label=, (N,) int64, too.
 """
@@ -132,7 +132,7 @@ def _flow(model, x, given, key, seed, progress, **options) -> Likelihoods:
     return Likelihoods(_wide(nats), "probability flow", _known(_wide(se)))
 
 
-KINDS = {"log_prob": _exact, "log_weights": _weighted, "elbo": _bound, "log_likelihood": _flow}
+KINDS = {"log_prob": _exact, "log_weights": _weighted, "log_likelihood": _flow, "elbo": _bound}
 
 
 def _known(se: Tensor) -> Tensor | None:

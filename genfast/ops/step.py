@@ -93,7 +93,7 @@ def step_reference(
     """`step` in plain torch, in the dtype of x; the coefficients may be float64."""
     c = table.coefficients[row.long()].to(x.dtype)
     codes = table.codes[row.long()]
-    column = [per_row(c[:, i], x) for i in range(c.shape[1])]
+    column = c.T.reshape(-1, len(x), *[1] * (x.ndim - 1)).unbind()
     net = net.to(x.dtype)
     if unconditional is not None:
         w = per_row(guidance.to(x.dtype), x)
@@ -108,6 +108,8 @@ def step_reference(
     following = following + _noise(x, key, row, table)
     for k in range(len(old)):
         writes = (codes[:, 3] >> k & 1).bool()
+        if writes.device.type == "cpu" and not bool(writes.any()):
+            continue
         at = 12 + 8 * k
         new = column[at] * x + column[at + 1] * denoised
         for j, h in enumerate(old):
@@ -121,7 +123,7 @@ def step_reference(
 def _noise(x: Tensor, key: Tensor, row: Tensor, table: StepTable) -> Tensor:
     """sum_j weights_j z_j, for each sample over the terms of the row that it is at."""
     total = torch.zeros_like(x)
-    for at in row.unique().tolist():
+    for at in row.unique().tolist() if len(table.weights) else ():
         here = row == at
         first, last = table.codes[at, :2].tolist()
         for stream, weight in zip(table.streams[first:last].tolist(), table.weights[first:last], strict=True):
