@@ -125,24 +125,27 @@ class GAN(nn.Module):
     def _discriminator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
         with torch.no_grad():
             fake = self._generated(self._z(key, step=0, like=x), given)
-        seen = {"real": augmented(x, key, self.augment, 0), "fake": augmented(fake, key, self.augment, 1)}
-        penalised = int(key[0, 1]) // len(key) % self.lazy == 0 and any(self.weights.values())
-        real, fake_logits = self._logits(seen["real"], given), self._logits(seen["fake"], given)
-        self.monitor.see(x, fake, real, fake_logits)
-        loss = LOSSES[self.loss_name].discriminator(real, fake_logits)
-        return loss + self.lazy * self._penalty(**seen, key=key, given=given) if penalised else loss
+        real, fake_seen = augmented(x, key, self.augment, 0), augmented(fake, key, self.augment, 1)
+        due = int(key[0, 1]) // len(key) % self.lazy == 0
+        weights = {name: self.lazy * value for name, value in self.weights.items() if value and due}
 
-    def _penalty(self, real: Tensor, fake: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
-        def logits(x: Tensor) -> Tensor:
-            return self._logits(x, given)
-
-        penalties = {
-            "r1": lambda: zero_centred(logits, real),
-            "r2": lambda: zero_centred(logits, fake),
-            "gradient_penalty": lambda: one_centred(logits, between(real, fake, ops.uniform(key, (), Purpose.TIME))),
-            "dragan": lambda: one_centred(logits, around(real, ops.uniform(key, real.shape[1:], Purpose.CHURN))),
+        # Real and generated in one pass, whose graph serves R1 and R2 too: half the time of four of their own.
+        both = torch.cat([real, fake_seen]).requires_grad_("r1" in weights or "r2" in weights)
+        logits = self._logits(both, {name: value.repeat(2) for name, value in given.items()})
+        self.monitor.see(x, fake, *logits.chunk(2))
+        loss = LOSSES[self.loss_name].discriminator(*logits.chunk(2))
+        if both.requires_grad:
+            r1, r2 = zero_centred(logits, both).chunk(2)
+            loss = loss + weights.get("r1", 0.0) * r1 + weights.get("r2", 0.0) * r2
+        points = {
+            "gradient_penalty": lambda: between(real, fake_seen, ops.uniform(key, (), Purpose.TIME)),
+            "dragan": lambda: around(real, ops.uniform(key, real.shape[1:], Purpose.CHURN)),
         }
-        return sum(weight * penalties[name]() for name, weight in self.weights.items() if weight)
+        for name, chosen in points.items():
+            if name in weights:
+                at = chosen().requires_grad_()
+                loss = loss + weights[name] * one_centred(self._logits(at, given), at)
+        return loss
 
     def _generator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
         fake = augmented(self._generated(self._z(key, step=1, like=x), given), key, self.augment, 2)

@@ -199,7 +199,7 @@ def test_bad_input():
         model().loss(BATCH, KEY[:3])
     with pytest.raises(ValueError, match=r"player.*generator.*'critic'"):
         model().loss(BATCH, KEY, player="critic")
-    with pytest.raises(ValueError, match=r"discriminator must.*\(12, 2\)"):
+    with pytest.raises(ValueError, match=r"discriminator must.*\(24, 2\)"):
         gf.GAN(mlp(2, 2), mlp(2, 2), latent=2).loss(BATCH, KEY)
     with pytest.raises(ValueError, match=r"generator must.*\(12, 2\).*\(12, 3\)"):
         gf.GAN(mlp(2, 3), mlp(2, 1), latent=2).loss(BATCH, KEY)
