@@ -20,7 +20,6 @@ CENTRES = {
     "ring": gan_failures.RING,
     "grid": torch.cartesian_prod(torch.arange(-2.0, 3.0), torch.arange(-2.0, 3.0)),
 }
-PLAIN = gan_failures.SETTINGS["collapsed"]
 
 
 class Result(NamedTuple):
@@ -35,9 +34,9 @@ class Result(NamedTuple):
     said: list[str]
 
 
-def train(kind, seed=0, steps=STEPS, sd=0.05, lr=1e-2, fourier=32, **settings):
+def train(kind, seed=0, steps=STEPS, sd=0.05, lr=1e-2, **settings):
     """A run: one setting for both kinds."""
-    gan = gf.GAN(**gan_failures.networks(seed, fourier), **settings)
+    gan = gan_failures.gan(seed, **settings)
     data = gan_failures.points(CENTRES[kind], 20_000, sd, seed)
     start = time.process_time()
     with warnings.catch_warnings(record=True) as caught:
@@ -50,12 +49,14 @@ def train(kind, seed=0, steps=STEPS, sd=0.05, lr=1e-2, fourier=32, **settings):
 
 
 def main(words):
-    settings = (PLAIN if "plain" in words else {}) | ({"sd": 0.02} if "narrow" in words else {})
+    settings = (gan_failures.PLAIN if "plain" in words else {}) | ({"sd": 0.02} if "narrow" in words else {})
     for kind in CENTRES:
         runs = []
         for seed in range(5):
             runs.append(train(kind, seed, **settings))
-            print(kind, seed, *(f"{name} {value:.3g}" for name, value in zip(Result._fields, runs[-1][:-1])), flush=True)
+            print(
+                kind, seed, *(f"{name} {value:.3g}" for name, value in zip(Result._fields, runs[-1][:-1])), flush=True
+            )
             print(*(f"    {line}\n" for line in runs[-1].said), sep="", end="", flush=True)
         worst = min(run.modes for run in runs), min(run.share for run in runs), max(run.seconds for run in runs)
         print(f"{kind}: at worst {worst[0]} of {len(CENTRES[kind])} modes, share {worst[1]:.3f}, {worst[2]:.0f} s\n")

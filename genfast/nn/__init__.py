@@ -23,4 +23,15 @@ NETWORKS = {
     "UNet": UNet,
 }
 
-__all__ = ["MLP", "NETWORKS", "Decoder", "DiT", "Discriminator", "Encoder", "FeedForward", "Generator", "UNet", "presets"]
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "Decoder",
+    "DiT",
+    "Discriminator",
+    "Encoder",
+    "FeedForward",
+    "Generator",
+    "UNet",
+    "presets",
+]

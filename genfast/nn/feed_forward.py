@@ -1,5 +1,6 @@
 """A plain network for vectors, without time: what a GAN needs of points, rows of a table or codes."""
 
+import itertools
 import math
 
 import torch
@@ -45,7 +46,7 @@ class FeedForward(nn.Module):
         drawn = ops.normal(ops.make_key(0, range(fourier)), (inputs,)) if fourier else torch.empty(0, inputs)
         self.register_buffer("frequencies", frequency * drawn)  # (fourier, inputs)
         widths = [inputs + 2 * fourier, *[width] * positive_int("depth", depth)]
-        hidden = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), ACTIVATIONS[act]())]
+        hidden = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), ACTIVATIONS[act]())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:

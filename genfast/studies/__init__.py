@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from .finding import Claim, Finding
 
-STUDIES: dict[str, str] = {}  # name: the question, a line
+STUDIES: dict[str, str] = {  # name: the question, a line
+    "gan-failures": "which numbers see that a GAN has collapsed, or draws junk between the modes",
+}
 
 __all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
 
