@@ -18,7 +18,7 @@ from .modes import evaluating
 from .ops import Purpose
 from .sampling import as_index, in_chunks, require_chunk
 
-BETAS = (0.5, 0.9)  # of Adam, a short memory; (0, 0.99) was close in the one run that compared them
+BETAS = (0.5, 0.9)  # of Adam, a short memory; of two pairs of runs with (0, 0.99) each won one
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
 
 
@@ -31,10 +31,12 @@ class GAN(nn.Module):
         loss of G  = f_G(D(x), D(G(z)))
 
     with x' between x and G(z), x'' around x, and f by name in `gan_losses.LOSSES`. The defaults are those of R3GAN
-    (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent.
+    (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent. With
+    lr=1e-2 and a batch of 256 they gave all modes of a ring of 8 and a grid of 25 narrow Gaussians, of five seeds each.
 
     generator         z (B, *latent) -> (B, *shape): `nn.Generator`, or a module of yours
-    discriminator     x (B, *shape) -> (B,) or (B, 1), rows apart: `nn.Discriminator`, or a module of yours
+    discriminator     x (B, *shape) -> (B,) or (B, 1), rows apart, which also gets real and generated x in one batch:
+                      `nn.Discriminator`, or a module of yours; of vectors, `nn.FeedForward` is either of the two
     latent            shape of z: an integer, or a sequence
     loss              "relativistic", "non_saturating", "hinge", "least_squares" or "wasserstein"
     r1, r2            weights of the zero-centred penalties; data of another scale s want about s^2 as much

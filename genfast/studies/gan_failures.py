@@ -135,7 +135,7 @@ def study(seed: int = 0, progress: bool = True, steps: int = 1000, samples: int 
             bars.bar([i + 0.27 * (place - 1) for i in range(4)], heights, 0.25, color=colour, label=name)
         for i, number in enumerate(NUMBERS):
             bars.hlines(fresh[number], i - 0.42, i + 0.42, color="black", lw=1, label=None if i else "fresh data")
-        bars.set(xticks=range(4), ylabel="value (k = 20)")
+        bars.set(xticks=range(4), ylabel="value (k = 20)", ylim=(0, 1.75))
         bars.set_xticklabels(NUMBERS, rotation=25)
         bars.legend(fontsize=7)
 
