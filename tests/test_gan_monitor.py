@@ -48,6 +48,6 @@ def test_warns_once_of_what_stays():
 
 def test_is_patient_with_what_gets_better():
     monitor = Monitor()
-    for step in range(20):  # ever nearer to the data, never within the limit
-        assert said(monitor, REAL + 3 * 0.85**step, 1) == [] and monitor.wrong["gap"] == 1
-    assert any("dropped modes" in words for words in said(monitor, REAL + 3 * 0.85**19, 10))
+    for step in range(15):  # ever nearer to the data, never within the limit
+        assert said(monitor, REAL + 30 * 0.85**step, 1) == [] and monitor.wrong["gap"] == 1
+    assert any("dropped modes" in words for words in said(monitor, REAL + 30 * 0.85**14, 10))
