@@ -18,7 +18,7 @@ from .modes import evaluating
 from .ops import Purpose
 from .sampling import as_index, in_chunks, require_chunk
 
-BETAS = (0.5, 0.9)  # of Adam, a short memory; (0, 0.99) was close in the one run that compared them
+BETAS = (0.5, 0.9)  # of Adam, a short memory; of two pairs of runs with (0, 0.99) each won one
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
 
 
@@ -31,10 +31,12 @@ class GAN(nn.Module):
         loss of G  = f_G(D(x), D(G(z)))
 
     with x' between x and G(z), x'' around x, and f by name in `gan_losses.LOSSES`. The defaults are those of R3GAN
-    (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent.
+    (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent. With
+    lr=1e-2 and a batch of 256 they gave all modes of a ring of 8 and a grid of 25 narrow Gaussians, of five seeds each.
 
     generator         z (B, *latent) -> (B, *shape): `nn.Generator`, or a module of yours
-    discriminator     x (B, *shape) -> (B,) or (B, 1), rows apart: `nn.Discriminator`, or a module of yours
+    discriminator     x (B, *shape) -> (B,) or (B, 1), rows apart, which also gets real and generated x in one batch:
+                      `nn.Discriminator`, or a module of yours; of vectors, `nn.FeedForward` is either of the two
     latent            shape of z: an integer, or a sequence
     loss              "relativistic", "non_saturating", "hinge", "least_squares" or "wasserstein"
     r1, r2            weights of the zero-centred penalties; data of another scale s want about s^2 as much
@@ -59,8 +61,8 @@ class GAN(nn.Module):
         *,
         latent: int | Sequence[int],
         loss: str = "relativistic",
-        r1: float = 0.1,
-        r2: float = 0.1,
+        r1: float = 0.05,
+        r2: float = 0.05,
         gradient_penalty: float = 0.0,
         dragan: float = 0.0,
         lazy: int = 1,
@@ -125,24 +127,27 @@ class GAN(nn.Module):
     def _discriminator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
         with torch.no_grad():
             fake = self._generated(self._z(key, step=0, like=x), given)
-        seen = {"real": augmented(x, key, self.augment, 0), "fake": augmented(fake, key, self.augment, 1)}
-        penalised = int(key[0, 1]) // len(key) % self.lazy == 0 and any(self.weights.values())
-        real, fake_logits = self._logits(seen["real"], given), self._logits(seen["fake"], given)
-        self.monitor.see(x, fake, real, fake_logits)
-        loss = LOSSES[self.loss_name].discriminator(real, fake_logits)
-        return loss + self.lazy * self._penalty(**seen, key=key, given=given) if penalised else loss
+        real, fake_seen = augmented(x, key, self.augment, 0), augmented(fake, key, self.augment, 1)
+        due = int(key[0, 1]) // len(key) % self.lazy == 0
+        weights = {name: self.lazy * value for name, value in self.weights.items() if value and due}
 
-    def _penalty(self, real: Tensor, fake: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
-        def logits(x: Tensor) -> Tensor:
-            return self._logits(x, given)
-
-        penalties = {
-            "r1": lambda: zero_centred(logits, real),
-            "r2": lambda: zero_centred(logits, fake),
-            "gradient_penalty": lambda: one_centred(logits, between(real, fake, ops.uniform(key, (), Purpose.TIME))),
-            "dragan": lambda: one_centred(logits, around(real, ops.uniform(key, real.shape[1:], Purpose.CHURN))),
+        # Real and generated in one pass, whose graph serves R1 and R2 too: half the time of four of their own.
+        both = torch.cat([real, fake_seen]).requires_grad_("r1" in weights or "r2" in weights)
+        logits = self._logits(both, {name: value.repeat(2) for name, value in given.items()})
+        self.monitor.see(x, fake, *logits.chunk(2))
+        loss = LOSSES[self.loss_name].discriminator(*logits.chunk(2))
+        if both.requires_grad:
+            r1, r2 = zero_centred(logits, both).chunk(2)
+            loss = loss + weights.get("r1", 0.0) * r1 + weights.get("r2", 0.0) * r2
+        points = {
+            "gradient_penalty": lambda: between(real, fake_seen, ops.uniform(key, (), Purpose.TIME)),
+            "dragan": lambda: around(real, ops.uniform(key, real.shape[1:], Purpose.CHURN)),
         }
-        return sum(weight * penalties[name]() for name, weight in self.weights.items() if weight)
+        for name, chosen in points.items():
+            if name in weights:
+                at = chosen().requires_grad_()
+                loss = loss + weights[name] * one_centred(self._logits(at, given), at)
+        return loss
 
     def _generator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
         fake = augmented(self._generated(self._z(key, step=1, like=x), given), key, self.augment, 2)

@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Logits = Callable[[Tensor], Tensor]  # (B, *) -> (B,)
-
 
 class Sides(NamedTuple):
     """Losses of the discriminator and of the generator, (B,) each, or the two functions that give them."""
@@ -36,24 +34,21 @@ LOSSES = {
 PAIRED = {"relativistic"}  # the generator's loss looks at the real logits too
 
 
-def squared_gradient(logits: Logits, x: Tensor, *, differentiable: bool = True) -> Tensor:
-    """|d D(x_i) / d x_i|^2 of each row, (B,), where rows do not see each other. x: (B, *).
+def squared_gradient(logits: Tensor, x: Tensor) -> Tensor:
+    """|d D(x_i) / d x_i|^2 of each row, (B,), differentiable again, where rows do not see each other.
 
-    differentiable: whether the answer can be differentiated again, as a penalty has to be.
+    logits: D(x), (B,), with its graph.  x: (B, *), that it was computed from and that requires a gradient.
     """
-    if not x.requires_grad:
-        x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(logits(x).sum(), x, create_graph=differentiable)
+    (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return gradient.flatten(1).square().sum(1)
 
 
-def zero_centred(logits: Logits, x: Tensor) -> Tensor:
+def zero_centred(logits: Tensor, x: Tensor) -> Tensor:
     """|grad D(x)|^2 / 2, (B,): R1 at real x, R2 at generated ones. Mescheder et al. 2018, arXiv:1801.04406."""
     return 0.5 * squared_gradient(logits, x)
 
 
-def one_centred(logits: Logits, x: Tensor) -> Tensor:
+def one_centred(logits: Tensor, x: Tensor) -> Tensor:
     """(|grad D(x)| - 1)^2, (B,): the penalty of WGAN-GP at points between real and generated ones (Gulrajani et al.
     2017, arXiv:1704.00028), that of DRAGAN around real ones (Kodali et al. 2017, arXiv:1705.07215)."""
     return ((squared_gradient(logits, x) + 1e-12).sqrt() - 1).square()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 ROWS = 512  # of a batch that are looked at
-PATIENCE = 10  # reports in a row before a warning: a generator starts collapsed, and one batch says little
+PATIENCE = 10  # reports in a row before a warning: one batch says little
+BETTER = 0.9  # of the least excess so far: the patience starts anew, since a generator starts collapsed and learns
 
 
 class Health(NamedTuple):
@@ -65,13 +66,15 @@ class Monitor:
     def __init__(self):
         self.latest = None
         self.wrong = dict.fromkeys((limit.name for limit in LIMITS), 0)
+        self.least = dict.fromkeys(self.wrong, torch.inf)
         self.said = set()
 
     def see(self, x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         self.latest = tuple(v.detach() for v in (x, fake, real_logits, fake_logits))
 
     def report(self) -> dict[str, float]:
-        """`Health` of the latest batch by name, {} before the first. Warns at the 10th report in a row beyond a limit.
+        """`Health` of the latest batch by name, {} before the first. Warns at the 10th report in a row that is beyond a
+        limit and no nearer to it, by a tenth, than one before.
 
         Raises no error; RuntimeWarning, once for each limit.
         """
@@ -80,7 +83,13 @@ class Monitor:
         found = health(*self.latest)._asdict()
         for name, limit, above, words in LIMITS:
             value = found[name]
-            self.wrong[name] = self.wrong[name] + 1 if (value > limit if above else value < limit) else 0
+            excess = value - limit if above else limit - value
+            if not excess > 0:
+                self.wrong[name], self.least[name] = 0, torch.inf
+            elif excess < BETTER * self.least[name]:
+                self.wrong[name], self.least[name] = 1, excess
+            else:
+                self.wrong[name] += 1
             if self.wrong[name] >= PATIENCE and name not in self.said:
                 self.said.add(name)
                 warnings.warn(words.format(value, limit), RuntimeWarning, stacklevel=2)

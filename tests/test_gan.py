@@ -3,6 +3,7 @@
 import itertools
 import warnings
 
+import gan_seeds
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from toys import Ring
 import genfast as gf
 from genfast import ops
 from genfast.gan_losses import LOSSES, Sides
+from genfast.studies.gan_failures import PLAIN
 
 
 def mlp(*widths):
@@ -142,14 +144,6 @@ def train(gan, steps, seed=0, **settings):
     return logs, [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
 
 
-def modes_and_share(x):
-    """Modes of the ring with at least a fifth of their due, and the share of samples within 3 sd of one."""
-    angle = torch.arange(8) * torch.pi / 4
-    distance, mode = torch.cdist(x, torch.stack([angle.cos(), angle.sin()], 1)).min(1)
-    near = distance < 0.3
-    return int((torch.bincount(mode[near], minlength=8) > len(x) / 40).sum()), near.float().mean().item()
-
-
 def test_same_seed_same_weights():
     (a, _), (b, _) = (train(model(), 20, log_every=10) for _ in range(2))
     assert [{**log, "seconds": 0, "samples_per_second": 0} for log in a] == [
@@ -160,12 +154,33 @@ def test_same_seed_same_weights():
 
 
 @pytest.mark.slow
-def test_the_defaults_find_all_modes_of_a_ring():
-    gan = model(width=64)
-    logs, said = train(gan, 1000, lr=2e-3)
-    modes, share = modes_and_share(gan.sample(4000, seed=1))
-    assert modes == 8 and share > 0.8 and not said
-    assert logs[-1]["diversity"] > 0.8 and logs[-1]["gap"] < 0.05
+def test_the_defaults_find_all_modes():
+    """The whole is gan_seeds.py: 6000 steps, five seeds. A fifth of the steps is enough for the ring; half of them, for
+    which the grid's share may be less."""
+    ring, grid = gan_seeds.train("ring", steps=1200), gan_seeds.train("grid", steps=3000)
+    assert ring.modes == 8 and ring.share > 0.95 and not ring.said
+    assert grid.modes == 25 and grid.share > 0.88
+
+
+@pytest.mark.slow
+def test_a_plain_gan_collapses_and_the_monitor_says_so():
+    plain = gan_seeds.train("ring", steps=1000, **PLAIN)
+    assert plain.modes < 8 and any("dropped modes" in words for words in plain.said)
+
+
+@pytest.mark.slow
+def test_digits():
+    """Precision and recall of digits in the features of a classifier; halves of the real ones have 0.92 and 0.92."""
+    data = gf.data.digits()
+    torch.manual_seed(0)
+    generator = nn.Sequential(gf.nn.FeedForward(16, 64, width=128), nn.Tanh())
+    gan = gf.GAN(generator, gf.nn.FeedForward(64, 1, width=128, depth=2), latent=16)
+    gf.fit(gan, data.x.flatten(1), steps=2000, lr=5e-3, progress=False).run()
+    images = gan.sample(len(data), seed=1).reshape(data.x.shape)
+    features = gf.features.classifier(data.x, data.label)
+    samples, real = (gf.features.extract(features, x) for x in (images, data.x))
+    found = gf.metrics.precision_recall(samples, real, k=3)
+    assert found["precision"].value >= 0.6 and found["recall"].value >= 0.6
 
 
 @pytest.mark.parametrize(
@@ -199,7 +214,7 @@ def test_bad_input():
         model().loss(BATCH, KEY[:3])
     with pytest.raises(ValueError, match=r"player.*generator.*'critic'"):
         model().loss(BATCH, KEY, player="critic")
-    with pytest.raises(ValueError, match=r"discriminator must.*\(12, 2\)"):
+    with pytest.raises(ValueError, match=r"discriminator must.*\(24, 2\)"):
         gf.GAN(mlp(2, 2), mlp(2, 2), latent=2).loss(BATCH, KEY)
     with pytest.raises(ValueError, match=r"generator must.*\(12, 2\).*\(12, 3\)"):
         gf.GAN(mlp(2, 3), mlp(2, 1), latent=2).loss(BATCH, KEY)

@@ -59,14 +59,10 @@ def test_optimal_discriminator_gives_the_jensen_shannon_divergence():
 
 def test_penalties_of_a_linear_discriminator():
     w = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64, requires_grad=True)  # |w| = 13
-    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-    def linear(x):
-        return x @ w + 7
-
-    assert squared_gradient(linear, x).tolist() == pytest.approx([169.0] * 5)
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert squared_gradient(x @ w + 7, x).tolist() == pytest.approx([169.0] * 5)
     for penalty, value, slope in ((zero_centred, 84.5, w), (one_centred, 144.0, 24 * w / 13)):
-        found = penalty(linear, x)
+        found = penalty(x @ w + 7, x)
         assert found.tolist() == pytest.approx([value] * 5, rel=1e-9)
         (gradient,) = torch.autograd.grad(found.mean(), w)
         torch.testing.assert_close(gradient, slope.detach(), rtol=1e-9, atol=0)
@@ -74,8 +70,8 @@ def test_penalties_of_a_linear_discriminator():
 
 def test_penalties_keep_rows_apart():
     """D(x) = |x|^2 / 2 has the gradient x."""
-    x = torch.arange(12.0, dtype=torch.float64).reshape(3, 2, 2)
-    found = squared_gradient(lambda x: x.square().flatten(1).sum(1) / 2, x)
+    x = torch.arange(12.0, dtype=torch.float64).reshape(3, 2, 2).requires_grad_()
+    found = squared_gradient(x.square().flatten(1).sum(1) / 2, x)
     torch.testing.assert_close(found, x.square().flatten(1).sum(1))
 
 

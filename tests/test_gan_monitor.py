@@ -44,3 +44,10 @@ def test_warns_once_of_what_stays():
     (words,) = said(monitor, OTHER, 10, torch.ones(512))
     assert "hardly ever wrong" in words
     assert any("collapsed" in words for words in said(monitor, REAL[:1].expand(512, 2), 10))
+
+
+def test_is_patient_with_what_gets_better():
+    monitor = Monitor()
+    for step in range(15):  # ever nearer to the data, never within the limit
+        assert said(monitor, REAL + 30 * 0.85**step, 1) == [] and monitor.wrong["gap"] == 1
+    assert any("dropped modes" in words for words in said(monitor, REAL + 30 * 0.85**14, 10))

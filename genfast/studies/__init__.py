@@ -20,6 +20,7 @@ STUDIES: dict[str, str] = {  # name: the question, a line
     "linear-vae": "Does a linear VAE find probabilistic PCA? ELBO and subspace against the formula",
     "score-field": "Where is the learned score that of the noised data? Against the exact one, by noise level",
     "reverse-sde": "How does noise turn into data, by the reverse SDE and by the flow ODE?",
+    "gan-failures": "Which numbers see that a GAN has collapsed, or draws junk between the modes?",
     "likelihood-vs-samples": "Does a better likelihood mean better samples? Models with one and not the other",
 }
 

@@ -1,0 +1,58 @@
+"""A plain network for vectors, without time: what a GAN needs of points, rows of a table or codes."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .. import ops
+from .layers import positive_int
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class FeedForward(nn.Module):
+    """`depth` hidden layers of `width` between two linear maps, of x and, if wanted, of Fourier features of it:
+
+        h = [x, sin B x, cos B x],  B: (fourier, inputs) of normal numbers times `frequency`, fixed
+
+    A network learns slow functions first; the features let it tell points at a distance of about 1 / frequency.
+    (Tancik et al. 2020, arXiv:2006.10739.) Discriminators of narrow modes need them, in our runs.
+
+    x: (B, inputs) float -> (B, outputs).  fourier: number of frequencies, 0 for none.  frequency: in radians per unit
+    of x.  act: "silu", or "relu", whose sharp bends suit a generator that has to cut its latents into modes.
+    B is a function of its shape; the weights are torch's, drawn by its global generator.
+    Raises ValueError for arguments, or an x, out of range.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, width: int = 64, depth: int = 3, fourier: int = 0, frequency: float = 2.0,
+        act: str = "silu",
+    ):  # fmt: skip
+        super().__init__()
+        self.config = {
+            "inputs": inputs, "outputs": outputs, "width": width, "depth": depth, "fourier": fourier,
+            "frequency": frequency, "act": act,
+        }  # fmt: skip
+        if isinstance(fourier, bool) or not isinstance(fourier, int) or fourier < 0:
+            raise ValueError(f"fourier must be an integer of at least 0, got {fourier!r}")
+        if isinstance(frequency, bool) or not isinstance(frequency, int | float) or not 0 < frequency < math.inf:
+            raise ValueError(f"frequency must be a positive number, got {frequency!r}")
+        if act not in ACTIVATIONS:
+            raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
+        self.inputs, self.fourier = positive_int("inputs", inputs), fourier
+        positive_int("outputs", outputs), positive_int("width", width)
+        drawn = ops.normal(ops.make_key(0, range(fourier)), (inputs,)) if fourier else torch.empty(0, inputs)
+        self.register_buffer("frequencies", frequency * drawn)  # (fourier, inputs)
+        widths = [inputs + 2 * fourier, *[width] * positive_int("depth", depth)]
+        hidden = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), ACTIVATIONS[act]())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.inputs:
+            raise ValueError(f"x must have shape (B, {self.inputs}), got {tuple(x.shape)}")
+        if self.fourier:
+            phase = x @ self.frequencies.T
+            x = torch.cat([x, phase.sin(), phase.cos()], 1)
+        return self.layers(x)
