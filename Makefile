@@ -38,8 +38,8 @@ demo: build  ## trains on real digits, draws new ones, writes out/
 
 test: build  ## the whole suite, then the op tests through the CUDA kernels, emulated on the host
 	@GENFAST_EMULATE=1 $(EXTENSION)
-	$(BIN)/python -m pytest
-	GENFAST_EMULATE=1 $(BIN)/python -m pytest tests/test_ops.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	GENFAST_EMULATE=1 $(BIN)/python -m pytest -n 2 tests/test_ops.py
 
 bench: build  ## times every op, sampling loop, network and metric against plain torch and peers
 	$(BIN)/python benches/run.py ops

@@ -18,7 +18,7 @@ from .modes import evaluating
 from .ops import Purpose
 from .sampling import as_index, in_chunks, require_chunk
 
-BETAS = (0.5, 0.9)  # of Adam, a short memory; of two pairs of runs with (0, 0.99) each won one
+BETAS = (0.5, 0.9)  # of Adam: a short memory, for an opponent that changes
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
 
 
@@ -32,7 +32,8 @@ class GAN(nn.Module):
 
     with x' between x and G(z), x'' around x, and f by name in `gan_losses.LOSSES`. The defaults are those of R3GAN
     (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent. With
-    lr=1e-2 and a batch of 256 they gave all modes of a ring of 8 and a grid of 25 narrow Gaussians, of five seeds each.
+    lr=1e-2, a batch of 256 and Fourier features in D (`nn.FeedForward`) they gave all modes of a ring of 8 and a grid of
+    25 narrow Gaussians, in each of five seeds.
 
     generator         z (B, *latent) -> (B, *shape): `nn.Generator`, or a module of yours
     discriminator     x (B, *shape) -> (B,) or (B, 1), rows apart, which also gets real and generated x in one batch:

@@ -21,7 +21,7 @@ class FeedForward(nn.Module):
     (Tancik et al. 2020, arXiv:2006.10739.) Discriminators of narrow modes need them, in our runs.
 
     x: (B, inputs) float -> (B, outputs).  fourier: number of frequencies, 0 for none.  frequency: in radians per unit
-    of x.  act: "silu", or "relu", whose sharp bends suit a generator that has to cut its latents into modes.
+    of x.  act: "silu" or "relu".
     B is a function of its shape; the weights are torch's, drawn by its global generator.
     Raises ValueError for arguments, or an x, out of range.
     """
