@@ -64,6 +64,8 @@ class GenerativeClassifier:
         """
         if self.conditional:
             raise TypeError("fit: a class-conditional model is trained beforehand, by genfast.fit")
+        if len({id(model) for model in self.models}) < self.classes:
+            raise ValueError("models: expected an object for each class, got one that stands for several")
         x, label = self._labelled(data)
         counts = torch.bincount(label, minlength=self.classes)
         if not bool((counts > 0).all()):

@@ -13,13 +13,18 @@ from .guidance import Guidance
 Label = int | Sequence[int] | Tensor | None
 
 
-def told(count: int, classes: int, label: Label = None, condition: Tensor | None = None) -> dict[str, Tensor]:
+def told(
+    count: int, classes: int, label: Label = None, condition: Tensor | None = None, *, null: bool = True
+) -> dict[str, Tensor]:
     """The arguments for `count` rows, on the CPU. label: one for all, or (count,) of them; None is null where there are
-    classes.  condition: (count, *) float, or (1, *) for all; None is left out, which is null too.
+    classes.  condition: (count, *) float, or (1, *) for all; None is left out, which is null too.  null: whether the
+    network knows a null label; without, each row needs a class.
     Raises ValueError naming the argument."""
     given = {}
+    if classes and label is None and not null:
+        raise ValueError(f"label is needed: the model has {classes} classes; got None")
     if classes:
-        given["label"] = torch.full((count,), classes) if label is None else _labels(label, count, classes)
+        given["label"] = torch.full((count,), classes) if label is None else _labels(label, count, classes, null)
     elif label is not None:
         raise ValueError("label was given to a model without classes")
     if condition is not None:
@@ -56,11 +61,27 @@ def both_sides(
     return given, null if negative_label is None else null | told(count, classes, negative_label)
 
 
-def _labels(label: Label, count: int, classes: int) -> Tensor:
+def label_of(batch: dict[str, Tensor | None], classes: int) -> dict[str, Tensor]:
+    """{"label"} of a training batch, {} without classes, for networks that know no null label.
+
+    Raises ValueError where it is missing or, on the CPU, no class: to look at it on a GPU would be to wait for it.
+    """
+    if not classes:
+        return {}
+    label = batch.get("label")
+    if label is None:
+        raise ValueError(f"label is needed: the model has {classes} classes; got a batch without")
+    if label.device.type == "cpu" and len(label) and not 0 <= int(label.min()) <= int(label.max()) < classes:
+        raise ValueError(f"label must lie in [0, {classes}); got {label.tolist()[:9]}")
+    return {"label": label}
+
+
+def _labels(label: Label, count: int, classes: int, null: bool) -> Tensor:
     label = torch.as_tensor(label).cpu()
     label = label.expand(count) if label.ndim == 0 else label
     if label.shape != (count,) or label.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"label must be an integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
-    if count and not 0 <= int(label.min()) <= int(label.max()) <= classes:
-        raise ValueError(f"label must lie in [0, {classes}] ({classes} is none); got {label.tolist()[:9]}")
+    if count and not 0 <= int(label.min()) <= int(label.max()) < classes + null:
+        most = f"{classes}] ({classes} is none)" if null else f"{classes})"
+        raise ValueError(f"label must lie in [0, {most}; got {label.tolist()[:9]}")
     return label.long()

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from . import ops
 from .checkpoint import register
-from .conditions import Label, told
+from .conditions import Label, label_of, told
 from .gan_augment import AUGMENTATIONS, augmented
 from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
 from .gan_monitor import Monitor
@@ -126,6 +126,9 @@ class GAN(nn.Module):
         return getattr(self, f"_{player}_loss")(x, key, given)
 
     def _discriminator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
+        if not torch.is_grad_enabled():  # the penalties are gradients all the same
+            with torch.enable_grad():
+                return self._discriminator_loss(x, key, given).detach()
         with torch.no_grad():
             fake = self._generated(self._z(key, step=0, like=x), given)
         real, fake_seen = augmented(x, key, self.augment, 0), augmented(fake, key, self.augment, 1)
@@ -180,9 +183,7 @@ class GAN(nn.Module):
         require_chunk(chunk)
         if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation < math.inf:
             raise ValueError(f"truncation must be a number of at least 0; got {truncation!r}")
-        if self.classes and label is None:
-            raise ValueError(f"label is needed: the model has {self.classes} classes; got None")
-        given = told(len(index), self.classes, label)
+        given = told(len(index), self.classes, label, null=False)
         like = next(self.generator.parameters(), torch.empty(0))
 
         def generate(key: Tensor, given: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
@@ -221,10 +222,8 @@ class GAN(nn.Module):
         if key.shape != (len(x), 2):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
         self.shape = self.shape or tuple(x.shape[1:])
-        label = batch.get("label") if self.classes else None
-        if self.classes and label is None:
-            raise ValueError(f"label is needed: the model has {self.classes} classes; got a batch without")
-        return x, {"label": label} if self.classes else {}
+        like = next(self.discriminator.parameters(), x)
+        return x.to(like.device, like.dtype), label_of(batch, self.classes)
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

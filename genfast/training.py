@@ -25,6 +25,7 @@ DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the ste
     "linear": lambda u: 1 - u,
     "constant": lambda u: 1.0,
 }
+WATCHES = 40  # looks of `model.watch` at a run, at least
 PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
 
 
@@ -51,7 +52,8 @@ class Fit:
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
-               the methods of checkpoint.py; may have `players()`, see above, and `watch()` -> dict, for the logs
+               the methods of checkpoint.py; may have `players()`, see above, and `watch()` -> dict, for the logs,
+               called at each of them and 40 times a run or more
     data       whatever `as_data` takes
     warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
     clip       largest gradient norm; None for any
@@ -98,6 +100,7 @@ class Fit:
         self.steps, self.batch, self.seed = steps, batch, seed
         self.lr, self.warmup, self.decay, self.clip = lr, warmup, DECAYS[decay], clip
         self.log_every, self.save_every, self.progress = log_every, save_every, progress
+        self.watch_every = max(1, min(log_every, steps // WATCHES))
         self.device = self.parameters[0].device
         common = {"lr": lr, "weight_decay": weight_decay, "fused": True}
         self.optimizers = {name: torch.optim.AdamW(**common | group) for name, group in players.items()}
@@ -149,7 +152,7 @@ class Fit:
 
     def _train(self):
         recent, failures = [], 0  # (losses, norm) of the steps since the last log; steps in a row without a gradient
-        logged = 0, 0.0  # step and seconds of the last log
+        logged, watched = (0, 0.0), {}  # step and seconds of the last log; what the model last said of itself
         with self._log_file() as file:
             while self.step < self.steps:
                 start = time.perf_counter()
@@ -167,7 +170,10 @@ class Fit:
                     )
                 if self.save_every and self.step % self.save_every == 0:
                     self.save()
-                if self.step % self.log_every == 0 or self.step == self.steps:
+                due = self.step % self.log_every == 0 or self.step == self.steps
+                if hasattr(self.model, "watch") and (due or self.step % self.watch_every == 0):
+                    watched = self.model.watch()
+                if due:
                     rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
                     logged = self.step, self.seconds
                     turns, norms = zip(*recent) if recent else ([[math.nan] * len(self.optimizers)], [math.nan])
@@ -183,7 +189,7 @@ class Fit:
                         "samples_per_second": rate,
                     }
                     log |= {f"{name}_loss": mean for name, mean in zip(self.optimizers, means) if name is not None}
-                    log |= self.model.watch() if hasattr(self.model, "watch") else {}
+                    log |= watched
                     if file:
                         print(json.dumps(log), file=file, flush=True)
                     yield log

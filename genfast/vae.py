@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from . import ops
 from .checkpoint import register
-from .conditions import Label, told
+from .conditions import Label, label_of, told
 from .data import Data, as_data
 from .likelihood import LogLikelihood
 from .metrics import ImportanceWeights
@@ -96,10 +96,7 @@ class VAE(nn.Module):
         x = batch["x"]
         self._check(x, key)
         self.shape = self.shape or tuple(x.shape[1:])
-        label = batch.get("label") if self.classes else None
-        if self.classes and label is None:
-            raise ValueError(f"label is needed: the model has {self.classes} classes; got a batch without")
-        given = {"label": label} if self.classes else {}  # as it is: to look at it would be to wait for a GPU
+        given = label_of(batch, self.classes)
         mu, logvar = self._posterior(x, given)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
@@ -309,9 +306,8 @@ class VAE(nn.Module):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
 
     def _told(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
-        if self.classes and label is None:
-            raise ValueError(f"label is needed: the model has {self.classes} classes; got None")
-        return {name: value.to(rows.device) for name, value in told(len(rows), self.classes, label).items()}
+        given = told(len(rows), self.classes, label, null=False)
+        return {name: value.to(rows.device) for name, value in given.items()}
 
     def _known_shape(self) -> tuple[int, ...]:
         if self.shape is None:

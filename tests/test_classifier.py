@@ -64,6 +64,12 @@ def test_fit_is_one_fit_a_class_and_counts():
     assert classifier.accuracy((x, label)) == float((classifier.predict(x) == label).double().mean())
 
 
+def test_one_object_cannot_be_two_classes():
+    label = torch.tensor([0, 1]).repeat(30)
+    with pytest.raises(ValueError, match="an object for each class"):
+        gf.GenerativeClassifier([gf.Gaussian()] * 2).fit((normal(60, 2), label))
+
+
 def test_a_changed_prior_reweights_the_posterior():
     """p'(y | x) ~ p(y | x) p'(y) / p(y), and the first classifier stays as it is."""
     first, x = gaussian_classes([0.2, 0.3, 0.5]), 2 * normal(50, 2)

@@ -110,6 +110,15 @@ def test_samples_are_functions_of_seed_and_index():
     assert gan.sample(0, label=0).shape == (0, 1, 8, 8)
 
 
+def test_loss_without_gradients_and_of_wide_data():
+    gan = model()
+    sides = gan.loss(BATCH, KEY)
+    with torch.no_grad():
+        held = gan.loss({"x": BATCH["x"].double()}, KEY)
+    for side, same in zip(sides, held):
+        assert not same.requires_grad and torch.equal(side, same)
+
+
 def test_truncation():
     gan = model()
     centre = gan.generator(torch.zeros(1, 2)).detach()
@@ -222,6 +231,10 @@ def test_bad_input():
         conv().loss({"x": images()["x"], "label": None}, ops.make_key(0, 6))
     with pytest.raises(ValueError, match=r"label is needed"):
         conv().sample(3)
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got \[3"):
+        conv().sample(3, label=3)  # a GAN has no null label
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\)"):
+        conv().loss(images() | {"label": torch.tensor([0, 1, 2, 3, 0, 1])}, ops.make_key(0, 6))
     with pytest.raises(ValueError, match=r"truncation.*-1"):
         model().sample(3, truncation=-1)
     with pytest.raises(ValueError, match=r"shape"):

@@ -113,6 +113,15 @@ class Two(Toy):
         return {"apart": (self.theta - self.follower).norm().item()}
 
 
+@pytest.mark.parametrize("steps, log_every, looks", [(100, 50, 50), (100, 1, 100), (10, 50, 10), (1000, 50, 40)])
+def test_a_model_is_watched_often_however_rarely_it_logs(data, steps, log_every, looks):
+    model = Two()
+    model.watch = lambda: model.looks.append(len(model.seen) // 2) or {"looks": len(model.looks)}
+    model.looks = []
+    logs = fit(model, data, steps=steps, batch=2, log_every=log_every, progress=False).run()
+    assert len(model.looks) == looks and model.looks[-1] == steps and logs[-1]["looks"] == looks
+
+
 def test_players_take_turns(data):
     """Each by its own AdamW, its own clipping, and after the one before."""
     model = Two()

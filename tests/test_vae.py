@@ -246,8 +246,10 @@ def test_bad_input():
         vae.sample(3, label=1)
     with pytest.raises(ValueError, match="label is needed: the model has 10 classes"):
         conv().sample(3)
-    with pytest.raises(ValueError, match=r"label must lie in \[0, 10\]"):
-        conv().sample(3, label=11)
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 10\); got \[10"):
+        conv().sample(3, label=10)  # a VAE has no null label
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 10\)"):
+        conv().loss({"x": data(2, 1, 8, 8), "label": torch.tensor([0, 10])}, KEY[:2])
     with pytest.raises(ValueError, match=r"encoder must answer with two of shape \(12, 3\).*got \(12, 4\)"):
         gf.VAE(mlp(6, 8), mlp(3, 6), latent=3).loss({"x": x}, KEY)
     with pytest.raises(ValueError, match=r"decoder must answer with the shape of x, \(12, 6\); got \(12, 7\)"):
