@@ -42,8 +42,7 @@ LIMITS = (
     ),
     Limit(
         "gap", 0.05, True, "real samples have no generated ones near them (gap {:.2f}, above {}): the generator has "
-        "dropped modes, or all its samples are off. Take the relativistic loss with r1 and r2, a larger batch or a lower "
-        "lr",
+        "dropped modes, or all samples are off. Take the relativistic loss with r1 and r2, a larger batch, a lower lr",
     ),
 )  # fmt: skip
 

@@ -62,7 +62,8 @@ class Fit:
     out        folder for log.jsonl and a checkpoint: at the end, every `save_every` steps, and on break and Ctrl-C
     device     where to train; None for where the model is
     progress   whether `run` shows a bar
-    Raises FloatingPointError at the 20th step in a row without a finite gradient; up to then such steps are skipped.
+    Raises FloatingPointError at the 20th step in a row without a finite gradient; up to then such steps are skipped
+    (with players, from the first whose gradient is not).
     """
 
     def __init__(
