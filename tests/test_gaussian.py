@@ -208,6 +208,21 @@ def test_singular_data_are_refused_with_a_remedy():
         gf.PPCA(5).fit(x)
 
 
+def test_columns_of_any_unit():
+    """Diagonal: in units c times as small, log p is less by log c."""
+    x, units = normal(50, 2) + 3, torch.tensor([1e5, 1e-4]).double()
+    plain, scaled = (gf.Gaussian("diagonal").fit(data) for data in (x, x * units))
+    assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("count", [7, 1000])
+def test_a_constant_column_is_found_beside_one_of_another_unit(count):
+    """Also where it is no sum of few powers of two, so that its mean is not exact."""
+    x = normal(count, 3) * torch.tensor([1e5, 0.0, 1e-12]).double() + torch.tensor([0.0, 1234.1, 0.0]).double()
+    with pytest.raises(ValueError, match="singular, 1 of its 3 variances are zero"):
+        gf.Gaussian("diagonal").fit(x)
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
