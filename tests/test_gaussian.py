@@ -235,6 +235,23 @@ def test_saved_and_loaded(name, tmp_path):
     assert torch.equal(again.log_prob(x), model.log_prob(x)) and torch.equal(again.sample(9), model.sample(9))
 
 
+@pytest.mark.filterwarnings("ignore:EM has not converged")
+@pytest.mark.parametrize("max_iterations", [2, 2000])
+def test_a_loaded_model_does_not_claim_to_know_whether_em_had_converged(max_iterations, tmp_path):
+    x = correlated().flatten(1)
+    holed = torch.where(x > 2, math.nan, x)
+    for make, data in (
+        (lambda n: gf.PPCA(2, max_iterations=n), holed),
+        (lambda n: gf.GaussianMixture(4, max_iterations=n), x),
+    ):
+        assert make(2).converged is None
+        model = make(max_iterations).fit(data)
+        assert model.converged is (max_iterations > 2) and len(model.trace) > 1
+        gf.save(model, tmp_path)
+        assert gf.load(tmp_path).converged is None and gf.load(tmp_path).trace == ()
+    assert gf.PPCA(2).fit(x).converged is True
+
+
 def test_parameters_given_by_hand_are_saved_too(tmp_path):
     gf.save(gf.GaussianMixture.from_parameters([1, 3], [[0.0], [1.0]], [1.0, 2.0]), tmp_path)
     assert torch.equal(gf.load(tmp_path).weights, torch.tensor([0.25, 0.75]).double())

@@ -31,7 +31,7 @@ class GaussianMixture(ClosedForm):
     shape           of one sample; by default that of the data
 
     After a fit `trace` holds the mean log-likelihood at each iteration, nats a sample, and `converged` whether the
-    tolerance was reached.
+    tolerance was reached. Without one, () and None: a file keeps only the parameters.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class GaussianMixture(ClosedForm):
         self.tolerance = require_number("tolerance", tolerance, 0)
         self.max_iterations = require_integer("max_iterations", max_iterations, 1)
         self.starts, self.seed = require_integer("starts", starts, 1), require_integer("seed", seed, 0)
-        self.trace, self.converged = (), False
+        self.trace, self.converged = (), None
 
     @classmethod
     def from_parameters(cls, weights, means, covariances):
