@@ -156,6 +156,15 @@ def test_from_moments():
         gf.Gaussian.from_moments(mean, torch.ones(3))
 
 
+@pytest.mark.parametrize("covariance", [[1.0, 0.0], [[1.0, 1.0], [1.0, 1.0]]])
+def test_a_singular_covariance_has_samples_but_no_density(covariance):
+    model = gf.Gaussian.from_moments([1.0, 2.0], covariance)
+    assert model.sample(9).isfinite().all()
+    for call in (model.log_prob, model.score):
+        with pytest.raises(ValueError, match="covariance: the model's is singular, a variance is zero"):
+            call(torch.zeros(3, 2))
+
+
 # Capacity -------------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +288,10 @@ def test_data_of_every_kind():
         (lambda: gf.Gaussian(ridge=-1), ValueError, "ridge must be finite, at least 0; got -1"),
         (lambda: gf.Gaussian(ridge="1"), TypeError, "ridge must be a number; got '1'"),
         (lambda: gf.Gaussian(shape=(2, 0)), ValueError, "shape must be an integer of at least 1; got 0"),
+        (lambda: gf.Gaussian(shape=2), TypeError, r"shape must be a tuple of one or more integers.*; got 2"),
+        (lambda: gf.GaussianMixture(2, shape=()), TypeError, r"shape must be a tuple of one or more .*; got \(\)"),
+        (lambda: gf.PPCA(1, shape="23"), TypeError, "shape must be a tuple of one or more integers.*; got '23'"),
+        (lambda: gf.PPCA.from_moments([0.0], [1.0]), TypeError, "PPCA has no from_moments, it is fitted to data; use"),
         (lambda: gf.PPCA(0), ValueError, "q must be an integer of at least 1; got 0"),
         (lambda: gf.PPCA(3, shape=(3,)), ValueError, "rank must be below 3, the numbers of a sample; got 3"),
         (lambda: gf.PPCA(6).fit(correlated()), ValueError, "rank must be below 6, with 400 samples of 6 numbers"),

@@ -34,6 +34,11 @@ class PPCA(Gaussian):
         self.max_iterations = require_integer("max_iterations", max_iterations, 1)
         self.trace, self.converged = (), None
 
+    @classmethod
+    def from_moments(cls, mean, covariance):
+        """Raises TypeError: a PPCA is fitted; Gaussian.from_moments takes any covariance, W W^T + sigma^2 I too."""
+        raise TypeError("PPCA has no from_moments, it is fitted to data; use Gaussian.from_moments(mean, covariance)")
+
     _remedy = "take a smaller q"
 
     def fit(self, data):
