@@ -156,6 +156,15 @@ def test_from_moments():
         gf.Gaussian.from_moments(mean, torch.ones(3))
 
 
+@pytest.mark.parametrize("covariance", [[1.0, 0.0], [[1.0, 1.0], [1.0, 1.0]]])
+def test_a_singular_covariance_has_samples_but_no_density(covariance):
+    model = gf.Gaussian.from_moments([1.0, 2.0], covariance)
+    assert model.sample(9).isfinite().all()
+    for call in (model.log_prob, model.score):
+        with pytest.raises(ValueError, match="covariance: the model's is singular, a variance is zero"):
+            call(torch.zeros(3, 2))
+
+
 # Capacity -------------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +217,21 @@ def test_singular_data_are_refused_with_a_remedy():
         gf.PPCA(5).fit(x)
 
 
+def test_columns_of_any_unit():
+    """Diagonal: in units c times as small, log p is less by log c."""
+    x, units = normal(50, 2) + 3, torch.tensor([1e5, 1e-4]).double()
+    plain, scaled = (gf.Gaussian("diagonal").fit(data) for data in (x, x * units))
+    assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("count", [7, 1000])
+def test_a_constant_column_is_found_beside_one_of_another_unit(count):
+    """Also where it is no sum of few powers of two, so that its mean is not exact."""
+    x = normal(count, 3) * torch.tensor([1e5, 0.0, 1e-12]).double() + torch.tensor([0.0, 1234.1, 0.0]).double()
+    with pytest.raises(ValueError, match="singular, 1 of its 3 variances are zero"):
+        gf.Gaussian("diagonal").fit(x)
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +242,23 @@ def test_saved_and_loaded(name, tmp_path):
     again = gf.load(tmp_path / "model")
     assert type(again) is type(model) and again.shape == model.shape and again.config() == model.config()
     assert torch.equal(again.log_prob(x), model.log_prob(x)) and torch.equal(again.sample(9), model.sample(9))
+
+
+@pytest.mark.filterwarnings("ignore:EM has not converged")
+@pytest.mark.parametrize("max_iterations", [2, 2000])
+def test_a_loaded_model_does_not_claim_to_know_whether_em_had_converged(max_iterations, tmp_path):
+    x = correlated().flatten(1)
+    holed = torch.where(x > 2, math.nan, x)
+    for make, data in (
+        (lambda n: gf.PPCA(2, max_iterations=n), holed),
+        (lambda n: gf.GaussianMixture(4, max_iterations=n), x),
+    ):
+        assert make(2).converged is None
+        model = make(max_iterations).fit(data)
+        assert model.converged is (max_iterations > 2) and len(model.trace) > 1
+        gf.save(model, tmp_path)
+        assert gf.load(tmp_path).converged is None and gf.load(tmp_path).trace == ()
+    assert gf.PPCA(2).fit(x).converged is True
 
 
 def test_parameters_given_by_hand_are_saved_too(tmp_path):
@@ -247,6 +288,10 @@ def test_data_of_every_kind():
         (lambda: gf.Gaussian(ridge=-1), ValueError, "ridge must be finite, at least 0; got -1"),
         (lambda: gf.Gaussian(ridge="1"), TypeError, "ridge must be a number; got '1'"),
         (lambda: gf.Gaussian(shape=(2, 0)), ValueError, "shape must be an integer of at least 1; got 0"),
+        (lambda: gf.Gaussian(shape=2), TypeError, r"shape must be a tuple of one or more integers.*; got 2"),
+        (lambda: gf.GaussianMixture(2, shape=()), TypeError, r"shape must be a tuple of one or more .*; got \(\)"),
+        (lambda: gf.PPCA(1, shape="23"), TypeError, "shape must be a tuple of one or more integers.*; got '23'"),
+        (lambda: gf.PPCA.from_moments([0.0], [1.0]), TypeError, "PPCA has no from_moments, it is fitted to data; use"),
         (lambda: gf.PPCA(0), ValueError, "q must be an integer of at least 1; got 0"),
         (lambda: gf.PPCA(3, shape=(3,)), ValueError, "rank must be below 3, the numbers of a sample; got 3"),
         (lambda: gf.PPCA(6).fit(correlated()), ValueError, "rank must be below 6, with 400 samples of 6 numbers"),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture as Peer
 
 import genfast as gf
@@ -65,8 +66,9 @@ def test_em_never_loses(covariance, rank, min_variance):
     """Also where the smallest variance binds."""
     model = gf.GaussianMixture(4, covariance, rank=rank, min_variance=min_variance, tolerance=1e-6).fit(clouds())
     assert model.converged and len(model.trace) > 5 and min(np.diff(model.trace)) > -1e-12
-    floor = min_variance * float(clouds().var(0, correction=0).mean())
-    assert model._spectral().smallest() >= floor * (1 - 1e-12)
+    floor = min_variance * clouds().var(0, correction=0)
+    floor = floor if covariance == "diagonal" else floor.mean()
+    assert all((part >= floor * (1 - 1e-12)).all() for part in (model.variances, model.residual) if part is not None)
     assert model.trace[-1] == pytest.approx(float(model.log_prob(clouds()).mean()), abs=1e-12)
 
 
@@ -75,6 +77,32 @@ def test_one_component_is_the_gaussian():
     for covariance, rank in (("full", None), ("diagonal", None), ("low_rank", 1)):
         mixture = gf.GaussianMixture(1, covariance, rank=rank).fit(x)
         assert torch.allclose(mixture.log_prob(x), gf.Gaussian(covariance, rank=rank).fit(x).log_prob(x), atol=1e-12)
+
+
+def test_a_unit_changes_the_density_by_its_logarithm():
+    """Diagonal, also from centres of its own: in units c times as small, log p is less by log c, to rounding."""
+    x, units = clouds(), torch.tensor([1e4, 1.0, 1e-3]).double()
+    plain, scaled = (gf.GaussianMixture(4, "diagonal").fit(data) for data in (x, x * units))
+    assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-9)
+    assert torch.allclose(scaled.means, plain.means * units, rtol=1e-9)
+
+
+def test_columns_of_any_scale():
+    """Diagonal, as good as scikit-learn where variances are from 7e-6 to 3e5; full, with a warning of what is lost."""
+    x = load_breast_cancer().data
+    peer = Peer(2, covariance_type="diag", random_state=0).fit(x)
+    assert gf.GaussianMixture(2, "diagonal").fit(x).trace[-1] > peer.score(x) - 0.1
+    low = int((np.linalg.eigvalsh(np.cov(x.T)) < 1e-6 * x.var(0).mean()).sum())
+    with pytest.warns(UserWarning, match=f"data: {low} of the 30 eigenvalues .* scale the coordinates alike") as caught:
+        gf.GaussianMixture(2, tolerance=0.1).fit(x)
+    assert low > 5 and caught[0].filename == __file__
+
+
+def test_a_constant_column_has_the_smallest_share_of_the_mean_variance():
+    x = clouds()
+    x[:, 1] = 0.1
+    model = gf.GaussianMixture(2, "diagonal", min_variance=1e-3).fit(x)
+    assert torch.allclose(model.variances[:, 1], 1e-3 * x.var(0, correction=0).mean(), rtol=1e-12)
 
 
 def test_repeated_points_do_not_become_a_spike():

@@ -77,6 +77,23 @@ def test_from_matrices():
     assert as_spectral(MADE["rank 2"], K, D) is MADE["rank 2"]
 
 
+def test_symmetric_to_rounding_is_symmetric():
+    """Entries near zero differ by a rounding error of the largest, each matrix by its own."""
+    U = torch.linalg.qr(tensor(2, 40, 40)).Q
+    v = torch.linspace(1, 1 + 1e-6, 40).double() * torch.tensor([[1.0], [1e8]]).double()
+    full = (U * v.unsqueeze(1)) @ U.mT
+    assert not torch.allclose(full, full.mT, rtol=1e-12, atol=0)
+    found = as_spectral(full, 2, 40)
+    assert torch.allclose(found.variances, v, rtol=1e-13)
+    assert ((found.matrices() - full).abs().amax((1, 2)) < 1e-13 * v[:, 0]).all()
+    assert torch.equal(as_spectral(full.mT, 2, 40).variances, found.variances)  # no half of it is preferred
+    for index in range(2):
+        skewed = full.clone()
+        skewed[index, 0, 1] += 1e-11 * full[index].max()
+        with pytest.raises(ValueError, match="covariances must be symmetric; entries differ by up to"):
+            as_spectral(skewed, 2, 40)
+
+
 @pytest.mark.parametrize("name, size", [("diagonal", D + 1), ("full", D + 1), ("rank 2", D + 1)])
 def test_wrong_sizes_are_refused(name, size):
     with pytest.raises(ValueError, match=rf"covariances must be {K} of {size} numbers each"):

@@ -44,10 +44,15 @@ def upright(basis: Tensor) -> Tensor:
 
 
 def require_regular(covariances: Spectral, what: str) -> None:
-    """Raises a ValueError, with the numbers and `what` to do, where a variance is zero to rounding."""
+    """Raises a ValueError, with the numbers and `what` to do, where a variance is zero.
+
+    Eigenvalues are zero to a rounding error of the largest. Variances of coordinates, which may differ in unit, are not
+    compared with each other.
+    """
     values = [part for part in (covariances.variances, covariances.residual) if part is not None]
     values = torch.cat([value.flatten() for value in values])
-    none = int((values <= 1e-14 * len(values) * values.max()).sum())
+    rounding = 0 if covariances.basis is None else 1e-14 * len(values) * values.max()
+    none = int((values <= rounding).sum())
     if none:
         raise ValueError(
             f"data: the covariance is singular, {none} of its {len(values)} variances are zero, so that there is no "

@@ -60,10 +60,11 @@ class Gaussian(ClosedForm):
         return self._fit(x, shape)
 
     def _fit(self, x, shape):
-        mean, covariance = maximum_likelihood(x, self.covariance, self.rank)
+        origin = x[0]  # from which a constant coordinate is 0, with a variance of 0 and no rounding error
+        mean, covariance = maximum_likelihood(x - origin, self.covariance, self.rank)
         covariance = self._regularised(covariance, x.shape[1])
         require_regular(covariance, self._remedy)
-        return self._set(shape, torch.ones_like(mean[:, 0]), mean, covariance)
+        return self._set(shape, torch.ones_like(mean[:, 0]), mean + origin, covariance)
 
     _remedy = "give ridge= or shrinkage="
 

@@ -20,16 +20,18 @@ class GaussianMixture(ClosedForm):
     components      their number K
     covariance      of each: "full", "diagonal" or "low_rank" with `rank`, a mixture of PPCA (Tipping & Bishop 1999b);
                     of rank 0 it is isotropic
-    min_variance    no variance along any axis falls below this share of the mean variance of the data. So a component
-                    cannot shrink to a point, and as the bounded eigenvalues maximise the likelihood of all matrices
-                    that obey it, EM stays monotone
+    min_variance    the smallest variance of a component, as a share of that of the data: "diagonal", of each coordinate
+                    by itself (of the mean one where the data are constant); else of the mean over the coordinates, so
+                    that they should be of similar scale. So a component cannot shrink to a point, and as the bounded
+                    eigenvalues maximise the likelihood of all matrices that obey it, EM stays monotone
     tolerance       EM ends when an iteration gains less than this, nats a sample; or after `max_iterations`
     starts          the best of so many fits, each from centres of its own (k-means++, Arthur & Vassilvitskii 2007) that
-                    are a function of (seed, number of the start)
+                    are a function of (seed, number of the start); "diagonal" in units of each coordinate's
+                    standard deviation, so that scaling a coordinate by c changes log p by -log c and no more
     shape           of one sample; by default that of the data
 
     After a fit `trace` holds the mean log-likelihood at each iteration, nats a sample, and `converged` whether the
-    tolerance was reached.
+    tolerance was reached. Without one, () and None: a file keeps only the parameters.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class GaussianMixture(ClosedForm):
         self.tolerance = require_number("tolerance", tolerance, 0)
         self.max_iterations = require_integer("max_iterations", max_iterations, 1)
         self.starts, self.seed = require_integer("starts", starts, 1), require_integer("seed", seed, 0)
-        self.trace, self.converged = (), False
+        self.trace, self.converged = (), None
 
     @classmethod
     def from_parameters(cls, weights, means, covariances):
@@ -55,18 +57,25 @@ class GaussianMixture(ClosedForm):
 
         data: Data, a tensor or an array (N, *), in float64 as it is.  start: a fitted mixture of as many
         components to begin from, instead of k-means++.
-        Warns with the numbers where full covariances have too many parameters for them, and if EM has not converged.
+        Warns with the numbers where full covariances have too many parameters for them, or the smallest variance is
+        above some of the data's own, and if EM has not converged.
         """
         x, shape = self._data(data)
-        variance = x.var(0, correction=0).mean()
-        if not variance > 0:
+        variance = (x - x[0]).var(0, correction=0)  # of what is constant, 0 without rounding
+        if not variance.mean() > 0:
             raise ValueError(f"data: all {len(x)} samples are alike")
+        if self.covariance == "diagonal":
+            variance = torch.where(variance > 0, variance, variance.mean())
+        else:
+            variance = variance.mean()
+        floor = self.min_variance * variance
         if self.covariance == "full":
             check_capacity(*x.shape, components=self.components, regularised=True)
-        floor = self.min_variance * variance
+            self._check_floor(x, floor)
         if start is None:
-            centres = (_centres(x, self.components, self.seed, number) for number in range(self.starts))
-            firsts = (self._maximise(x, _nearest(x, centre), floor) for centre in centres)
+            scaled = x / variance.sqrt()
+            centres = (_centres(scaled, self.components, self.seed, number) for number in range(self.starts))
+            firsts = (self._maximise(x, _nearest(scaled, centre), floor) for centre in centres)
         else:
             firsts = [self._parameters_of(start, shape)]
         fits = (self._em(x, first, floor) for first in firsts)
@@ -80,6 +89,17 @@ class GaussianMixture(ClosedForm):
     def responsibilities(self, x) -> Tensor:
         """P(component | x): (N, K) float64. x: (N, *shape)."""
         return self._by_rows(x, lambda exact, rows: torch.softmax(exact.log_joint(rows), 1))
+
+    def _check_floor(self, x, floor):
+        """Warns if the floor is above even a variance of all data, along an axis of which the fit then says little."""
+        low = int((torch.linalg.eigvalsh(torch.cov(x.T, correction=0)) < floor).sum())
+        if low:
+            warnings.warn(
+                f"data: {low} of the {x.shape[1]} eigenvalues of their covariance are below min_variance="
+                f"{self.min_variance:g} times the mean variance, which is {floor:.2g}; the components are wider there: "
+                "scale the coordinates alike, or take a smaller min_variance",
+                stacklevel=3,
+            )
 
     def _em(self, x, parameters, floor):
         """(weights, means, covariances), trace, converged; the last number of the trace is that of the parameters."""

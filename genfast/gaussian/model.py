@@ -37,6 +37,8 @@ class ClosedForm(nn.Module):
         self.rank = None if rank is None else require_integer("rank", rank, 0)
         self.shape = None
         if shape is not None:
+            if not isinstance(shape, tuple | list) or not shape:
+                raise TypeError(f"shape must be a tuple of one or more integers, e.g. (3,); got {shape!r}")
             self._allocate(tuple(require_integer("shape", length, 1) for length in shape))
 
     # Parameters ------------------------------------------------------------------------------------------------------
@@ -99,7 +101,10 @@ class ClosedForm(nn.Module):
         return GaussianMixtureDenoiser(self.weights, means, self._spectral(), schedule)
 
     def log_prob(self, x) -> Tensor:
-        """log p(x) in nats: (N,) float64. x: (N, *shape), a tensor or an array. Differentiable."""
+        """log p(x) in nats: (N,) float64. x: (N, *shape), a tensor or an array. Differentiable.
+
+        Raises ValueError where a covariance given by hand is singular, which has samples and a denoiser but no density.
+        """
         return self._by_rows(x, GaussianMixtureDenoiser.log_prob)
 
     def score(self, x) -> Tensor:
@@ -109,6 +114,8 @@ class ClosedForm(nn.Module):
     def _by_rows(self, x, function) -> Tensor:
         """function(the model without noise, rows) over pieces of x that keep intermediate results small."""
         exact = self.denoiser("flow")  # at t = 0, where every schedule has x_t = x_0
+        if not exact.covariances.smallest() > 0:
+            raise ValueError("covariance: the model's is singular, a variance is zero, so that there is no density")
         rows = max(1, 2**22 // self.means.numel())
         return torch.cat([function(exact, piece) for piece in self._checked(x).split(rows)])
 

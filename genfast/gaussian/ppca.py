@@ -24,14 +24,20 @@ class PPCA(Gaussian):
     q      dimension of z, below D
     shape  of one sample; by default that of the data
     After a fit by EM `trace` holds the mean log-likelihood of the observed numbers, nats a sample, at each iteration,
-    and `converged` says whether the tolerance was reached; a closed-form fit leaves an empty trace.
+    and `converged` says whether the tolerance was reached. A fit in closed form leaves () and True; without a fit they
+    are () and None: a file keeps only the parameters.
     """
 
     def __init__(self, q, *, tolerance=1e-7, max_iterations=2000, shape=None):
         super().__init__("low_rank", rank=require_integer("q", q, 1), shape=shape)
         self.tolerance = require_number("tolerance", tolerance, 0)
         self.max_iterations = require_integer("max_iterations", max_iterations, 1)
-        self.trace, self.converged = (), True
+        self.trace, self.converged = (), None
+
+    @classmethod
+    def from_moments(cls, mean, covariance):
+        """Raises TypeError: a PPCA is fitted; Gaussian.from_moments takes any covariance, W W^T + sigma^2 I too."""
+        raise TypeError("PPCA has no from_moments, it is fitted to data; use Gaussian.from_moments(mean, covariance)")
 
     _remedy = "take a smaller q"
 

@@ -92,7 +92,7 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
         else:
             useful, likelihood = int((values > noise).sum()), gf.vae_likelihoods.Gaussian(noise**0.5)
             best = (U * torch.where(torch.arange(len(values)) < useful, values, noise)) @ U.T
-            best = gf.Gaussian.from_moments(mean, (best + best.T) / 2)
+            best = gf.Gaussian.from_moments(mean, best)
         maximum = float(best.log_prob(x).mean())
         with seeded(seed):
             encoder, decoder = LinearEncoder(x.shape[1], latent), nn.Linear(latent, x.shape[1])
