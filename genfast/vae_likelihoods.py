@@ -20,6 +20,11 @@ from torch import Tensor, nn
 from . import ops
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which to compute: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _total(terms: Tensor) -> Tensor:
     return terms.flatten(1).sum(1)
 
@@ -30,7 +35,7 @@ RATE = 10.0
 
 def _held(free: Tensor, floor: float) -> Tensor:
     """RATE times a free parameter, but never below `floor`."""
-    return floor + F.softplus(RATE * free - floor)
+    return floor + F.softplus(RATE * free.to(wide(free.dtype)) - floor)
 
 
 def _positive(name: str, value: float) -> float:
@@ -62,7 +67,7 @@ class Gaussian(_Likelihood):
         self.sigma = _positive("sigma", sigma)
 
     def log_variance(self, f: Tensor) -> Tensor:
-        return f.new_full((), 2 * math.log(self.sigma))
+        return f.new_full((), 2 * math.log(self.sigma), dtype=wide(f.dtype))
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
         l = self.log_variance(f)
@@ -72,8 +77,8 @@ class Gaussian(_Likelihood):
         return f
 
     def draw(self, f: Tensor, key: Tensor) -> Tensor:
-        z = ops.normal(key, f.shape[1:], ops.Purpose.TRAIN).to(f.dtype)
-        return f + (0.5 * self.log_variance(f)).exp() * z
+        z = ops.normal(key, f.shape[1:], ops.Purpose.TRAIN).to(wide(f.dtype))
+        return (f + (0.5 * self.log_variance(f)).exp() * z).to(f.dtype)
 
     def config(self) -> dict:
         return {"sigma": self.sigma}
