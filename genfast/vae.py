@@ -90,6 +90,11 @@ class VAE(nn.Module):
         self.shape = None if shape is None else tuple(shape)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def probability_levels(self) -> int | None:
+        """How many values of an element of x, -1 to 1 at equal distances, p(x) is a probability of; None: a density."""
+        return self.likelihood.levels
+
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample in nats, (B,).
 

@@ -46,6 +46,7 @@ def _positive(name: str, value: float) -> float:
 
 class _Likelihood(nn.Module):
     shape: tuple[int, ...] = ()  # of its spread
+    levels: int | None = None  # x has so many, -1 to 1 at equal distances, each with a probability; None: a density
 
     def check(self, x: Tensor) -> None:
         """Raises ValueError if x cannot be an observation; on a GPU its values are not looked at."""
@@ -107,6 +108,8 @@ class LearnedVariance(Gaussian):
 class Bernoulli(_Likelihood):
     """x in {-1, 1}, P(x = 1 | z) = 1 / (1 + e^-f). Grey values between count as that share of either: no longer a
     likelihood, but the usual loss."""
+
+    levels = 2
 
     def check(self, x: Tensor) -> None:
         super().check(x)
