@@ -53,7 +53,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     draws   of z, 64 by default, for log_weights
     All others are those of `model.log_likelihood`, by default {"divergence": "exact", "steps": 50} up to 8 dimensions,
     above {"divergence": "rademacher", "probes": 2, "steps": 25}.
-    Raises ValueError if an option is unknown, an answer has the wrong shape, or `levels` meets a model of probabilities.
+    Raises ValueError if an option is unknown, an answer has the wrong shape, or `levels` is for probabilities.
     """
     kind = next((name for name in KINDS if callable(getattr(model, name, None))), None)
     if kind is None:
