@@ -71,3 +71,10 @@ def test_data_in_float64():
 def test_shape_is_checked(shape):
     with pytest.raises(ValueError, match="shape must be a sequence of positive integers"):
         model(shape=shape)
+
+
+def test_data_on_another_device():
+    """The meta device stands for a GPU: it refuses to be mixed with the CPU as well."""
+    vae, x = model().to("meta"), data()
+    for found in (*vae.encode(x), vae.reconstruct(x), vae.decode(x[:, :4]), vae.interpolate(x[0], x[1])):
+        assert found.device.type == "meta"
