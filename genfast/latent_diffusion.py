@@ -64,6 +64,8 @@ class LatentDiffusion(nn.Module):
             label = batch.get("label") if self.vae.classes else None
             z = ops.reparameterize(*self.vae.encode(batch["x"], label), key)[0]
             if not self._measured():
+                if z.numel() <= z.shape[1]:
+                    raise ValueError(f"batch must have at least 2 samples, for the scale of the latents; got {len(z)}")
                 over = [0, *range(2, z.ndim)]
                 self.shift.copy_(z.mean(over).reshape(self.shift.shape))
                 self.scale.copy_(z.std(over).reshape(self.shift.shape).clamp(min=1e-3))

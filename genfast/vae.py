@@ -17,7 +17,7 @@ from .metrics import ImportanceWeights
 from .modes import evaluating
 from .ops import Purpose, make_key
 from .sampling import as_index, in_chunks, require_chunk
-from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe
+from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
 PART = 1024  # rows that the decoder gets at once where many draws are asked for
@@ -53,7 +53,8 @@ class VAE(nn.Module):
     classes     both networks are called with label=, (B,) int64, where there are any
     shape       of one sample; by default that of the first training batch
 
-    All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients.
+    All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients. The networks
+    get x and z on the device and in the dtype of their weights; q and the likelihood are computed in float32 at least.
     """
 
     def __init__(
@@ -82,10 +83,17 @@ class VAE(nn.Module):
         self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
         if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
             raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+        if isinstance(shape, int) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape or ()):
+            raise ValueError(f"shape must be a sequence of positive integers, of one sample; got {shape!r}")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
         self.beta, self.kl_warmup, self.free_bits, self.classes = float(beta), kl_warmup, float(free_bits), classes
         self.shape = None if shape is None else tuple(shape)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def probability_levels(self) -> int | None:
+        """How many values of an element of x, -1 to 1 at equal distances, p(x) is a probability of; None: a density."""
+        return self.likelihood.levels
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample in nats, (B,).
@@ -93,8 +101,7 @@ class VAE(nn.Module):
         batch: x (B, *shape) floating point and, with classes, label (B,) int64.  key: (B, 2), see `ops.make_key`: z is
         a function of it.
         """
-        x = batch["x"]
-        self._check(x, key)
+        x, key = self._placed(batch["x"], key)
         self.shape = self.shape or tuple(x.shape[1:])
         given = label_of(batch, self.classes)
         mu, logvar = self._posterior(x, given)
@@ -109,18 +116,21 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor, label: Label = None) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B, *latent); differentiable."""
-        return self._posterior(x, self._given(x, label))
+        x, _ = self._placed(x)
+        return self._posterior(x, self._told(x, label))
 
     def _posterior(self, x: Tensor, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        out = self.encoder(x, **given)
+        out = self.encoder(_in_dtype_of(self.encoder, x), **given)
         mu, logvar = out.chunk(2, 1) if isinstance(out, Tensor) else out
         if mu.shape != (len(x), *self.latent) or logvar.shape != mu.shape:
             wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
             raise ValueError(f"encoder must answer with {wanted}; got {tuple(mu.shape)} and {tuple(logvar.shape)}")
-        return mu, logvar.clamp(*LOG_VARIANCE)
+        dtype = wide(mu.dtype)
+        return mu.to(dtype), logvar.to(dtype).clamp(*LOG_VARIANCE)
 
     def decode(self, z: Tensor, label: Label = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
+        z = z.to(self.calls.device)
         return self.likelihood.mean(self._decoded(z, self._told(z, label)))
 
     @torch.no_grad()
@@ -144,10 +154,9 @@ class VAE(nn.Module):
         require_chunk(chunk)
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be a number of at least 0; got {temperature!r}")
-        dtype = next((p.dtype for p in self.parameters()), torch.float32)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
-            return temperature * ops.normal(key, self.latent, Purpose.PRIOR).to(dtype)
+            return temperature * ops.normal(key, self.latent, Purpose.PRIOR)
 
         return self._decode_in_chunks(index, label, latents, seed=seed, noise=noise, chunk=chunk)
 
@@ -171,7 +180,8 @@ class VAE(nn.Module):
     def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
         with evaluating(self):
-            given = self._given(x, label, key)
+            x, key = self._placed(x, key)
+            given = self._told(x, label)
             z, kl = ops.reparameterize(*self._posterior(x, given), key)
             return self._log_prob(x, z, given) - kl
 
@@ -184,7 +194,8 @@ class VAE(nn.Module):
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
             raise ValueError(f"samples must be an integer of at least 1; got {samples!r}")
         with evaluating(self):
-            given = self._given(x, label, key)
+            x, key = self._placed(x, key)
+            given = self._told(x, label)
             mu, logvar = self._posterior(x, given)
             parts = max(1, PART // max(1, len(x)))
             return torch.cat([
@@ -205,7 +216,8 @@ class VAE(nn.Module):
         require_chunk(chunk)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k must be an integer of at least 1; got {k!r}")
-        given, key = self._given(x, label), make_key(seed, len(x), device=x.device)
+        self._check(x, None)
+        given, key = self._told(x, label), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64),) * 2]
         rows = torch.arange(len(x)).split(chunk) if len(x) else ()
         for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
@@ -278,22 +290,23 @@ class VAE(nn.Module):
         f = self._decoded(z, given)
         if f.shape != x.shape:
             raise ValueError(f"decoder must answer with the shape of x, {tuple(x.shape)}; got {tuple(f.shape)}")
-        return self.likelihood.log_prob(x, f)
+        dtype = wide(f.dtype)  # a sum of squares in bfloat16 is nats off
+        return self.likelihood.log_prob(x.to(dtype), f.to(dtype))
 
     def _decoded(self, z: Tensor, given: dict[str, Tensor]) -> Tensor:
         if tuple(z.shape[1:]) != self.latent:
             raise ValueError(f"z must have shape (B, {', '.join(map(str, self.latent))}); got {tuple(z.shape)}")
-        return self.decoder(z, **given)
+        return self.decoder(_in_dtype_of(self.decoder, z), **given)
 
     def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
         kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).reshape(*mu.shape[:2], -1).sum(2)
         return torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits).sum(1)
 
-    def _given(self, x: Tensor, label: Label, key: Tensor | None = None) -> dict[str, Tensor]:
-        """What the networks are told of x beside it; all of it checked."""
+    def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Both, checked, on the device of the weights."""
         self._check(x, key)
-        return self._told(x, label)
+        return x.to(self.calls.device), None if key is None else key.to(self.calls.device)
 
     def _check(self, x: Tensor, key: Tensor | None) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -342,6 +355,11 @@ class VAE(nn.Module):
             f"shape={self.shape}, classes={self.classes}, {sum(p.numel() for p in self.parameters()):,} parameters",
         ]
         return "VAE(\n    " + "\n    ".join(lines) + "\n)"
+
+
+def _in_dtype_of(net: nn.Module, t: Tensor) -> Tensor:
+    """t in the dtype of the network's weights, if it has any."""
+    return t.to(next((p.dtype for p in net.parameters()), t.dtype))
 
 
 def _slerp(a: Tensor, b: Tensor, u: Tensor) -> Tensor:

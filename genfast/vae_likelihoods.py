@@ -20,6 +20,11 @@ from torch import Tensor, nn
 from . import ops
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which to compute: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _total(terms: Tensor) -> Tensor:
     return terms.flatten(1).sum(1)
 
@@ -30,7 +35,7 @@ RATE = 10.0
 
 def _held(free: Tensor, floor: float) -> Tensor:
     """RATE times a free parameter, but never below `floor`."""
-    return floor + F.softplus(RATE * free - floor)
+    return floor + F.softplus(RATE * free.to(wide(free.dtype)) - floor)
 
 
 def _positive(name: str, value: float) -> float:
@@ -41,6 +46,7 @@ def _positive(name: str, value: float) -> float:
 
 class _Likelihood(nn.Module):
     shape: tuple[int, ...] = ()  # of its spread
+    levels: int | None = None  # x has so many, -1 to 1 at equal distances, each with a probability; None: a density
 
     def check(self, x: Tensor) -> None:
         """Raises ValueError if x cannot be an observation; on a GPU its values are not looked at."""
@@ -62,7 +68,7 @@ class Gaussian(_Likelihood):
         self.sigma = _positive("sigma", sigma)
 
     def log_variance(self, f: Tensor) -> Tensor:
-        return f.new_full((), 2 * math.log(self.sigma))
+        return f.new_full((), 2 * math.log(self.sigma), dtype=wide(f.dtype))
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
         l = self.log_variance(f)
@@ -72,8 +78,8 @@ class Gaussian(_Likelihood):
         return f
 
     def draw(self, f: Tensor, key: Tensor) -> Tensor:
-        z = ops.normal(key, f.shape[1:], ops.Purpose.TRAIN).to(f.dtype)
-        return f + (0.5 * self.log_variance(f)).exp() * z
+        z = ops.normal(key, f.shape[1:], ops.Purpose.TRAIN).to(wide(f.dtype))
+        return (f + (0.5 * self.log_variance(f)).exp() * z).to(f.dtype)
 
     def config(self) -> dict:
         return {"sigma": self.sigma}
@@ -102,6 +108,8 @@ class LearnedVariance(Gaussian):
 class Bernoulli(_Likelihood):
     """x in {-1, 1}, P(x = 1 | z) = 1 / (1 + e^-f). Grey values between count as that share of either: no longer a
     likelihood, but the usual loss."""
+
+    levels = 2
 
     def check(self, x: Tensor) -> None:
         super().check(x)

@@ -112,6 +112,21 @@ def test_likelihoods_of_other_units_are_not_ranked():
     assert gf.compare([("a", other), ("b", dataclasses.replace(other))]).likelihood is not None
 
 
+def test_probabilities_are_not_ranked_against_densities():
+    def vae(likelihood):
+        torch.manual_seed(0)
+        return gf.VAE(torch.nn.Linear(D, 4), torch.nn.Linear(2, D), latent=2, likelihood=likelihood)
+
+    models = [("density", vae("gaussian")), ("probability", vae("bernoulli"))]
+    options = {"metrics": ["likelihood"], "likelihood": {"draws": 2}, "progress": False}
+    found = gf.compare(models, data=REAL.sign(), **options)
+    told = "density not dequantised, probability of probabilities"
+    assert found.likelihood is None
+    assert f"By likelihood: no ranking, their units are different: {told}." in found.sentences
+    found = gf.compare([*models[1:], ("logistic", vae("discretized_logistic"))], data=REAL.sign(), **options)
+    assert found.likelihood is not None
+
+
 def test_a_likelihood_of_minus_infinity_is_last(tmp_path):
     none = with_estimate(report("true"), "nats", value=-math.inf, low=-math.inf, high=-math.inf)
     none.save(tmp_path / "report.json")

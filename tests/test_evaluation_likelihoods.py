@@ -165,3 +165,25 @@ def test_an_answer_of_the_wrong_shape():
 
     with pytest.raises(ValueError, match=r"model: expected log_prob to answer with shape \(90,\), got \(90, 6\)"):
         run(Odd())
+
+
+def vae(likelihood):
+    torch.manual_seed(0)
+    return gf.VAE(torch.nn.Linear(6, 4), torch.nn.Linear(2, 6), latent=2, likelihood=likelihood)
+
+
+@pytest.mark.parametrize("name, levels", [("bernoulli", 2), ("discretized_logistic", 256)])
+def test_probabilities_are_no_densities(name, levels):
+    grid = gf.data.Data(((DATA.x.clamp(-1, 1) + 1) * (levels - 1) / 2).round() / (levels - 1) * 2 - 1)
+    found = run(vae(name), grid, draws=2)
+    assert found.how == "lower bound (IWAE of 2) of probabilities" and not found.note and (found.nats < 0).all()
+    expected = rf"expected no levels, for the model gives probabilities of {levels} levels, no densities, got {levels}"
+    with pytest.raises(ValueError, match=f"likelihood: {expected}"):
+        run(vae(name), grid, levels=levels)
+    coarse = gf.data.Data(DATA.x.sign())
+    assert "distinct values" in run(vae("gaussian"), coarse, draws=2).note and not run(vae(name), coarse, draws=2).note
+
+
+def test_grey_values_under_bernoulli_are_no_likelihood():
+    grey = gf.data.Data(DATA.x.clamp(-1, 1))
+    assert "a loss, no likelihood" in run(vae("bernoulli"), grey, draws=2).note

@@ -59,6 +59,25 @@ def test_samples_are_a_function_of_their_index(trained):
     assert trained.sample(0, **settings).shape == (0, 1, 8, 8)
 
 
+def test_sampled_in_float64(trained):
+    settings = {"label": 3, "steps": 3, "progress": False}
+    found = trained.sample(2, dtype=torch.float64, **settings)
+    torch.testing.assert_close(found, trained.sample(2, **settings), rtol=1e-3, atol=1e-3)
+
+
+def test_the_scale_needs_two_samples():
+    """Of a vector: in a latent with a layout one sample has several numbers a channel."""
+    vae = gf.VAE(torch.nn.Linear(6, 4), torch.nn.Linear(2, 6), latent=2)
+    model = gf.LatentDiffusion(vae, gf.Diffusion(gf.nn.MLP(2, 4)))
+    with pytest.raises(ValueError, match="batch must have at least 2 samples, for the scale of the latents; got 1"):
+        model.loss({"x": torch.zeros(1, 6)}, ops.make_key(0, 1))
+    assert not model.scale.any()
+    model.loss({"x": torch.randn(2, 6)}, ops.make_key(0, 2))
+    one = gf.LatentDiffusion(*models())
+    one.loss({name: value[:1] for name, value in batch().items()}, ops.make_key(0, 1))
+    assert bool((one.scale > 0).all())
+
+
 def test_saved_and_loaded(trained, tmp_path):
     gf.save(trained, tmp_path)
     loaded = gf.load(tmp_path)

@@ -10,7 +10,7 @@ from .report import Report
 from .table import aligned, told
 
 LIKELIHOOD = ("nats",)  # what ranks by likelihood
-MARK = "dequantised from"  # in the method of a likelihood, before the number of levels
+MARKS = ("dequantised from", "of probabilities")  # in the method of a likelihood, where its unit begins
 QUALITY = ("frechet", "kernel_distance", "coverage")  # by samples: the first that all have with an interval
 
 
@@ -69,9 +69,10 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
     the options of `evaluate`. A Report stands under the name of its model.
     Ranked by likelihood ("nats") and by samples: the Frechet distance or, where one has none, the kernel distance or
     coverage; a Frechet distance of so few samples that it has no interval is none. Likelihoods are ranked only if all
-    are of the data as they are, or all of data dequantised from as many levels; one of -infinity is last. Overlapping
-    intervals are a tie, which is cautious: two that just touch would differ at their level. The sentences say which
-    models have the better likelihood and the worse samples, and when nothing can be told apart.
+    are densities of the data as they are, all of data dequantised from as many levels, or all probabilities; one of
+    -infinity is last. Overlapping intervals are a tie, which is cautious: two that just touch would differ at their
+    level. The sentences say which models have the better likelihood and the worse samples, and when nothing can be told
+    apart.
     Raises ValueError if two reports differ in data, n, features or level, TypeError for anything else in `models`.
     """
     named = {}
@@ -115,9 +116,13 @@ def _usable(report: Report, name: str) -> bool:
 
 
 def _units(reports: dict[str, Report]) -> dict[str, str]:
-    """Of the likelihoods that there are: of the data as they are, or dequantised from how many levels."""
+    """Of the likelihoods that there are: densities of the data as they are, or dequantised from how many levels, or
+    probabilities."""
     kinds = {name: report["nats"].estimate.method.split(";")[0] for name, report in reports.items() if "nats" in report}
-    return {name: kind[kind.find(MARK) :] if MARK in kind else "not dequantised" for name, kind in kinds.items()}
+    return {
+        name: next((kind[kind.find(mark) :] for mark in MARKS if mark in kind), "not dequantised")
+        for name, kind in kinds.items()
+    }
 
 
 def _ranking(reports: dict[str, Report], names: Sequence[str]) -> Ranking | None:

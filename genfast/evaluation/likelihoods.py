@@ -8,6 +8,7 @@ log_likelihood(x, seed=, progress=, ...) -> (nats, se) by the probability flow o
 elbo(x, key) -> (N,)                                   a lower bound, of one draw a row
 
 in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A class-conditional model is told label=, (N,) int64, too.
+A model whose `probability_levels` is a number gives probabilities of so many values, -1 to 1 at equal distances.
 """
 
 import math
@@ -52,7 +53,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     draws   of z, 64 by default, for log_weights
     All others are those of `model.log_likelihood`, by default {"divergence": "exact", "steps": 50} up to 8 dimensions,
     above {"divergence": "rademacher", "probes": 2, "steps": 25}.
-    Raises ValueError if an option is unknown or an answer has the wrong shape.
+    Raises ValueError if an option is unknown, an answer has the wrong shape, or `levels` is for probabilities.
     """
     kind = next((name for name in KINDS if callable(getattr(model, name, None))), None)
     if kind is None:
@@ -67,6 +68,10 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     known = {"log_weights": {"draws"}, "log_likelihood": options.keys()}.get(kind, set())
     if unknown := options.keys() - known:
         raise ValueError(f"likelihood: expected {sorted({'n', 'levels'} | known)} for {kind}, got {sorted(unknown)}")
+    discrete = getattr(model, "probability_levels", None)
+    if discrete is not None and levels is not None:
+        expected = f"no levels, for the model gives probabilities of {discrete} levels, no densities"
+        raise ValueError(f"likelihood: expected {expected}, got {levels!r}")
     index = subset(len(data), n, seed)
     device = device_of(model, data)
     given = {"label": data.label[index].to(device)} if conditional(model, data) else {}
@@ -79,6 +84,8 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
             raise ValueError(f"model: expected {kind} to answer with shape ({n},), got {tuple(value.shape)}")
     if levels is not None:
         found = found._replace(how=f"{found.how}, dequantised from {levels} levels")
+    if discrete is not None:
+        return found._replace(how=f"{found.how} of probabilities", note=_off_grid_note(x, discrete))
     return found._replace(bits_offset=offset, note=_grid_note(x))
 
 
@@ -89,9 +96,14 @@ def _dequantised(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, fl
     if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
         raise ValueError(f"likelihood: expected levels to be an integer of at least 2, got {levels!r}")
     step = 2 / (levels - 1)
-    if bool((((x + 1) / step).round() * step - 1 - x).abs().max() > step / 100):
+    if not _on_grid(x, levels):
         raise ValueError(f"likelihood: expected data of {levels} levels, -1 to 1 at equal distances, got other values")
     return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTISE) - 0.5), -math.log2(step)
+
+
+def _on_grid(x: Tensor, levels: int) -> bool:
+    step = 2 / (levels - 1)
+    return bool((((x + 1) / step).round() * step - 1 - x).abs().max() <= step / 100)
 
 
 def _in_chunks(x: Tensor, given: dict, key: Tensor, progress: bool) -> Iterator[tuple[Tensor, dict, Tensor]]:
@@ -152,4 +164,14 @@ def _grid_note(x: Tensor) -> str:
     return (
         f"the data have {levels} distinct values, at which a density can be made as large as one likes: dequantise "
         f'them, likelihood={{"levels": {levels}}} if they are evenly spaced from -1 to 1'
+    )
+
+
+def _off_grid_note(x: Tensor, levels: int) -> str:
+    """What is said of values that have no probability is no likelihood."""
+    if _on_grid(x, levels):
+        return ""
+    return (
+        f"the model gives probabilities of {levels} values at equal distances from -1 to 1, and the data have others: "
+        "these numbers are a loss, no likelihood"
     )
