@@ -52,8 +52,7 @@ def latent(dims: int) -> int:
 def build_vae(dims: int, seed: int) -> gf.VAE:
     q = latent(dims)
     with seeded(seed):
-        encoder = nn.Sequential(nn.Linear(dims, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2 * q))
-        decoder = nn.Sequential(nn.Linear(q, WIDTH), nn.SiLU(), nn.Linear(WIDTH, dims))
+        encoder, decoder = (gf.nn.FeedForward(i, o, width=WIDTH, depth=1) for i, o in ((dims, 2 * q), (q, dims)))
     return gf.VAE(encoder, decoder, latent=q, likelihood="learned_variance")
 
 

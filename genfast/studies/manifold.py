@@ -8,14 +8,12 @@ et al. 2000 made the example for). The decoder of a VAE can bend; but unrolling 
 not every start finds it. So three are trained, and that of the best ELBO on the training data counts.
 """
 
-import itertools
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 import genfast as gf
@@ -82,17 +80,10 @@ def r_squared(known: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> tup
     return along_roll, along_axis
 
 
-def perceptron(features: Sequence[int]) -> nn.Sequential:
-    """Linear maps between so many features, SiLU between them."""
-    layers = [layer for i, o in itertools.pairwise(features) for layer in (nn.SiLU(), nn.Linear(i, o))]
-    return nn.Sequential(*layers[1:])
-
-
 def train(x: Tensor, seed: int, steps: int) -> gf.VAE:
     """A VAE of two latents after so many steps, the KL rising over the first two thirds."""
-    hidden = [64] * 4
     with seeded(seed):
-        encoder, decoder = perceptron([3, *hidden, 4]), perceptron([2, *hidden, 3])
+        encoder, decoder = (gf.nn.FeedForward(i, o, width=64, depth=4) for i, o in ((3, 4), (2, 3)))
     vae = gf.VAE(encoder, decoder, latent=2, likelihood="learned_variance", kl_warmup=2 * steps // 3)
     gf.fit(vae, x, steps=steps, batch=256, lr=5e-3, ema=0.995, seed=seed, progress=False).run()
     return vae
