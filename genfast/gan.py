@@ -16,7 +16,7 @@ from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zer
 from .gan_monitor import Monitor
 from .modes import evaluating
 from .ops import Purpose
-from .sampling import as_index, in_chunks, require_chunk
+from .sampling import as_index, as_latent, in_chunks, require_chunk
 
 BETAS = (0.5, 0.9)  # of Adam: a short memory, for an opponent that changes
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
@@ -89,9 +89,7 @@ class GAN(nn.Module):
             raise ValueError(f"augment must be a sequence of names of {', '.join(AUGMENTATIONS)}; got {augment!r}")
         if not isinstance(spectral_norm, bool):
             raise TypeError(f"spectral_norm must be True or False; got {spectral_norm!r}")
-        self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
-        if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
-            raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+        self.latent = as_latent(latent)
         self.generator, self.discriminator = generator, discriminator
         self.loss_name, self.weights, self.lazy = loss, {k: float(v) for k, v in weights.items()}, lazy
         self.spectral_norm, self.augment, self.classes = spectral_norm, tuple(augment), classes
@@ -190,10 +188,7 @@ class GAN(nn.Module):
             return self._generated(truncation * self._z(key, step=0, like=like), given)
 
         with evaluating(self):
-            x = in_chunks(generate, index, given, seed=seed, chunk=chunk, device=like.device)
-        if x is None and self.shape is None:
-            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-        return torch.empty(0, *self.shape, device=like.device) if x is None else x
+            return in_chunks(generate, index, given, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
 
     def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)

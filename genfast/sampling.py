@@ -82,9 +82,9 @@ def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
 
 def in_chunks(
     make: Callable[[Tensor, dict[str, Tensor], Tensor, Tensor], Tensor], index: Tensor, given: dict[str, Tensor], *,
-    seed: int, chunk: int, device: torch.device,
-) -> Tensor | None:  # fmt: skip
-    """The samples `index`, (N, *), of a network that is called on whole chunks; None for no samples.
+    seed: int, chunk: int, device: torch.device, shape: Sequence[int] | None,
+) -> Tensor:  # fmt: skip
+    """The samples `index`, (N, *), of a network that is called on whole chunks; (0, *shape) for none of them.
 
     make(key, given, taken, slots) -> (chunk, *) has those at index[taken] in its rows `slots`; key: (chunk, 2), of all
     rows.  given: conditions, each (N, *), handed over as (chunk, *).
@@ -96,7 +96,19 @@ def in_chunks(
         now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
         parts.append(make(key, now, taken, slots)[slots.to(device)])
         places.append(taken)
-    return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)] if parts else None
+    if parts:
+        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)]
+    if shape is None:
+        raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+    return torch.empty(0, *shape, device=device)
+
+
+def as_latent(latent: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of a latent; a ValueError unless it is a positive integer or several."""
+    shape = (latent,) if isinstance(latent, int) else tuple(latent)
+    if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+        raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+    return shape
 
 
 def require_chunk(chunk: int) -> None:

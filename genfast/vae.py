@@ -16,7 +16,7 @@ from .likelihood import LogLikelihood
 from .metrics import ImportanceWeights
 from .modes import evaluating
 from .ops import Purpose, make_key
-from .sampling import as_index, in_chunks, require_chunk
+from .sampling import as_index, as_latent, in_chunks, require_chunk
 from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
@@ -80,9 +80,7 @@ class VAE(nn.Module):
         for name, value in (("kl_warmup", kl_warmup), ("classes", classes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be an integer of at least 0; got {value!r}")
-        self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
-        if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
-            raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+        self.latent = as_latent(latent)
         if isinstance(shape, int) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape or ()):
             raise ValueError(f"shape must be a sequence of positive integers, of one sample; got {shape!r}")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
@@ -173,8 +171,8 @@ class VAE(nn.Module):
             return self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
 
         with evaluating(self):
-            x = in_chunks(decode, index, self._told(index, label), seed=seed, chunk=chunk, device=device)
-        return torch.empty(0, *self._known_shape(), device=device) if x is None else x
+            given = self._told(index, label)
+            return in_chunks(decode, index, given, seed=seed, chunk=chunk, device=device, shape=self.shape)
 
     @torch.no_grad()
     def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
@@ -321,11 +319,6 @@ class VAE(nn.Module):
     def _told(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
         given = told(len(rows), self.classes, label, null=False)
         return {name: value.to(rows.device) for name, value in given.items()}
-
-    def _known_shape(self) -> tuple[int, ...]:
-        if self.shape is None:
-            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-        return self.shape
 
     @staticmethod
     def _points(n: int) -> int:
