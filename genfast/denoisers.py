@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import torch
 
-from genfast.float64 import as_float64
-from genfast.schedules import as_schedule
-from genfast.spectral import as_spectral
+from .common.precision import as_float64
+from .schedules import as_schedule
+from .spectral import as_spectral
 
 
 class Coefficients(NamedTuple):

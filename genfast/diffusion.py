@@ -12,10 +12,10 @@ from . import adaptive, elbo, likelihood, ops, sampling
 from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
+from .common.eval_mode import evaluating
 from .conditions import Label, both_sides, dropped, told
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .guidance import Guidance, as_guidance
-from .modes import evaluating
 from .plans import Plan
 from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .schedules import Flow as FlowSchedule

@@ -10,11 +10,11 @@ from torch.nn.utils import parametrizations, parametrize
 
 from . import ops
 from .checkpoint import register
+from .common.eval_mode import evaluating
 from .conditions import Label, label_of, told
 from .gan_augment import AUGMENTATIONS, augmented
 from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
 from .gan_monitor import Monitor
-from .modes import evaluating
 from .ops import Purpose
 from .sampling import as_index, as_latent, in_chunks, require_chunk
 

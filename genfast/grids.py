@@ -9,7 +9,7 @@ import numbers
 
 import torch
 
-from genfast.schedules import as_schedule
+from .schedules import as_schedule
 
 MAX_STEPS = 1_000_000  # a plan is a table in memory
 

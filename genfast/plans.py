@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from genfast.float64 import as_float64
-from genfast.schedules import as_schedule
+from .common.precision import as_float64
+from .schedules import as_schedule
 
 SLOTS = 4
 DRAWS = 2

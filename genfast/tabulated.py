@@ -6,7 +6,7 @@ import math
 import torch
 from torch.nn.functional import logsigmoid
 
-from genfast.schedules import Schedule
+from .schedules import Schedule
 
 _EDGE = 1e-12  # the derivatives at the two ends, which may be infinite, are those so far inside
 

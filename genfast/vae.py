@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from . import ops
 from .checkpoint import register
+from .common.eval_mode import evaluating
 from .conditions import Label, label_of, told
 from .data import Data, as_data
 from .likelihood import LogLikelihood
 from .metrics import ImportanceWeights
-from .modes import evaluating
 from .ops import Purpose, make_key
 from .sampling import as_index, as_latent, in_chunks, require_chunk
 from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe, wide

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genfast.float64 import as_float64, float64_function
+from genfast.common.precision import as_float64, float64_function
 
 
 class Line:

@@ -5,7 +5,7 @@ import threading
 import pytest
 from torch import nn
 
-from genfast.modes import evaluating
+from genfast.common.eval_mode import evaluating
 
 
 def modes(net):

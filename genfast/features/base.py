@@ -8,8 +8,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..common.eval_mode import evaluating
 from ..data import as_data
-from ..modes import evaluating
 
 
 @runtime_checkable

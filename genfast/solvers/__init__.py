@@ -14,9 +14,8 @@ import inspect
 
 import torch
 
-from genfast.grids import GRIDS
-from genfast.schedules import VarianceExploding, as_schedule
-
+from ..grids import GRIDS
+from ..schedules import VarianceExploding, as_schedule
 from ._common import require_choice
 from .ancestral import ddim, ddpm, euler_ancestral
 from .consistency import consistency, lcm

@@ -2,8 +2,7 @@
 
 import math
 
-from genfast.plans import D, Rows, z
-
+from ..plans import D, Rows, z
 from ._common import step_to
 
 

@@ -3,8 +3,7 @@ log(alpha / sigma), the DPM-Solver family, DEIS and UniPC."""
 
 import math
 
-from genfast.plans import D, Rows, h, x, z
-
+from ..plans import D, Rows, h, x, z
 from ._common import (
     DATA,
     adams_moments,

@@ -5,8 +5,7 @@ import math
 
 import torch
 
-from genfast.plans import D, Rows, h, x, z
-
+from ..plans import D, Rows, h, x, z
 from ._common import at_log_ratios, level, require_range, step_to
 
 

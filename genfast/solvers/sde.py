@@ -3,8 +3,7 @@
 import itertools
 import math
 
-from genfast.plans import Rows, x, z
-
+from ..plans import Rows, x, z
 from ._common import posterior, require_choice, require_integer, require_range, step_to
 
 

@@ -4,8 +4,7 @@ their ancestral and SDE forms."""
 import itertools
 import math
 
-from genfast.plans import D, Rows, h, x, z
-
+from ..plans import D, Rows, h, x, z
 from ._common import ancestral, at_log_ratios, exponential_step, require_choice, require_range, step_to
 
 

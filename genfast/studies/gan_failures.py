@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 import genfast as gf
-from genfast import ops
 
+from .. import ops
 from .finding import Claim, Finding
 
 if TYPE_CHECKING:

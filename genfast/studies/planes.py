@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 import genfast as gf
-from genfast.schedules import Schedule
+
+from ..schedules import Schedule
 
 RADIUS, TURNS = 2.0, 1.25
 

@@ -3,9 +3,8 @@
 import copy
 import dataclasses
 
-from genfast import solvers
-from genfast.denoisers import Denoiser
-
+from ... import solvers
+from ...denoisers import Denoiser
 from .tables import kind_of, read
 
 

@@ -2,12 +2,11 @@
 
 import torch
 
-from genfast import ops
-from genfast.denoisers import Denoiser
-from genfast.ops.dispatch import dense, in_layout_of, wants_grad
-from genfast.ops.step import StepTable, step_reference
-from genfast.trajectory import step_table
-
+from ... import ops
+from ...denoisers import Denoiser
+from ...ops.dispatch import dense, in_layout_of, wants_grad
+from ...ops.step import StepTable, step_reference
+from ...trajectory import step_table
 from .plans import build
 
 

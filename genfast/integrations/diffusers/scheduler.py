@@ -8,8 +8,7 @@ import diffusers
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
 
-from genfast import ops
-
+from ... import ops
 from .run import Prepared, Run
 from .tables import EXPLODING, KARRAS, VARIABLES, kind_of
 

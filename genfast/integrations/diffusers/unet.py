@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from genfast.checkpoint import write_file
-from genfast.nn import UNet
-from genfast.nn.layers import NormAct
-from genfast.nn.timesteps import Sinusoid
-from genfast.nn.unet import Stage, channel_counts
+from ...checkpoint import write_file
+from ...nn import UNet
+from ...nn.layers import NormAct
+from ...nn.timesteps import Sinusoid
+from ...nn.unet import Stage, channel_counts
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 

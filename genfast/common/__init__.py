@@ -1,0 +1,1 @@
+"""What all families share; it imports nothing of genfast."""
