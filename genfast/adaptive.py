@@ -17,9 +17,10 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from . import ops
+from .common.indices import as_index, chunk_passes, spread
 from .denoisers import Denoiser
 from .ops.dispatch import per_row
-from .sampling import as_index, chunk_passes, network_arguments, spread
+from .sampling import network_arguments
 
 # Dormand & Prince 1980, J. Comput. Appl. Math. 6, 19-26: the nodes, the stages, and fifth minus fourth order.  The last
 # stage is the result itself, so its slope is the first of the next step.

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .guidance import Guidance
-
 Label = int | Sequence[int] | Tensor | None
 
 
@@ -40,25 +38,6 @@ def dropped(given: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, 
     """`given` with null in the rows that `which` names, (B,) bool."""
     null = {"label": classes, "condition": torch.nan}
     return {name: torch.where(which.reshape(-1, *[1] * (v.ndim - 1)), null[name], v) for name, v in given.items()}
-
-
-def both_sides(
-    count: int, classes: int, guidance: Guidance, label: Label, condition: Tensor | None, negative_label: Label
-) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The network's arguments and, if it is guided by itself, those that give F_u: of negative_label, or null."""
-    given = told(count, classes, label, condition)
-    if not classes and negative_label is not None:
-        raise ValueError("label was given to a model without classes")
-    if guidance.network is not None and negative_label is not None:
-        raise ValueError("negative_label cannot go with guidance by a network of its own, which gives F_u")
-    if guidance.network is not None or (guidance.is_none and negative_label is None):
-        return given, None
-    if label is None and condition is None:
-        raise ValueError(
-            "guidance needs a label or a condition: it mixes the conditional and the unconditional network"
-        )
-    null = dropped(given, classes, torch.ones(count, dtype=torch.bool))
-    return given, null if negative_label is None else null | told(count, classes, negative_label)
 
 
 def label_of(batch: dict[str, Tensor | None], classes: int) -> dict[str, Tensor]:

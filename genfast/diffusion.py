@@ -13,9 +13,10 @@ from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
 from .common.eval_mode import evaluating
-from .conditions import Label, both_sides, dropped, told
+from .common.indices import as_index
+from .conditions import Label, dropped, told
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
-from .guidance import Guidance, as_guidance
+from .guidance import Guidance, as_guidance, both_sides
 from .plans import Plan
 from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .schedules import Flow as FlowSchedule
@@ -166,7 +167,7 @@ class Diffusion(nn.Module):
         """
         plan = self._plan(solver, steps, grid, noise, options)
         shape = self._shape(shape)
-        index, guidance = sampling.as_index("n", n), as_guidance(guidance) or Guidance()
+        index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
         given, without = both_sides(len(index), self.classes, guidance, label, condition, negative_label)
         if without is None and guidance.network is None:
             guidance = None
@@ -191,7 +192,7 @@ class Diffusion(nn.Module):
 
         n, label, condition, shape: as in `sample`; settings: seed, rtol, atol and the rest of `adaptive.sample`.
         """
-        index = sampling.as_index("n", n)
+        index = as_index("n", n)
         given = told(len(index), self.classes, label, condition)
         with evaluating(self):
             return adaptive.sample(

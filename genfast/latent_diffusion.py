@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from . import ops
 from .checkpoint import register
+from .common.indices import as_index, require_chunk, spread
 from .conditions import Label
 from .diffusion import Diffusion
 from .nn import Decoder, Encoder
-from .sampling import as_index, require_chunk, spread
 from .vae import VAE
 from .vae_likelihoods import LearnedVariance
 

@@ -21,19 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import ops
+from .common.indices import as_index, chunk_passes, spread
+from .common.log_likelihood import LogLikelihood
 from .denoisers import Denoiser
-from .sampling import as_index, chunk_passes, network_arguments, spread
+from .sampling import network_arguments
 from .schedules import Schedule
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
-
-
-class LogLikelihood(NamedTuple):
-    """nats: (N,) float64, log p_0(x_i).  se: (N,), the standard error that the probes leave; 0 with exact divergence,
-    NaN with a single probe."""
-
-    nats: Tensor
-    se: Tensor
 
 
 class BitsPerDim(NamedTuple):

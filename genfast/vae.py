@@ -11,12 +11,12 @@ from tqdm import tqdm
 from . import ops
 from .checkpoint import register
 from .common.eval_mode import evaluating
+from .common.indices import as_index, as_latent, in_chunks, require_chunk
+from .common.log_likelihood import LogLikelihood
 from .conditions import Label, label_of, told
 from .data import Data, as_data
-from .likelihood import LogLikelihood
 from .metrics import ImportanceWeights
 from .ops import Purpose, make_key
-from .sampling import as_index, as_latent, in_chunks, require_chunk
 from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)

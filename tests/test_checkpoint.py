@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from genfast import checkpoint
-from genfast.checkpoint import MODELS, CorruptCheckpoint, load, register, save
+from genfast.checkpoint import MODELS, load, register, save
+from genfast.common.files import CorruptCheckpoint
 from genfast.nn import MLP
 
 

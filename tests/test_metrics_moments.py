@@ -7,7 +7,7 @@ import pytest
 import torch
 from metric_sets import orthogonal, randn
 
-from genfast.checkpoint import CorruptCheckpoint
+from genfast.common.files import CorruptCheckpoint
 from genfast.metrics import Moments, frechet_distance, frechet_of_moments
 
 

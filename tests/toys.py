@@ -5,7 +5,7 @@ import math
 import torch
 
 from genfast import ops
-from genfast.sampling import as_index
+from genfast.common.indices import as_index
 
 
 def normal(n, d, seed=0, stream=0):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import write_file
+from ..common.files import write_file
 from ..data import Data
 from ..images import save_png
 from ..metrics import Memorization

@@ -7,7 +7,7 @@ import types
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..checkpoint import write_file
+from ..common.files import write_file
 from .records import ClassRecord, Record, by_name
 from .table import classes_table, floor_lines, records_table
 

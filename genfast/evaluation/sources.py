@@ -10,10 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..checkpoint import load as load_model
+from ..common.indices import share
 from ..data import Data, as_data, permutation
 from ..data import load as load_data
 from ..features import fingerprint
-from ..sampling import share
 from . import processes
 
 CHUNK = 64  # samples a call of model and extractor, always: their rounding may depend on it

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.indices import as_index
 from ..data import Data
 from ..denoisers import GaussianMixtureDenoiser
-from ..sampling import as_index
 from ..spectral import Spectral
 
 COVARIANCES = ("full", "diagonal", "low_rank")

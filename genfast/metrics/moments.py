@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .. import checkpoint
+from ..common.files import CorruptCheckpoint, write_file
 from . import checks
 from .frechet import Gaussian, distance
 
@@ -74,7 +74,7 @@ class Moments:
         data = {"sha256": _digest(state, self.fingerprint)}
         if self.fingerprint is not None:
             data["fingerprint"] = self.fingerprint
-        checkpoint.write_file(path, safetensors.torch.save(state, metadata=data))
+        write_file(path, safetensors.torch.save(state, metadata=data))
 
     @classmethod
     def load(cls, path: str | Path) -> "Moments":
@@ -83,9 +83,9 @@ class Moments:
             with safetensors.safe_open(path, "pt") as file:
                 data, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except safetensors.SafetensorError as error:
-            raise checkpoint.CorruptCheckpoint(f"{path} is damaged or holds no moments: {error}") from error
+            raise CorruptCheckpoint(f"{path} is damaged or holds no moments: {error}") from error
         if state.keys() != {"n", "mean", "scatter"} or data.get("sha256") != _digest(state, data.get("fingerprint")):
-            raise checkpoint.CorruptCheckpoint(f"{path} is damaged or holds no moments")
+            raise CorruptCheckpoint(f"{path} is damaged or holds no moments")
         moments = cls(len(state["mean"]), data.get("fingerprint"))
         moments.n, moments.mean, moments._scatter = int(state["n"]), state["mean"], state["scatter"]
         return moments

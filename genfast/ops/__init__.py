@@ -1,5 +1,6 @@
 """The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients."""
 
+from ..common.keys import make_key
 from .activations import ACTIVATIONS
 from .bias_act import bias_act, bias_act_reference
 from .denoising_loss import denoising_loss, denoising_loss_reference
@@ -11,7 +12,7 @@ from .glu import geglu, geglu_reference, swiglu, swiglu_reference
 from .group_norm_act import group_norm_act, group_norm_act_reference
 from .kernel_sums import KernelSums, kernel_sums, kernel_sums_reference
 from .langevin import langevin, langevin_reference
-from .noise import Purpose, make_key, noise_reference, normal, stream, uniform
+from .noise import Purpose, noise_reference, normal, stream, uniform
 from .norm_modulate import (
     gate_residual_norm_modulate,
     layer_norm_modulate,

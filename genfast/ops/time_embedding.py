@@ -7,8 +7,9 @@ from torch import Tensor
 
 import genfast._extension  # noqa: F401
 
+from ..common.keys import make_key
 from .dispatch import composed, wants_grad
-from .noise import Purpose, make_key, normal
+from .noise import Purpose, normal
 
 
 def time_embedding(

@@ -18,6 +18,8 @@ import tyro
 
 import genfast as gf
 
+from ..common.files import write_file
+
 STEPS = 600
 PIXELS = 4  # squared distances in [-1, 1] over those in [0, 1]
 SAMPLING = {"solver": "dpmpp_2m", "steps": 10, "guidance": 1.25, "clamp": (-1.0, 1.0)}
@@ -119,7 +121,7 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
     }
 
     np.savez(out / "samples.npz", images=images.reshape(-1, 8, 8).astype(np.float32), labels=data.label.numpy())
-    gf.checkpoint.write_file(out / "metrics.json", json.dumps(metrics, indent=1).encode())
+    write_file(out / "metrics.json", json.dumps(metrics, indent=1).encode())
     draw_loss(logs, out / "loss.png")
     draw_trajectory(model, seed, out / "trajectory.png")
     by_class = torch.cat([samples[data.label == digit][:20] for digit in range(10)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._version import __version__
-from ..checkpoint import write_file
+from ..common.files import write_file
 from ..evaluation.table import aligned, number
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...checkpoint import write_file
+from ...common.files import write_file
 from ...nn import UNet
 from ...nn.layers import NormAct
 from ...nn.timesteps import Sinusoid

@@ -1,0 +1,109 @@
+"""Samples by their indices, and the chunks of one fixed shape in which networks see them.
+
+Sample i always has slot i mod chunk, so that not even the network's own rounding depends on how many samples were asked
+for, or on which.
+"""
+
+import numbers
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .keys import make_key
+
+
+def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
+    """Sample indices, (N,) int64 on the CPU, from their number N or the indices; a ValueError names the argument."""
+    problem = ValueError(f"{name} must be a number of samples or their indices, integers, none negative; got {index!r}")
+    if isinstance(index, numbers.Integral) and not isinstance(index, bool):
+        if index < 0:
+            raise problem
+        return torch.arange(int(index))
+    try:
+        tensor = torch.as_tensor(index).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise problem from None
+    integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    if tensor.ndim != 1 or (len(tensor) and not integers):
+        raise problem
+    tensor = tensor.to(torch.int64)
+    if len(tensor) and int(tensor.min()) < 0:
+        raise problem
+    return tensor
+
+
+def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
+    """(first sample of a chunk, positions in `index` that fall into it), each sample at most once in a pass."""
+    left = torch.arange(len(index))
+    while len(left):
+        group = index[left] // chunk
+        order = torch.argsort(group, stable=True)
+        rest = []
+        for members in torch.tensor_split(left[order], torch.nonzero(group[order].diff()).flatten() + 1):
+            first_of = {}
+            for position in members.tolist():
+                first_of.setdefault(int(index[position]), position)
+            taken = torch.tensor(sorted(first_of.values()))
+            yield int(index[taken[0]]) // chunk * chunk, taken
+            rest += sorted(set(members.tolist()) - set(taken.tolist()))
+        left = torch.tensor(sorted(rest), dtype=torch.int64)
+
+
+def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
+    """(b, *) values of the wanted slots as (chunk, *); the other slots repeat the first."""
+    out = values[:1].expand(chunk, *values.shape[1:]).clone(memory_format=torch.contiguous_format)
+    out[slots] = values
+    return out
+
+
+def in_chunks(
+    make: Callable[[Tensor, dict[str, Tensor], Tensor, Tensor], Tensor], index: Tensor, given: dict[str, Tensor], *,
+    seed: int, chunk: int, device: torch.device, shape: Sequence[int] | None,
+) -> Tensor:  # fmt: skip
+    """The samples `index`, (N, *), of a network that is called on whole chunks; (0, *shape) for none of them.
+
+    make(key, given, taken, slots) -> (chunk, *) has those at index[taken] in its rows `slots`; key: (chunk, 2), of all
+    rows.  given: conditions, each (N, *), handed over as (chunk, *).
+    """
+    parts, places = [], []
+    for first, taken in chunk_passes(index, chunk):
+        slots = index[taken] - first
+        key = make_key(seed, torch.arange(first, first + chunk), device=device)
+        now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
+        parts.append(make(key, now, taken, slots)[slots.to(device)])
+        places.append(taken)
+    if parts:
+        return torch.cat(parts)[torch.argsort(torch.cat(places)).to(device)]
+    if shape is None:
+        raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+    return torch.empty(0, *shape, device=device)
+
+
+def as_latent(latent: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of a latent; a ValueError unless it is a positive integer or several."""
+    shape = (latent,) if isinstance(latent, int) else tuple(latent)
+    if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+        raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
+    return shape
+
+
+def require_chunk(chunk: int) -> None:
+    """Raises a ValueError unless chunk is an integer of at least 1."""
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk must be an integer of at least 1; got {chunk!r}")
+
+
+def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = None) -> Tensor:
+    """The sample indices of one process of several, (m,) int64: whole chunks, so that the union over the ranks equals,
+    bit for bit, what one process draws: `model.sample(share(n))` under torchrun, whose RANK and WORLD_SIZE are the
+    defaults (0 and 1 without it)."""
+    require_chunk(chunk)
+    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
+    ranks = int(os.environ.get("WORLD_SIZE", 1)) if ranks is None else ranks
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank must lie in [0, {ranks}), ranks being {ranks}; got {rank}")
+    chunks = -(-len(as_index("n", n)) // chunk)
+    first, last = (chunks * r // ranks * chunk for r in (rank, rank + 1))
+    return torch.arange(min(first, n), min(last, n))

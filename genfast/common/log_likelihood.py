@@ -1,0 +1,13 @@
+"""What every log-likelihood of the library answers."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class LogLikelihood(NamedTuple):
+    """nats: (N,) float64, log p_0(x_i).  se: (N,), the standard error that the probes leave; 0 with exact divergence,
+    NaN with a single probe."""
+
+    nats: Tensor
+    se: Tensor
