@@ -12,9 +12,9 @@ from . import adaptive, elbo, likelihood, ops, sampling
 from .batching import SampleQueue
 from .brownian import aligned
 from .checkpoint import register
+from .common.conditions import Label, dropped, told
 from .common.eval_mode import evaluating
 from .common.indices import as_index
-from .conditions import Label, dropped, told
 from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .guidance import Guidance, as_guidance, both_sides
 from .plans import Plan

@@ -10,9 +10,9 @@ from torch.nn.utils import parametrizations, parametrize
 
 from . import ops
 from .checkpoint import register
+from .common.conditions import Label, label_of, told
 from .common.eval_mode import evaluating
 from .common.indices import as_index, as_latent, in_chunks, require_chunk
-from .conditions import Label, label_of, told
 from .gan_augment import AUGMENTATIONS, augmented
 from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
 from .gan_monitor import Monitor

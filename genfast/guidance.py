@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .conditions import Label, dropped, told
+from .common.conditions import Label, dropped, told
 from .ops.dispatch import per_row
 
 

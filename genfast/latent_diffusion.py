@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from . import ops
 from .checkpoint import register
+from .common.conditions import Label
 from .common.indices import as_index, require_chunk, spread
-from .conditions import Label
 from .diffusion import Diffusion
 from .nn import Decoder, Encoder
 from .vae import VAE

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from . import ops
 from .checkpoint import register
+from .common.conditions import Label, label_of, told
 from .common.eval_mode import evaluating
 from .common.indices import as_index, as_latent, in_chunks, require_chunk
 from .common.log_likelihood import LogLikelihood
-from .conditions import Label, label_of, told
 from .data import Data, as_data
 from .metrics import ImportanceWeights
 from .ops import Purpose, make_key
