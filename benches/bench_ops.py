@@ -8,7 +8,8 @@ import peers
 import torch
 from timing import Bench
 
-from genfast import denoisers, ops, schedules, solvers, testing, trajectory
+from genfast import ops, solvers, testing, trajectory
+from genfast.diffusion.process import denoisers, schedules
 from genfast.testing import Case
 
 SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)

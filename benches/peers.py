@@ -11,9 +11,9 @@ from timing import Bench
 from torch import Tensor, nn
 
 from genfast import ops, sampling
-from genfast.denoisers import Denoiser
+from genfast.diffusion.process.denoisers import Denoiser
+from genfast.diffusion.process.plans import Plan
 from genfast.integrations import diffusers as bridge
-from genfast.plans import Plan
 from genfast.testing import Case
 
 try:

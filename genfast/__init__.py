@@ -7,27 +7,20 @@ from . import (
     checkpoint,
     classifier,
     data,
-    denoisers,
-    diffusion,
-    elbo,
     evaluation,
     features,
     gan,
     gaussian,
-    grids,
     guidance,
     guided,
     images,
     inverse,
     inversion,
     latent_diffusion,
-    likelihood,
     metrics,
     nn,
     ops,
-    plans,
     sampling,
-    schedules,
     solvers,
     spectral,
     vae,
@@ -37,8 +30,11 @@ from ._version import __version__
 from .batching import SampleQueue
 from .checkpoint import load, save
 from .classifier import GenerativeClassifier
-from .denoisers import Denoiser, GaussianMixtureDenoiser
-from .diffusion import Diffusion
+from .diffusion import elbo, likelihood
+from .diffusion import model as diffusion
+from .diffusion.model import Diffusion
+from .diffusion.process import denoisers, grids, plans, schedules
+from .diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from .evaluation import compare, diagnose, evaluate
 from .gan import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import ops
 from .common.indices import as_index, chunk_passes, spread
-from .denoisers import Denoiser
+from .diffusion.process.denoisers import Denoiser
 from .ops.dispatch import per_row
 from .sampling import network_arguments
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .denoisers import Coefficients, Denoiser
-from .plans import SLOTS, Plan
+from .diffusion.process.denoisers import Coefficients, Denoiser
+from .diffusion.process.plans import SLOTS, Plan
 from .trajectory import Prepared, plan_scale, require_clamp, step_table
 
 

@@ -13,7 +13,7 @@ import numbers
 
 import torch
 
-from .denoisers import Denoiser, Unscaled
+from .diffusion.process.denoisers import Denoiser, Unscaled
 from .ops.dispatch import per_row
 
 

@@ -9,10 +9,10 @@ import dataclasses
 import numpy as np
 import torch
 
-from .denoisers import Denoiser
-from .plans import D, Plan, Rows, h, x
+from .diffusion.process.denoisers import Denoiser
+from .diffusion.process.plans import D, Plan, Rows, h, x
+from .diffusion.process.schedules import Schedule, as_schedule
 from .sampling import sample
-from .schedules import Schedule, as_schedule
 from .solvers import plan, time_grid
 
 

@@ -9,7 +9,7 @@ from . import ops
 from .checkpoint import register
 from .common.conditions import Label
 from .common.indices import as_index, require_chunk, spread
-from .diffusion import Diffusion
+from .diffusion.model import Diffusion
 from .nn import Decoder, Encoder
 from .vae import VAE
 from .vae_likelihoods import LearnedVariance

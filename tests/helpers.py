@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from genfast import ops
-from genfast.plans import SLOTS
+from genfast.diffusion.process.plans import SLOTS
 
 # Five modes on a circle.
 WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])

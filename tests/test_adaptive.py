@@ -8,9 +8,10 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, mixture, run
 
-from genfast import adaptive, ops, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.grids import GRIDS
+from genfast import adaptive, ops
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.grids import GRIDS
 from genfast.solvers import SOLVERS
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()

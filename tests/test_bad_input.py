@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from genfast import ops, schedules
+from genfast import ops
+from genfast.diffusion.process import schedules
 from genfast.testing import CASES, to
 
 B, SHAPE = 3, (3, 2, 4, 4)

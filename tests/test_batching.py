@@ -7,9 +7,10 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import nn, sampling, schedules
+from genfast import nn, sampling
 from genfast.batching import SampleQueue
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.solvers import plan
 
 VP = schedules.VPLinear()

@@ -7,9 +7,11 @@ import pytest
 import torch
 from helpers import perturbed
 
-from genfast import likelihood, nn, ops, schedules
-from genfast.denoisers import X0, Denoiser, GaussianMixtureDenoiser
-from genfast.diffusion import Diffusion
+from genfast import nn, ops
+from genfast.diffusion import likelihood
+from genfast.diffusion.model import Diffusion
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import X0, Denoiser, GaussianMixtureDenoiser
 
 log_likelihood = functools.partial(likelihood.log_likelihood, progress=False)
 bits_per_dim = functools.partial(likelihood.bits_per_dim, progress=False)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS
 
-from genfast import ops, schedules
+from genfast import ops
 from genfast.brownian import CELL, LEVELS, PURPOSE, aligned, brownian_terms
-from genfast.denoisers import GaussianMixtureDenoiser
-from genfast.grids import GRIDS
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
+from genfast.diffusion.process.grids import GRIDS
 from genfast.ops import Purpose
 from genfast.sampling import sample
 from genfast.solvers import SOLVERS, plan

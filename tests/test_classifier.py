@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import genfast as gf
-from genfast.denoisers import Unscaled
-from genfast.schedules import Flow
+from genfast.diffusion.process.denoisers import Unscaled
+from genfast.diffusion.process.schedules import Flow
 from genfast.verify.invariance import threads
 
 

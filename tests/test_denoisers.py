@@ -5,9 +5,14 @@ import math
 import pytest
 import torch
 
-from genfast import schedules
-from genfast.denoisers import PARAMETERISATIONS, Denoiser, GaussianMixtureDenoiser, as_parameterisation
-from genfast.schedules import SCHEDULES
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import (
+    PARAMETERISATIONS,
+    Denoiser,
+    GaussianMixtureDenoiser,
+    as_parameterisation,
+)
+from genfast.diffusion.process.schedules import SCHEDULES
 
 WEIGHTS = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
 MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.2], [0.1, -1.2]], dtype=torch.float64)

@@ -8,9 +8,9 @@ import torch
 from helpers import perturbed
 
 import genfast as gf
-from genfast.elbo import elbo
+from genfast.diffusion.elbo import elbo
+from genfast.diffusion.process.schedules import EDM, VE, Flow, SubVP, VPCosine, VPLinear
 from genfast.ops import make_key
-from genfast.schedules import EDM, VE, Flow, SubVP, VPCosine, VPLinear
 
 SCHEDULES = pytest.mark.parametrize(
     "schedule", [EDM(), VE(), Flow(), VPLinear(), VPCosine(), SubVP()], ids=lambda s: type(s).__name__

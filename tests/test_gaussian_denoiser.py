@@ -5,7 +5,7 @@ import torch
 
 import genfast as gf
 from genfast import solvers
-from genfast.schedules import SCHEDULES
+from genfast.diffusion.process.schedules import SCHEDULES
 
 
 def normal(*shape, seed=0):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from genfast import schedules
-from genfast.grids import GRIDS
-from genfast.schedules import SCHEDULES
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.grids import GRIDS
+from genfast.diffusion.process.schedules import SCHEDULES
 
 ALL = pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
 

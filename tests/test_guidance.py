@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from genfast import sampling, schedules
-from genfast.denoisers import Denoiser
+from genfast import sampling
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.guidance import Guidance
 from genfast.solvers import plan
 

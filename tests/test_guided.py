@@ -7,8 +7,9 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import nn, sampling, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast import nn, sampling
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.guided import ClassifierGuidance
 from genfast.solvers import plan
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import nn, sampling, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.grids import log_snr
+from genfast import nn, sampling
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.grids import log_snr
 from genfast.guided import ClassifierGuidance
 from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 from genfast.solvers import plan

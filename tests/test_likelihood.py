@@ -8,9 +8,11 @@ import pytest
 import torch
 from helpers import perturbed
 
-from genfast import likelihood, nn, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.schedules import SCHEDULES
+from genfast import nn
+from genfast.diffusion import likelihood
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.schedules import SCHEDULES
 
 log_likelihood = functools.partial(likelihood.log_likelihood, progress=False)
 

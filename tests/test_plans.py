@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers import run
 
-from genfast import schedules
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.plans import PURPOSES, D, Plan, Rows, h, x
 from genfast.ops import Purpose
-from genfast.plans import PURPOSES, D, Plan, Rows, h, x
 from genfast.solvers import SOLVERS, plan
 
 VP = schedules.VPLinear()

@@ -10,8 +10,9 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
 
-from genfast import nn, ops, sampling, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast import nn, ops, sampling
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.solvers import SOLVERS, plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()

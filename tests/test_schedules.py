@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from genfast import schedules
-from genfast.schedules import SCHEDULES, as_schedule
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.schedules import SCHEDULES, as_schedule
 
 ALL = pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=list(SCHEDULES))
 TIMES = torch.linspace(0.002, 0.998, 499, dtype=torch.float64)

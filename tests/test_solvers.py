@@ -9,11 +9,11 @@ import pytest
 import torch
 from helpers import mixture, run
 
-from genfast import schedules
-from genfast.denoisers import GaussianMixtureDenoiser
-from genfast.grids import GRIDS
-from genfast.plans import SLOTS
-from genfast.schedules import SCHEDULES
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
+from genfast.diffusion.process.grids import GRIDS
+from genfast.diffusion.process.plans import SLOTS
+from genfast.diffusion.process.schedules import SCHEDULES
 from genfast.solvers import SOLVERS, plan
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()

@@ -9,9 +9,9 @@ import torch
 from helpers import mixture, run
 from test_solvers import SCALE, VP, marginal, moments
 
-from genfast import schedules
-from genfast.grids import GRIDS
-from genfast.schedules import SCHEDULES
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.grids import GRIDS
+from genfast.diffusion.process.schedules import SCHEDULES
 from genfast.solvers import SOLVERS, _common, plan
 
 EDM, FLOW = schedules.EDM(), schedules.Flow()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfast.schedules import as_schedule
+from genfast.diffusion.process.schedules import as_schedule
 from genfast.studies.planes import noised, spiral
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genfast.schedules import VPLinear
+from genfast.diffusion.process.schedules import VPLinear
 from genfast.studies import reverse_sde
 from genfast.studies.planes import spiral
 from genfast.studies.reverse_sde import SOLVERS, follow

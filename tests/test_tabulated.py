@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from genfast import schedules
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.tabulated import Tabulated
 from genfast.solvers import plan
-from genfast.tabulated import Tabulated
 
 KNOTS = torch.arange(1, 1001, dtype=torch.float64) / 1000
 INSIDE = torch.linspace(0.0005, 0.9995, 2345, dtype=torch.float64)

@@ -12,10 +12,11 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import nn, ops, sampling, schedules
-from genfast.denoisers import Denoiser, GaussianMixtureDenoiser, as_parameterisation
+from genfast import nn, ops, sampling
+from genfast.diffusion.process import schedules
+from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser, as_parameterisation
+from genfast.diffusion.process.plans import Rows, x
 from genfast.guidance import Guidance
-from genfast.plans import Rows, x
 from genfast.solvers import plan
 from genfast.trajectory import Chunk, Trajectory, step_table
 

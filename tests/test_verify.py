@@ -14,8 +14,8 @@ import torch
 import genfast as gf
 from genfast import cli, ops
 from genfast._extension import extension
-from genfast.denoisers import GaussianMixtureDenoiser
-from genfast.plans import D, Rows, x, z
+from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
+from genfast.diffusion.process.plans import D, Rows, x, z
 from genfast.solvers import SOLVERS
 from genfast.verify import _timed, invariance, verify
 from genfast.verify import solvers as module

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import ops
 from ..checkpoint import register
-from ..denoisers import GaussianMixtureDenoiser
+from ..diffusion.process.denoisers import GaussianMixtureDenoiser
 from ..spectral import Spectral
 from .estimate import check_capacity, maximum_likelihood
 from .model import ClosedForm, require_integer, require_number

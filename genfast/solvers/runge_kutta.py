@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from ..plans import D, Rows, h, x, z
+from ..diffusion.process.plans import D, Rows, h, x, z
 from ._common import at_log_ratios, level, require_range, step_to
 
 

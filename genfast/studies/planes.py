@@ -7,7 +7,7 @@ from torch import Tensor
 
 import genfast as gf
 
-from ..schedules import Schedule
+from ..diffusion.process.schedules import Schedule
 
 RADIUS, TURNS = 2.0, 1.25
 

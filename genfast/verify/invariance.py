@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .._extension import extension
-from ..denoisers import Denoiser
-from ..plans import Plan
+from ..diffusion.process.denoisers import Denoiser
+from ..diffusion.process.plans import Plan
 from ..sampling import sample
 from .report import Record
 from .solvers import SCHEDULE, plan_of

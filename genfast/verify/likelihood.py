@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..denoisers import GaussianMixtureDenoiser
-from ..likelihood import log_likelihood
+from ..diffusion.likelihood import log_likelihood
+from ..diffusion.process.denoisers import GaussianMixtureDenoiser
 from .report import Record
 from .solvers import MIXTURE, SCHEDULE, SEED
 

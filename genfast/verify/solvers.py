@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..denoisers import GaussianMixtureDenoiser
-from ..grids import log_snr
-from ..plans import SLOTS, Plan
+from ..diffusion.process.denoisers import GaussianMixtureDenoiser
+from ..diffusion.process.grids import log_snr
+from ..diffusion.process.plans import SLOTS, Plan
+from ..diffusion.process.schedules import VPLinear
 from ..sampling import sample
-from ..schedules import VPLinear
 from ..solvers import SOLVERS
 from .report import Record
 

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 
 from ... import solvers
-from ...denoisers import Denoiser
+from ...diffusion.process.denoisers import Denoiser
 from .tables import kind_of, read
 
 

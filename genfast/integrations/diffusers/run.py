@@ -3,7 +3,7 @@
 import torch
 
 from ... import ops
-from ...denoisers import Denoiser
+from ...diffusion.process.denoisers import Denoiser
 from ...ops.dispatch import dense, in_layout_of, wants_grad
 from ...ops.step import StepTable, step_reference
 from ...trajectory import step_table

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from ...denoisers import EDM as EDMParameterisation
-from ...denoisers import Parameterisation
-from ...schedules import EDM, Flow, Schedule
-from ...tabulated import Tabulated
+from ...diffusion.process.denoisers import EDM as EDMParameterisation
+from ...diffusion.process.denoisers import Parameterisation
+from ...diffusion.process.schedules import EDM, Flow, Schedule
+from ...diffusion.process.tabulated import Tabulated
 
 # The variables that a scheduler's state is in: x_t itself with alpha^2 + sigma^2 = 1, on discrete times; the same, at
 # any sigma / alpha; x_t / alpha; x_t of the straight path. EDM's is x_t / alpha with a network scaled as in EDM.

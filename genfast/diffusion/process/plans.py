@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .common.precision import as_float64
+from ...common.precision import as_float64
 from .schedules import as_schedule
 
 SLOTS = 4

@@ -8,20 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from . import adaptive, elbo, likelihood, ops, sampling
-from .batching import SampleQueue
-from .brownian import aligned
-from .checkpoint import register
-from .common.conditions import Label, dropped, told
-from .common.eval_mode import evaluating
-from .common.indices import as_index
-from .denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
-from .guidance import Guidance, as_guidance, both_sides
-from .plans import Plan
-from .schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
-from .schedules import Flow as FlowSchedule
-from .solvers import plan as make_plan
-from .solvers import time_grid
+from .. import adaptive, ops, sampling
+from ..batching import SampleQueue
+from ..brownian import aligned
+from ..checkpoint import register
+from ..common.conditions import Label, dropped, told
+from ..common.eval_mode import evaluating
+from ..common.indices import as_index
+from ..guidance import Guidance, as_guidance, both_sides
+from ..solvers import plan as make_plan
+from ..solvers import time_grid
+from . import elbo, likelihood
+from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
+from .process.plans import Plan
+from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
+from .process.schedules import Flow as FlowSchedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import logsigmoid
 
-from .common.precision import float64_function
+from ...common.precision import float64_function
 
 
 class Schedule:

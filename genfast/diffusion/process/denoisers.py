@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import torch
 
-from .common.precision import as_float64
+from ...common.precision import as_float64
+from ...spectral import as_spectral
 from .schedules import as_schedule
-from .spectral import as_spectral
 
 
 class Coefficients(NamedTuple):

@@ -23,10 +23,10 @@ import math
 import torch
 from torch import Tensor
 
-from . import ops
-from .denoisers import Denoiser
+from .. import ops
+from ..sampling import network_arguments
 from .likelihood import network_dtype, prior_variance, require_finite, require_integers, require_samples
-from .sampling import network_arguments
+from .process.denoisers import Denoiser
 
 
 @torch.no_grad()

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import ops
-from .common.indices import as_index, chunk_passes, spread
-from .common.log_likelihood import LogLikelihood
-from .denoisers import Denoiser
-from .sampling import network_arguments
-from .schedules import Schedule
+from .. import ops
+from ..common.indices import as_index, chunk_passes, spread
+from ..common.log_likelihood import LogLikelihood
+from ..sampling import network_arguments
+from .process.denoisers import Denoiser
+from .process.schedules import Schedule
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 
