@@ -8,7 +8,8 @@ import peers
 import torch
 from timing import Bench
 
-from genfast import ops, solvers, testing, trajectory
+from genfast import ops, testing, trajectory
+from genfast.diffusion import solvers
 from genfast.diffusion.process import denoisers, schedules
 from genfast.testing import Case
 

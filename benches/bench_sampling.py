@@ -10,8 +10,9 @@ import peers
 import torch
 from timing import Bench
 
-from genfast import sampling, solvers
+from genfast import sampling
 from genfast.brownian import aligned
+from genfast.diffusion import solvers
 from genfast.diffusion.process import denoisers, grids
 
 SHAPE, QUICK_SHAPE = (64, 3, 32, 32), (4, 3, 8, 8)

@@ -21,7 +21,6 @@ from . import (
     nn,
     ops,
     sampling,
-    solvers,
     spectral,
     vae,
     vae_likelihoods,
@@ -30,7 +29,7 @@ from ._version import __version__
 from .batching import SampleQueue
 from .checkpoint import load, save
 from .classifier import GenerativeClassifier
-from .diffusion import elbo, likelihood
+from .diffusion import elbo, likelihood, solvers
 from .diffusion import model as diffusion
 from .diffusion.model import Diffusion
 from .diffusion.process import denoisers, grids, plans, schedules

@@ -12,8 +12,8 @@ import torch
 from .diffusion.process.denoisers import Denoiser
 from .diffusion.process.plans import D, Plan, Rows, h, x
 from .diffusion.process.schedules import Schedule, as_schedule
+from .diffusion.solvers import plan, time_grid
 from .sampling import sample
-from .solvers import plan, time_grid
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -12,7 +12,7 @@ from genfast import adaptive, ops
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import GRIDS
-from genfast.solvers import SOLVERS
+from genfast.diffusion.solvers import SOLVERS
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

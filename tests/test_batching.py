@@ -11,7 +11,7 @@ from genfast import nn, sampling
 from genfast.batching import SampleQueue
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.solvers import plan
+from genfast.diffusion.solvers import plan
 
 VP = schedules.VPLinear()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import genfast as gf
-from genfast import solvers
+from genfast.diffusion import solvers
 from genfast.diffusion.process.schedules import SCHEDULES
 
 

@@ -9,8 +9,8 @@ import torch
 from genfast import sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
+from genfast.diffusion.solvers import plan
 from genfast.guidance import Guidance
-from genfast.solvers import plan
 
 VP = schedules.VPLinear()
 LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)

@@ -10,8 +10,8 @@ from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 from genfast import nn, sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.solvers import plan
 from genfast.guided import ClassifierGuidance
-from genfast.solvers import plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

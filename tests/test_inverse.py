@@ -11,10 +11,10 @@ from genfast import nn, sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import log_snr
+from genfast.diffusion.solvers import plan
+from genfast.diffusion.solvers.repaint import repaint
 from genfast.guided import ClassifierGuidance
 from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
-from genfast.solvers import plan
-from genfast.solvers.repaint import repaint
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

@@ -11,8 +11,8 @@ from genfast import nn, sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import uniform
+from genfast.diffusion.solvers import plan
 from genfast.inversion import inversion_plan, invert
-from genfast.solvers import plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 GRID = {VP: "log_snr", EDM: "karras", FLOW: "log_snr"}  # where the orders show

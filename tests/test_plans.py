@@ -9,8 +9,8 @@ from helpers import run
 
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.plans import PURPOSES, D, Plan, Rows, h, x
+from genfast.diffusion.solvers import SOLVERS, plan
 from genfast.ops import Purpose
-from genfast.solvers import SOLVERS, plan
 
 VP = schedules.VPLinear()
 

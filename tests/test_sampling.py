@@ -13,7 +13,7 @@ from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
 from genfast import nn, ops, sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
-from genfast.solvers import SOLVERS, plan
+from genfast.diffusion.solvers import SOLVERS, plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 sample = functools.partial(sampling.sample, progress=False)

@@ -14,7 +14,7 @@ from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.process.plans import SLOTS
 from genfast.diffusion.process.schedules import SCHEDULES
-from genfast.solvers import SOLVERS, plan
+from genfast.diffusion.solvers import SOLVERS, plan
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()
 SCALE = 0.5  # standard deviation of the Gaussian data below

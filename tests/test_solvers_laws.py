@@ -12,7 +12,7 @@ from test_solvers import SCALE, VP, marginal, moments
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.process.schedules import SCHEDULES
-from genfast.solvers import SOLVERS, _common, plan
+from genfast.diffusion.solvers import SOLVERS, _common, plan
 
 EDM, FLOW = schedules.EDM(), schedules.Flow()
 START = np.random.default_rng(0).standard_normal((20, 2))

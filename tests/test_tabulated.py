@@ -7,7 +7,7 @@ import torch
 
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.tabulated import Tabulated
-from genfast.solvers import plan
+from genfast.diffusion.solvers import plan
 
 KNOTS = torch.arange(1, 1001, dtype=torch.float64) / 1000
 INSIDE = torch.linspace(0.0005, 0.9995, 2345, dtype=torch.float64)

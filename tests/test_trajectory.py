@@ -16,8 +16,8 @@ from genfast import nn, ops, sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser, as_parameterisation
 from genfast.diffusion.process.plans import Rows, x
+from genfast.diffusion.solvers import plan
 from genfast.guidance import Guidance
-from genfast.solvers import plan
 from genfast.trajectory import Chunk, Trajectory, step_table
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()

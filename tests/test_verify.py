@@ -16,7 +16,7 @@ from genfast import cli, ops
 from genfast._extension import extension
 from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.plans import D, Rows, x, z
-from genfast.solvers import SOLVERS
+from genfast.diffusion.solvers import SOLVERS
 from genfast.verify import _timed, invariance, verify
 from genfast.verify import solvers as module
 from genfast.verify.report import Record, Report

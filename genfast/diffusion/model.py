@@ -16,13 +16,13 @@ from ..common.conditions import Label, dropped, told
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index
 from ..guidance import Guidance, as_guidance, both_sides
-from ..solvers import plan as make_plan
-from ..solvers import time_grid
 from . import elbo, likelihood
 from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
+from .solvers import plan as make_plan
+from .solvers import time_grid
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
-from ..solvers import SOLVERS
+from ..diffusion.solvers import SOLVERS
 from .accuracy import check_dpmpp_against_euler
 from .invariance import check_invariance, properties, threads
 from .likelihood import CHECKS as LIKELIHOODS

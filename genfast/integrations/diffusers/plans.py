@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 
-from ... import solvers
+from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
 from .tables import kind_of, read
 

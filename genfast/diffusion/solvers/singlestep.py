@@ -4,7 +4,7 @@ their ancestral and SDE forms."""
 import itertools
 import math
 
-from ..diffusion.process.plans import D, Rows, h, x, z
+from ..process.plans import D, Rows, h, x, z
 from ._common import ancestral, at_log_ratios, exponential_step, require_choice, require_range, step_to
 
 

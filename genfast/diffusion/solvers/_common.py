@@ -7,7 +7,7 @@ import numbers
 import numpy as np
 import torch
 
-from ..diffusion.process.plans import D, Point, x
+from ..process.plans import D, Point, x
 
 DATA = Point(t=0.0, alpha=1.0, sigma=0.0, d_alpha=math.nan, d_sigma=math.nan, log_ratio=math.inf)  # t = 0
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from ..diffusion.process.plans import Rows, x, z
+from ..process.plans import Rows, x, z
 from ._common import posterior, require_choice, require_integer, require_range, step_to
 
 

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from ..diffusion.process.plans import D, Rows, h, x, z
+from ..process.plans import D, Rows, h, x, z
 from ._common import at_log_ratios, level, require_range, step_to
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from ..diffusion.process.plans import D, Rows, z
+from ..process.plans import D, Rows, z
 from ._common import posterior, require_integer
 
 

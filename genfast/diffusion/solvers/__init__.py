@@ -14,8 +14,8 @@ import inspect
 
 import torch
 
-from ..diffusion.process.grids import GRIDS
-from ..diffusion.process.schedules import VarianceExploding, as_schedule
+from ..process.grids import GRIDS
+from ..process.schedules import VarianceExploding, as_schedule
 from ._common import require_choice
 from .ancestral import ddim, ddpm, euler_ancestral
 from .consistency import consistency, lcm

@@ -3,7 +3,7 @@ log(alpha / sigma), the DPM-Solver family, DEIS and UniPC."""
 
 import math
 
-from ..diffusion.process.plans import D, Rows, h, x, z
+from ..process.plans import D, Rows, h, x, z
 from ._common import (
     DATA,
     adams_moments,
