@@ -11,10 +11,7 @@ from . import (
     features,
     gan,
     gaussian,
-    guidance,
-    guided,
     images,
-    inverse,
     inversion,
     latent_diffusion,
     metrics,
@@ -31,13 +28,16 @@ from .checkpoint import load, save
 from .classifier import GenerativeClassifier
 from .diffusion import elbo, likelihood, solvers
 from .diffusion import model as diffusion
+from .diffusion.guidance import classifier_free as guidance
+from .diffusion.guidance import gradient as guided
+from .diffusion.guidance import inverse
+from .diffusion.guidance.classifier_free import Guidance
 from .diffusion.model import Diffusion
 from .diffusion.process import denoisers, grids, plans, schedules
 from .diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from .evaluation import compare, diagnose, evaluate
 from .gan import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture
-from .guidance import Guidance
 from .info import info
 from .latent_diffusion import LatentDiffusion, autoencoder_kl
 from .training import fit

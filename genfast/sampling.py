@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from . import ops
 from .common.indices import as_index, chunk_passes, require_chunk, spread
+from .diffusion.guidance.classifier_free import Guidance, as_guidance
 from .diffusion.process.denoisers import Denoiser
 from .diffusion.process.plans import Plan
-from .guidance import Guidance, as_guidance
 from .trajectory import Chunk, Trajectory, captured, require_clamp
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from . import ops
 from .brownian import brownian_terms
+from .diffusion.guidance.classifier_free import Guidance, mixed
 from .diffusion.process.denoisers import Coefficients, Denoiser, Parameterisation
 from .diffusion.process.plans import SLOTS, Plan
 from .diffusion.process.schedules import Schedule
-from .guidance import Guidance, mixed
 
 NOISES = ("white", "brownian")
 

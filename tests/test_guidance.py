@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from genfast import sampling
+from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.solvers import plan
-from genfast.guidance import Guidance
 
 VP = schedules.VPLinear()
 LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)

@@ -8,10 +8,10 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn, sampling
+from genfast.diffusion.guidance.gradient import ClassifierGuidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.diffusion.solvers import plan
-from genfast.guided import ClassifierGuidance
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

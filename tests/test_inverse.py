@@ -8,13 +8,13 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn, sampling
+from genfast.diffusion.guidance.gradient import ClassifierGuidance
+from genfast.diffusion.guidance.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import log_snr
 from genfast.diffusion.solvers import plan
 from genfast.diffusion.solvers.repaint import repaint
-from genfast.guided import ClassifierGuidance
-from genfast.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

@@ -13,11 +13,11 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn, ops, sampling
+from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser, as_parameterisation
 from genfast.diffusion.process.plans import Rows, x
 from genfast.diffusion.solvers import plan
-from genfast.guidance import Guidance
 from genfast.trajectory import Chunk, Trajectory, step_table
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()

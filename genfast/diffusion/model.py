@@ -15,8 +15,8 @@ from ..checkpoint import register
 from ..common.conditions import Label, dropped, told
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index
-from ..guidance import Guidance, as_guidance, both_sides
 from . import elbo, likelihood
+from .guidance.classifier_free import Guidance, as_guidance, both_sides
 from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule

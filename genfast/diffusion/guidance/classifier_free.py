@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import ops
-from .common.conditions import Label, dropped, told
-from .ops.dispatch import per_row
+from ... import ops
+from ...common.conditions import Label, dropped, told
+from ...ops.dispatch import per_row
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -19,9 +19,9 @@ import numbers
 
 import torch
 
-from . import ops
-from .guided import GuidedDenoiser, as_names, as_number, pullback, take
-from .ops.dispatch import per_row
+from ... import ops
+from ...ops.dispatch import per_row
+from .gradient import GuidedDenoiser, as_names, as_number, pullback, take
 
 
 def _dot(a, b):

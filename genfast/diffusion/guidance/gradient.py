@@ -13,8 +13,8 @@ import numbers
 
 import torch
 
-from .diffusion.process.denoisers import Denoiser, Unscaled
-from .ops.dispatch import per_row
+from ...ops.dispatch import per_row
+from ..process.denoisers import Denoiser, Unscaled
 
 
 def as_number(name, value, low=-math.inf):

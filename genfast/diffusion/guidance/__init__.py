@@ -1,0 +1,1 @@
+"""Guidance: towards a condition, or towards a measurement."""
