@@ -8,9 +8,10 @@ import peers
 import torch
 from timing import Bench
 
-from genfast import ops, testing, trajectory
+from genfast import ops, testing
 from genfast.diffusion import solvers
 from genfast.diffusion.process import denoisers, schedules
+from genfast.diffusion.sampling import trajectory
 from genfast.testing import Case
 
 SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)

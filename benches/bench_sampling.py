@@ -10,10 +10,10 @@ import peers
 import torch
 from timing import Bench
 
-from genfast import sampling
-from genfast.brownian import aligned
 from genfast.diffusion import solvers
 from genfast.diffusion.process import denoisers, grids
+from genfast.diffusion.sampling import sample as sampling
+from genfast.diffusion.sampling.brownian import aligned
 
 SHAPE, QUICK_SHAPE = (64, 3, 32, 32), (4, 3, 8, 8)
 STEPS, QUICK_STEPS = 50, 5

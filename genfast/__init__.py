@@ -1,9 +1,6 @@
 """genfast: train and sample generative models fast, on compiled kernels. See README.md."""
 
 from . import (
-    adaptive,
-    batching,
-    brownian,
     checkpoint,
     classifier,
     data,
@@ -12,18 +9,15 @@ from . import (
     gan,
     gaussian,
     images,
-    inversion,
     latent_diffusion,
     metrics,
     nn,
     ops,
-    sampling,
     spectral,
     vae,
     vae_likelihoods,
 )
 from ._version import __version__
-from .batching import SampleQueue
 from .checkpoint import load, save
 from .classifier import GenerativeClassifier
 from .diffusion import elbo, likelihood, solvers
@@ -35,6 +29,10 @@ from .diffusion.guidance.classifier_free import Guidance
 from .diffusion.model import Diffusion
 from .diffusion.process import denoisers, grids, plans, schedules
 from .diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from .diffusion.sampling import adaptive, brownian, inversion
+from .diffusion.sampling import queue as batching
+from .diffusion.sampling import sample as sampling
+from .diffusion.sampling.queue import SampleQueue
 from .evaluation import compare, diagnose, evaluate
 from .gan import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture

@@ -8,10 +8,11 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, mixture, run
 
-from genfast import adaptive, ops
+from genfast import ops
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import GRIDS
+from genfast.diffusion.sampling import adaptive
 from genfast.diffusion.solvers import SOLVERS
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()

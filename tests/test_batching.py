@@ -7,10 +7,11 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import nn, sampling
-from genfast.batching import SampleQueue
+from genfast import nn
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.sampling import sample as sampling
+from genfast.diffusion.sampling.queue import SampleQueue
 from genfast.diffusion.solvers import plan
 
 VP = schedules.VPLinear()

@@ -9,13 +9,13 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS
 
 from genfast import ops
-from genfast.brownian import CELL, LEVELS, PURPOSE, aligned, brownian_terms
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import GRIDS
+from genfast.diffusion.sampling.brownian import CELL, LEVELS, PURPOSE, aligned, brownian_terms
+from genfast.diffusion.sampling.sample import sample
 from genfast.diffusion.solvers import SOLVERS, plan
 from genfast.ops import Purpose
-from genfast.sampling import sample
 
 VP = schedules.VPLinear()
 

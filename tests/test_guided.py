@@ -7,10 +7,11 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
-from genfast import nn, sampling
+from genfast import nn
 from genfast.diffusion.guidance.gradient import ClassifierGuidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()

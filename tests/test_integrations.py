@@ -29,11 +29,11 @@ from peer_diffusers import (  # noqa: E402
 
 from genfast.diffusion.process.schedules import EDM, Flow  # noqa: E402
 from genfast.diffusion.process.tabulated import Tabulated  # noqa: E402
+from genfast.diffusion.sampling.sample import sample  # noqa: E402
 from genfast.diffusion.solvers import SOLVERS  # noqa: E402
 from genfast.diffusion.solvers import plan as make_plan  # noqa: E402
 from genfast.integrations.diffusers import GenfastScheduler, denoiser, from_scheduler  # noqa: E402
 from genfast.integrations.diffusers.tables import VARIABLES  # noqa: E402
-from genfast.sampling import sample  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),

@@ -11,9 +11,9 @@ diffusers = pytest.importorskip("diffusers", reason="needs the diffusers extra")
 from peer_diffusers import KARRAS, SCALED, SEED, SHAPE, difference, loop, made, network, noise, our_noise, start  # noqa: E402
 
 from genfast import ops  # noqa: E402
+from genfast.diffusion.sampling.sample import sample  # noqa: E402
 from genfast.integrations.diffusers import GenfastScheduler, denoiser, from_scheduler  # noqa: E402
 from genfast.integrations.diffusers.tables import VARIABLES  # noqa: E402
-from genfast.sampling import sample  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),

@@ -10,9 +10,10 @@ import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
 
-from genfast import nn, ops, sampling
+from genfast import nn, ops
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import SOLVERS, plan
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..sampling import network_arguments
 from .likelihood import network_dtype, prior_variance, require_finite, require_integers, require_samples
 from .process.denoisers import Denoiser
+from .sampling.sample import network_arguments
 
 
 @torch.no_grad()

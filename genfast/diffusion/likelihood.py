@@ -23,9 +23,9 @@ from tqdm import tqdm
 from .. import ops
 from ..common.indices import as_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood
-from ..sampling import network_arguments
 from .process.denoisers import Denoiser
 from .process.schedules import Schedule
+from .sampling.sample import network_arguments
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import adaptive, ops, sampling
-from ..batching import SampleQueue
-from ..brownian import aligned
+from .. import ops
 from ..checkpoint import register
 from ..common.conditions import Label, dropped, told
 from ..common.eval_mode import evaluating
@@ -21,6 +19,10 @@ from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisatio
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
+from .sampling import adaptive
+from .sampling import sample as sampling
+from .sampling.brownian import aligned
+from .sampling.queue import SampleQueue
 from .solvers import plan as make_plan
 from .solvers import time_grid
 

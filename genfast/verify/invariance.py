@@ -13,7 +13,7 @@ from torch import Tensor
 from .._extension import extension
 from ..diffusion.process.denoisers import Denoiser
 from ..diffusion.process.plans import Plan
-from ..sampling import sample
+from ..diffusion.sampling.sample import sample
 from .report import Record
 from .solvers import SCHEDULE, plan_of
 

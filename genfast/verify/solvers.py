@@ -16,8 +16,8 @@ from ..diffusion.process.denoisers import GaussianMixtureDenoiser
 from ..diffusion.process.grids import log_snr
 from ..diffusion.process.plans import SLOTS, Plan
 from ..diffusion.process.schedules import VPLinear
+from ..diffusion.sampling.sample import sample
 from ..diffusion.solvers import SOLVERS
-from ..sampling import sample
 from .report import Record
 
 SCHEDULE = VPLinear()

@@ -4,9 +4,9 @@ import torch
 
 from ... import ops
 from ...diffusion.process.denoisers import Denoiser
+from ...diffusion.sampling.trajectory import step_table
 from ...ops.dispatch import dense, in_layout_of, wants_grad
 from ...ops.step import StepTable, step_reference
-from ...trajectory import step_table
 from .plans import build
 
 

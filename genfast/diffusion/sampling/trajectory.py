@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import ops
+from ... import ops
+from ..guidance.classifier_free import Guidance, mixed
+from ..process.denoisers import Coefficients, Denoiser, Parameterisation
+from ..process.plans import SLOTS, Plan
+from ..process.schedules import Schedule
 from .brownian import brownian_terms
-from .diffusion.guidance.classifier_free import Guidance, mixed
-from .diffusion.process.denoisers import Coefficients, Denoiser, Parameterisation
-from .diffusion.process.plans import SLOTS, Plan
-from .diffusion.process.schedules import Schedule
 
 NOISES = ("white", "brownian")
 

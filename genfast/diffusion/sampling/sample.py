@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import ops
-from .common.indices import as_index, chunk_passes, require_chunk, spread
-from .diffusion.guidance.classifier_free import Guidance, as_guidance
-from .diffusion.process.denoisers import Denoiser
-from .diffusion.process.plans import Plan
+from ... import ops
+from ...common.indices import as_index, chunk_passes, require_chunk, spread
+from ..guidance.classifier_free import Guidance, as_guidance
+from ..process.denoisers import Denoiser
+from ..process.plans import Plan
 from .trajectory import Chunk, Trajectory, captured, require_clamp
 
 

@@ -16,8 +16,8 @@ import math
 import numpy as np
 import torch
 
-from .diffusion.process.plans import Plan
-from .diffusion.process.schedules import Schedule, as_schedule
+from ..process.plans import Plan
+from ..process.schedules import Schedule, as_schedule
 
 CELL = 0.125  # of log(alpha / sigma)
 LEVELS = 7  # of the bridge within a cell, whose leaves are CELL / 128 long

@@ -9,11 +9,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from .diffusion.process.denoisers import Denoiser
-from .diffusion.process.plans import D, Plan, Rows, h, x
-from .diffusion.process.schedules import Schedule, as_schedule
-from .diffusion.solvers import plan, time_grid
-from .sampling import sample
+from ..process.denoisers import Denoiser
+from ..process.plans import D, Plan, Rows, h, x
+from ..process.schedules import Schedule, as_schedule
+from ..solvers import plan, time_grid
+from .sample import sample
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from . import ops
-from .common.indices import as_index, chunk_passes, spread
-from .diffusion.process.denoisers import Denoiser
-from .ops.dispatch import per_row
-from .sampling import network_arguments
+from ... import ops
+from ...common.indices import as_index, chunk_passes, spread
+from ...ops.dispatch import per_row
+from ..process.denoisers import Denoiser
+from .sample import network_arguments
 
 # Dormand & Prince 1980, J. Comput. Appl. Math. 6, 19-26: the nodes, the stages, and fifth minus fourth order.  The last
 # stage is the result itself, so its slope is the first of the next step.

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import ops
-from .diffusion.process.denoisers import Coefficients, Denoiser
-from .diffusion.process.plans import SLOTS, Plan
+from ... import ops
+from ..process.denoisers import Coefficients, Denoiser
+from ..process.plans import SLOTS, Plan
 from .trajectory import Prepared, plan_scale, require_clamp, step_table
 
 

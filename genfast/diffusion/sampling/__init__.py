@@ -1,0 +1,1 @@
+"""Sampling: one loop along a plan, and what is built on it."""
