@@ -6,7 +6,6 @@ from . import (
     data,
     evaluation,
     features,
-    gan,
     gaussian,
     images,
     latent_diffusion,
@@ -14,8 +13,6 @@ from . import (
     nn,
     ops,
     spectral,
-    vae,
-    vae_likelihoods,
 )
 from ._version import __version__
 from .checkpoint import load, save
@@ -34,12 +31,15 @@ from .diffusion.sampling import queue as batching
 from .diffusion.sampling import sample as sampling
 from .diffusion.sampling.queue import SampleQueue
 from .evaluation import compare, diagnose, evaluate
-from .gan import GAN
+from .gan import model as gan
+from .gan.model import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture
 from .info import info
 from .latent_diffusion import LatentDiffusion, autoencoder_kl
 from .training import fit
-from .vae import VAE
+from .vae import likelihoods as vae_likelihoods
+from .vae import model as vae
+from .vae.model import VAE
 from .verify import verify
 
 __all__ = [

@@ -11,8 +11,8 @@ from .common.conditions import Label
 from .common.indices import as_index, require_chunk, spread
 from .diffusion.model import Diffusion
 from .nn import Decoder, Encoder
-from .vae import VAE
-from .vae_likelihoods import LearnedVariance
+from .vae.likelihoods import LearnedVariance
+from .vae.model import VAE
 
 
 @register

@@ -11,7 +11,7 @@ from toys import Ring
 
 import genfast as gf
 from genfast import ops
-from genfast.gan_losses import LOSSES, Sides
+from genfast.gan.losses import LOSSES, Sides
 from genfast.studies.gan_failures import PLAIN
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfast.gan_augment import AUGMENTATIONS, augmented, colour, cutout, translation
+from genfast.gan.augment import AUGMENTATIONS, augmented, colour, cutout, translation
 from genfast.ops import make_key
 
 

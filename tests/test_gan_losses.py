@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genfast.gan_losses import LOSSES, around, between, one_centred, squared_gradient, zero_centred
+from genfast.gan.losses import LOSSES, around, between, one_centred, squared_gradient, zero_centred
 
 
 def logits(seed):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import Ring
 
-from genfast.gan_monitor import Monitor, health
+from genfast.gan.monitor import Monitor, health
 
 REAL, OTHER = Ring().sample(512), Ring().sample(512, seed=1)
 EVEN = torch.tensor([1.0, -1.0]).repeat(256)

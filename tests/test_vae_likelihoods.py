@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from genfast import ops
-from genfast.vae_likelihoods import LIKELIHOODS, DiscretizedLogistic, Gaussian, LearnedVariance, as_likelihood, describe
+from genfast.vae.likelihoods import LIKELIHOODS, DiscretizedLogistic, Gaussian, LearnedVariance, as_likelihood, describe
 
 
 def normal(*shape, seed=0):

@@ -5,7 +5,7 @@ import torch
 from test_vae import KEY, data, model
 
 from genfast import ops
-from genfast.vae_likelihoods import LIKELIHOODS, Gaussian
+from genfast.vae.likelihoods import LIKELIHOODS, Gaussian
 
 
 def observations(name):

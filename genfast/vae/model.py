@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import ops
-from .checkpoint import register
-from .common.conditions import Label, label_of, told
-from .common.eval_mode import evaluating
-from .common.indices import as_index, as_latent, in_chunks, require_chunk
-from .common.log_likelihood import LogLikelihood
-from .data import Data, as_data
-from .metrics import ImportanceWeights
-from .ops import Purpose, make_key
-from .vae_likelihoods import LIKELIHOODS, as_likelihood, describe, wide
+from .. import ops
+from ..checkpoint import register
+from ..common.conditions import Label, label_of, told
+from ..common.eval_mode import evaluating
+from ..common.indices import as_index, as_latent, in_chunks, require_chunk
+from ..common.log_likelihood import LogLikelihood
+from ..data import Data, as_data
+from ..metrics import ImportanceWeights
+from ..ops import Purpose, make_key
+from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
 PART = 1024  # rows that the decoder gets at once where many draws are asked for

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import ops
-from .ops import Purpose
+from .. import ops
+from ..ops import Purpose
 
 
 def translation(x: Tensor, u: Tensor) -> Tensor:

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from . import ops
-from .checkpoint import register
-from .common.conditions import Label, label_of, told
-from .common.eval_mode import evaluating
-from .common.indices import as_index, as_latent, in_chunks, require_chunk
-from .gan_augment import AUGMENTATIONS, augmented
-from .gan_losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
-from .gan_monitor import Monitor
-from .ops import Purpose
+from .. import ops
+from ..checkpoint import register
+from ..common.conditions import Label, label_of, told
+from ..common.eval_mode import evaluating
+from ..common.indices import as_index, as_latent, in_chunks, require_chunk
+from ..ops import Purpose
+from .augment import AUGMENTATIONS, augmented
+from .losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
+from .monitor import Monitor
 
 BETAS = (0.5, 0.9)  # of Adam: a short memory, for an opponent that changes
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides

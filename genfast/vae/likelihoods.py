@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import ops
+from .. import ops
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
