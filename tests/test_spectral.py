@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfast.spectral import Spectral, as_spectral
+from genfast.gaussian.spectral import Spectral, as_spectral
 
 K, D, B = 3, 5, 4
 

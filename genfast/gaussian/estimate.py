@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..spectral import Spectral
+from .spectral import Spectral
 
 
 def maximum_likelihood(

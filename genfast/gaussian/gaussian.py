@@ -3,9 +3,9 @@
 import torch
 
 from ..checkpoint import register
-from ..spectral import Spectral, as_spectral
 from .estimate import check_capacity, maximum_likelihood, require_regular
 from .model import ClosedForm, require_number
+from .spectral import Spectral, as_spectral
 
 
 @register

@@ -11,7 +11,7 @@ from .. import ops
 from ..common.indices import as_index
 from ..data import Data
 from ..diffusion.process.denoisers import GaussianMixtureDenoiser
-from ..spectral import Spectral
+from .spectral import Spectral
 
 COVARIANCES = ("full", "diagonal", "low_rank")
 BLOCK = 64  # samples are made in blocks of one size, because a product of matrices rounds by its size

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import register
-from ..spectral import Spectral
 from .estimate import require_regular, upright
 from .gaussian import Gaussian
 from .missing import em_step
 from .model import as_samples, require_integer, require_number
+from .spectral import Spectral
 
 
 @register

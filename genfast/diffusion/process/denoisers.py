@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 
 from ...common.precision import as_float64
-from ...spectral import as_spectral
+from ...gaussian.spectral import as_spectral
 from .schedules import as_schedule
 
 
