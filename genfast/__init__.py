@@ -27,7 +27,7 @@ from .training import fit
 from .vae import likelihoods as vae_likelihoods
 from .vae import model as vae
 from .vae.model import VAE
-from .verify import verify
+from .verification import verify
 
 __all__ = [
     "GAN", "PPCA", "VAE", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",

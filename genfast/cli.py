@@ -15,7 +15,7 @@ from .features import classifier, inception
 from .info import info as get_info
 from .studies import STUDIES
 from .studies import run as run_study
-from .verify import verify as run_verification
+from .verification import verify as run_verification
 
 
 def info(json: bool = False) -> None:

@@ -8,7 +8,7 @@ import torch
 import genfast as gf
 from genfast.diffusion.process.denoisers import Unscaled
 from genfast.diffusion.process.schedules import Flow
-from genfast.verify.invariance import threads
+from genfast.verification.invariance import threads
 
 
 def normal(*shape, seed=0):
