@@ -18,9 +18,9 @@ from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.plans import D, Rows, x, z
 from genfast.diffusion.solvers import SOLVERS
 from genfast.verification import _timed, invariance, verify
-from genfast.verification import solvers as module
+from genfast.verification import orders as module
+from genfast.verification.orders import SCHEDULE, _weak_error, check_solver, exact_flow, flow, plan_of, slope
 from genfast.verification.report import Record, Report
-from genfast.verification.solvers import SCHEDULE, _weak_error, check_solver, exact_flow, flow, plan_of, slope
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from .accuracy import check_dpmpp_against_euler
 from .invariance import check_invariance, properties, threads
 from .likelihood import CHECKS as LIKELIHOODS
 from .likelihood import check_likelihood
+from .orders import check_solver
 from .report import Record, Report
-from .solvers import check_solver
 
 __all__ = ["Record", "Report", "verify"]
 

@@ -1,7 +1,7 @@
 """Check that a better solver is better where it matters: at few steps."""
 
+from .orders import exact_flow, flow, plan_of
 from .report import Record
-from .solvers import exact_flow, flow, plan_of
 
 
 def check_dpmpp_against_euler(name: str) -> Record:

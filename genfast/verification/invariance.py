@@ -14,8 +14,8 @@ from .._extension import extension
 from ..diffusion.process.denoisers import Denoiser
 from ..diffusion.process.plans import Plan
 from ..diffusion.sampling.sample import sample
+from .orders import SCHEDULE, plan_of
 from .report import Record
-from .solvers import SCHEDULE, plan_of
 
 SAMPLES, CHUNK = 8, 8
 SHAPE, WIDE = (3, 8, 8), (3, 32, 48)  # a chunk of wide ones is shared out among threads

@@ -6,8 +6,8 @@ import torch
 
 from ..diffusion.likelihood import log_likelihood
 from ..diffusion.process.denoisers import GaussianMixtureDenoiser
+from .orders import MIXTURE, SCHEDULE, SEED
 from .report import Record
-from .solvers import MIXTURE, SCHEDULE, SEED
 
 ALLOWED = 1e-3  # nats per dimension, with exact divergence
 STANDARD_ERRORS = 3  # of the mean over the samples, with an estimated one
