@@ -1,6 +1,7 @@
 """genfast: train and sample generative models fast, on compiled kernels. See README.md."""
 
 from . import checkpoint, classifier, data, evaluation, features, gaussian, images, latent_diffusion, metrics, nn, ops
+from ._info import info
 from ._version import __version__
 from .checkpoint import load, save
 from .classifier import GenerativeClassifier
@@ -21,7 +22,6 @@ from .evaluation import compare, diagnose, evaluate
 from .gan import model as gan
 from .gan.model import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture, spectral
-from .info import info
 from .latent_diffusion import LatentDiffusion, autoencoder_kl
 from .training import fit
 from .vae import likelihoods as vae_likelihoods

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ._info import info as get_info
 from .data import Data, load
 from .evaluation import diagnose, processes
 from .evaluation import evaluate as run_evaluation
 from .features import classifier, inception
-from .info import info as get_info
 from .studies import STUDIES
 from .studies import run as run_study
 from .verification import verify as run_verification

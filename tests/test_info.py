@@ -10,7 +10,7 @@ import torch
 
 import genfast as gf
 from genfast import _extension
-from genfast.info import _cuda
+from genfast._info import _cuda
 
 
 def test_info_names_versions_and_kernels():
