@@ -23,7 +23,7 @@ from .gan import model as gan
 from .gan.model import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture, spectral
 from .latent_diffusion import LatentDiffusion, autoencoder_kl
-from .training import fit
+from .training.loop import fit
 from .vae import likelihoods as vae_likelihoods
 from .vae import model as vae
 from .vae.model import VAE

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
-from genfast import checkpoint, training
+from genfast import checkpoint
 from genfast.checkpoint import MODELS, load
 from genfast.data import arrays
-from genfast.training import fit
+from genfast.training import loop as training
+from genfast.training.loop import fit
 
 
 class Toy(torch.nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 from ..data import Data, permutation
 from ..nn.layers import NormAct
 from ..ops import Purpose, make_key, normal
-from ..training import fit
+from ..training.loop import fit
 from .base import extract, in_chunks
 from .module import Network
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .checkpoint import describe, save
-from .data import as_data
-from .ops import make_key
+from ..checkpoint import describe, save
+from ..data import as_data
+from ..ops import make_key
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
     "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),
