@@ -1,10 +1,12 @@
 """genfast: train and sample generative models fast, on compiled kernels. See README.md."""
 
-from . import checkpoint, classifier, data, evaluation, features, gaussian, images, latent_diffusion, metrics, nn, ops
+from . import checkpoint, classifier, evaluation, features, gaussian, latent_diffusion, metrics, nn, ops
 from ._info import info
 from ._version import __version__
 from .checkpoint import load, save
 from .classifier import GenerativeClassifier
+from .data import dataset as data
+from .data import images
 from .diffusion import elbo, likelihood, solvers
 from .diffusion import model as diffusion
 from .diffusion.guidance import classifier_free as guidance

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Data, as_data
+from .data.dataset import Data, as_data
 from .ops import make_key
 
 

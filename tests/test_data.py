@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from genfast.data import Data, arrays, as_data, digits, folder, load, permutation
+from genfast.data.dataset import Data, arrays, as_data, digits, folder, load, permutation
 
 
 @pytest.fixture

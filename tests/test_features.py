@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from genfast import features
-from genfast.data import arrays, digits
+from genfast.data.dataset import arrays, digits
 from genfast.features import Features, as_features, extract, fingerprint
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfast.data import digits
+from genfast.data.dataset import digits
 from genfast.features import Classifier, Features, classifier, extract
 
 
@@ -91,6 +91,6 @@ def test_bad_input(change, error, words):
 
 def test_untrained_has_no_accuracy():
     x, label = blobs(60)
-    from genfast.data import arrays
+    from genfast.data.dataset import arrays
 
     assert Classifier(arrays(x, label), seed=0).accuracy is None

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genfast.data import permutation
+from genfast.data.dataset import permutation
 from genfast.features import extract, random_conv
 from genfast.metrics import frechet_distance
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genfast.images import grid, save_png, strip
+from genfast.data.images import grid, save_png, strip
 
 
 def flat(*values, channels=1, size=(2, 3)):

@@ -8,7 +8,7 @@ import torch
 
 from genfast import checkpoint
 from genfast.checkpoint import MODELS, load
-from genfast.data import arrays
+from genfast.data.dataset import arrays
 from genfast.training import loop as training
 from genfast.training.loop import fit
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .._version import __version__
-from ..data import Data
+from ..data.dataset import Data
 from ..features import Features, as_features, extract
 from ..metrics import checks, intervals
 from . import processes

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import Data
+from ..data.dataset import Data
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
 from .sources import CHUNK, conditional, device_of, subset

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..common.files import write_file
-from ..data import Data
-from ..images import save_png
+from ..data.dataset import Data
+from ..data.images import save_png
 from ..metrics import Memorization
 from .records import Record
 from .report import Report

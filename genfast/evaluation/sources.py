@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ..checkpoint import load as load_model
 from ..common.indices import share
-from ..data import Data, as_data, permutation
-from ..data import load as load_data
+from ..data.dataset import Data, as_data, permutation
+from ..data.dataset import load as load_data
 from ..features import fingerprint
 from . import processes
 

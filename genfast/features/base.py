@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..common.eval_mode import evaluating
-from ..data import as_data
+from ..data.dataset import as_data
 
 
 @runtime_checkable

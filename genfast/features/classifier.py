@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..data import Data, permutation
+from ..data.dataset import Data, permutation
 from ..nn.layers import NormAct
 from ..ops import Purpose, make_key, normal
 from ..training.loop import fit

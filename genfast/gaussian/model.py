@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..common.indices import as_index
-from ..data import Data
+from ..data.dataset import Data
 from ..diffusion.process.denoisers import GaussianMixtureDenoiser
 from .spectral import Spectral
 

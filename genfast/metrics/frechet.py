@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import permutation
+from ..data.dataset import permutation
 from . import checks, intervals
 from .estimate import Estimate
 

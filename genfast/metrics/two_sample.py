@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..data import permutation
+from ..data.dataset import permutation
 from . import checks, intervals
 from .estimate import Estimate
 

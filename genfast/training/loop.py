@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ..checkpoint import describe, save
-from ..data import as_data
+from ..data.dataset import as_data
 from ..ops import make_key
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up

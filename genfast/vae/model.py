@@ -14,7 +14,7 @@ from ..common.conditions import Label, label_of, told
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, as_latent, in_chunks, require_chunk
 from ..common.log_likelihood import LogLikelihood
-from ..data import Data, as_data
+from ..data.dataset import Data, as_data
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .common.files import write_file
+from ..common.files import write_file
 
 
 def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
