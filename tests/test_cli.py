@@ -10,7 +10,7 @@ import torch
 from toys import Ring
 
 import genfast as gf
-from genfast import cli
+from genfast.cli import main as cli
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import genfast as gf
-from genfast import cli, ops
+from genfast import ops
 from genfast._extension import extension
+from genfast.cli import main as cli
 from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.plans import D, Rows, x, z
 from genfast.diffusion.solvers import SOLVERS

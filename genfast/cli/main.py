@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ._info import info as get_info
-from .data.dataset import Data, load
-from .evaluation import diagnose, processes
-from .evaluation import evaluate as run_evaluation
-from .features import classifier, inception
-from .studies import STUDIES
-from .studies import run as run_study
-from .verification import verify as run_verification
+from .._info import info as get_info
+from ..data.dataset import Data, load
+from ..evaluation import diagnose, processes
+from ..evaluation import evaluate as run_evaluation
+from ..features import classifier, inception
+from ..studies import STUDIES
+from ..studies import run as run_study
+from ..verification import verify as run_verification
 
 
 def info(json: bool = False) -> None:
