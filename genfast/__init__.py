@@ -15,7 +15,7 @@ from .diffusion.guidance import inverse
 from .diffusion.guidance.classifier_free import Guidance
 from .diffusion.model import Diffusion
 from .diffusion.process import denoisers, grids, plans, schedules
-from .diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from .diffusion.process.denoisers import Denoiser
 from .diffusion.sampling import adaptive, brownian, inversion
 from .diffusion.sampling import queue as batching
 from .diffusion.sampling import sample as sampling
@@ -24,6 +24,7 @@ from .evaluation import compare, diagnose, evaluate
 from .gan import model as gan
 from .gan.model import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture, spectral
+from .gaussian.denoiser import GaussianMixtureDenoiser
 from .latent_diffusion import LatentDiffusion, autoencoder_kl
 from .training.loop import fit
 from .vae import likelihoods as vae_likelihoods

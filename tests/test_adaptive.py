@@ -10,10 +10,11 @@ from helpers import MEANS, VARIANCES, WEIGHTS, mixture, run
 
 from genfast import ops
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.sampling import adaptive
 from genfast.diffusion.solvers import SOLVERS
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

@@ -9,10 +9,11 @@ from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.sampling.queue import SampleQueue
 from genfast.diffusion.solvers import plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP = schedules.VPLinear()
 

@@ -11,7 +11,8 @@ from genfast import nn, ops
 from genfast.diffusion import likelihood
 from genfast.diffusion.model import Diffusion
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import X0, Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import X0, Denoiser
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 log_likelihood = functools.partial(likelihood.log_likelihood, progress=False)
 bits_per_dim = functools.partial(likelihood.bits_per_dim, progress=False)

@@ -10,11 +10,11 @@ from helpers import MEANS, VARIANCES, WEIGHTS
 
 from genfast import ops
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.sampling.brownian import CELL, LEVELS, PURPOSE, aligned, brownian_terms
 from genfast.diffusion.sampling.sample import sample
 from genfast.diffusion.solvers import SOLVERS, plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 from genfast.ops import Purpose
 
 VP = schedules.VPLinear()

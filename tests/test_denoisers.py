@@ -6,13 +6,9 @@ import pytest
 import torch
 
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import (
-    PARAMETERISATIONS,
-    Denoiser,
-    GaussianMixtureDenoiser,
-    as_parameterisation,
-)
+from genfast.diffusion.process.denoisers import PARAMETERISATIONS, Denoiser, as_parameterisation
 from genfast.diffusion.process.schedules import SCHEDULES
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 WEIGHTS = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
 MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.2], [0.1, -1.2]], dtype=torch.float64)

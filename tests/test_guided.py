@@ -10,9 +10,10 @@ from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 from genfast import nn
 from genfast.diffusion.guidance.gradient import ClassifierGuidance
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

@@ -11,11 +11,12 @@ from genfast import nn
 from genfast.diffusion.guidance.gradient import ClassifierGuidance
 from genfast.diffusion.guidance.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.grids import log_snr
 from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import plan
 from genfast.diffusion.solvers.repaint import repaint
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])

@@ -9,11 +9,12 @@ from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.grids import uniform
 from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.sampling.inversion import inversion_plan, invert
 from genfast.diffusion.solvers import plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 GRID = {VP: "log_snr", EDM: "karras", FLOW: "log_snr"}  # where the orders show

@@ -11,8 +11,9 @@ from helpers import perturbed
 from genfast import nn
 from genfast.diffusion import likelihood
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.schedules import SCHEDULES
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 log_likelihood = functools.partial(likelihood.log_likelihood, progress=False)
 

@@ -12,9 +12,10 @@ from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
 
 from genfast import nn, ops
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import SOLVERS, plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 sample = functools.partial(sampling.sample, progress=False)

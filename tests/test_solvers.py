@@ -10,11 +10,11 @@ import torch
 from helpers import mixture, run
 
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.process.plans import SLOTS
 from genfast.diffusion.process.schedules import SCHEDULES
 from genfast.diffusion.solvers import SOLVERS, plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()
 SCALE = 0.5  # standard deviation of the Gaussian data below

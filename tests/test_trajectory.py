@@ -15,11 +15,12 @@ from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 from genfast import nn, ops
 from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, GaussianMixtureDenoiser, as_parameterisation
+from genfast.diffusion.process.denoisers import Denoiser, as_parameterisation
 from genfast.diffusion.process.plans import Rows, x
 from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.sampling.trajectory import Chunk, Trajectory, step_table
 from genfast.diffusion.solvers import plan
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM = schedules.VPLinear(), schedules.EDM()
 LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)

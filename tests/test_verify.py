@@ -15,9 +15,9 @@ import genfast as gf
 from genfast import ops
 from genfast._extension import extension
 from genfast.cli import main as cli
-from genfast.diffusion.process.denoisers import GaussianMixtureDenoiser
 from genfast.diffusion.process.plans import D, Rows, x, z
 from genfast.diffusion.solvers import SOLVERS
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 from genfast.verification import _timed, invariance, verify
 from genfast.verification import orders as module
 from genfast.verification.orders import SCHEDULE, _weak_error, check_solver, exact_flow, flow, plan_of, slope

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import ops
 from ..checkpoint import register
-from ..diffusion.process.denoisers import GaussianMixtureDenoiser
+from .denoiser import GaussianMixtureDenoiser
 from .estimate import check_capacity, maximum_likelihood
 from .model import ClosedForm, require_integer, require_number
 from .spectral import Spectral

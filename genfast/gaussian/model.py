@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..common.indices import as_index
 from ..data.dataset import Data
-from ..diffusion.process.denoisers import GaussianMixtureDenoiser
+from .denoiser import GaussianMixtureDenoiser
 from .spectral import Spectral
 
 COVARIANCES = ("full", "diagonal", "low_rank")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..diffusion.likelihood import log_likelihood
-from ..diffusion.process.denoisers import GaussianMixtureDenoiser
+from ..gaussian.denoiser import GaussianMixtureDenoiser
 from .orders import MIXTURE, SCHEDULE, SEED
 from .report import Record
 

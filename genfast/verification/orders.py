@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..diffusion.process.denoisers import GaussianMixtureDenoiser
 from ..diffusion.process.grids import log_snr
 from ..diffusion.process.plans import SLOTS, Plan
 from ..diffusion.process.schedules import VPLinear
 from ..diffusion.sampling.sample import sample
 from ..diffusion.solvers import SOLVERS
+from ..gaussian.denoiser import GaussianMixtureDenoiser
 from .report import Record
 
 SCHEDULE = VPLinear()

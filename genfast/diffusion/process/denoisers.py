@@ -1,4 +1,4 @@
-"""Denoisers: D(x_t, t) = E[x_0 | x_t], from a network in any parameterisation, or exactly for a Gaussian mixture.
+"""Denoisers: D(x_t, t) = E[x_0 | x_t], from a network in any parameterisation.
 
 With x_t = alpha x_0 + sigma eps, every parameterisation is one choice of what the network predicts,
 
@@ -19,7 +19,6 @@ from typing import NamedTuple
 import torch
 
 from ...common.precision import as_float64
-from ...gaussian.spectral import as_spectral
 from .schedules import as_schedule
 
 
@@ -181,7 +180,7 @@ def as_parameterisation(parameterisation):
     return PARAMETERISATIONS[parameterisation]()
 
 
-def _times(x_t, t):
+def batch_times(x_t, t):
     """t as a float64 tensor (B,) on x_t's device, or an error."""
     if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point() or x_t.ndim == 0:
         kind = f"{x_t.dtype} of shape {tuple(x_t.shape)}" if isinstance(x_t, torch.Tensor) else type(x_t).__name__
@@ -216,7 +215,7 @@ class Denoiser:
 
     def __call__(self, x_t, t, **cond):
         """D: (B, *), at least float32. x_t: (B, *); t: a number or (B,)."""
-        c = self.coefficients(_times(x_t, t))
+        c = self.coefficients(batch_times(x_t, t))
         x = x_t.to(torch.promote_types(x_t.dtype, torch.float32))
         F = self.net((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
         if F.shape != x.shape:
@@ -236,7 +235,7 @@ class Denoiser:
         return (_rows(alpha, D) * D - x_t) / _rows(sigma, D) ** 2
 
     def _signal_and_noise(self, x_t, t):
-        times = _times(x_t, t)
+        times = batch_times(x_t, t)
         sigma = self.schedule.sigma(times)
         if sigma.device.type == "cpu" and bool((sigma == 0).any()):
             raise ValueError("t must be positive: there is no noise in x_t at t = 0")
@@ -249,83 +248,3 @@ class Unscaled(X0):
 
     def c_in(self, alpha, sigma):
         return torch.ones_like(sigma)
-
-
-class GaussianMixtureDenoiser(Denoiser):
-    """The exact denoiser of data drawn from sum_k w_k N(m_k, C_k), for which p_t = sum_k w_k N(alpha m_k, alpha^2 C_k
-    + sigma^2 I).
-
-    weights: (K,) positive, normalised here; means: (K, *); covariances: (K,), (K, D) or (K, D, D), isotropic, diagonal
-    or full, with D the size of one sample, or a `spectral.Spectral`, low-rank ones too; a zero covariance is a point
-    mass. All arithmetic is float64; answers have the dtype of x_t.
-    """
-
-    def __init__(self, weights, means, covariances, schedule):
-        super().__init__(self._denoise, schedule, Unscaled())
-        self.weights, means = (
-            torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means)
-        )
-        if self.weights.ndim != 1 or len(self.weights) == 0 or not bool((self.weights > 0).all()):
-            raise ValueError(f"weights must be (K,) and positive; got {self.weights}")
-        count = len(self.weights)
-        if means.ndim < 2 or len(means) != count or not bool(means.isfinite().all()):
-            raise ValueError(f"means must be finite and of shape ({count}, *); got shape {tuple(means.shape)}")
-        self.weights = self.weights / self.weights.sum()
-        self.shape, self.means = means.shape[1:], means.flatten(1)
-        self.covariances = as_spectral(covariances, count, self.means.shape[1])
-
-    def _components(self, x_t, t):
-        """Per component: log(w_k N(x_t)): (B, K); deviation from the mean, split by the axes; C_k under noise;
-        alpha: (B,)."""
-        times = _times(x_t, t)
-        if x_t.shape[1:] != self.shape:
-            raise ValueError(f"x_t must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x_t.shape)}")
-        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
-        noised = self.covariances.noised(alpha, sigma)
-        if x_t.device.type == "cpu" and len(x_t) and not bool(noised.smallest() > 0):
-            raise ValueError("t must be positive: a mixture with a singular covariance has no density at t = 0")
-        along, rest = noised.split(x_t.to(torch.float64).flatten(1).unsqueeze(1) - alpha.view(-1, 1, 1) * self.means)
-        log_density = -(along**2 / noised.variances + torch.log(2 * math.pi * noised.variances)).sum(-1) / 2
-        if rest is not None:
-            others = self.means.shape[1] - along.shape[-1]
-            r = noised.residual
-            log_density = log_density - ((rest**2).sum(-1) / r + others * torch.log(2 * math.pi * r)) / 2
-        return log_density + torch.log(self.weights), (along, rest), noised, alpha
-
-    def _mean(self, posterior, parts):
-        """sum_k P(k | x_t) (vector k, given split by the axes of C_k): (B, D). posterior: (B, K)."""
-        return (posterior.unsqueeze(-1) * self.covariances.join(*parts)).sum(1)
-
-    def _denoise(self, x_t, t):
-        log_joint, deviation, noised, alpha = self._components(x_t, t)
-        posterior = torch.softmax(log_joint, 1)
-        correction = alpha.view(-1, 1) * self._mean(posterior, self.covariances.times(*noised.solve(*deviation)))
-        return (posterior @ self.means + correction).view(x_t.shape).to(x_t.dtype)
-
-    def score(self, x_t, t):
-        """grad log p_t(x_t): (B, *), directly and not through D."""
-        log_joint, deviation, noised, _ = self._components(x_t, t)
-        return -self._mean(torch.softmax(log_joint, 1), noised.solve(*deviation)).view(x_t.shape).to(x_t.dtype)
-
-    def log_joint(self, x_t, t=0.0):
-        """log(w_k N(x_t; alpha m_k, alpha^2 C_k + sigma^2 I)) in nats: (B, K), float64."""
-        return self._components(x_t, t)[0]
-
-    def log_prob(self, x_t, t=0.0):
-        """log p_t(x_t) in nats: (B,), float64."""
-        return torch.logsumexp(self.log_joint(x_t, t), 1)
-
-    def sample(self, n, generator=None):
-        """n draws of x_0: (n, *), float64."""
-        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
-            raise ValueError(f"n must be a non-negative integer; got {n!r}")
-        component = (
-            torch.multinomial(self.weights, n, replacement=True, generator=generator) if n else torch.zeros(0).long()
-        )
-        z = torch.randn(n, 1, self.means.shape[1], dtype=torch.float64, generator=generator)
-        root = self.covariances.map(torch.sqrt)
-        x = torch.empty_like(self.means[component])
-        for k in range(len(self.weights)):
-            chosen, root_k = component == k, root.component(k)
-            x[chosen] = root_k.join(*root_k.times(*root_k.split(z[chosen]))).squeeze(1)
-        return (self.means[component] + x).view(n, *self.shape)
