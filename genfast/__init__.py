@@ -25,10 +25,11 @@ from .gan import model as gan
 from .gan.model import GAN
 from .gaussian import PPCA, Gaussian, GaussianMixture, spectral
 from .gaussian.denoiser import GaussianMixtureDenoiser
-from .latent_diffusion import LatentDiffusion, autoencoder_kl
+from .latent_diffusion import LatentDiffusion
 from .training.loop import fit
 from .vae import likelihoods as vae_likelihoods
 from .vae import model as vae
+from .vae.autoencoder import autoencoder_kl
 from .vae.model import VAE
 from .verification import verify
 

@@ -1,4 +1,4 @@
-"""A diffusion model of the latents of a VAE, and the autoencoder of images that it is meant for."""
+"""A diffusion model of the latents of a VAE."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,6 @@ from .checkpoint import register
 from .common.conditions import Label
 from .common.indices import as_index, require_chunk, spread
 from .diffusion.model import Diffusion
-from .nn import Decoder, Encoder
-from .vae.likelihoods import LearnedVariance
 from .vae.model import VAE
 
 
@@ -104,31 +102,3 @@ class LatentDiffusion(nn.Module):
     def from_config(cls, config: dict) -> "LatentDiffusion":
         vae = VAE.from_config(config["vae"] | {name: config[name] for name in ("encoder", "decoder")})
         return cls(vae, Diffusion.from_config(config["diffusion"] | {"net": config["net"]}))
-
-
-def autoencoder_kl(
-    size: Sequence[int],
-    channels: int = 3,
-    *,
-    latent: int = 4,
-    width: int = 64,
-    multipliers: Sequence[int] = (1, 2, 4),
-    blocks: int = 1,
-    beta: float = 0.1,
-) -> VAE:
-    """The convolutional VAE of images that latent diffusion builds upon: z keeps the layout of the image.
-
-    x: (B, channels, *size) -> z: (B, latent, *size / 2^(levels - 1), rounded up), levels = len(multipliers), by
-    `nn.Encoder` and `nn.Decoder`. Gaussian, with a learned variance for each channel of x. beta < 1: z need not follow
-    N(0, I), for a diffusion model will learn p(z), and should keep the image's details (Rombach et al. 2022, section
-    3.1; their autoencoder also has an adversarial and a perceptual loss, this one has not).
-    """
-    nets = {
-        "size": size, "channels": channels, "latent": latent, "width": width, "multipliers": multipliers,
-        "blocks": blocks, "spatial": True,
-    }  # fmt: skip
-    encoder, decoder = Encoder(**nets), Decoder(**nets)
-    return VAE(
-        encoder, decoder, latent=decoder.shape, likelihood=LearnedVariance((channels, 1, 1)), beta=beta,
-        shape=(channels, *size),
-    )  # fmt: skip

@@ -8,7 +8,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from genfast.data.dataset import Data, arrays, as_data, digits, folder, load, permutation
+from genfast.data.builtin import digits
+from genfast.data.dataset import Data, arrays, as_data, permutation
+from genfast.data.files import folder, load
 
 
 @pytest.fixture

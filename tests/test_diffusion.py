@@ -11,9 +11,9 @@ from helpers import perturbed
 
 import genfast as gf
 from genfast import ops
-from genfast.diffusion.model import LogNormal, Uniform
 from genfast.diffusion.process.denoisers import EDM, PARAMETERISATIONS
 from genfast.diffusion.process.schedules import SCHEDULES
+from genfast.diffusion.times import LogNormal, Uniform
 
 every_parameterisation = pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from genfast import features
-from genfast.data.dataset import arrays, digits
+from genfast.data.builtin import digits
+from genfast.data.dataset import arrays
 from genfast.features import Features, as_features, extract, fingerprint
 
 

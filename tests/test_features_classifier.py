@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfast.data.dataset import digits
+from genfast.data.builtin import digits
 from genfast.features import Classifier, Features, classifier, extract
 
 

@@ -18,7 +18,8 @@ from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, as_parameterisation
 from genfast.diffusion.process.plans import Rows, x
 from genfast.diffusion.sampling import sample as sampling
-from genfast.diffusion.sampling.trajectory import Chunk, Trajectory, step_table
+from genfast.diffusion.sampling.step_table import step_table
+from genfast.diffusion.sampling.trajectory import Chunk, Trajectory
 from genfast.diffusion.solvers import plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from .._info import info as get_info
-from ..data.dataset import Data, load
+from ..data.dataset import Data
+from ..data.files import load
 from ..evaluation import diagnose, processes
 from ..evaluation import evaluate as run_evaluation
 from ..features import classifier, inception

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..checkpoint import load as load_model
 from ..common.indices import share
 from ..data.dataset import Data, as_data, permutation
-from ..data.dataset import load as load_data
+from ..data.files import load as load_data
 from ..features import fingerprint
 from . import processes
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from ... import ops
 from ..process.denoisers import Coefficients, Denoiser
 from ..process.plans import SLOTS, Plan
-from .trajectory import Prepared, plan_scale, require_clamp, step_table
+from .prepared import Prepared
+from .step_table import plan_scale, step_table
+from .trajectory import require_clamp
 
 
 class Request(NamedTuple):

@@ -20,7 +20,8 @@ from ...common.indices import as_index, chunk_passes, require_chunk, spread
 from ..guidance.classifier_free import Guidance, as_guidance
 from ..process.denoisers import Denoiser
 from ..process.plans import Plan
-from .trajectory import Chunk, Trajectory, captured, require_clamp
+from .graph import captured
+from .trajectory import Chunk, Trajectory, require_clamp
 
 
 class State(NamedTuple):

@@ -1,6 +1,5 @@
 """One chunk's way along a Plan: the network, then one fused step, row by row; nothing reads the device."""
 
-import functools
 import numbers
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,12 +9,10 @@ from torch import Tensor
 
 from ... import ops
 from ..guidance.classifier_free import Guidance, mixed
-from ..process.denoisers import Coefficients, Denoiser, Parameterisation
-from ..process.plans import SLOTS, Plan
-from ..process.schedules import Schedule
-from .brownian import brownian_terms
-
-NOISES = ("white", "brownian")
+from ..process.denoisers import Denoiser
+from ..process.plans import Plan
+from .prepared import Prepared
+from .step_table import plan_scale, step_table
 
 
 def require_clamp(clamp: object) -> None:
@@ -23,120 +20,6 @@ def require_clamp(clamp: object) -> None:
     pair = isinstance(clamp, (tuple, list)) and all(isinstance(bound, numbers.Real) for bound in clamp)
     if clamp is not None and not (pair and len(clamp) == 2 and clamp[0] <= clamp[1]):
         raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
-
-
-def step_table(
-    plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float32, noise: str = "white", of_D: bool = False
-) -> ops.StepTable:
-    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them. The tables last used are kept.
-
-    noise: "white", each draw on its own, or "brownian" (see brownian.py).  of_D: for steps that are given D in place of
-    the network's output.  Raises ValueError for a noise of another name, or a plan that has no such noise.
-    """
-    if noise not in NOISES:
-        raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
-    return _table(plan, denoiser.schedule, denoiser.parameterisation, dtype, noise, of_D)
-
-
-def _remembered(function: Callable) -> Callable:
-    """The function with its last answers kept, where its schedule and parameterisation cannot change."""
-    cached = functools.lru_cache(maxsize=32)(function)
-
-    @functools.wraps(function)
-    def call(plan, schedule, parameterisation, *more):
-        parts = (schedule, parameterisation)
-        # Of the class itself: a subclass of a frozen dataclass may have more state than its parent compares.
-        own = (vars(type(part)).get("__dataclass_params__") for part in parts)
-        fixed = all(parameters is not None and parameters.frozen for parameters in own)
-        try:
-            hash(parts)
-        except TypeError:
-            fixed = False
-        return (cached if fixed else function)(plan, schedule, parameterisation, *more)
-
-    return call
-
-
-@_remembered
-def plan_scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -> Coefficients:
-    """The denoiser's coefficients at the times of the plan; a ValueError if the plan is of another schedule."""
-    t = torch.tensor(plan.t)
-    for name, of_plan, own in (("alpha", plan.alpha, schedule.alpha(t)), ("sigma", plan.sigma, schedule.sigma(t))):
-        if not torch.allclose(torch.tensor(of_plan), own, rtol=1e-6, atol=1e-9):
-            raise ValueError(
-                f"plan {plan.name} must be of the denoiser's schedule, {schedule!r}; its {name} is another"
-            )
-    return parameterisation.coefficients(schedule, t)
-
-
-@_remembered
-def _table(plan, schedule, parameterisation, dtype, noise, of_D) -> ops.StepTable:
-    scale = plan_scale(plan, schedule, parameterisation)
-    c_skip, c_out = (scale.c_skip, scale.c_out) if not of_D else (scale.c_skip * 0, torch.ones_like(scale.c_out))
-    e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
-    following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
-    step = torch.stack([c_skip, c_out, torch.tensor(plan.a), torch.tensor(plan.b)], 1)
-    slots = torch.zeros(len(plan), SLOTS, 8, dtype=torch.float64)
-    slots[:, :, 0], slots[:, :, 1], slots[:, :, 4:] = torch.tensor(plan.p), torch.tensor(plan.q), m
-    table = torch.cat([step, e, following[:, None], torch.zeros(len(plan), 3), slots.flatten(1)], 1)
-
-    if noise == "white":
-        terms = [
-            [(stream, s) for stream, s in zip(*row, strict=True) if s]
-            for row in zip(plan.stream.tolist(), plan.s.tolist(), strict=True)
-        ]
-    else:
-        terms = [
-            [(stream, s * weight) for stream, weight in row]
-            for s, row in zip(plan.s[:, 0].tolist(), brownian_terms(plan), strict=True)
-        ]
-    last = torch.tensor([len(row) for row in terms]).cumsum(0)
-    bits = torch.tensor([1 << k for k in range(SLOTS)])
-    reads = (e != 0) | (m != 0).any(1)
-    codes = torch.stack(
-        [torch.cat([last.new_zeros(1), last[:-1]]), last, (reads * bits).sum(1), (writes * bits).sum(1)]
-    )
-    streams = torch.tensor([stream for row in terms for stream, _ in row], dtype=torch.int64)
-    streams = torch.where(streams >= 2**31, streams - 2**32, streams).int()
-    weights = torch.tensor([weight for row in terms for _, weight in row], dtype=dtype)
-    return ops.StepTable(table.to(dtype), codes.T.int().contiguous(), streams, weights)
-
-
-class Prepared:
-    """What a network with a `prepare` method knows of a plan beforehand: everything that depends on time and label only
-    (embeddings, modulations), once for every row and label instead of at every step of every chunk.
-
-    Such a network says `prepares = True`; `net.prepare(t, label=...)` answers (R, *) for times t (R,) and labels (R,),
-    and `net(y, t, prepared=...)` takes (B, *) of that. A table is made of one label at a time, always in calls of 64
-    rows, so that the rounding of the network's products is the same whatever else is asked for.
-    """
-
-    ROWS = 64
-
-    def __init__(self, net: Callable, times: Tensor):
-        self.net, self.times, self.tables = net, times, {}
-
-    @staticmethod
-    def fits(net: Callable, conditions: set[str]) -> bool:
-        return getattr(net, "prepares", False) and conditions <= {"label"}
-
-    def table(self, label: int | None) -> Tensor:
-        """(R, *), of one label."""
-        if label not in self.tables:
-            count, device = len(self.times), self.times.device
-            times = torch.cat([self.times, self.times[-1:].expand(-count % self.ROWS)])
-            given = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
-            self.tables[label] = torch.cat([self.net.prepare(t, **given) for t in times.split(self.ROWS)])[:count]
-        return self.tables[label]
-
-    def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:
-        """The rows of `count` samples, (count, *), as a function of the row of the plan. labels: (count,) or None."""
-        if labels is None:
-            table = self.table(None)
-            return lambda r: table[r].expand(count, *table.shape[1:])
-        distinct, which = labels.cpu().unique(return_inverse=True)
-        tables, which = torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
-        return lambda r: tables[:, r][which]
 
 
 class Chunk(NamedTuple):
@@ -300,42 +183,3 @@ class _Network:
         if self.prepared is None or net is not self.net:
             return given
         return {"prepared": self.prepared(r)[:count]}
-
-
-def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor]:
-    """`trajectory.run` as one CUDA graph, for chunks of the shapes of `example`: no launch is left to the host."""
-
-    def tensors(chunk: Chunk) -> list[Tensor]:
-        parts = [chunk.key, chunk.x, *chunk.condition.values(), *chunk.unconditional.values(), *chunk[4:]]
-        return [part for part in parts if part is not None]
-
-    def cloned(given: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in given.items()}
-
-    def laid_out(chunk: Chunk) -> Chunk:
-        """With what is prepared in one tensor of a fixed shape: a graph may not look at labels."""
-        prepared = _Network(trajectory, chunk).prepared
-        rows = None if prepared is None else torch.stack([prepared(r) for r in range(len(trajectory.plan))])
-        return chunk._replace(prepared=rows)
-
-    example = laid_out(example)
-    own = [None if part is None else part.clone() for part in example[4:]]
-    static = Chunk(
-        example.key.clone(), example.x.clone(), cloned(example.condition), cloned(example.unconditional), *own
-    )
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # once as it is: lazy initialisation may not be captured
-        trajectory.run(static)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = trajectory.run(static)
-
-    def replay(chunk: Chunk) -> Tensor:
-        for to, value in zip(tensors(static), tensors(laid_out(chunk)), strict=True):
-            to.copy_(value)
-        graph.replay()
-        return out
-
-    return replay

@@ -4,7 +4,7 @@ import torch
 
 from ... import ops
 from ...diffusion.process.denoisers import Denoiser
-from ...diffusion.sampling.trajectory import step_table
+from ...diffusion.sampling.step_table import step_table
 from ...ops.dispatch import dense, in_layout_of, wants_grad
 from ...ops.step import StepTable, step_reference
 from .plans import build

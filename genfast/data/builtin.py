@@ -1,0 +1,33 @@
+"""Data that come with a package: nothing is downloaded."""
+
+import torch
+
+from .dataset import Data, permutation
+
+
+def digits(split=None, fraction=0.25):
+    """The 1,797 handwritten digits of scikit-learn: x (N, 1, 8, 8) in [-1, 1], label 0 to 9 (Alpaydin & Kaynak 1998).
+
+    split      None for all of them, "train" or "test": a fixed split with the share `fraction` of every class in "test"
+    Needs scikit-learn, which carries the images: nothing is downloaded.
+    """
+    if split not in (None, "train", "test"):
+        raise ValueError(f'split: expected None, "train" or "test", got {split!r}')
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: expected a number in (0, 1), got {fraction!r}")
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install genfast[demo]") from error
+    source = load_digits()
+    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # grey levels 0..16, exact in float32
+    label = torch.tensor(source.target, dtype=torch.int64)
+    if split is None:
+        return Data(x, label, classes=10)
+    order = torch.from_numpy(permutation(len(x), seed=0, epoch=0))
+    test = torch.zeros(len(x), dtype=torch.bool)
+    for digit in range(10):
+        members = order[label[order] == digit]
+        test[members[: round(fraction * len(members))]] = True
+    chosen = test if split == "test" else ~test
+    return Data(x[chosen], label[chosen], classes=10)

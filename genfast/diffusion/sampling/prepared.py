@@ -1,0 +1,43 @@
+"""What a network can say of a plan before it runs."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Prepared:
+    """What a network with a `prepare` method knows of a plan beforehand: everything that depends on time and label only
+    (embeddings, modulations), once for every row and label instead of at every step of every chunk.
+
+    Such a network says `prepares = True`; `net.prepare(t, label=...)` answers (R, *) for times t (R,) and labels (R,),
+    and `net(y, t, prepared=...)` takes (B, *) of that. A table is made of one label at a time, always in calls of 64
+    rows, so that the rounding of the network's products is the same whatever else is asked for.
+    """
+
+    ROWS = 64
+
+    def __init__(self, net: Callable, times: Tensor):
+        self.net, self.times, self.tables = net, times, {}
+
+    @staticmethod
+    def fits(net: Callable, conditions: set[str]) -> bool:
+        return getattr(net, "prepares", False) and conditions <= {"label"}
+
+    def table(self, label: int | None) -> Tensor:
+        """(R, *), of one label."""
+        if label not in self.tables:
+            count, device = len(self.times), self.times.device
+            times = torch.cat([self.times, self.times[-1:].expand(-count % self.ROWS)])
+            given = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
+            self.tables[label] = torch.cat([self.net.prepare(t, **given) for t in times.split(self.ROWS)])[:count]
+        return self.tables[label]
+
+    def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:
+        """The rows of `count` samples, (count, *), as a function of the row of the plan. labels: (count,) or None."""
+        if labels is None:
+            table = self.table(None)
+            return lambda r: table[r].expand(count, *table.shape[1:])
+        distinct, which = labels.cpu().unique(return_inverse=True)
+        tables, which = torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
+        return lambda r: tables[:, r][which]
