@@ -10,9 +10,8 @@ import peers
 import torch
 from timing import Bench
 
-from genfast.diffusion import solvers
+from genfast.diffusion import sampling, solvers
 from genfast.diffusion.process import denoisers, grids
-from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.sampling.brownian import aligned
 
 SHAPE, QUICK_SHAPE = (64, 3, 32, 32), (4, 3, 8, 8)

@@ -11,9 +11,9 @@ from timing import Bench
 from torch import Tensor, nn
 
 from genfast import ops
+from genfast.diffusion import sampling
 from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.plans import Plan
-from genfast.diffusion.sampling import sample as sampling
 from genfast.integrations import diffusers as bridge
 from genfast.testing import Case
 

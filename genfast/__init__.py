@@ -1,43 +1,73 @@
-"""genfast: train and sample generative models fast, on compiled kernels. See README.md."""
+"""genfast: train and sample generative models fast, on compiled kernels. See README.md.
 
-from . import checkpoint, classifier, evaluation, features, gaussian, latent_diffusion, metrics, nn, ops
-from ._info import info
+Every name is imported when it is first used, so that `genfast --help` need not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
 from ._version import __version__
-from .checkpoint import load, save
-from .classifier import GenerativeClassifier
-from .data import dataset as data
-from .data import images
-from .diffusion import elbo, likelihood, solvers
-from .diffusion import model as diffusion
-from .diffusion.guidance import classifier_free as guidance
-from .diffusion.guidance import gradient as guided
-from .diffusion.guidance import inverse
-from .diffusion.guidance.classifier_free import Guidance
-from .diffusion.model import Diffusion
-from .diffusion.process import denoisers, grids, plans, schedules
-from .diffusion.process.denoisers import Denoiser
-from .diffusion.sampling import adaptive, brownian, inversion
-from .diffusion.sampling import queue as batching
-from .diffusion.sampling import sample as sampling
-from .diffusion.sampling.queue import SampleQueue
-from .evaluation import compare, diagnose, evaluate
-from .gan import model as gan
-from .gan.model import GAN
-from .gaussian import PPCA, Gaussian, GaussianMixture, spectral
-from .gaussian.denoiser import GaussianMixtureDenoiser
-from .latent_diffusion import LatentDiffusion
-from .training.loop import fit
-from .vae import likelihoods as vae_likelihoods
-from .vae import model as vae
-from .vae.autoencoder import autoencoder_kl
-from .vae.model import VAE
-from .verification import verify
+
+if TYPE_CHECKING:
+    from . import (
+        data,
+        diffusion,
+        evaluation,
+        features,
+        gan,
+        gaussian,
+        integrations,
+        metrics,
+        nn,
+        ops,
+        studies,
+        testing,
+        training,
+        vae,
+        verification,
+    )
+    from ._info import info
+    from .checkpoint import load, save
+    from .classifier import GenerativeClassifier
+    from .diffusion import Diffusion, Guidance, Plan, solvers
+    from .diffusion.process import denoisers, schedules
+    from .evaluation import compare, diagnose, evaluate
+    from .gan import GAN
+    from .gaussian import PPCA, Gaussian, GaussianMixture
+    from .latent_diffusion import LatentDiffusion
+    from .training import Fit, fit
+    from .vae import VAE
+    from .verification import verify
+
+_HOMES = {
+    "Diffusion": "diffusion", "LatentDiffusion": "latent_diffusion", "VAE": "vae", "GAN": "gan",
+    "Gaussian": "gaussian", "GaussianMixture": "gaussian", "PPCA": "gaussian", "GenerativeClassifier": "classifier",
+    "Guidance": "diffusion", "Plan": "diffusion", "Fit": "training",
+    "fit": "training", "evaluate": "evaluation", "compare": "evaluation", "diagnose": "evaluation",
+    "verify": "verification", "save": "checkpoint", "load": "checkpoint", "info": "_info",
+    "schedules": "diffusion.process.schedules", "denoisers": "diffusion.process.denoisers",
+    "solvers": "diffusion.solvers",
+    **{package: package for package in (
+        "nn", "ops", "data", "diffusion", "vae", "gan", "gaussian", "training", "metrics", "features", "evaluation",
+        "verification", "studies", "integrations", "testing",
+    )},
+}  # fmt: skip
 
 __all__ = [
-    "GAN", "PPCA", "VAE", "Denoiser", "Diffusion", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser",
-    "GenerativeClassifier", "Guidance", "LatentDiffusion", "SampleQueue", "__version__", "adaptive", "autoencoder_kl",
-    "batching", "brownian", "checkpoint", "classifier", "compare", "data", "denoisers", "diagnose", "diffusion",
-    "elbo", "evaluate", "evaluation", "features", "fit", "gan", "gaussian", "grids", "guidance", "guided", "images",
-    "info", "inverse", "inversion", "latent_diffusion", "likelihood", "load", "metrics", "nn", "ops", "plans",
-    "sampling", "save", "schedules", "solvers", "spectral", "vae", "vae_likelihoods", "verify",
+    "GAN", "PPCA", "VAE", "Diffusion", "Fit", "Gaussian", "GaussianMixture", "GenerativeClassifier", "Guidance",
+    "LatentDiffusion", "Plan", "__version__", "compare", "data", "denoisers", "diagnose", "diffusion", "evaluate",
+    "evaluation", "features", "fit", "gan", "gaussian", "info", "integrations", "load", "metrics", "nn", "ops", "save",
+    "schedules", "solvers", "studies", "testing", "training", "vae", "verification", "verify",
 ]  # fmt: skip
+
+
+def __getattr__(name: str):
+    """The package or module of that name, or what it lies in has under that name."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f".{_HOMES[name]}", __name__)
+    return home if _HOMES[name].rpartition(".")[2] == name else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,6 +12,7 @@ rebuilt from its own `config`; any other is passed to `load`.
 """
 
 import hashlib
+import importlib
 import json
 import re
 from pathlib import Path
@@ -26,6 +27,11 @@ from .common.files import CorruptCheckpoint, write_file
 
 FORMAT = 1
 MODELS = {}  # class name -> class; filled by @register
+# Where the classes of genfast lie: a package is imported, and registers its own, when a file asks for one of them.
+HOMES = {
+    "Diffusion": "diffusion", "LatentDiffusion": "latent_diffusion", "VAE": "vae", "GAN": "gan",
+    "Gaussian": "gaussian", "GaussianMixture": "gaussian", "PPCA": "gaussian",
+}  # fmt: skip
 
 
 def register(cls):
@@ -85,8 +91,11 @@ def load(path, net=None, device=None):
     if hashlib.sha256(weights).hexdigest() != manifest["sha256"]:
         raise CorruptCheckpoint(f"{file} is damaged: its sha256 is not the one in model.json")
 
+    if manifest["model"] in HOMES:
+        importlib.import_module(f".{HOMES[manifest['model']]}", __package__)
     if manifest["model"] not in MODELS:
-        raise ValueError(f"{folder} holds a model of class {manifest['model']!r}, known are {sorted(MODELS)}")
+        known = sorted({*HOMES, *MODELS})
+        raise ValueError(f"{folder} holds a model of class {manifest['model']!r}, known are {known}")
     model = MODELS[manifest["model"]].from_config(_build_networks(manifest["config"], net, folder))
     try:
         model.load_state_dict(safetensors.torch.load(weights))

@@ -18,7 +18,7 @@ from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])
-sample = functools.partial(adaptive.sample, progress=False)
+sample = functools.partial(adaptive.sample_adaptively, progress=False)
 
 
 @pytest.fixture(autouse=True, scope="module")

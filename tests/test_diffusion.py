@@ -230,14 +230,14 @@ def test_sample_is_the_loop_with_the_models_own_parts():
     one = gf.solvers.plan("ddim", "vp_cosine", 5, eta=0.5)
     label, null = torch.tensor([0, 2, 1, 1]), torch.full((4,), 3)
     common = {"seed": 4, "chunk": 8, "progress": False}
-    expected = gf.sampling.sample(
+    expected = gf.diffusion.sampling.sample(
         model.denoiser, (2,), one, 4, condition={"label": label}, unconditional={"label": null}, guidance=3.0, **common
     )
     named = {"solver": "ddim", "steps": 5, "eta": 0.5}
     assert torch.equal(model.sample(4, label=label, guidance=3.0, solver=one, **common), expected)
     assert torch.equal(model.sample(4, label=[0, 2, 1, 1], guidance=3.0, **named, **common), expected)
     assert torch.equal(model.sample([2], label=1, guidance=torch.tensor([3.0]), **named, **common), expected[2:3])
-    plain = gf.sampling.sample(model.denoiser, (2,), one, 4, condition={"label": null}, **common)
+    plain = gf.diffusion.sampling.sample(model.denoiser, (2,), one, 4, condition={"label": null}, **common)
     assert torch.equal(model.sample(4, **named, **common), plain)
     assert torch.equal(model.sample(4, label=3, guidance=1.0, **named, **common), plain)
 

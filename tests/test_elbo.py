@@ -9,6 +9,7 @@ from helpers import perturbed
 
 import genfast as gf
 from genfast.diffusion.elbo import elbo
+from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.schedules import EDM, VE, Flow, SubVP, VPCosine, VPLinear
 from genfast.ops import make_key
 
@@ -68,7 +69,7 @@ def exact(x, schedule, c, mean=0.0):
 def test_of_the_reference_gaussian_nothing_is_left_to_chance(schedule, parameterisation):
     """c = sigma_data^2 and mean 0: e = e_0, so one time is as good as many, and the bound is its closed form."""
     parameterisation = gf.denoisers.PARAMETERISATIONS[parameterisation](sigma_data=0.6)
-    denoiser = gf.Denoiser(ExactNet(parameterisation, schedule, 0.36), schedule, parameterisation)
+    denoiser = Denoiser(ExactNet(parameterisation, schedule, 0.36), schedule, parameterisation)
     x = 0.6 * normal(20, 3)
     found = elbo(denoiser, x, make_key(0, 20), samples=1)
     assert found.dtype == torch.float64 and (found - exact(x, schedule, 0.36)).abs().max() < 1e-6
@@ -78,7 +79,7 @@ def test_of_the_reference_gaussian_nothing_is_left_to_chance(schedule, parameter
 @pytest.mark.parametrize("parameterisation", ["v", "edm", "x0"])
 def test_of_another_gaussian_it_is_unbiased(schedule, parameterisation):
     """N(0.7, 0.25 I) against the reference N(0, sigma_data^2 I): the mean over 2000 keys, each with 16 times."""
-    denoiser = gf.Denoiser(ExactNet(parameterisation, schedule, 0.25, 0.7), schedule, parameterisation)
+    denoiser = Denoiser(ExactNet(parameterisation, schedule, 0.25, 0.7), schedule, parameterisation)
     x = 0.7 + 0.5 * normal(4, 3)
     draws = elbo(denoiser, x.repeat(2000, 1), make_key(0, 8000), samples=16, chunk=8000).view(2000, 4)
     error, se = draws.mean(0) - exact(x, schedule, 0.25, 0.7), draws.std(0) / 2000**0.5
@@ -101,7 +102,13 @@ def test_what_a_wrong_denoiser_loses():
     """D shifted by b s moves e by b, orthogonal to the exact error: |b|^2 (log s_max - log s_min + 1/2) is lost."""
     schedule, x, key = EDM(), normal(8000, 3), make_key(0, 8000)
     right, wrong = (
-        elbo(gf.Denoiser(ExactNet("x0", schedule, 1.0, shift=b), schedule, "x0"), x, key, samples=16, chunk=8000)
+        elbo(
+            Denoiser(ExactNet("x0", schedule, 1.0, shift=b), schedule, "x0"),
+            x,
+            key,
+            samples=16,
+            chunk=8000,
+        )
         for b in (0.0, 0.5)
     )
     lost, expected = right - wrong, 3 * 0.5**2 * (math.log(80 / 0.002) + 0.5)
@@ -110,7 +117,7 @@ def test_what_a_wrong_denoiser_loses():
 
 
 def test_more_samples_leave_less_noise():
-    denoiser = gf.Denoiser(ExactNet("v", Flow(), 0.25, 0.7), Flow(), "v")
+    denoiser = Denoiser(ExactNet("v", Flow(), 0.25, 0.7), Flow(), "v")
     x, key = torch.full((2000, 2), 0.3).double(), make_key(0, 2000)
     few, many = (float(elbo(denoiser, x, key, samples=n).std()) for n in (4, 64))
     assert many < few / 3.9  # independent times would give 4; an offset shared by all of them, more
@@ -159,7 +166,7 @@ def test_the_model_is_as_it_was_and_no_gradient_is_kept():
 # Input ----------------------------------------------------------------------------------------------------------------
 
 X, KEY = torch.zeros(4, 2), make_key(0, 4)
-MLP = gf.Denoiser(gf.nn.MLP(2, 4), "flow", "v")
+MLP = Denoiser(gf.nn.MLP(2, 4), "flow", "v")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +189,6 @@ def test_bad_input_is_refused(call, error, message):
 
 
 def test_an_answer_that_is_not_finite_is_refused():
-    broken = gf.Denoiser(lambda y, c_noise: y * torch.tensor([1.0, 1.0, math.nan, 1.0]).view(4, 1), "flow", "v")
+    broken = Denoiser(lambda y, c_noise: y * torch.tensor([1.0, 1.0, math.nan, 1.0]).view(4, 1), "flow", "v")
     with pytest.raises(FloatingPointError, match=r"of samples \[2\] are not finite"):
         elbo(broken, X, KEY, samples=1)

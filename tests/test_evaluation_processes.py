@@ -91,4 +91,4 @@ def test_a_process_draws_its_share_only(monkeypatch):
 
 def test_without_others():
     assert processes.world() == (0, 1) and processes.gather([torch.ones(1)]) == [torch.ones(1)]
-    assert gf.sampling.share(10).tolist() == list(range(10))
+    assert gf.diffusion.sampling.share(10).tolist() == list(range(10))

@@ -134,7 +134,7 @@ def test_a_checkpoint(tmp_path):
 def test_images_of_a_folder(tmp_path):
     x = normal(3, 12).view(3, 3, 2, 2).clamp(-1, 1)
     for i, image in enumerate(x):
-        gf.images.save_png(tmp_path / f"{i}.png", image[None], padding=0)
+        gf.data.save_png(tmp_path / f"{i}.png", image[None], padding=0)
     found = everything(source(tmp_path, data=gf.data.Data(x)))
     assert (found - x).abs().max() <= 1 / 255
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import genfast as gf
-from genfast.diffusion import solvers
+from genfast.diffusion import sampling, solvers
 from genfast.diffusion.process.schedules import SCHEDULES
 
 
@@ -70,7 +70,7 @@ def test_posterior_mean_by_an_integral():
 def test_the_sampler_draws_from_the_model(name, schedule):
     model, count = MODELS[name], 4000
     plan = solvers.plan("heun", schedule, steps=40)
-    x = gf.sampling.sample(model.denoiser(schedule), (2, 2), plan, count, chunk=500, progress=False).double().flatten(1)
+    x = sampling.sample(model.denoiser(schedule), (2, 2), plan, count, chunk=500, progress=False).double().flatten(1)
     mean = model.weights @ model.means
     apart = model.means - mean
     covariance = torch.einsum("k,kde->de", model.weights, model._spectral().matrices())
@@ -85,7 +85,7 @@ def test_the_flow_finds_the_density(name):
     model = MODELS[name]
     exact = model.denoiser("vp_linear")
     x = model.sample(8, seed=2).double()
-    nats, _ = gf.likelihood.log_likelihood(exact, x, prior=exact.log_prob, steps=60, chunk=8, progress=False)
+    nats, _ = gf.diffusion.log_likelihood(exact, x, prior=exact.log_prob, steps=60, chunk=8, progress=False)
     assert (nats - model.log_prob(x)).abs().max() < 1e-3 * 4
 
 

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
+from genfast.diffusion import sampling
 from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
-from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import plan
 
 VP = schedules.VPLinear()

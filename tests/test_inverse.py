@@ -8,12 +8,12 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn
+from genfast.diffusion import sampling
 from genfast.diffusion.guidance.gradient import ClassifierGuidance
 from genfast.diffusion.guidance.inverse import DPS, MMPS, PiGDM, _conjugate_gradients
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.grids import log_snr
-from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import plan
 from genfast.diffusion.solvers.repaint import repaint
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser

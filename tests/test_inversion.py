@@ -8,10 +8,10 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn
+from genfast.diffusion import sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.grids import uniform
-from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.sampling.inversion import inversion_plan, invert
 from genfast.diffusion.solvers import plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser

@@ -10,7 +10,7 @@ from genfast.features import classifier
 
 def models(classes=10, **settings):
     torch.manual_seed(0)
-    vae = gf.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
+    vae = gf.vae.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
     net = gf.nn.MLP(features=32, width=32, depth=1, classes=classes)
     return vae, gf.Diffusion(net, schedule="vp_cosine", **settings)
 
@@ -28,7 +28,7 @@ def trained():
 
 
 def test_autoencoder_keeps_the_layout():
-    vae = gf.autoencoder_kl((7, 9), 3, latent=5, width=8, multipliers=(1, 1, 2))
+    vae = gf.vae.autoencoder_kl((7, 9), 3, latent=5, width=8, multipliers=(1, 1, 2))
     assert vae.latent == (5, 2, 3) and vae.sample(2).shape == (2, 3, 7, 9)
 
 
@@ -103,7 +103,7 @@ def test_digits_are_those_asked_for():
     """A judge that has seen other digits agrees with the label of at least 90 %."""
     train, test = gf.data.digits("train"), gf.data.digits("test")
     torch.manual_seed(0)
-    vae = gf.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
+    vae = gf.vae.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
     gf.fit(vae, train, steps=120, lr=5e-3, ema=0.98, progress=False).run()
     diffusion = gf.Diffusion(gf.nn.MLP(features=32, width=128, depth=3, classes=10), schedule="vp_cosine")
     model = gf.LatentDiffusion(vae, diffusion)

@@ -11,9 +11,9 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
 
 from genfast import nn, ops
+from genfast.diffusion import sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
-from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.solvers import SOLVERS, plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 

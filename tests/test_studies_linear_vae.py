@@ -11,7 +11,7 @@ from genfast.studies.linear_vae import LinearEncoder, elbo, principal_angles
 
 def test_the_elbo_is_that_of_the_model():
     torch.manual_seed(0)
-    vae = gf.VAE(LinearEncoder(5, 2), nn.Linear(2, 5), latent=2, likelihood=gf.vae_likelihoods.Gaussian(0.7))
+    vae = gf.VAE(LinearEncoder(5, 2), nn.Linear(2, 5), latent=2, likelihood=gf.vae.likelihoods.Gaussian(0.7))
     x = torch.randn(200, 5) * torch.arange(1, 6) / 3 + 1
     draws = torch.stack([vae.elbo(x, gf.ops.make_key(seed, len(x))).double() for seed in range(300)]).mean(1)
     found = elbo(vae, x.double().mean(0), torch.cov(x.double().T, correction=0))

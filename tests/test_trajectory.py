@@ -13,11 +13,11 @@ import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
 
 from genfast import nn, ops
+from genfast.diffusion import sampling
 from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, as_parameterisation
 from genfast.diffusion.process.plans import Rows, x
-from genfast.diffusion.sampling import sample as sampling
 from genfast.diffusion.sampling.step_table import step_table
 from genfast.diffusion.sampling.trajectory import Chunk, Trajectory
 from genfast.diffusion.solvers import plan
@@ -298,7 +298,7 @@ from genfast.sampling import sample, share
 torch.manual_seed(0)
 torch.set_num_threads(1)
 net = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.Tanh(), torch.nn.Linear(32, 6))
-denoiser = gf.Denoiser(lambda y, t: net(y), "vp_linear", "v")
+denoiser = gf.denoisers.Denoiser(lambda y, t: net(y), "vp_linear", "v")
 index = share(50, chunk=8)
 torch.save(sample(denoiser, (6,), gf.solvers.plan("ddpm", "vp_linear", 5), index, chunk=8, progress=False), sys.argv[1])
 """

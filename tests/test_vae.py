@@ -187,7 +187,7 @@ def test_modes_and_gradients_are_left_alone():
     assert vae.decode(vae.encode(x)[0]).requires_grad and not vae.elbo(x, KEY).requires_grad
 
 
-@pytest.mark.parametrize("likelihood", list(gf.vae_likelihoods.LIKELIHOODS))
+@pytest.mark.parametrize("likelihood", list(gf.vae.likelihoods.LIKELIHOODS))
 def test_saved_and_loaded(likelihood, tmp_path):
     vae = conv(likelihood=likelihood, beta=0.5, kl_warmup=3)
     batch = {"x": torch.ones(4, 1, 8, 8), "label": torch.arange(4)}
@@ -201,7 +201,7 @@ def test_saved_and_loaded(likelihood, tmp_path):
 
 
 def test_networks_of_ones_own_are_passed_to_load(tmp_path):
-    vae = model(gf.vae_likelihoods.LearnedVariance((6,)), shape=(6,))
+    vae = model(gf.vae.likelihoods.LearnedVariance((6,)), shape=(6,))
     gf.save(vae, tmp_path)
     loaded = gf.load(tmp_path, {"encoder": mlp(6, 16, 8), "decoder": mlp(4, 16, 6)})
     assert torch.equal(loaded.sample(3), vae.sample(3))

@@ -118,7 +118,7 @@ def test_digits_beat_the_linear_models():
     decoder = [nn.Linear(latent, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 64)]
     vae = gf.VAE(
         nn.Sequential(*encoder, nn.Linear(width, 2 * latent)), nn.Sequential(*decoder, nn.Unflatten(1, (1, 8, 8))),
-        latent=latent, likelihood=gf.vae_likelihoods.LearnedVariance((1, 8, 8)),
+        latent=latent, likelihood=gf.vae.likelihoods.LearnedVariance((1, 8, 8)),
     )  # fmt: skip
     gf.fit(vae, train, steps=1000, lr=3e-3, ema=0.99, progress=False).run()
     found = vae.log_likelihood(test, k=512)

@@ -4,7 +4,6 @@ Sample counter c = 0, 1, 2, ... of a run is row `order[c mod N]` of the data, wh
 `c // N`, a function of (seed, epoch, N) alone. So a batch is a function of (seed, c), whatever came before it.
 """
 
-
 import numpy as np
 import torch
 

@@ -13,14 +13,15 @@ from ..checkpoint import register
 from ..common.conditions import Label, dropped, told
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index
-from . import elbo, likelihood
+from ..common.log_likelihood import LogLikelihood
+from . import sampling
+from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, both_sides
+from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
 from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
-from .sampling import adaptive
-from .sampling import sample as sampling
 from .sampling.brownian import aligned
 from .sampling.queue import SampleQueue
 from .solvers import plan as make_plan
@@ -171,12 +172,13 @@ class Diffusion(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """n new samples by adaptive Dormand-Prince, each with its own step size, and the network evaluations of each.
 
-        n, label, condition, shape: as in `sample`; settings: seed, rtol, atol and the rest of `adaptive.sample`.
+        n, label, condition, shape: as in `sample`; settings: seed, rtol, atol and the rest of
+        `sampling.sample_adaptively`.
         """
         index = as_index("n", n)
         given = told(len(index), self.classes, label, condition)
         with evaluating(self):
-            return adaptive.sample(
+            return sampling.sample_adaptively(
                 self.denoiser, self._shape(shape), index, condition=given, device=self._device(), **settings
             )
 
@@ -207,7 +209,7 @@ class Diffusion(nn.Module):
 
     def log_likelihood(
         self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options
-    ) -> likelihood.LogLikelihood:
+    ) -> LogLikelihood:
         """log p_0(x_i), or log p_0(x_i | label_i), in nats: (N,) of them and their standard errors (N,).
 
         x: (N, *shape) floating point.  options: divergence="exact" (a backward pass for every number of a sample),
@@ -215,7 +217,7 @@ class Diffusion(nn.Module):
         Raises ValueError or TypeError naming the argument.
         """
         with self._given(x, label, condition) as given:
-            return likelihood.log_likelihood(self.denoiser, **given, **options)
+            return log_likelihood(self.denoiser, **given, **options)
 
     def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None, **options) -> Tensor:
         """The variational bound of log p(x_i), or of log p(x_i | label_i), in nats: (N,) float64, estimated without
@@ -226,18 +228,16 @@ class Diffusion(nn.Module):
         argument.
         """
         with self._given(x, label, condition) as given:
-            return elbo.elbo(self.denoiser, key=key, **given, **options)
+            return elbo(self.denoiser, key=key, **given, **options)
 
-    def bits_per_dim(
-        self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options
-    ) -> likelihood.BitsPerDim:
+    def bits_per_dim(self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options) -> BitsPerDim:
         """Bits per dimension of x_i under uniform dequantisation, (N,), and their standard errors (N,).
 
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
         """
         with self._given(x, label, condition) as given:
-            return likelihood.bits_per_dim(self.denoiser, **given, **options)
+            return bits_per_dim(self.denoiser, **given, **options)
 
     @contextlib.contextmanager
     def _given(self, x: Tensor, label: Label, condition: Tensor | None) -> Iterator[dict]:

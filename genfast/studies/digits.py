@@ -82,7 +82,7 @@ def draw_trajectory(model: gf.Diffusion, seed: int, path: Path) -> None:
     states = []
     model.sample(10, seed=seed, label=torch.arange(10), **SAMPLING, callback=lambda state: states.append(state.x))
     frames = torch.stack([x / x.std().clamp(min=1) for x in states])
-    gf.images.save_png(path, gf.images.strip(frames, scale=5, padding=4))
+    gf.data.save_png(path, gf.data.strip(frames, scale=5, padding=4))
 
 
 def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
@@ -125,7 +125,7 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
     draw_loss(logs, out / "loss.png")
     draw_trajectory(model, seed, out / "trajectory.png")
     by_class = torch.cat([samples[data.label == digit][:20] for digit in range(10)])
-    gf.images.save_png(out / "samples.png", by_class, columns=20, scale=5, padding=4)
+    gf.data.save_png(out / "samples.png", by_class, columns=20, scale=5, padding=4)
 
     print(
         f"""

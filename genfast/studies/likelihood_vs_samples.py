@@ -132,6 +132,6 @@ def _draw(figure, nats: dict, frechet: dict, sheets: dict) -> None:
     axes.set_yscale("symlog", linthresh=30)
     axes.grid(alpha=0.3)
     for place, (name, x) in zip(right.subplots(3, 2).flat, sheets.items()):
-        place.imshow(gf.images.grid(x, columns=8, padding=1), cmap="gray", interpolation="nearest")
+        place.imshow(gf.data.grid(x, columns=8, padding=1), cmap="gray", interpolation="nearest")
         place.set_title(name, fontsize=9, color=COLOURS.get(name, "black"))
         place.set_axis_off()

@@ -90,7 +90,7 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
         if noise is None:
             useful, likelihood, best = latent, "learned_variance", gf.PPCA(latent).fit(x.double())
         else:
-            useful, likelihood = int((values > noise).sum()), gf.vae_likelihoods.Gaussian(noise**0.5)
+            useful, likelihood = int((values > noise).sum()), gf.vae.likelihoods.Gaussian(noise**0.5)
             best = (U * torch.where(torch.arange(len(values)) < useful, values, noise)) @ U.T
             best = gf.Gaussian.from_moments(mean, best)
         maximum = float(best.log_prob(x).mean())

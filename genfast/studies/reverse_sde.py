@@ -51,7 +51,7 @@ def follow(denoiser: gf.denoisers.Denoiser, solver: str, steps: int, n: int, see
     plan = gf.solvers.plan(solver, denoiser.schedule, steps, "uniform")
     start = gf.ops.normal(gf.ops.make_key(seed, n), (2,), gf.ops.Purpose.PRIOR)
     states = [start.clone()]
-    gf.sampling.sample(
+    gf.diffusion.sampling.sample(
         denoiser, (2,), plan, n, seed=seed, start=start, chunk=n, progress=progress,
         callback=lambda state: states.append(state.x.clone()),
     )  # fmt: skip

@@ -1,1 +1,7 @@
 """Variational autoencoders."""
+
+from . import likelihoods
+from .autoencoder import autoencoder_kl
+from .model import VAE, ActiveUnits
+
+__all__ = ["VAE", "ActiveUnits", "autoencoder_kl", "likelihoods"]

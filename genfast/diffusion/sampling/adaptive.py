@@ -130,7 +130,7 @@ def _integrate(field: _Field, x: Tensor, rtol: float, atol: float, max_steps: in
 
 
 @torch.no_grad()
-def sample(
+def sample_adaptively(
     denoiser: Denoiser,
     shape: Sequence[int],
     index: int | Sequence[int] | Tensor,

@@ -1,0 +1,5 @@
+"""python -m genfast: the `genfast` command."""
+
+from .cli.main import main
+
+main()
