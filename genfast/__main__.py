@@ -1,5 +1,5 @@
 """python -m genfast: the `genfast` command."""
 
-from .cli.main import main
+from .cli import main
 
 main()

@@ -11,7 +11,7 @@ import torch
 from toys import Ring
 
 import genfast as gf
-from genfast.evaluation import processes
+from genfast.common import processes
 from genfast.evaluation.sources import as_source, stream
 
 PROGRAM = """

@@ -1,1 +1,5 @@
-"""The command."""
+"""The `genfast` command."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,158 +1,14 @@
-"""The `genfast` command. A verb is a function here; its arguments and docstring make the help."""
+"""The `genfast` command. A verb is a function in a file of its own here; its arguments and docstring make the help.
 
-import dataclasses
-import json as json_module
-import sys
-from pathlib import Path
-from typing import Annotated, Literal
+What a verb needs is imported when it runs, so that help comes at once.
+"""
 
 import tyro
 
-from .._info import info as get_info
-from ..data.dataset import Data
-from ..data.files import load
-from ..evaluation import diagnose, processes
-from ..evaluation import evaluate as run_evaluation
-from ..features import classifier, inception
-from ..studies import STUDIES
-from ..studies import run as run_study
-from ..verification import verify as run_verification
-
-
-def info(json: bool = False) -> None:
-    """Print versions, the instruction set in use, and whether the CUDA kernels are live or why not.
-
-    Args:
-        json: Print JSON instead of a table.
-    """
-    report = get_info()
-    print(json_module.dumps(report) if json else report)
-
-
-def verify(solvers: tuple[str, ...] = (), json: bool = False) -> None:
-    """Prove that this installation is right: orders of the solvers, laws, likelihood, invariance. About a minute.
-
-    Exits with 1 if a check fails.
-
-    Args:
-        solvers: Solvers to check; all of them by default.
-        json: Print JSON, a list with one record a check, instead of a table.
-    """
-    try:
-        report = run_verification(solvers or None)
-    except ValueError as error:
-        sys.exit(f"genfast verify: {error}")
-    print(report.json() if json else report)
-    sys.exit(0 if report.passed else 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Settings of model.sample; what is left out is the model's default."""
-
-    solver: str | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    clamp: tuple[float, float] | None = None
-
-
-def evaluate(
-    samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")],
-    data: Annotated[str, tyro.conf.arg(metavar="DATA")],
-    metrics: tuple[str, ...] = (),
-    n: int | None = None,
-    features: str | None = None,
-    train: str | None = None,
-    size: int | None = None,
-    channels: Literal[1, 3] | None = None,
-    levels: int | None = None,
-    seed: int = 0,
-    sampling: Sampling = Sampling(),
-    level: float = 0.95,
-    out: Path | None = None,
-    json: bool = False,
-) -> None:
-    """Hold samples against real data: every number with an interval and its floor, and what they mean.
-
-    Exits with 1, and a sentence, if something does not fit.
-
-    Args:
-        samples: A model's checkpoint folder, a folder of images, or a .npy, .npz or .safetensors file.
-        data: The real samples: a folder of images, such a file, or digits, digits:train, digits:test.
-        metrics: Names of metrics, or quality; all that apply by default.
-        n: How many samples; by default as many as there are real ones, or all that were given.
-        features: pixels, random_conv, classifier (trained on --train, which needs labels then), or inception:FILE with
-            Inception's weights.
-        train: The training data, as for --data: for memorisation and the floors.
-        size: Images of folders are cut and shrunk to squares of so many pixels.
-        channels: Images of folders are read as grey (1) or in colour (3).
-        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantised.
-        seed: Of samples and splits.
-        sampling: Settings of the model's sampler.
-        level: Of the intervals.
-        out: Folder for report.json and pictures.
-        json: Print the report as JSON instead of the table and its meaning.
-    """
-    try:
-        given, real, other = (_images(path, size, channels) for path in (samples, data, train))
-        report = run_evaluation(
-            given, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
-            sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
-            likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
-        )  # fmt: skip
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
-        sys.exit(f"genfast evaluate: {error}")
-    if processes.world()[0] == 0:
-        print(report.json() if json else f"{report}\n\n{diagnose(report)}")
-
-
-def _images(path: str | None, size: int | None, channels: int | None) -> str | Data | None:
-    """The images of a folder as they are asked for; any other path as it is."""
-    if path is None or not Path(path).is_dir() or (Path(path) / "model.json").exists() or not (size or channels):
-        return path
-    return load(path, size, channels)
-
-
-def _features(name: str | None, train: str | Data | None):
-    """What `evaluate` takes, from the words of the command line."""
-    if name is not None and name.startswith("inception:"):
-        return inception(name.removeprefix("inception:"))
-    if name == "classifier":
-        if train is None:
-            raise ValueError("features: a classifier needs --train, labelled data that are not judged with it")
-        known = train if isinstance(train, Data) else load(train)
-        return classifier(known.x, known.label, known.classes)
-    return name
-
-
-def study(
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None,
-    seed: int = 0,
-    out: Path = Path("out"),
-    json: bool = False,
-) -> None:
-    """Run one of the field's questions: a table, a picture and what they show, in under two minutes.
-
-    Writes NAME.png and NAME.json. Exits with 1 if what it claims is not borne out.
-
-    Args:
-        name: The study; all names are listed if it is left out.
-        seed: Of data, weights, training and samples.
-        out: Folder for picture and figures.
-        json: Print JSON instead of the table.
-    """
-    if name is None:
-        width = max(map(len, STUDIES))
-        print("\n".join(f"{name:<{width}}  {question}" for name, question in STUDIES.items()))
-        return
-    try:
-        finding = run_study(name, seed=seed, progress=not json)
-        written = finding.save(out)
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"genfast study: {error}")
-    print(finding.json() if json else f"{finding}\n\n{', '.join(map(str, written))}")
-    sys.exit(0 if finding.holds else 1)
-
+from .evaluate import evaluate
+from .info import info
+from .study import study
+from .verify import verify
 
 VERBS = {"info": info, "verify": verify, "evaluate": evaluate, "study": study}
 
@@ -160,7 +16,3 @@ VERBS = {"info": info, "verify": verify, "evaluate": evaluate, "study": study}
 def main() -> None:
     """Entry point of the `genfast` command."""
     tyro.extras.subcommand_cli_from_dict(VERBS, prog="genfast", description="Train and sample generative models, fast.")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from .._version import __version__
+from ..common import processes
 from ..data.dataset import Data
 from ..features import Features, as_features, extract
 from ..metrics import checks, intervals
-from . import processes
 from .inputs import Extracted, Inputs
 from .labels import by_class
 from .likelihoods import likelihoods

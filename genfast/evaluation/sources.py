@@ -10,11 +10,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..checkpoint import load as load_model
+from ..common import processes
 from ..common.indices import share
 from ..data.dataset import Data, as_data, permutation
 from ..data.files import load as load_data
 from ..features import fingerprint
-from . import processes
 
 CHUNK = 64  # samples a call of model and extractor, always: their rounding may depend on it
 

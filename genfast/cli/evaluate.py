@@ -1,0 +1,99 @@
+"""genfast evaluate"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from ..data import Data
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Settings of model.sample; what is left out is the model's default."""
+
+    solver: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    clamp: tuple[float, float] | None = None
+
+
+def evaluate(
+    samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")],
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")],
+    metrics: tuple[str, ...] = (),
+    n: int | None = None,
+    features: str | None = None,
+    train: str | None = None,
+    size: int | None = None,
+    channels: Literal[1, 3] | None = None,
+    levels: int | None = None,
+    seed: int = 0,
+    sampling: Sampling = Sampling(),
+    level: float = 0.95,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Hold samples against real data: every number with an interval and its floor, and what they mean.
+
+    Exits with 1, and a sentence, if something does not fit.
+
+    Args:
+        samples: A model's checkpoint folder, a folder of images, or a .npy, .npz or .safetensors file.
+        data: The real samples: a folder of images, such a file, or digits, digits:train, digits:test.
+        metrics: Names of metrics, or quality; all that apply by default.
+        n: How many samples; by default as many as there are real ones, or all that were given.
+        features: pixels, random_conv, classifier (trained on --train, which needs labels then), or inception:FILE with
+            Inception's weights.
+        train: The training data, as for --data: for memorisation and the floors.
+        size: Images of folders are cut and shrunk to squares of so many pixels.
+        channels: Images of folders are read as grey (1) or in colour (3).
+        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantised.
+        seed: Of samples and splits.
+        sampling: Settings of the model's sampler.
+        level: Of the intervals.
+        out: Folder for report.json and pictures.
+        json: Print the report as JSON instead of the table and its meaning.
+    """
+    from ..common import processes
+    from ..evaluation import diagnose
+    from ..evaluation import evaluate as run_evaluation
+
+    try:
+        given, real, other = (_images(path, size, channels) for path in (samples, data, train))
+        report = run_evaluation(
+            given, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
+            sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
+            likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
+        )  # fmt: skip
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        sys.exit(f"genfast evaluate: {error}")
+    if processes.world()[0] == 0:
+        print(report.json() if json else f"{report}\n\n{diagnose(report)}")
+
+
+def _images(path: str | None, size: int | None, channels: int | None) -> "str | Data | None":
+    """The images of a folder as they are asked for; any other path as it is."""
+    from ..data import load
+
+    if path is None or not Path(path).is_dir() or (Path(path) / "model.json").exists() or not (size or channels):
+        return path
+    return load(path, size, channels)
+
+
+def _features(name: str | None, train: "str | Data | None"):
+    """What `evaluate` takes, from the words of the command line."""
+    from ..data import Data, load
+    from ..features import classifier, inception
+
+    if name is not None and name.startswith("inception:"):
+        return inception(name.removeprefix("inception:"))
+    if name == "classifier":
+        if train is None:
+            raise ValueError("features: a classifier needs --train, labelled data that are not judged with it")
+        known = train if isinstance(train, Data) else load(train)
+        return classifier(known.x, known.label, known.classes)
+    return name

@@ -1,0 +1,39 @@
+"""genfast study"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+def study(
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None,
+    seed: int = 0,
+    out: Path = Path("out"),
+    json: bool = False,
+) -> None:
+    """Run one of the field's questions: a table, a picture and what they show, in under two minutes.
+
+    Writes NAME.png and NAME.json. Exits with 1 if what it claims is not borne out.
+
+    Args:
+        name: The study; all names are listed if it is left out.
+        seed: Of data, weights, training and samples.
+        out: Folder for picture and figures.
+        json: Print JSON instead of the table.
+    """
+    from ..studies import STUDIES
+    from ..studies import run as run_study
+
+    if name is None:
+        width = max(map(len, STUDIES))
+        print("\n".join(f"{name:<{width}}  {question}" for name, question in STUDIES.items()))
+        return
+    try:
+        finding = run_study(name, seed=seed, progress=not json)
+        written = finding.save(out)
+    except (ValueError, ImportError, OSError) as error:
+        sys.exit(f"genfast study: {error}")
+    print(finding.json() if json else f"{finding}\n\n{', '.join(map(str, written))}")
+    sys.exit(0 if finding.holds else 1)
