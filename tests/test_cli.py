@@ -10,7 +10,7 @@ import torch
 from toys import Ring
 
 import genfast as gf
-from genfast.cli import main as cli
+from genfast import cli
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def genfast(monkeypatch, capsys):
 
 
 def launch(*arguments):
-    command = [sys.executable, "-m", "genfast.cli", *arguments]
+    command = [sys.executable, "-m", "genfast", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 

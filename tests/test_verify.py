@@ -14,13 +14,14 @@ import torch
 import genfast as gf
 from genfast import ops
 from genfast._extension import extension
-from genfast.cli import main as cli
+from genfast import cli
 from genfast.diffusion.process.plans import D, Rows, x, z
 from genfast.diffusion.solvers import SOLVERS
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 from genfast.verification import _timed, invariance, verify
 from genfast.verification import orders as module
-from genfast.verification.orders import SCHEDULE, _weak_error, check_solver, exact_flow, flow, plan_of, slope
+from genfast.verification.orders import _weak_error, check_solver, exact_flow, flow, slope
+from genfast.verification.problems import SCHEDULE, plan_of
 from genfast.verification.report import Record, Report
 
 
@@ -316,7 +317,7 @@ def test_the_table():
 
 
 def test_the_command_prints_a_table_and_exits_with_zero():
-    arguments = [sys.executable, "-m", "genfast.cli", "verify", "--solvers", "ddim", "dpmpp_2m"]
+    arguments = [sys.executable, "-m", "genfast", "verify", "--solvers", "ddim", "dpmpp_2m"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from tqdm import tqdm
 
 from ..diffusion.solvers import SOLVERS
-from .accuracy import check_dpmpp_against_euler
 from .invariance import check_invariance, properties, threads
 from .likelihood import CHECKS as LIKELIHOODS
 from .likelihood import check_likelihood
-from .orders import check_solver
+from .orders import check_dpmpp_against_euler, check_solver
 from .report import Record, Report
 
 __all__ = ["Record", "Report", "verify"]

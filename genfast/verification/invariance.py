@@ -14,7 +14,7 @@ from .._extension import extension
 from ..diffusion.process.denoisers import Denoiser
 from ..diffusion.process.plans import Plan
 from ..diffusion.sampling.sample import sample
-from .orders import SCHEDULE, plan_of
+from .problems import SCHEDULE, plan_of
 from .report import Record
 
 SAMPLES, CHUNK = 8, 8

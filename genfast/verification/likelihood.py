@@ -6,7 +6,7 @@ import torch
 
 from ..diffusion.likelihood import log_likelihood
 from ..gaussian.denoiser import GaussianMixtureDenoiser
-from .orders import MIXTURE, SCHEDULE, SEED
+from .problems import MIXTURE, SCHEDULE, SEED
 from .report import Record
 
 ALLOWED = 1e-3  # nats per dimension, with exact divergence
