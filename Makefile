@@ -9,7 +9,7 @@ EXTENSION := $(BIN)/python setup.py -q build_ext --inplace
 # Compiled code with sanitizers inside an ordinary Python: the runtimes must be there first.  Python's own leaks are not ours.
 SANITIZED := LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
              ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 GENFAST_SANITIZE=1
-SANITIZED_TESTS := tests/test_ops.py $(wildcard $(addprefix tests/test_,noise.py bad_input.py dynamic_threshold.py langevin.py runge_kutta.py group_norm_act.py norm_modulate.py glu.py time_embedding.py bias_act.py pairwise.py kernel_sums.py reparameterize.py))
+SANITIZED_TESTS := tests/ops/test_ops.py $(wildcard $(addprefix tests/ops/test_,noise.py bad_input.py dynamic_threshold.py langevin.py runge_kutta.py group_norm_act.py norm_modulate.py glu.py time_embedding.py bias_act.py pairwise.py kernel_sums.py reparameterize.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench lint format cuda-check sanitize clean
@@ -39,7 +39,7 @@ demo: build  ## trains on real digits, draws new ones, writes out/
 test: build  ## the whole suite, then the op tests through the CUDA kernels, emulated on the host
 	@GENFAST_EMULATE=1 $(EXTENSION)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	GENFAST_EMULATE=1 $(BIN)/python -m pytest -n 2 tests/test_ops.py
+	GENFAST_EMULATE=1 $(BIN)/python -m pytest -n 2 tests/ops/test_ops.py
 
 bench: build  ## times every op, sampling loop, network and metric against plain torch and peers
 	$(BIN)/python benches/run.py ops
@@ -67,7 +67,7 @@ sanitize: $(INSTALLED)  ## the op tests under AddressSanitizer and UndefinedBeha
 	$(BIN)/python -m pytest tests/test_build.py -k sanitizer
 	$(SANITIZED) $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
 	$(SANITIZED) GENFAST_ISA=scalar $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
-	$(SANITIZED) GENFAST_EMULATE=1 $(BIN)/python -m pytest -p no:cacheprovider tests/test_ops.py
+	$(SANITIZED) GENFAST_EMULATE=1 $(BIN)/python -m pytest -p no:cacheprovider tests/ops/test_ops.py
 
 clean:  ## removes what was built, and .venv; leaves out/
 	rm -rf build .venv .pytest_cache .ruff_cache *.egg-info genfast/_C*.so

@@ -222,7 +222,8 @@ def rebuild(module: str, stem: str, folder: Path) -> None:
     assert str(folder) in link, f"the build of {module} has no {stem}"
     output = Path(re.search(r" -o (\S+)", link)[1])
     subprocess.run(link.replace(str(output), str(folder / "genfast" / output.name)), shell=True, check=True, cwd=built)
-    for file in ("conftest.py", "test_ops.py"):
+    (folder / "tests" / "ops").mkdir(parents=True)
+    for file in ("conftest.py", "ops/test_ops.py"):
         shutil.copy(ROOT / "tests" / file, folder / "tests" / file)
 
 
@@ -232,7 +233,7 @@ def test_emulation_sees_a_planted_off_by_one(tmp_path):
     old = "first + k < shape.features ? widen"
     copy_with(tmp_path, "kernels/map.cuh", old, old.replace("first + k", "first + k + 1"))
     rebuild("_C_emulate", "diffuse_cuda", tmp_path)
-    tests = ("-m", "pytest", "tests/test_ops.py", "-k", "cuda_twin and (diffuse or normal)")
+    tests = ("-m", "pytest", "tests/ops/test_ops.py", "-k", "cuda_twin and (diffuse or normal)")
     done = python(*tests, cwd=tmp_path, GENFAST_EMULATE="1")
     assert re.search(r"FAILED .*test_cuda_twin\[diffuse\]", done.stdout), done.stdout + done.stderr
     assert "test_cuda_twin[normal]" not in done.stdout and " 1 passed" in done.stdout, "only diffuse was planted"
@@ -248,7 +249,7 @@ def test_sanitizer_sees_a_planted_read(tmp_path):
         for name in ("libasan.so", "libstdc++.so")
     ]
     sanitized = {"GENFAST_SANITIZE": "1", "LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    tests = ("-m", "pytest", "-p", "no:cacheprovider", "-s", "tests/test_ops.py", "-k")
+    tests = ("-m", "pytest", "-p", "no:cacheprovider", "-s", "tests/ops/test_ops.py", "-k")
     done = python(*tests, "accuracy and normal", cwd=tmp_path, **sanitized)
     assert done.returncode == 0, done.stdout + done.stderr
     done = python(*tests, "accuracy and diffuse", cwd=tmp_path, **sanitized)

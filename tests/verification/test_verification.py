@@ -12,9 +12,8 @@ import pytest
 import torch
 
 import genfast as gf
-from genfast import ops
+from genfast import cli, ops
 from genfast._extension import extension
-from genfast import cli
 from genfast.diffusion.process.plans import D, Rows, x, z
 from genfast.diffusion.solvers import SOLVERS
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser

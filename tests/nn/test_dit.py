@@ -1,4 +1,4 @@
-"""DiT beyond the laws of every network (test_nn.py): its formula written out, patches, places, sizes at run time."""
+"""DiT beyond the laws of every network (test_mlp.py): its formula written out, patches, places, sizes at run time."""
 
 import math
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import mixture, run
-from test_solvers import SCALE, VP, marginal, moments
+from recursions import SCALE, VP, marginal, moments
 
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.grids import GRIDS

@@ -37,7 +37,7 @@ print("\\n".join(report.json() for report in reports))
 def run(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Popen:
     environment = os.environ | {
         "RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
     }  # fmt: skip
     command = [sys.executable, "-c", PROGRAM, str(folder / f"{rank}-of-{ranks}")]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

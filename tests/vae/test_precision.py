@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_vae import KEY, data, model
+from vaes import KEY, data, model
 
 from genfast import ops
 from genfast.vae.likelihoods import LIKELIHOODS, Gaussian

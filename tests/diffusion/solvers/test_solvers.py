@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import mixture, run
+from recursions import SCALE, VP, gaussian, marginal, moments
 
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.grids import GRIDS
-from genfast.diffusion.process.plans import SLOTS
 from genfast.diffusion.process.schedules import SCHEDULES
 from genfast.diffusion.solvers import SOLVERS, plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
-VP, EDM = schedules.VPLinear(), schedules.EDM()
-SCALE = 0.5  # standard deviation of the Gaussian data below
+EDM = schedules.EDM()
 START = np.random.default_rng(0).standard_normal((100, 2))  # of the mixture's trajectories
 
 
@@ -38,37 +37,6 @@ def _name(value):
     if isinstance(value, dict):
         return ",".join(map(str, value.values()))
     return value if isinstance(value, str) else type(value).__name__
-
-
-def gaussian(x_t, alpha, sigma, mean=0.0):
-    """E[x_0 | x_t] of N(mean, SCALE^2)."""
-    return mean + alpha * SCALE**2 / (alpha**2 * SCALE**2 + sigma**2) * (x_t - alpha * mean)
-
-
-def moments(plan, data_mean, mean, variance, denoise=gaussian):
-    """Exact mean and variance of a Plan's end on the data N(data_mean, SCALE^2), from those of its start.
-
-    On Gaussian data D is affine in x, so the state (x, h_0..h_3) follows a linear recursion. denoise(x, alpha, sigma,
-    data_mean): another affine answer of the network.
-    """
-    state, covariance = np.zeros(1 + SLOTS), np.zeros((1 + SLOTS, 1 + SLOTS))
-    state[0], covariance[0, 0] = mean, variance
-    for r in range(len(plan)):
-        offset = denoise(0.0, plan.alpha[r], plan.sigma[r], data_mean)
-        gain = denoise(1.0, plan.alpha[r], plan.sigma[r], data_mean) - offset
-        step, shift = np.eye(1 + SLOTS), np.zeros(1 + SLOTS)
-        step[0], shift[0] = [plan.a[r] + plan.b[r] * gain, *plan.e[r]], plan.b[r] * offset
-        for k in np.flatnonzero(plan.writes[r]):
-            step[1 + k] = [plan.p[r, k] + plan.q[r, k] * gain, *plan.m[r, k]]
-            shift[1 + k] = plan.q[r, k] * offset
-        state, covariance = step @ state + shift, step @ covariance @ step.T
-        covariance[0, 0] += (plan.s[r] ** 2).sum()
-    return state[0], covariance[0, 0]
-
-
-def marginal(t, mean=0.0, schedule=VP):
-    """Mean and variance of x_t of the data N(mean, SCALE^2)."""
-    return schedule.alpha(t) * mean, schedule.alpha(t) ** 2 * SCALE**2 + schedule.sigma(t) ** 2
 
 
 @functools.cache

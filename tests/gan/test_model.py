@@ -3,9 +3,9 @@
 import itertools
 import warnings
 
-import gan_seeds
 import pytest
 import torch
+from long import gan_seeds
 from torch import nn
 from toys import Ring
 
