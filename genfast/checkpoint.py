@@ -138,16 +138,16 @@ def _describe_network(value):
 def _build_networks(config, net, folder):
     marks = {"network", "config"}
     places = [name for name, value in config.items() if isinstance(value, dict) and value.keys() == marks]
-    given = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
-    if unknown := set(given) - set(places):
+    networks = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
+    if unknown := set(networks) - set(places):
         raise ValueError(f"net: {folder} holds the networks {places}, got one for {sorted(unknown)}")
     if net is not None and not isinstance(net, dict) and len(places) != 1:
         raise ValueError(f"net: {folder} holds {len(places)} networks, pass a dict with keys of {places}")
     built = dict(config)
     for place in places:
         name, arguments = config[place]["network"], config[place]["config"]
-        if place in given:
-            built[place] = given[place]
+        if place in networks:
+            built[place] = networks[place]
         elif arguments is not None and name in nn.NETWORKS:
             built[place] = nn.NETWORKS[name](**arguments)
         else:

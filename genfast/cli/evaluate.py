@@ -37,7 +37,7 @@ def evaluate(
     out: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Hold samples against real data: every number with an interval and its floor, and what they mean.
+    """Hold samples against real data: every number with an interval and its baseline, and what they mean.
 
     Exits with 1, and a sentence, if something does not fit.
 
@@ -48,7 +48,7 @@ def evaluate(
         n: How many samples; by default as many as there are real ones, or all that were given.
         features: pixels, random_conv, classifier (trained on --train, which needs labels then), or inception:FILE with
             Inception's weights.
-        train: The training data, as for --data: for memorisation and the floors.
+        train: The training data, as for --data: for memorisation and the baselines.
         size: Images of folders are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as grey (1) or in colour (3).
         levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantised.
@@ -63,9 +63,9 @@ def evaluate(
     from ..evaluation import evaluate as run_evaluation
 
     try:
-        given, real, other = (_images(path, size, channels) for path in (samples, data, train))
+        ours, real, other = (_images(path, size, channels) for path in (samples, data, train))
         report = run_evaluation(
-            given, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
+            ours, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
             sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
             likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
         )  # fmt: skip

@@ -11,18 +11,18 @@ from torch import Tensor
 Label = int | Sequence[int] | Tensor | None
 
 
-def told(
+def as_conditions(
     count: int, classes: int, label: Label = None, condition: Tensor | None = None, *, null: bool = True
 ) -> dict[str, Tensor]:
     """The arguments for `count` rows, on the CPU. label: one for all, or (count,) of them; None is null where there are
     classes.  condition: (count, *) float, or (1, *) for all; None is left out, which is null too.  null: whether the
     network knows a null label; without, each row needs a class.
     Raises ValueError naming the argument."""
-    given = {}
+    conditions = {}
     if classes and label is None and not null:
         raise ValueError(f"label is needed: the model has {classes} classes; got None")
     if classes:
-        given["label"] = torch.full((count,), classes) if label is None else _labels(label, count, classes, null)
+        conditions["label"] = torch.full((count,), classes) if label is None else _labels(label, count, classes, null)
     elif label is not None:
         raise ValueError("label was given to a model without classes")
     if condition is not None:
@@ -30,17 +30,17 @@ def told(
         if not condition.is_floating_point() or condition.ndim < 2 or len(condition) not in (1, count):
             got = f"{condition.dtype} {tuple(condition.shape)}"
             raise ValueError(f"condition must be floating point, ({count}, *) or (1, *) for all; got {got}")
-        given["condition"] = condition.expand(count, *condition.shape[1:])
-    return given
+        conditions["condition"] = condition.expand(count, *condition.shape[1:])
+    return conditions
 
 
-def dropped(given: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, Tensor]:
-    """`given` with null in the rows that `which` names, (B,) bool."""
+def with_null(conditions: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, Tensor]:
+    """`conditions` with null in the rows that `which` names, (B,) bool."""
     null = {"label": classes, "condition": torch.nan}
-    return {name: torch.where(which.reshape(-1, *[1] * (v.ndim - 1)), null[name], v) for name, v in given.items()}
+    return {name: torch.where(which.reshape(-1, *[1] * (v.ndim - 1)), null[name], v) for name, v in conditions.items()}
 
 
-def label_of(batch: dict[str, Tensor | None], classes: int) -> dict[str, Tensor]:
+def label_condition(batch: dict[str, Tensor | None], classes: int) -> dict[str, Tensor]:
     """{"label"} of a training batch, {} without classes, for networks that know no null label.
 
     Raises ValueError where it is missing or, on the CPU, no class: to look at it on a GPU would be to wait for it.

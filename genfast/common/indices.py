@@ -59,8 +59,8 @@ def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
 
 
 def in_chunks(
-    make: Callable[[Tensor, dict[str, Tensor], Tensor, Tensor], Tensor], index: Tensor, given: dict[str, Tensor], *,
-    seed: int, chunk: int, device: torch.device, shape: Sequence[int] | None,
+    make: Callable[[Tensor, dict[str, Tensor], Tensor, Tensor], Tensor], index: Tensor,
+    conditions: dict[str, Tensor], *, seed: int, chunk: int, device: torch.device, shape: Sequence[int] | None,
 ) -> Tensor:  # fmt: skip
     """The samples `index`, (N, *), of a network that is called on whole chunks; (0, *shape) for none of them.
 
@@ -71,7 +71,7 @@ def in_chunks(
     for first, taken in chunk_passes(index, chunk):
         slots = index[taken] - first
         key = make_key(seed, torch.arange(first, first + chunk), device=device)
-        now = {name: spread(value[taken], slots, chunk).to(device) for name, value in given.items()}
+        now = {name: spread(value[taken], slots, chunk).to(device) for name, value in conditions.items()}
         parts.append(make(key, now, taken, slots)[slots.to(device)])
         places.append(taken)
     if parts:

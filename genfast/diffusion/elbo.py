@@ -65,14 +65,14 @@ def elbo(
     x = x.to(torch.promote_types(net_dtype, torch.float32))
     nats = [torch.empty(0, dtype=torch.float64, device=x.device)]
     for part in index.split(chunk) if len(x) else ():
-        given = {name: value[part.to(value.device)].to(x.device) for name, value in condition.items()}
-        nats.append(_bound(denoiser, x[part], key[part].to(x.device), given, samples, net_dtype))
+        conditions = {name: value[part.to(value.device)].to(x.device) for name, value in condition.items()}
+        nats.append(_bound(denoiser, x[part], key[part].to(x.device), conditions, samples, net_dtype))
     nats = torch.cat(nats)
     require_finite(nats.unsqueeze(0), index)
     return nats
 
 
-def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, given: dict, samples: int, net_dtype: torch.dtype) -> Tensor:
+def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples: int, net_dtype) -> Tensor:
     """(B,) float64."""
     schedule, size, c = denoiser.schedule, x.shape[1:].numel(), denoiser.parameterisation.sigma_data**2
     low, high = (-schedule.log_snr(t) / 2 for t in (schedule.t_min, schedule.t_max))
@@ -95,7 +95,7 @@ def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, given: dict, samples: int
         alpha, sigma, c_in, p, q = (factor.to(x.dtype) for factor in factors)
         stream = {"step": number // 2, "purpose": ops.Purpose.PROBE}
         y = ops.diffuse(x, key, alpha, sigma, c_in, dtype=net_dtype, **stream)
-        F = ops.dense(denoiser.net(y, k.c_noise.to(x.dtype), **given))
+        F = ops.dense(denoiser.net(y, k.c_noise.to(x.dtype), **conditions))
         # x - D = c_out (F* - F), where nothing cancels
         error = ops.denoising_loss(F, ops.in_layout_of(x, F), key, p, q, **stream).double() * size * (k.c_out / s) ** 2
         rows = (-1, *[1] * (x.ndim - 1))

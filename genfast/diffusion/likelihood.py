@@ -166,12 +166,12 @@ def log_likelihood(
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
             probing = range(first_probe, first_probe + probes)
             cotangents = functools.partial(_cotangents, divergence, key, shape, probing)
-            given = {k: spread(v[where.to(v.device)].to(device), slots, chunk) for k, v in condition.items()}
+            conditions = {k: spread(v[where.to(v.device)].to(device), slots, chunk) for k, v in condition.items()}
 
-            def flow(x, n, given=given, cotangents=cotangents):
+            def flow(x, n, conditions=conditions, cotangents=cotangents):
                 """dx^ / dlog s, (chunk, *), and d - tr dD/dx^, (estimates, chunk), at node n."""
                 time = torch.full((chunk,), nodes.c_noise[n], dtype=time_dtype, device=device)
-                F, forms = _forms(denoiser.net, (nodes.inner[n] * x).to(net_dtype), time, given, cotangents)
+                F, forms = _forms(denoiser.net, (nodes.inner[n] * x).to(net_dtype), time, conditions, cotangents)
                 trace = torch.stack([sum(forms)] if divergence == "exact" else forms)
                 bar.update()
                 return (
@@ -301,8 +301,8 @@ def require_samples(denoiser: Denoiser, x: Tensor):
         raise ValueError(f"x must be finite; rows {(~finite).nonzero().flatten().tolist()[:5]} are not")
 
 
-def require_integers(least: int, **given: int):
-    for name, value in given.items():
+def require_integers(least: int, **values: int):
+    for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.conditions import Label, dropped, told
+from ..common.conditions import Label, as_conditions, with_null
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
 from .elbo import elbo
-from .guidance.classifier_free import Guidance, as_guidance, both_sides
+from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
 from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
 from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
 from .process.plans import Plan
@@ -100,12 +100,13 @@ class Diffusion(nn.Module):
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
         c = self.parameterisation.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
-        given = {"label": label if self.classes else None, "condition": batch.get("condition")}
-        given = {name: value for name, value in given.items() if value is not None}
-        if given:
-            given = dropped(given, self.classes, ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout)
+        conditions = {"label": label if self.classes else None, "condition": batch.get("condition")}
+        conditions = {name: value for name, value in conditions.items() if value is not None}
+        if conditions:
+            drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
+            conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = ops.dense(self.net(y, c.c_noise.float(), **given))
+        F = ops.dense(self.net(y, c.c_noise.float(), **conditions))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
@@ -150,12 +151,14 @@ class Diffusion(nn.Module):
         plan = self._plan(solver, steps, grid, noise, options)
         shape = self._shape(shape)
         index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
-        given, without = both_sides(len(index), self.classes, guidance, label, condition, negative_label)
-        if without is None and guidance.network is None:
+        conditions, unconditional = guided_conditions(
+            len(index), self.classes, guidance, label, condition, negative_label
+        )
+        if unconditional is None and guidance.network is None:
             guidance = None
         with evaluating(self, guidance and guidance.network):
             return sampling.sample(
-                self.denoiser, shape, plan, index, seed=seed, condition=given, unconditional=without,
+                self.denoiser, shape, plan, index, seed=seed, condition=conditions, unconditional=unconditional,
                 guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
                 chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph,
                 progress=progress, callback=callback,
@@ -176,10 +179,10 @@ class Diffusion(nn.Module):
         `sampling.sample_adaptively`.
         """
         index = as_index("n", n)
-        given = told(len(index), self.classes, label, condition)
+        conditions = as_conditions(len(index), self.classes, label, condition)
         with evaluating(self):
             return sampling.sample_adaptively(
-                self.denoiser, self._shape(shape), index, condition=given, device=self._device(), **settings
+                self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
             )
 
     def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
@@ -200,12 +203,12 @@ class Diffusion(nn.Module):
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """D(x_t, t) = E[x_0 | x_t]: (B, *). t: a number or (B,)."""
-        return self.denoiser(x_t, t, **self._told(x_t, label, condition))
+        return self.denoiser(x_t, t, **self._conditions(x_t, label, condition))
 
     @torch.no_grad()
     def score(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """grad log p_t(x_t) = (alpha D - x_t) / sigma^2: (B, *). t: a number or (B,), above 0."""
-        return self.denoiser.score(x_t, t, **self._told(x_t, label, condition))
+        return self.denoiser.score(x_t, t, **self._conditions(x_t, label, condition))
 
     def log_likelihood(
         self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options
@@ -216,8 +219,8 @@ class Diffusion(nn.Module):
         "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
         Raises ValueError or TypeError naming the argument.
         """
-        with self._given(x, label, condition) as given:
-            return log_likelihood(self.denoiser, **given, **options)
+        with self._likelihood_arguments(x, label, condition) as arguments:
+            return log_likelihood(self.denoiser, **arguments, **options)
 
     def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None, **options) -> Tensor:
         """The variational bound of log p(x_i), or of log p(x_i | label_i), in nats: (N,) float64, estimated without
@@ -227,8 +230,8 @@ class Diffusion(nn.Module):
         same for every label.  options: samples=, chunk= of `elbo.elbo`.  Raises ValueError or TypeError naming the
         argument.
         """
-        with self._given(x, label, condition) as given:
-            return elbo(self.denoiser, key=key, **given, **options)
+        with self._likelihood_arguments(x, label, condition) as arguments:
+            return elbo(self.denoiser, key=key, **arguments, **options)
 
     def bits_per_dim(self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options) -> BitsPerDim:
         """Bits per dimension of x_i under uniform dequantisation, (N,), and their standard errors (N,).
@@ -236,11 +239,11 @@ class Diffusion(nn.Module):
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
         """
-        with self._given(x, label, condition) as given:
-            return bits_per_dim(self.denoiser, **given, **options)
+        with self._likelihood_arguments(x, label, condition) as arguments:
+            return bits_per_dim(self.denoiser, **arguments, **options)
 
     @contextlib.contextmanager
-    def _given(self, x: Tensor, label: Label, condition: Tensor | None) -> Iterator[dict]:
+    def _likelihood_arguments(self, x: Tensor, label: Label, condition: Tensor | None) -> Iterator[dict]:
         """Arguments of a likelihood of x: (N, *shape), on the model's device; in eval mode until the context ends."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
@@ -248,7 +251,7 @@ class Diffusion(nn.Module):
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.to(self._device())
         with evaluating(self):
-            yield {"x": x, "condition": self._told(x, label, condition)}
+            yield {"x": x, "condition": self._conditions(x, label, condition)}
 
     def _shape(self, shape: Sequence[int] | None) -> Sequence[int]:
         shape = shape or self.shape
@@ -256,9 +259,9 @@ class Diffusion(nn.Module):
             raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
         return shape
 
-    def _told(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
-        given = told(len(x), self.classes, label, condition)
-        return {name: value.to(x.device) for name, value in given.items()}
+    def _conditions(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
+        conditions = as_conditions(len(x), self.classes, label, condition)
+        return {name: value.to(x.device) for name, value in conditions.items()}
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -314,15 +317,17 @@ class DiffusionQueue(SampleQueue):
     ) -> None:  # fmt: skip
         """Asks for sample `index`, with the arguments of `Diffusion.sample`."""
         plan = self.model._plan(solver, steps, grid, noise, options)
-        given, without = both_sides(1, self.model.classes, Guidance(guidance), label, condition, negative_label)
+        conditions, unconditional = guided_conditions(
+            1, self.model.classes, Guidance(guidance), label, condition, negative_label
+        )
         width = getattr(self.model.net, "config", {}).get("condition", 0)
-        for side in (given, without):  # all requests share one batch, so that null is written out
+        for side in (conditions, unconditional):  # all requests share one batch, so that null is written out
             if width and side is not None:
                 side.setdefault("condition", torch.full((1, width), torch.nan))
         super().add(
-            index, plan=plan, seed=seed, noise=noise, guidance=None if without is None else guidance,
-            condition={name: value[0] for name, value in given.items()},
-            unconditional=None if without is None else {name: value[0] for name, value in without.items()},
+            index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
+            condition={name: value[0] for name, value in conditions.items()},
+            unconditional=None if unconditional is None else {name: value[0] for name, value in unconditional.items()},
         )  # fmt: skip
 
 

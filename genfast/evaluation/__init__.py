@@ -1,13 +1,23 @@
-"""Evaluation: samples of any model against real data, in one call, with intervals and floors."""
+"""Evaluation: samples of any model against real data, in one call, with intervals and baselines."""
 
 from .compare import Comparison, Ranking, compare
 from .diagnose import Diagnosis, Finding, diagnose
 from .evaluate import evaluate
 from .measure import METRICS
-from .records import ClassRecord, Floor, Record
+from .records import Baseline, ClassRecord, Record
 from .report import Report
 
 __all__ = [
-    "METRICS", "ClassRecord", "Comparison", "Diagnosis", "Finding", "Floor", "Ranking", "Record", "Report", "compare",
-    "diagnose", "evaluate",
+    "METRICS",
+    "Baseline",
+    "ClassRecord",
+    "Comparison",
+    "Diagnosis",
+    "Finding",
+    "Ranking",
+    "Record",
+    "Report",
+    "compare",
+    "diagnose",
+    "evaluate",
 ]  # fmt: skip

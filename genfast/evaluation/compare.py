@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .evaluate import evaluate
 from .records import Record, has_interval
 from .report import Report
-from .table import aligned, told
+from .table import aligned, estimate_text
 
 LIKELIHOOD = ("nats",)  # what ranks by likelihood
 MARKS = ("dequantised from", "of probabilities")  # in the method of a likelihood, where its unit begins
@@ -150,13 +150,13 @@ def _sentences(reports: dict[str, Report], likelihood: Ranking | None, quality: 
     units = _units(reports)
     for what, ranking in (("likelihood", likelihood), ("samples", quality)):
         if what == "likelihood" and len(set(units.values())) > 1:
-            told = ", ".join(f"{name} {unit}" for name, unit in units.items())
-            sentences.append(f"By likelihood: no ranking, their units are different: {told}.")
+            named = ", ".join(f"{name} {unit}" for name, unit in units.items())
+            sentences.append(f"By likelihood: no ranking, their units are different: {named}.")
         elif ranking is None:
             lacking = LIKELIHOOD if what == "likelihood" else QUALITY
-            without = [name for name, report in reports.items() if not any(_usable(report, key) for key in lacking)]
-            whose = " and ".join(without) or "the models, taken together,"
-            sentences.append(f"By {what}: no ranking, {whose} {'has' if len(without) == 1 else 'have'} none.")
+            lacks = [name for name, report in reports.items() if not any(_usable(report, key) for key in lacking)]
+            whose = " and ".join(lacks) or "the models, taken together,"
+            sentences.append(f"By {what}: no ranking, {whose} {'has' if len(lacks) == 1 else 'have'} none.")
         else:
             sentences.append(f"By {what} ({ranking.metric.replace('_', ' ')}): {ranking}.")
     if likelihood is not None:
@@ -183,16 +183,16 @@ def _disagreements(reports: dict[str, Report], likelihood: Ranking, quality: Ran
     for a in reports:
         for b in reports:
             if likelihood.place(a) < likelihood.place(b) and quality.place(a) > quality.place(b):
-                told = [
+                figures = [
                     f"{metric.replace('_', ' ')} {_cell(reports[a], metric)} against {_cell(reports[b], metric)}"
                     for metric in (likelihood.metric, quality.metric)
                 ]
                 sentences.append(
-                    f"The two disagree: {a} has the better likelihood than {b} ({told[0]}) and the worse samples "
-                    f"({told[1]}). Which to take depends on what it is for."
+                    f"The two disagree: {a} has the better likelihood than {b} ({figures[0]}) and the worse samples "
+                    f"({figures[1]}). Which to take depends on what it is for."
                 )
     return sentences
 
 
 def _cell(report: Report, name: str) -> str:
-    return told(report[name]) if name in report else "-"
+    return estimate_text(report[name]) if name in report else "-"

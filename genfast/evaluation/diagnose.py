@@ -4,9 +4,9 @@ import dataclasses
 
 from .records import Record
 from .report import Report
-from .table import interval, number, told
+from .table import estimate_text, interval, number
 
-CLEARLY = 0.95  # of the floor: what is lower by less is no collapse, however narrow its interval
+CLEARLY = 0.95  # of the baseline: what is lower by less is no collapse, however narrow its interval
 MAINLY = 3  # times the other's loss: a loss of fidelity or of variety, rather than of both
 
 
@@ -51,11 +51,11 @@ def diagnose(report: Report) -> Diagnosis:
     few_samples       no more samples than twice the features: the Frechet distance is mostly bias, without an interval
     different         some metric tells the samples from real data, and none of the above says why
     indistinguishable nothing here tells them apart, at this n
-    undecided         no number here has an interval and a floor to be judged by
+    undecided         no number here has an interval and a baseline to be judged by
 
-    "As for real data" is within the floor of the report, the same metric of real data against real data: `Record.worse`
-    says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the floor; "by far": a
-    third of the relative loss. Precision and recall of perfect samples are well under 1 (0.87 at 800 samples in 16
+    "As for real data" is within the baseline of the report, the same metric of real data against real data:
+    `Record.worse` says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the
+    baseline; "by far": a third of the relative loss. Precision and recall of perfect samples are well under 1 (0.87 at 800 samples in 16
     dimensions with k = 5), so 1 is no yardstick.
     Raises TypeError unless `report` is a Report.
     """
@@ -76,25 +76,25 @@ def _support(report: Report) -> Finding | None:
     unreached = [record for record in reaches if _lower(record)]
     if variety and _loss(variety) > MAINLY * _loss(fidelity):
         but = "fidelity suffers less" if fidelity else "what is drawn looks real"
-        sentence = f"Collapse: parts of the data are never drawn. {_told(variety)}{_while(but, looks)}."
+        sentence = f"Collapse: parts of the data are never drawn. {_cited(variety)}{_while(but, looks)}."
         return Finding("collapse", sentence, _evidence(variety + looks))
     if fidelity and _loss(fidelity) > MAINLY * _loss(unreached):
         but = "variety suffers less" if unreached else "the data are reached"
-        sentence = f"Junk: some samples are unlike any data. {_told(fidelity)}{_while(but, reaches)}."
+        sentence = f"Junk: some samples are unlike any data. {_cited(fidelity)}{_while(but, reaches)}."
         return Finding("junk", sentence, _evidence(fidelity + reaches))
     if fidelity:
         both = fidelity + unreached
-        return Finding("far", f"Far: the samples lack both fidelity and variety. {_told(both)}.", _evidence(both))
+        return Finding("far", f"Far: the samples lack both fidelity and variety. {_cited(both)}.", _evidence(both))
     return None
 
 
 def _loss(records: list[Record]) -> float:
-    """The largest share of a floor that is lost."""
-    return max((1 - record.value / record.floor.value for record in records), default=0.0)
+    """The largest share of a baseline that is lost."""
+    return max((1 - record.value / record.baseline.value for record in records), default=0.0)
 
 
 def _while(but: str, records: list[Record]) -> str:
-    return f", while {but}: {_told(records)}" if records else ""
+    return f", while {but}: {_cited(records)}" if records else ""
 
 
 def _memorisation(report: Report) -> Finding | None:
@@ -102,7 +102,7 @@ def _memorisation(report: Report) -> Finding | None:
         if record.worse:
             return Finding(
                 "memorisation",
-                f"Memorisation: samples lie nearer to training examples than unseen data do. {_told([record])}.",
+                f"Memorisation: samples lie nearer to training examples than unseen data do. {_cited([record])}.",
                 _evidence([record]),
             )
     return None
@@ -115,7 +115,7 @@ def _labels(report: Report) -> Finding | None:
             where = f" Class {worst.label} is worst, {number(worst['label_agreement'].value)}." if worst else ""
             return Finding(
                 "labels",
-                f"Labels: samples are seen as another class than they were asked for. {_told([record])}.{where}",
+                f"Labels: samples are seen as another class than they were asked for. {_cited([record])}.{where}",
                 _evidence([record]),
             )
     return None
@@ -125,9 +125,9 @@ def _difference(report: Report, explained: bool) -> Finding | None:
     judged = [record for record in report.records if record.worse is not None]
     worse = [record for record in judged if record.worse]
     if not judged:
-        return Finding("undecided", "Undecided: no number here has an interval and a floor to be judged by.", {})
+        return Finding("undecided", "Undecided: no number here has an interval and a baseline to be judged by.", {})
     if worse and not explained:
-        sentence = f"Different: the samples can be told from real data. {_told(worse)}."
+        sentence = f"Different: the samples can be told from real data. {_cited(worse)}."
         return Finding("different", sentence, _evidence(worse))
     if not worse:
         names = ", ".join(record.name for record in judged)
@@ -154,24 +154,24 @@ def _there(report: Report, *names: str) -> list[Record]:
 
 def _lower(record: Record) -> bool:
     """Clearly: by the interval, and by more than a twentieth."""
-    return bool(record.worse) and record.value < CLEARLY * record.floor.value
+    return bool(record.worse) and record.value < CLEARLY * record.baseline.value
 
 
-def _told(records: list[Record]) -> str:
+def _cited(records: list[Record]) -> str:
     parts = []
     for record in records:
-        floor = "" if record.floor is None else f" (real data {interval(record.floor)})"
-        parts.append(f"{record.name.replace('_', ' ')} {told(record)}{floor}")
+        baseline = "" if record.baseline is None else f" (real data {interval(record.baseline)})"
+        parts.append(f"{record.name.replace('_', ' ')} {estimate_text(record)}{baseline}")
     return ", ".join(parts)
 
 
 def _evidence(records: list[Record]) -> dict[str, float]:
-    """Of each metric what its interval is about, the interval, and that of real data: name, name_low, name_floor_low,
-    and so on."""
+    """Of each metric what its interval is about, the interval, and that of real data: name, name_low,
+    name_baseline_low, and so on."""
     numbers = {}
     for record in records:
-        e, floor = record.estimate, record.floor
+        e, baseline = record.estimate, record.baseline
         numbers |= {record.name: record.centre, f"{record.name}_low": e.low, f"{record.name}_high": e.high}
-        if floor is not None:
-            numbers |= {f"{record.name}_floor_low": floor.low, f"{record.name}_floor_high": floor.high}
+        if baseline is not None:
+            numbers |= {f"{record.name}_baseline_low": baseline.low, f"{record.name}_baseline_high": baseline.high}
     return numbers

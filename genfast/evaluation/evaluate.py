@@ -49,14 +49,14 @@ def evaluate(
     n          how many samples; as many as there are real ones, or all that were given
     features   what samples are compared in: Features, their name, a Module; see `features.as_features`
     seed       of samples, splits and probes
-    train      the training data: for memorisation, and for the floor, which then is training data against data
+    train      the training data: for memorisation, and for the baseline, which then is training data against data
     sampling   settings of `model.sample`: solver, steps, guidance, clamp, ...
     likelihood settings of the likelihood of the data: see `likelihoods.likelihoods`
     per_class  whether to tell classes apart; by default where samples and data have labels, and quality is asked for
     out        folder for report.json, samples.png, memorization.png and report.png
     level      of the intervals
     progress   whether to show a bar
-    The floors take four more runs of every metric, on parts of the data a quarter of the work each.
+    The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
     of the samples, all of them answer with the report of the whole, and the first one writes `out`.
     Raises ValueError or TypeError that names the argument.
@@ -70,11 +70,11 @@ def evaluate(
     source = as_source(model, data, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
 
-    look = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
+    extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
     inputs = Inputs(
-        of_samples=look(source, "samples"),
-        of_real=look(Held(data_name, data), "data"),
-        of_train=None if train is None else look(Held("train", train), "training data"),
+        of_samples=extracted(source, "samples"),
+        of_real=extracted(Held(data_name, data), "data"),
+        of_train=None if train is None else extracted(Held("train", train), "training data"),
         ask_likelihoods=lambda: likelihoods(source.model, data, likelihood, seed=seed, progress=progress),
         dims=data.x[0].numel(),
     )

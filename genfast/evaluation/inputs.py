@@ -10,7 +10,7 @@ from ..metrics import Memorization, memorization
 from .likelihoods import Likelihoods
 from .sources import outside, subset
 
-SPLITS = 4  # repeats of a floor
+SPLITS = 4  # repeats of a baseline
 
 
 class Missing(ValueError):
@@ -88,11 +88,11 @@ class Inputs:
         return self.of_train is not None and self.of_train.n >= self.of_samples.n
 
     @property
-    def floor_kind(self) -> str:
-        """Which data `floors` takes in the place of samples."""
+    def baseline_kind(self) -> str:
+        """Which data `baselines` takes in the place of samples."""
         return "training data" if self.enough_training_data else "parts of the data"
 
-    def floors(self, seed: int) -> Iterator["Inputs"]:
+    def baselines(self, seed: int) -> Iterator["Inputs"]:
         """The same with real data in the place of the samples, `SPLITS` times: random training data, as many as there
         are samples, against all of the data; without so many, two random parts of the data, the first at most a half,
         in the proportion of samples to data."""

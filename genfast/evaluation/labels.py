@@ -8,8 +8,8 @@ from torch import Tensor
 from .. import ops
 from ..metrics import Estimate, intervals
 from .inputs import Inputs, Missing
-from .measure import METRICS, floors_of, run
-from .records import ClassRecord, Floor, Record
+from .measure import METRICS, baselines_of, run
+from .records import Baseline, ClassRecord, Record
 
 NEIGHBOURS = 5  # that vote
 METRICS_OF_A_CLASS = ("frechet", "precision_recall")
@@ -24,7 +24,7 @@ def by_class(
 
     A sample is seen as what the classifier says where the features are those of one for these classes, else as what
     most of its 5 nearest real ones are, the nearest counting half more; and so are real data, without themselves, for
-    the floor.
+    the baseline.
     """
     label, real_label = label.cpu(), real_label.cpu()
     seen, real_seen = _seen(inputs, real_label, classes)
@@ -64,8 +64,8 @@ def _of_class(part: Inputs, seed: int, level: float) -> list[Record]:
         except Missing:  # fewer samples than neighbours
             continue
         found = {key: estimate for key, estimate in found.items() if key in NAMES}
-        floors = floors_of(METRICS[name], found, part, seed, level)
-        records += [Record(key, METRICS[name].better, e, floors.get(key)) for key, e in found.items()]
+        baselines = baselines_of(METRICS[name], found, part, seed, level)
+        records += [Record(key, METRICS[name].better, e, baselines.get(key)) for key, e in found.items()]
     return records
 
 
@@ -73,5 +73,5 @@ def _agreement(right: Tensor, real_right: Tensor, level: float) -> Record:
     (n, share), (m, real) = ((len(x), x.double().mean().item()) for x in (right, real_right))
     z = intervals.quantile(level)
     estimate = Estimate(share, *intervals.wilson(share, n, z), "Wilson", n, m, level)
-    floor = Floor(real, *intervals.wilson(real, m, z), m, None, 1, "labels of the data")
-    return Record("label_agreement", "higher", estimate, floor)
+    baseline = Baseline(real, *intervals.wilson(real, m, z), m, None, 1, "labels of the data")
+    return Record("label_agreement", "higher", estimate, baseline)

@@ -74,10 +74,10 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         raise ValueError(f"likelihood: expected {expected}, got {levels!r}")
     index = subset(len(data), n, seed)
     device = device_of(model, data)
-    given = {"label": data.label[index].to(device)} if conditional(model, data) else {}
+    conditions = {"label": data.label[index].to(device)} if conditional(model, data) else {}
     key = make_key(seed, index, device)
     x, offset = _dequantised(data.x[index].to(device), key, levels)
-    found = KINDS[kind](model, x, given, key, seed=seed, progress=progress, **options)
+    found = KINDS[kind](model, x, conditions, key, seed=seed, progress=progress, **options)
     for name in ("nats", "se", "elbo"):
         value = getattr(found, name)
         if value is not None and value.shape != (n,):
@@ -106,41 +106,41 @@ def _on_grid(x: Tensor, levels: int) -> bool:
     return bool((((x + 1) / step).round() * step - 1 - x).abs().max() <= step / 100)
 
 
-def _in_chunks(x: Tensor, given: dict, key: Tensor, progress: bool) -> Iterator[tuple[Tensor, dict, Tensor]]:
+def _in_chunks(x: Tensor, conditions: dict, key: Tensor, progress: bool) -> Iterator[tuple[Tensor, dict, Tensor]]:
     rows = torch.arange(len(x)).split(CHUNK)
     for part in tqdm(rows, desc="likelihood", unit="chunk", delay=1, leave=False, disable=None if progress else True):
-        yield x[part], {name: value[part] for name, value in given.items()}, key[part]
+        yield x[part], {name: value[part] for name, value in conditions.items()}, key[part]
 
 
-def _exact(model, x, given, key, progress, **_) -> Likelihoods:
-    parts = [_wide(model.log_prob(rows, **told)) for rows, told, _ in _in_chunks(x, given, key, progress)]
+def _exact(model, x, conditions, key, progress, **_) -> Likelihoods:
+    parts = [_wide(model.log_prob(rows, **own)) for rows, own, _ in _in_chunks(x, conditions, key, progress)]
     return Likelihoods(torch.cat(parts), "exact")
 
 
-def _bound(model, x, given, key, progress, **_) -> Likelihoods:
-    parts = [_wide(model.elbo(rows, keys, **told)) for rows, told, keys in _in_chunks(x, given, key, progress)]
+def _bound(model, x, conditions, key, progress, **_) -> Likelihoods:
+    parts = [_wide(model.elbo(rows, keys, **own)) for rows, own, keys in _in_chunks(x, conditions, key, progress)]
     return Likelihoods(torch.cat(parts), "lower bound (ELBO)")
 
 
-def _weighted(model, x, given, key, progress, draws: int = DRAWS, **_) -> Likelihoods:
+def _weighted(model, x, conditions, key, progress, draws: int = DRAWS, **_) -> Likelihoods:
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"likelihood: expected draws to be an integer of at least 1, got {draws!r}")
     columns = []
-    for rows, told, keys in _in_chunks(x, given, key, progress):
+    for rows, own, keys in _in_chunks(x, conditions, key, progress):
         weights = ImportanceWeights()
         for first in range(0, draws, PART):
-            weights.update(_wide(model.log_weights(rows, keys, min(PART, draws - first), first=first, **told)))
+            weights.update(_wide(model.log_weights(rows, keys, min(PART, draws - first), first=first, **own)))
         columns.append((weights.iwae, weights.se, weights.elbo))
     nats, se, elbo = (torch.cat(column) for column in zip(*columns))
     return Likelihoods(nats, f"lower bound (IWAE of {draws})", _known(se), elbo)
 
 
-def _flow(model, x, given, key, seed, progress, **options) -> Likelihoods:
+def _flow(model, x, conditions, key, seed, progress, **options) -> Likelihoods:
     if math.prod(x.shape[1:]) <= 8:
         defaults = {"divergence": "exact", "steps": 50}
     else:
         defaults = {"divergence": "rademacher", "probes": 2, "steps": 25}
-    nats, se = model.log_likelihood(x, **given, **defaults | {"seed": seed, "progress": progress} | options)
+    nats, se = model.log_likelihood(x, **conditions, **defaults | {"seed": seed, "progress": progress} | options)
     return Likelihoods(_wide(nats), "probability flow", _known(_wide(se)))
 
 

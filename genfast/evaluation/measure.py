@@ -9,7 +9,7 @@ from .. import metrics as known
 from ..metrics import Estimate, Metric
 from .inputs import Inputs, Missing
 from .likelihoods import Likelihoods
-from .records import Floor, Record
+from .records import Baseline, Record
 
 
 def _likelihood(found: Likelihoods, dims: int, *, seed: int, level: float) -> dict[str, Estimate]:
@@ -28,7 +28,7 @@ METRICS = {
     "likelihood": Metric(_likelihood, ("likelihoods", "dims"), "higher"),
 }
 EXPECTED = "expectation for held-out data"
-ALIKE = 1.5  # the greatest ratio of a floor's n / m to that of the samples at which it is measured
+ALIKE = 1.5  # the greatest ratio of a baseline's n / m to that of the samples at which it is measured
 BETTER = {"bits_per_dim": "lower"}  # of a result that has another sense than its metric
 GROUPS = {"quality": tuple(name for name, metric in known.METRICS.items() if "samples" in metric.needs)}
 
@@ -62,9 +62,9 @@ def measure(
                 raise ValueError(f"metrics: {name} does not apply: {reason}") from reason
             left_out[name] = str(reason)
             continue
-        floors = floors_of(METRICS[name], estimates, inputs, seed, level)
+        baselines = baselines_of(METRICS[name], estimates, inputs, seed, level)
         better = METRICS[name].better
-        records += [Record(key, BETTER.get(key, better), found, floors.get(key)) for key, found in estimates.items()]
+        records += [Record(key, BETTER.get(key, better), found, baselines.get(key)) for key, found in estimates.items()]
     return tuple(records), left_out
 
 
@@ -77,31 +77,33 @@ def run(metric: Metric, inputs: Inputs, seed: int, level: float) -> dict[str, Es
         raise Missing(str(error)) from error
 
 
-def floors_of(metric: Metric, found: dict[str, Estimate], inputs: Inputs, seed: int, level: float) -> dict[str, Floor]:
+def baselines_of(
+    metric: Metric, found: dict[str, Estimate], inputs: Inputs, seed: int, level: float
+) -> dict[str, Baseline]:
     """Of each number what real data are given: an expectation where the metric knows it, else measured; by name."""
     expected = {name: e.details["expected"] for name, e in found.items() if "expected" in e.details}
     if expected:
-        return {name: Floor(p, p, p, found[name].n, found[name].m, 0, EXPECTED) for name, p in expected.items()}
+        return {name: Baseline(p, p, p, found[name].n, found[name].m, 0, EXPECTED) for name, p in expected.items()}
     try:
-        repeats = [run(metric, repeat, seed, level) for repeat in inputs.floors(seed)]
+        repeats = [run(metric, repeat, seed, level) for repeat in inputs.baselines(seed)]
     except Missing:  # likelihoods have none, and parts of the data may be too small
         return {}
     return {
-        name: _floor(estimate, [repeat[name] for repeat in repeats], inputs.floor_kind)
+        name: _baseline(estimate, [repeat[name] for repeat in repeats], inputs.baseline_kind)
         for name, estimate in found.items()
     }
 
 
-def _floor(found: Estimate, estimates: list[Estimate], kind: str) -> Floor:
+def _baseline(found: Estimate, estimates: list[Estimate], kind: str) -> Baseline:
     """The mean of the repeats; or, where there are too few real data for their n / m to be that of the samples and the
     number depends on it, what the metric knows of two sets from one distribution."""
     if "under_equality" in found.details:
         ratio = found.n / found.m * estimates[0].m / estimates[0].n
         if not 1 / ALIKE < ratio < ALIKE:
             p = found.details["under_equality"]
-            return Floor(p, p, p, found.n, found.m, 0, "expectation for equal distributions")
+            return Baseline(p, p, p, found.n, found.m, 0, "expectation for equal distributions")
     value, low, high = (sum(column) / len(estimates) for column in zip(*((e.value, e.low, e.high) for e in estimates)))
-    return Floor(value, low, high, estimates[0].n, estimates[0].m, len(estimates), kind)
+    return Baseline(value, low, high, estimates[0].n, estimates[0].m, len(estimates), kind)
 
 
 def _explained(estimate: Estimate, how: str, note: str) -> Estimate:

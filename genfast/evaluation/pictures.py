@@ -1,4 +1,4 @@
-"""The pictures of a report: samples, near copies beside what they copy, and every number beside its floor."""
+"""The pictures of a report: samples, near copies beside what they copy, and every number beside its baseline."""
 
 import importlib.util
 import io
@@ -60,11 +60,11 @@ def draw(report: Report) -> bytes:
     title = f"{report.n} of {report.model['name']} against {report.m} of {report.data['name']}"
     figure.suptitle(f"{title}\nblue: samples and interval, grey: what real data are given", fontsize=10)
     for axes, record in zip(panels, records):
-        e, floor = record.estimate, record.floor
-        if floor is not None and math.isfinite(floor.low) and math.isfinite(floor.high):
-            axes.axvspan(floor.low, floor.high, color="0.8", lw=0)
-            axes.axvline(floor.low, color="0.55", lw=1)
-            axes.axvline(floor.high, color="0.55", lw=1)
+        e, baseline = record.estimate, record.baseline
+        if baseline is not None and math.isfinite(baseline.low) and math.isfinite(baseline.high):
+            axes.axvspan(baseline.low, baseline.high, color="0.8", lw=0)
+            axes.axvline(baseline.low, color="0.55", lw=1)
+            axes.axvline(baseline.high, color="0.55", lw=1)
         axes.plot([e.low, e.high], [0, 0], color="tab:blue", lw=2, marker="|", ms=9)
         inside = min(max(record.centre, e.low), e.high)  # an extrapolation may be beyond what is possible
         axes.plot(inside, 0, "o", color="tab:blue", ms=6)

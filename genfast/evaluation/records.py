@@ -8,7 +8,7 @@ from ..metrics import Estimate
 
 
 @dataclasses.dataclass(frozen=True)
-class Floor:
+class Baseline:
     """A metric of real data against real data: what a perfect model would be given.
 
     value, low, high: means over `splits` repeats of the value and its interval, which is about `Record.centre`.
@@ -24,7 +24,7 @@ class Floor:
     kind: str
 
 
-def has_interval(found: Estimate | Floor) -> bool:
+def has_interval(found: Estimate | Baseline) -> bool:
     """Whether its interval says anything: one with a limit that is infinite or NaN does not."""
     return math.isfinite(found.low) and math.isfinite(found.high)
 
@@ -36,7 +36,7 @@ class Record:
     name: str
     better: str
     estimate: Estimate
-    floor: Floor | None = None
+    baseline: Baseline | None = None
 
     @property
     def value(self) -> float:
@@ -54,12 +54,12 @@ class Record:
 
     @property
     def worse(self) -> bool | None:
-        """Whether the whole interval is on the wrong side of that of real data; None without a floor, or where one of
-        the two intervals says nothing. By chance it is so far less often than 1 - level: the two have to be apart, each
-        with its own noise."""
-        if self.floor is None or not (has_interval(self.estimate) and has_interval(self.floor)):
+        """Whether the whole interval is on the wrong side of that of real data; None without a baseline, or where one
+        of the two intervals says nothing. By chance it is so far less often than 1 - level: the two have to be
+        apart, each with its own noise."""
+        if self.baseline is None or not (has_interval(self.estimate) and has_interval(self.baseline)):
             return None
-        above, below = self.estimate.low > self.floor.high, self.estimate.high < self.floor.low
+        above, below = self.estimate.low > self.baseline.high, self.estimate.high < self.baseline.low
         return {"lower": above, "higher": below}.get(self.better, above or below)
 
 

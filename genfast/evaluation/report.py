@@ -9,9 +9,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..common.files import write_file
 from .records import ClassRecord, Record, by_name
-from .table import classes_table, floor_lines, records_table
+from .table import baseline_lines, classes_table, records_table
 
-SCHEMA, VERSION = "genfast.evaluation", 1
+SCHEMA, VERSION = "genfast.evaluation", 2
 INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -53,12 +53,12 @@ class Report:
         return hash(self.json())
 
     def __str__(self) -> str:
-        """Header, a line a number with its interval and floor, the classes, what is missing, warnings."""
+        """Header, a line a number with its interval and baseline, the classes, what is missing, warnings."""
         parts = (
             self._header(),
             records_table(self.records, self.level),
             classes_table(self.per_class),
-            floor_lines(self.records),
+            baseline_lines(self.records),
             [f"no {name}: {reason}" for name, reason in self.left_out.items()],
             [f"note: {warning}" for warning in self.warnings],
         )

@@ -81,14 +81,14 @@ class Drawn:
             if fits or self.by_index:
                 self.by_index = True
                 return self._checked(x, index)
-            everyone = torch.arange(self.n)
-            self.whole = self._checked(self._sample(self.n, everyone), everyone)
+            every = torch.arange(self.n)
+            self.whole = self._checked(self._sample(self.n, every), every)
         return self.whole[index]
 
     @torch.no_grad()
     def _sample(self, n: int | Tensor, index: Tensor) -> Tensor:
-        given = {} if self.label is None else {"label": self.label[index]}
-        return torch.as_tensor(self.model.sample(n, **given, **self.settings)).detach().to(torch.float32)
+        conditions = {} if self.label is None else {"label": self.label[index]}
+        return torch.as_tensor(self.model.sample(n, **conditions, **self.settings)).detach().to(torch.float32)
 
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)

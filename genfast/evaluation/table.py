@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..metrics import Estimate
-from .records import ClassRecord, Floor, Record, has_interval
+from .records import Baseline, ClassRecord, Record, has_interval
 
 WIDTH = 120  # of a line, at most
 ARROWS = {"lower": "↓", "higher": "↑", "near_half": "½"}
@@ -15,12 +15,12 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def interval(found: Estimate | Floor) -> str:
+def interval(found: Estimate | Baseline) -> str:
     """A dash for one that says nothing."""
     return f"[{number(found.low)}, {number(found.high)}]" if has_interval(found) else "-"
 
 
-def told(record: Record) -> str:
+def estimate_text(record: Record) -> str:
     """What the interval is about, and the interval."""
     return f"{number(record.centre)} {interval(record.estimate)}"
 
@@ -40,9 +40,9 @@ def records_table(records: Sequence[Record], level: float) -> list[str]:
     """A line a number, and a second one where its interval is about infinite n."""
     rows = [("metric", "", "value", f"{level:.0%} interval", "real data", "its interval", "n", "")]
     for record in records:
-        e, floor = record.estimate, record.floor
-        about = interval(e), "" if floor is None else interval(floor)
-        name, real = (record.name, ARROWS.get(record.better, "")), "-" if floor is None else number(floor.value)
+        e, baseline = record.estimate, record.baseline
+        about = interval(e), "" if baseline is None else interval(baseline)
+        name, real = (record.name, ARROWS.get(record.better, "")), "-" if baseline is None else number(baseline.value)
         n, verdict = str(e.n), VERDICTS[record.worse]
         if record.extrapolated:
             rows.append((*name, number(e.value), "", real, "", n, ""))
@@ -68,16 +68,16 @@ def classes_table(classes: Sequence[ClassRecord]) -> list[str]:
 
 
 def _column(name: str, records: Sequence[Record | None]) -> list[str]:
-    floors = [record.floor.value for record in records if record is not None and record.floor is not None]
-    cells = ["-" if record is None else told(record) for record in records]
-    return [name, *cells, number(sum(floors) / len(floors)) if floors else "-"]
+    baselines = [record.baseline.value for record in records if record is not None and record.baseline is not None]
+    cells = ["-" if record is None else estimate_text(record) for record in records]
+    return [name, *cells, number(sum(baselines) / len(baselines)) if baselines else "-"]
 
 
-def floor_lines(records: Sequence[Record]) -> list[str]:
+def baseline_lines(records: Sequence[Record]) -> list[str]:
     """What "real data" in the table stands for, a line for each kind and size."""
     names = {}
     for record in records:
-        if (f := record.floor) is not None:
+        if (f := record.baseline) is not None:
             names.setdefault((f.kind, f.n, f.m, f.splits), []).append(record.name)
     return [
         f"real data: {kind}, {n}{'' if m is None else f' against {m}'}"

@@ -10,12 +10,12 @@ from torch.nn.utils import parametrizations, parametrize
 
 from .. import ops
 from ..checkpoint import register
-from ..common.conditions import Label, label_of, told
+from ..common.conditions import Label, as_conditions, label_condition
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, as_latent, in_chunks, require_chunk
 from ..ops import Purpose
 from .augment import AUGMENTATIONS, augmented
-from .losses import LOSSES, PAIRED, Sides, around, between, one_centred, zero_centred
+from .losses import LOSSES, PAIRED, PlayerLosses, interpolated, one_centered_penalty, perturbed, zero_centered_penalty
 from .monitor import Monitor
 
 BETAS = (0.5, 0.9)  # of Adam: a short memory, for an opponent that changes
@@ -107,8 +107,9 @@ class GAN(nn.Module):
             "generator": {"params": list(self.generator.parameters()), "betas": BETAS},
         }
 
-    def loss(self, batch: dict[str, Tensor | None], key: Tensor, player: str | None = None) -> Sides | Tensor:
-        """The losses of each sample, (B,): `Sides` of both, or that of the `player`, "discriminator" or "generator".
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor, player: str | None = None) -> PlayerLosses | Tensor:
+        """The losses of each sample, (B,): `PlayerLosses` of both, or that of the `player`, "discriminator" or
+        "generator".
 
         The gradient of each is in its own player's weights alone, so that the sum of the two may be taken backward.
 
@@ -116,46 +117,46 @@ class GAN(nn.Module):
         of each side its own, and all that is random is a function of it. Penalties are there when the number of the
         batch, key[0, 1] // B, is a multiple of `lazy`.
         """
-        x, given = self._checked(batch, key)
+        x, conditions = self._checked(batch, key)
         if player is None:
-            return Sides(self._discriminator_loss(x, key, given), self._generator_loss(x, key, given))
-        if player not in Sides._fields:
-            raise ValueError(f"player must be one of {', '.join(Sides._fields)}; got {player!r}")
-        return getattr(self, f"_{player}_loss")(x, key, given)
+            return PlayerLosses(self._discriminator_loss(x, key, conditions), self._generator_loss(x, key, conditions))
+        if player not in PlayerLosses._fields:
+            raise ValueError(f"player must be one of {', '.join(PlayerLosses._fields)}; got {player!r}")
+        return getattr(self, f"_{player}_loss")(x, key, conditions)
 
-    def _discriminator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def _discriminator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         if not torch.is_grad_enabled():  # the penalties are gradients all the same
             with torch.enable_grad():
-                return self._discriminator_loss(x, key, given).detach()
+                return self._discriminator_loss(x, key, conditions).detach()
         with torch.no_grad():
-            fake = self._generated(self._z(key, step=0, like=x), given)
+            fake = self._generated(self._z(key, step=0, like=x), conditions)
         real, fake_seen = augmented(x, key, self.augment, 0), augmented(fake, key, self.augment, 1)
         due = int(key[0, 1]) // len(key) % self.lazy == 0
         weights = {name: self.lazy * value for name, value in self.weights.items() if value and due}
 
         # Real and generated in one pass, whose graph serves R1 and R2 too: half the time of four of their own.
         both = torch.cat([real, fake_seen]).requires_grad_("r1" in weights or "r2" in weights)
-        logits = self._logits(both, {name: value.repeat(2) for name, value in given.items()})
+        logits = self._logits(both, {name: value.repeat(2) for name, value in conditions.items()})
         self.monitor.see(x, fake, *logits.chunk(2))
         loss = LOSSES[self.loss_name].discriminator(*logits.chunk(2))
         if both.requires_grad:
-            r1, r2 = zero_centred(logits, both).chunk(2)
+            r1, r2 = zero_centered_penalty(logits, both).chunk(2)
             loss = loss + weights.get("r1", 0.0) * r1 + weights.get("r2", 0.0) * r2
         points = {
-            "gradient_penalty": lambda: between(real, fake_seen, ops.uniform(key, (), Purpose.TIME)),
-            "dragan": lambda: around(real, ops.uniform(key, real.shape[1:], Purpose.CHURN)),
+            "gradient_penalty": lambda: interpolated(real, fake_seen, ops.uniform(key, (), Purpose.TIME)),
+            "dragan": lambda: perturbed(real, ops.uniform(key, real.shape[1:], Purpose.CHURN)),
         }
         for name, chosen in points.items():
             if name in weights:
                 at = chosen().requires_grad_()
-                loss = loss + weights[name] * one_centred(self._logits(at, given), at)
+                loss = loss + weights[name] * one_centered_penalty(self._logits(at, conditions), at)
         return loss
 
-    def _generator_loss(self, x: Tensor, key: Tensor, given: dict[str, Tensor]) -> Tensor:
-        fake = augmented(self._generated(self._z(key, step=1, like=x), given), key, self.augment, 2)
+    def _generator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+        fake = augmented(self._generated(self._z(key, step=1, like=x), conditions), key, self.augment, 2)
         with _frozen(self.discriminator):
-            real = self._logits(augmented(x, key, self.augment, 3), given) if self.loss_name in PAIRED else None
-            return LOSSES[self.loss_name].generator(real, self._logits(fake, given))
+            real = self._logits(augmented(x, key, self.augment, 3), conditions) if self.loss_name in PAIRED else None
+            return LOSSES[self.loss_name].generator(real, self._logits(fake, conditions))
 
     def watch(self) -> dict[str, float]:
         """`Health` of the latest batch of the training, for the logs of `fit`; warns, once, of what stays wrong."""
@@ -181,27 +182,27 @@ class GAN(nn.Module):
         require_chunk(chunk)
         if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation < math.inf:
             raise ValueError(f"truncation must be a number of at least 0; got {truncation!r}")
-        given = told(len(index), self.classes, label, null=False)
+        conditions = as_conditions(len(index), self.classes, label, null=False)
         like = next(self.generator.parameters(), torch.empty(0))
 
-        def generate(key: Tensor, given: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
-            return self._generated(truncation * self._z(key, step=0, like=like), given)
+        def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
+            return self._generated(truncation * self._z(key, step=0, like=like), conditions)
 
         with evaluating(self):
-            return in_chunks(generate, index, given, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
+            return in_chunks(generate, index, conditions, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
 
     def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)
 
-    def _generated(self, z: Tensor, given: dict[str, Tensor]) -> Tensor:
-        x = self.generator(z, **given)
+    def _generated(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+        x = self.generator(z, **conditions)
         if len(x) != len(z) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
             wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
             raise ValueError(f"generator must answer with ({len(z)}, {wanted}); got {tuple(x.shape)}")
         return x
 
-    def _logits(self, x: Tensor, given: dict[str, Tensor]) -> Tensor:
-        logits = self.discriminator(x, **given)
+    def _logits(self, x: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+        logits = self.discriminator(x, **conditions)
         if logits.shape not in ((len(x),), (len(x), 1)):
             raise ValueError(f"discriminator must answer with ({len(x)},) or ({len(x)}, 1); got {tuple(logits.shape)}")
         return logits.reshape(len(x))
@@ -218,7 +219,7 @@ class GAN(nn.Module):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
         self.shape = self.shape or tuple(x.shape[1:])
         like = next(self.discriminator.parameters(), x)
-        return x.to(like.device, like.dtype), label_of(batch, self.classes)
+        return x.to(like.device, like.dtype), label_condition(batch, self.classes)
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

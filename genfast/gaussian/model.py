@@ -87,8 +87,8 @@ class ClosedForm(nn.Module):
             raise ValueError(f"data must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.flatten(1)
         if self.rank is not None and self.rank >= min(x.shape[1], len(x) - 1):
-            most, given = min(x.shape[1], len(x) - 1), f"{len(x)} samples of {x.shape[1]} numbers"
-            raise ValueError(f"rank must be below {most}, with {given}; got {self.rank}")
+            most, counts = min(x.shape[1], len(x) - 1), f"{len(x)} samples of {x.shape[1]} numbers"
+            raise ValueError(f"rank must be below {most}, with {counts}; got {self.rank}")
         return x, shape
 
     # What the model knows --------------------------------------------------------------------------------------------

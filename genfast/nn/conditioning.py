@@ -113,7 +113,7 @@ class Conditioning(nn.Module):
         self.time = FourierFeatures(64) if time is None else time
         self.first = nn.Linear(self.time.features, features)
         self.second = nn.Linear(features, features)
-        self.given = Conditions(features, classes, condition)
+        self.conditions = Conditions(features, classes, condition)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """`x` is only looked at for the number of rows."""
@@ -122,7 +122,7 @@ class Conditioning(nn.Module):
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x, got {tuple(t.shape)}")
         hidden = self.first(self.time(t).to(self.first.weight.dtype))
-        return F.silu(self.given(self.second(F.silu(hidden)), label, condition))
+        return F.silu(self.conditions(self.second(F.silu(hidden)), label, condition))
 
 
 class Modulation(nn.Linear):

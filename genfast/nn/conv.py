@@ -42,7 +42,7 @@ class Encoder(nn.Module):
             "condition": condition,
         }  # fmt: skip
         self.features = 4 * width if classes or condition else 0
-        self.given = Conditions(self.features, classes, condition)
+        self.conditions = Conditions(self.features, classes, condition)
         self.down = Down(size, channels, width, multipliers, blocks, self.features)
         (last, *end), outputs = self.down.shape, 2 * positive_int("latent", latent)
         self.norm = StyledNormAct(last, self.features)
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
             self.output = nn.Sequential(nn.Flatten(), nn.Linear(last * math.prod(end), outputs))
 
     def forward(self, x: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        c = F.silu(self.given(x.new_zeros(len(x), self.features), label, condition))
+        c = F.silu(self.conditions(x.new_zeros(len(x), self.features), label, condition))
         mean, log_variance = self.output(self.norm(self.down(x, c), c)).chunk(2, 1)
         return mean, log_variance
 
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         self.shape = (positive_int("latent", latent), *(end if spatial else ()))
         self.features = 4 * width if classes or condition or not spatial else 0
         self.style = None if spatial else nn.Linear(latent, self.features)
-        self.given = Conditions(self.features, classes, condition)
+        self.conditions = Conditions(self.features, classes, condition)
         if spatial:
             self.input = nn.Conv2d(latent, last, 3, padding=1)
         else:
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         if z.shape[1:] != self.shape:
             raise ValueError(f"z must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(z.shape)}")
         c = z.new_zeros(len(z), self.features) if self.style is None else self.style(z)
-        c = F.silu(self.given(c, label, condition))
+        c = F.silu(self.conditions(c, label, condition))
         hidden = self.input(z)
         for index, (level, size) in enumerate(zip(self.levels, reversed(self.sizes), strict=True)):
             if index:
@@ -145,12 +145,12 @@ class Discriminator(nn.Module):
         features = 4 * width
         self.features = nn.Sequential(nn.SiLU(), nn.Flatten(), nn.Linear(math.prod(self.down.shape), features))
         self.output = nn.Linear(features, 1)
-        self.given = Conditions(features, classes, condition)
+        self.conditions = Conditions(features, classes, condition)
         if classes:
-            nn.init.normal_(self.given.label.weight, std=features**-0.5)
+            nn.init.normal_(self.conditions.label.weight, std=features**-0.5)
 
     def forward(self, x: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        weight = self.given(self.output.weight.expand(len(x), -1), label, condition)
+        weight = self.conditions(self.output.weight.expand(len(x), -1), label, condition)
         features = F.silu(self.features(self.down(x)))
         return (weight * features).sum(1) + self.output.bias
 

@@ -58,9 +58,9 @@ def group_norm_act_reference(
 def _modulate(x: Tensor, slope: Tensor | None, offset: Tensor | None) -> Tensor:
     """slope x + offset, each (N, C)."""
     spread = (*x.shape[:2], *[1] * (x.ndim - 2))
-    for given in (slope, offset):
-        if given is not None and given.shape != x.shape[:2]:
-            raise ValueError(f"scale and shift must have shape {tuple(x.shape[:2])}, got {tuple(given.shape)}")
+    for value in (slope, offset):
+        if value is not None and value.shape != x.shape[:2]:
+            raise ValueError(f"scale and shift must have shape {tuple(x.shape[:2])}, got {tuple(value.shape)}")
     if slope is not None:
         x = x * slope.reshape(spread).to(x.dtype)
     return x if offset is None else x + offset.reshape(spread).to(x.dtype)

@@ -123,10 +123,10 @@ def study(seed: int = 0, progress: bool = True, repeats: int = 80) -> Finding:
             )
         )
     ends = {name: found[-1].mean(0).tolist() for name, (_, found, _) in curves.items()}
-    told = ", ".join(f"{name} {' / '.join(f'{error:.1f}' for error in end)} %" for name, end in ends.items())
+    found = ", ".join(f"{name} {' / '.join(f'{error:.1f}' for error in end)} %" for name, end in ends.items())
     claims.append(
         Claim(
-            f"With all samples bias decides (generative / logistic / penalised): {told}. A penalty is a smaller bias.",
+            f"With all samples bias decides (generative / logistic / penalised): {found}. A penalty is a smaller bias.",
             all(generative > logistic > penalised for generative, logistic, penalised in ends.values()),
         )
     )

@@ -58,7 +58,7 @@ def judge(samples: np.ndarray, label: np.ndarray, real: np.ndarray, real_label: 
     return {
         "label_agreement": float((SVC(C=10).fit(real, real_label).predict(samples) == label).mean()),
         "nearest_real": float(np.median(cdist(samples, real).min(1))),
-        "nearest_real_floor": float(np.median(among_real.min(1))),
+        "nearest_real_baseline": float(np.median(among_real.min(1))),
     }
 
 
@@ -113,7 +113,7 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
     frechet = report["frechet"]
     metrics |= {
         "frechet_pixels": frechet.value / PIXELS,
-        "frechet_pixels_floor": frechet.floor.value / PIXELS,
+        "frechet_pixels_baseline": frechet.baseline.value / PIXELS,
         "train_seconds": logs[-1]["seconds"],
         "sample_seconds": sample_seconds,
         "samples": len(images),
@@ -135,9 +135,9 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
 
     label agreement             {metrics["label_agreement"]:8.2%}   a classifier of real digits sees what was asked for
     pixel Frechet distance      {metrics["frechet_pixels"]:8.4f}   that of the table, for pixels in [0, 1]
-      between real digits       {metrics["frechet_pixels_floor"]:8.4f}
+      between real digits       {metrics["frechet_pixels_baseline"]:8.4f}
     nearest real digit          {metrics["nearest_real"]:8.3f}   median distance
-      between real digits       {metrics["nearest_real_floor"]:8.3f}
+      between real digits       {metrics["nearest_real_baseline"]:8.3f}
     training                    {metrics["train_seconds"]:6.1f} s   {steps} steps
     sampling                    {metrics["sample_seconds"]:6.1f} s   {len(images)} digits
 

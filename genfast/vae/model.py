@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from .. import ops
 from ..checkpoint import register
-from ..common.conditions import Label, label_of, told
+from ..common.conditions import Label, as_conditions, label_condition
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, as_latent, in_chunks, require_chunk
 from ..common.log_likelihood import LogLikelihood
@@ -101,8 +101,8 @@ class VAE(nn.Module):
         """
         x, key = self._placed(batch["x"], key)
         self.shape = self.shape or tuple(x.shape[1:])
-        given = label_of(batch, self.classes)
-        mu, logvar = self._posterior(x, given)
+        conditions = label_condition(batch, self.classes)
+        mu, logvar = self._posterior(x, conditions)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
             kl = self._with_free_bits(mu, logvar)
@@ -110,15 +110,15 @@ class VAE(nn.Module):
         if self.training and self.kl_warmup:
             beta = beta * (self.calls / self.kl_warmup).clamp(max=1)
             self.calls += 1
-        return beta * kl - self._log_prob(x, z, given)
+        return beta * kl - self._log_prob(x, z, conditions)
 
     def encode(self, x: Tensor, label: Label = None) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B, *latent); differentiable."""
         x, _ = self._placed(x)
-        return self._posterior(x, self._told(x, label))
+        return self._posterior(x, self._conditions(x, label))
 
-    def _posterior(self, x: Tensor, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        out = self.encoder(_in_dtype_of(self.encoder, x), **given)
+    def _posterior(self, x: Tensor, conditions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        out = self.encoder(_in_dtype_of(self.encoder, x), **conditions)
         mu, logvar = out.chunk(2, 1) if isinstance(out, Tensor) else out
         if mu.shape != (len(x), *self.latent) or logvar.shape != mu.shape:
             wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
@@ -129,7 +129,7 @@ class VAE(nn.Module):
     def decode(self, z: Tensor, label: Label = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
         z = z.to(self.calls.device)
-        return self.likelihood.mean(self._decoded(z, self._told(z, label)))
+        return self.likelihood.mean(self._decoded(z, self._conditions(z, label)))
 
     @torch.no_grad()
     def sample(
@@ -166,22 +166,22 @@ class VAE(nn.Module):
         rows `slots`; key: (chunk, 2), of all rows."""
         device = self.calls.device
 
-        def decode(key: Tensor, given: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
-            f = self._decoded(latents(key, taken, slots), given)
+        def decode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
+            f = self._decoded(latents(key, taken, slots), conditions)
             return self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
 
         with evaluating(self):
-            given = self._told(index, label)
-            return in_chunks(decode, index, given, seed=seed, chunk=chunk, device=device, shape=self.shape)
+            conditions = self._conditions(index, label)
+            return in_chunks(decode, index, conditions, seed=seed, chunk=chunk, device=device, shape=self.shape)
 
     @torch.no_grad()
     def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
         with evaluating(self):
             x, key = self._placed(x, key)
-            given = self._told(x, label)
-            z, kl = ops.reparameterize(*self._posterior(x, given), key)
-            return self._log_prob(x, z, given) - kl
+            conditions = self._conditions(x, label)
+            z, kl = ops.reparameterize(*self._posterior(x, conditions), key)
+            return self._log_prob(x, z, conditions) - kl
 
     @torch.no_grad()
     def log_weights(self, x: Tensor, key: Tensor, samples: int, first: int = 0, label: Label = None) -> Tensor:
@@ -193,11 +193,11 @@ class VAE(nn.Module):
             raise ValueError(f"samples must be an integer of at least 1; got {samples!r}")
         with evaluating(self):
             x, key = self._placed(x, key)
-            given = self._told(x, label)
-            mu, logvar = self._posterior(x, given)
+            conditions = self._conditions(x, label)
+            mu, logvar = self._posterior(x, conditions)
             parts = max(1, PART // max(1, len(x)))
             return torch.cat([
-                self._weights(x, mu, logvar, key, range(at, min(at + parts, first + samples)), given)
+                self._weights(x, mu, logvar, key, range(at, min(at + parts, first + samples)), conditions)
                 for at in range(first, first + samples, parts)
             ])  # fmt: skip
 
@@ -215,11 +215,12 @@ class VAE(nn.Module):
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k must be an integer of at least 1; got {k!r}")
         self._check(x, None)
-        given, key = self._told(x, label), make_key(seed, len(x), device=x.device)
+        conditions, key = self._conditions(x, label), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64),) * 2]
         rows = torch.arange(len(x)).split(chunk) if len(x) else ()
         for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
-            now, weights, step = {n: v[part] for n, v in given.items()}, ImportanceWeights(), max(1, PART // len(part))
+            now = {name: value[part] for name, value in conditions.items()}
+            weights, step = ImportanceWeights(), max(1, PART // len(part))
             for first in range(0, k, step):
                 weights.update(self.log_weights(x[part], key[part], min(step, k - first), first, **now))
             found.append((weights.iwae, weights.se))
@@ -270,7 +271,7 @@ class VAE(nn.Module):
         variance = torch.cat(mu).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
-    def _weights(self, x: Tensor, mu: Tensor, logvar: Tensor, key: Tensor, draws: range, given: dict) -> Tensor:
+    def _weights(self, x: Tensor, mu: Tensor, logvar: Tensor, key: Tensor, draws: range, conditions: dict) -> Tensor:
         eps = torch.cat([ops.normal(key, self.latent, Purpose.LATENT, j) for j in draws]).to(mu.dtype)
 
         def again(t: Tensor) -> Tensor:
@@ -280,21 +281,21 @@ class VAE(nn.Module):
         z = again(mu) + (0.5 * logvar).exp() * eps
         # log p(z) - log q(z | x): the constants cancel
         against_prior = 0.5 * (eps.square() - z.square() + logvar).flatten(1).sum(1)
-        log_prob = self._log_prob(again(x), z, {name: again(value) for name, value in given.items()})
+        log_prob = self._log_prob(again(x), z, {name: again(value) for name, value in conditions.items()})
         return (log_prob + against_prior).unflatten(0, (len(draws), len(x)))
 
-    def _log_prob(self, x: Tensor, z: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def _log_prob(self, x: Tensor, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         self.likelihood.check(x)
-        f = self._decoded(z, given)
+        f = self._decoded(z, conditions)
         if f.shape != x.shape:
             raise ValueError(f"decoder must answer with the shape of x, {tuple(x.shape)}; got {tuple(f.shape)}")
         dtype = wide(f.dtype)  # a sum of squares in bfloat16 is nats off
         return self.likelihood.log_prob(x.to(dtype), f.to(dtype))
 
-    def _decoded(self, z: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         if tuple(z.shape[1:]) != self.latent:
             raise ValueError(f"z must have shape (B, {', '.join(map(str, self.latent))}); got {tuple(z.shape)}")
-        return self.decoder(_in_dtype_of(self.decoder, z), **given)
+        return self.decoder(_in_dtype_of(self.decoder, z), **conditions)
 
     def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
@@ -316,9 +317,9 @@ class VAE(nn.Module):
         if key is not None and key.shape != (len(x), 2):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
 
-    def _told(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
-        given = told(len(rows), self.classes, label, null=False)
-        return {name: value.to(rows.device) for name, value in given.items()}
+    def _conditions(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
+        conditions = as_conditions(len(rows), self.classes, label, null=False)
+        return {name: value.to(rows.device) for name, value in conditions.items()}
 
     @staticmethod
     def _points(n: int) -> int:

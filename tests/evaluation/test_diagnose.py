@@ -8,7 +8,7 @@ import torch
 from toys import Copier, Gaussian, Mixed, Ring, normal
 
 import genfast as gf
-from genfast.evaluation import Floor, Record
+from genfast.evaluation import Baseline, Record
 from genfast.metrics import Estimate
 
 REAL = Ring().sample(400, seed=5)
@@ -40,8 +40,8 @@ def test_collapse():
     found = of_ring(modes=4)
     assert names(found) == ["collapse"], str(found)
     evidence = found["collapse"].evidence
-    assert evidence["recall_high"] < 0.7 < 0.8 < evidence["recall_floor_low"]
-    assert evidence["coverage"] < 0.7 < 0.85 < evidence["coverage_floor_low"] and evidence["precision"] > 0.8
+    assert evidence["recall_high"] < 0.7 < 0.8 < evidence["recall_baseline_low"]
+    assert evidence["coverage"] < 0.7 < 0.85 < evidence["coverage_baseline_low"] and evidence["precision"] > 0.8
     assert "Collapse: parts of the data are never drawn. recall 0." in str(found) and "(real data [0.9" in str(found)
 
 
@@ -82,15 +82,15 @@ def plain():
         (0.5, 0.9, 0.7, ["junk"]),
         (0.3, 0.8, 0.5, ["junk"]),
         (0.5, 0.5, 0.5, ["far"]),
-        (0.86, 0.86, 0.86, []),  # beyond the floor's interval, but not clearly
+        (0.86, 0.86, 0.86, []),  # beyond the baseline's interval, but not clearly
     ],
 )
 def test_verdicts_by_their_numbers(precision, recall, coverage, verdict):
-    """Floors of 0.9, all intervals 0.01 to either side."""
+    """Baselines of 0.9, all intervals 0.01 to either side."""
 
     def record(name, value):
-        floor = Floor(0.9, 0.89, 0.91, 50, 50, 4, "parts of the data")
-        return Record(name, "higher", Estimate(value, value - 0.01, value + 0.01, "", 100, 100), floor)
+        baseline = Baseline(0.9, 0.89, 0.91, 50, 50, 4, "parts of the data")
+        return Record(name, "higher", Estimate(value, value - 0.01, value + 0.01, "", 100, 100), baseline)
 
     numbers = {"precision": precision, "recall": recall, "coverage": coverage}
     report = dataclasses.replace(plain(), records=tuple(record(*item) for item in numbers.items()))
@@ -136,7 +136,7 @@ def test_labels():
 def test_nothing_to_judge():
     found = diagnose(Gaussian(2), metrics="likelihood")
     assert names(found) == ["undecided"] and found["undecided"].evidence == {}
-    assert str(found) == "Undecided: no number here has an interval and a floor to be judged by."
+    assert str(found) == "Undecided: no number here has an interval and a baseline to be judged by."
     with pytest.raises(KeyError, match="no finding 'junk'"):
         found["junk"]
 

@@ -25,11 +25,11 @@ def report():
 
 def test_real_against_real_is_as_real(report):
     """Samples of the data's own distribution: each interval meets that of real data, and nothing is lost."""
-    judged = [record for record in report.records if record.floor is not None]
+    judged = [record for record in report.records if record.baseline is not None]
     assert {r.name for r in judged} >= {"frechet", "precision", "recall", "coverage", "two_sample", "memorization"}
     assert not any(record.worse for record in judged), str(report)
     for record in judged:
-        assert record.estimate.low <= record.floor.high and record.floor.low <= record.estimate.high
+        assert record.estimate.low <= record.baseline.high and record.baseline.low <= record.estimate.high
 
 
 def test_what_is_left_out_is_said(report):
@@ -63,33 +63,33 @@ def test_the_same_call_gives_the_same_report():
     assert first != other and first["frechet"].value != other["frechet"].value
 
 
-def test_floors_of_two_parts_of_the_data():
+def test_baselines_of_two_parts_of_the_data():
     """Halves where n = m; in the proportion of n to m, and never more than a half, elsewhere."""
     for n, sizes in ((160, (80, 80)), (40, (32, 128)), (400, (80, 80))):
-        floor = evaluate(normal(n, 3), REAL, metrics="frechet")["frechet"].floor
-        assert (floor.n, floor.m, floor.kind, floor.splits) == (*sizes, "parts of the data", 4)
+        baseline = evaluate(normal(n, 3), REAL, metrics="frechet")["frechet"].baseline
+        assert (baseline.n, baseline.m, baseline.kind, baseline.splits) == (*sizes, "parts of the data", 4)
 
 
-def test_floors_of_training_data(report):
-    floor = report["frechet"].floor
-    assert (floor.n, floor.m, floor.kind) == (160, 160, "training data")
-    few = evaluate(Gaussian(3), REAL, train=TRAIN[:90], metrics="frechet")["frechet"].floor
+def test_baselines_of_training_data(report):
+    baseline = report["frechet"].baseline
+    assert (baseline.n, baseline.m, baseline.kind) == (160, 160, "training data")
+    few = evaluate(Gaussian(3), REAL, train=TRAIN[:90], metrics="frechet")["frechet"].baseline
     assert (few.n, few.m, few.kind) == (80, 80, "parts of the data")  # the training data cannot stand for 160
-    expected = report["memorization"].floor
+    expected = report["memorization"].baseline
     assert expected.value == expected.low == expected.high == report["memorization"].estimate.details["expected"]
-    assert report["nats"].floor is None and report["nats"].worse is None
+    assert report["nats"].baseline is None and report["nats"].worse is None
 
 
-def test_a_floor_is_the_metric_of_real_data():
-    """A shift of the whole space changes neither; stretching the data stretches the floor of the Frechet distance."""
-    floor = [evaluate(x, x + 0.0, metrics="frechet")["frechet"].floor.value for x in (REAL, 3 * REAL)]
-    assert floor[1] == pytest.approx(9 * floor[0], rel=1e-5) and floor[0] > 0
+def test_a_baseline_is_the_metric_of_real_data():
+    """A shift of the whole space changes neither; stretching the data stretches the baseline of Frechet distance."""
+    baseline = [evaluate(x, x + 0.0, metrics="frechet")["frechet"].baseline.value for x in (REAL, 3 * REAL)]
+    assert baseline[1] == pytest.approx(9 * baseline[0], rel=1e-5) and baseline[0] > 0
 
 
 def test_worse_is_by_the_sense_of_the_metric():
     def record(better, low, high):
-        floor = gf.evaluation.Floor(0.5, 0.4, 0.6, 9, 9, 4, "parts of the data")
-        return Record("x", better, Estimate(low, low, high, "", 9), floor)
+        baseline = gf.evaluation.Baseline(0.5, 0.4, 0.6, 9, 9, 4, "parts of the data")
+        return Record("x", better, Estimate(low, low, high, "", 9), baseline)
 
     above, inside, below = (0.7, 0.8), (0.55, 0.8), (0.1, 0.3)
     expected = {"lower": (True, False, False), "higher": (False, False, True), "near_half": (True, False, True)}
@@ -112,7 +112,7 @@ def test_a_new_metric_needs_no_change(monkeypatch):
 
     monkeypatch.setitem(METRICS, "spread", Metric(spread, ("samples", "real"), "higher"))
     found = evaluate(Gaussian(3, 0.5), REAL, metrics=["spread"])["spread"]
-    assert found.value == pytest.approx(0.5, rel=0.1) and found.floor.value == pytest.approx(1, rel=0.1)
+    assert found.value == pytest.approx(0.5, rel=0.1) and found.baseline.value == pytest.approx(1, rel=0.1)
     assert found.worse
 
 
@@ -155,16 +155,16 @@ def test_a_model_at_fault_is_an_error_not_a_reason(metrics):
         evaluate(Odd(3), REAL, metrics=None if metrics is None else "likelihood")
 
 
-def test_floors_where_samples_are_many_or_training_data_few():
-    """Coverage depends on n and m: where real data cannot be had in that proportion, its expectation is the floor."""
+def test_baselines_where_samples_are_many_or_training_data_few():
+    """Coverage depends on n and m: where real data cannot be had in that proportion, its expectation stands."""
     report = evaluate(normal(1600, 3), REAL, metrics="precision_recall")
     coverage = report["coverage"]
-    assert (coverage.floor.n, coverage.floor.m) == (1600, 160)
-    assert coverage.floor.kind == "expectation for equal distributions"
-    assert coverage.floor.value == coverage.estimate.details["under_equality"] > 0.99
-    assert report["precision"].floor.kind == "parts of the data"
+    assert (coverage.baseline.n, coverage.baseline.m) == (1600, 160)
+    assert coverage.baseline.kind == "expectation for equal distributions"
+    assert coverage.baseline.value == coverage.estimate.details["under_equality"] > 0.99
+    assert report["precision"].baseline.kind == "parts of the data"
     few = evaluate(normal(160, 3), REAL, train=TRAIN[:3])
-    assert "train" in few.left_out["memorization"] and few["coverage"].floor.kind == "parts of the data"
+    assert "train" in few.left_out["memorization"] and few["coverage"].baseline.kind == "parts of the data"
 
 
 @pytest.mark.parametrize("settings, message", [
@@ -191,7 +191,7 @@ def test_inception_score_of_a_classifier():
     features = gf.features.classifier(SORTED, CLASSES, steps=80)
     run = functools.partial(evaluate, features=features, metrics="inception_score", per_class=False)
     found = run(SORTED, SORTED + 0.01)["inception_score"]
-    assert 2.5 < found.value <= 3 and not found.worse and found.floor.value > 2.5
+    assert 2.5 < found.value <= 3 and not found.worse and found.baseline.value > 2.5
     one = run(SORTED[CLASSES == 1], SORTED)["inception_score"]
     assert one.value < 1.2 and one.worse
 
@@ -224,11 +224,11 @@ def test_labels_are_asked_for_as_the_data_have_them():
     assert torch.equal(asked[:150].sort().values, CLASSES.sort().values) and torch.equal(asked[150:], asked[:50])
     assert torch.bincount(asked[:50], minlength=3).min() >= 10
     agreement = report["label_agreement"]
-    assert agreement.value > 0.97 and not agreement.worse and agreement.floor.value > 0.97
+    assert agreement.value > 0.97 and not agreement.worse and agreement.baseline.value > 0.97
     counts = torch.bincount(asked).tolist()
     assert [(row.label, row.n, row.m) for row in report.per_class] == [(c, counts[c], 50) for c in range(3)]
     row = report.per_class[1]
-    assert row["coverage"].value > 0.8 and row["frechet"].floor.n == 25
+    assert row["coverage"].value > 0.8 and row["frechet"].baseline.n == 25
     assert "class" in str(report) and "label_agreement" in str(report)
 
 
@@ -245,7 +245,7 @@ def test_agreement_by_a_classifier():
     report = evaluate((x, CLASSES), (SORTED + 0.01, CLASSES), features=features, metrics="frechet")
     agreement = report["label_agreement"]
     assert agreement.value < 0.05
-    shares = (agreement.estimate, round(agreement.value * 150)), (agreement.floor, round(agreement.floor.value * 150))
+    shares = [(found, round(found.value * 150)) for found in (agreement.estimate, agreement.baseline)]
     for found, right in shares:  # Wilson's interval, from another implementation
         expected = scipy.stats.binomtest(right, 150).proportion_ci(0.95, method="wilson")
         assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
@@ -318,7 +318,7 @@ def test_a_diffusion_model_of_digits(tmp_path):
     assert report == run() and len(report.per_class) == 10
     assert report["nats"].estimate.n == 8 and "probability flow" in report["nats"].estimate.method
     assert any("distinct values" in warning for warning in report.warnings)
-    assert report["frechet"].worse and report["frechet"].floor.kind == "training data"
+    assert report["frechet"].worse and report["frechet"].baseline.kind == "training data"
     assert report.sampling == {"steps": 3, "clamp": [-1.0, 1.0]}
 
 

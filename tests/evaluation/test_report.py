@@ -7,18 +7,18 @@ import re
 
 import pytest
 
-from genfast.evaluation import ClassRecord, Floor, Record, Report
+from genfast.evaluation import Baseline, ClassRecord, Record, Report
 from genfast.metrics import Estimate
 
 
-def record(name, value, better="lower", floor=None, **details):
+def record(name, value, better="lower", baseline=None, **details):
     estimate = Estimate(value, value - 0.1, value + 0.1, "by hand", 100, 90, 0.95, details, ("mind this",))
-    return Record(name, better, estimate, floor)
+    return Record(name, better, estimate, baseline)
 
 
-FLOOR = Floor(0.5, 0.4, 0.6, 45, 45, 4, "parts of the data")
+FLOOR = Baseline(0.5, 0.4, 0.6, 45, 45, 4, "parts of the data")
 RECORDS = (
-    record("frechet", 2.0, floor=FLOOR, extrapolated=1.9, se=math.nan),
+    record("frechet", 2.0, baseline=FLOOR, extrapolated=1.9, se=math.nan),
     record("recall", 0.45, "higher", FLOOR),
     record("nats", -math.inf, "higher"),
 )
@@ -45,11 +45,11 @@ def test_schema_is_pinned():
     assert content["features"].keys() == {"name", "dim", "fingerprint"}
     assert content["per_class"][0].keys() == {"label", "n", "m", "records"}
     for row in (*content["records"], *content["per_class"][0]["records"]):
-        assert row.keys() == {"name", "better", "estimate", "floor"}
+        assert row.keys() == {"name", "better", "estimate", "baseline"}
         assert row["estimate"].keys() == {
             "value", "low", "high", "method", "n", "m", "level", "details", "warnings"
         }  # fmt: skip
-    assert content["records"][0]["floor"].keys() == {"value", "low", "high", "n", "m", "splits", "kind"}
+    assert content["records"][0]["baseline"].keys() == {"value", "low", "high", "n", "m", "splits", "kind"}
 
 
 def test_what_is_not_finite():
@@ -73,12 +73,12 @@ def test_save_and_load(tmp_path):
 @pytest.mark.parametrize("low, high", [(0.0, math.inf), (-math.inf, -math.inf), (math.nan, 1.0)])
 def test_intervals_that_say_nothing(tmp_path, low, high):
     """No verdict, a dash in the table, and the same after a file."""
-    known = record("frechet", 2.0, floor=FLOOR, extrapolated=1.9)
+    known = record("frechet", 2.0, baseline=FLOOR, extrapolated=1.9)
     assert known.worse
     unknown = dataclasses.replace(known, estimate=dataclasses.replace(known.estimate, low=low, high=high))
-    of_floor = dataclasses.replace(known, floor=dataclasses.replace(FLOOR, low=low, high=high))
-    report = dataclasses.replace(REPORT, records=(unknown, of_floor))
-    assert unknown.worse is None and of_floor.worse is None
+    of_baseline = dataclasses.replace(known, baseline=dataclasses.replace(FLOOR, low=low, high=high))
+    report = dataclasses.replace(REPORT, records=(unknown, of_baseline))
+    assert unknown.worse is None and of_baseline.worse is None
     report.save(tmp_path / "report.json")
     for shown in (report, Report.load(tmp_path / "report.json")):
         assert shown == report and [found.worse for found in shown.records] == [None, None]
@@ -101,7 +101,7 @@ def test_wide_tables_of_classes_are_folded():
 
 def test_reports_differ_in_any_number():
     assert dataclasses.replace(REPORT, seed=4) != REPORT and REPORT != "a report"
-    other = dataclasses.replace(REPORT, records=(record("frechet", 2.1, floor=FLOOR), *RECORDS[1:]))
+    other = dataclasses.replace(REPORT, records=(record("frechet", 2.1, baseline=FLOOR), *RECORDS[1:]))
     assert other != REPORT and hash(dataclasses.replace(REPORT)) == hash(REPORT)
 
 

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from genfast.gan.losses import LOSSES, around, between, one_centred, squared_gradient, zero_centred
+from genfast.gan.losses import (
+    LOSSES,
+    interpolated,
+    one_centered_penalty,
+    perturbed,
+    squared_gradient,
+    zero_centered_penalty,
+)
 
 
 def logits(seed):
@@ -61,7 +68,7 @@ def test_penalties_of_a_linear_discriminator():
     w = torch.tensor([3.0, -4.0, 12.0], dtype=torch.float64, requires_grad=True)  # |w| = 13
     x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert squared_gradient(x @ w + 7, x).tolist() == pytest.approx([169.0] * 5)
-    for penalty, value, slope in ((zero_centred, 84.5, w), (one_centred, 144.0, 24 * w / 13)):
+    for penalty, value, slope in ((zero_centered_penalty, 84.5, w), (one_centered_penalty, 144.0, 24 * w / 13)):
         found = penalty(x @ w + 7, x)
         assert found.tolist() == pytest.approx([value] * 5, rel=1e-9)
         (gradient,) = torch.autograd.grad(found.mean(), w)
@@ -77,6 +84,6 @@ def test_penalties_keep_rows_apart():
 
 def test_points_of_the_penalties():
     real, fake = torch.zeros(3, 2), torch.ones(3, 2)
-    assert between(real, fake, torch.tensor([0.0, 0.25, 0.5]))[:, 0].tolist() == [0.0, 0.25, 0.5]
+    assert interpolated(real, fake, torch.tensor([0.0, 0.25, 0.5]))[:, 0].tolist() == [0.0, 0.25, 0.5]
     x = torch.tensor([[0.0, 2.0]])  # std 1
-    assert around(x, torch.tensor([[0.0, 0.5]])).tolist() == [[0.0, 2.25]]
+    assert perturbed(x, torch.tensor([[0.0, 0.5]])).tolist() == [[0.0, 2.25]]

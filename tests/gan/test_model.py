@@ -11,7 +11,7 @@ from toys import Ring
 
 import genfast as gf
 from genfast import ops
-from genfast.gan.losses import LOSSES, Sides
+from genfast.gan.losses import LOSSES, PlayerLosses
 from genfast.studies.gan_failures import PLAIN
 
 
@@ -52,7 +52,7 @@ def test_loss_is_that_of_its_formula(name):
     gan = model(loss=name, r1=0.0, r2=0.0).double()
     batch = {"x": BATCH["x"].double()}
     sides = gan.loss(batch, KEY)
-    for step, side in enumerate(Sides._fields):
+    for step, side in enumerate(PlayerLosses._fields):
         fake = gan.generator(ops.normal(KEY, (2,), ops.Purpose.LATENT, step).double())
         real, fake = gan.discriminator(batch["x"])[:, 0], gan.discriminator(fake)[:, 0]
         torch.testing.assert_close(getattr(sides, side), getattr(LOSSES[name], side)(real, fake))
@@ -62,7 +62,7 @@ def test_loss_is_that_of_its_formula(name):
 @pytest.mark.parametrize("settings", [{}, {"gradient_penalty": 10.0, "loss": "wasserstein"}, {"spectral_norm": True}])
 def test_each_side_moves_its_own_weights(settings):
     gan = model(**settings)
-    for side in Sides._fields:
+    for side in PlayerLosses._fields:
         moved = gradients(gan, gan.loss(BATCH, KEY, player=side))
         assert moved and all(name.startswith(side) for name in moved)
     assert all(p.requires_grad for p in gan.parameters())

@@ -114,7 +114,7 @@ def test_a_discriminator_is_a_projection():
     torch.manual_seed(0)
     net, x, label = Discriminator((4, 4), width=4, classes=2), torch.randn(3, 1, 4, 4), torch.tensor([0, 1, 2])
     features = torch.nn.functional.silu(net.features(net.down(x)))
-    weight = net.output.weight + net.given.label.weight[label]
+    weight = net.output.weight + net.conditions.label.weight[label]
     torch.testing.assert_close(net(x, label), (weight * features).sum(1) + net.output.bias)
 
 

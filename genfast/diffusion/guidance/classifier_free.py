@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...common.conditions import Label, dropped, told
+from ...common.conditions import Label, as_conditions, with_null
 from ...ops.dispatch import per_row
 
 
@@ -80,20 +80,20 @@ def _std(F: Tensor) -> Tensor:
     return (ops.dot(deviation, deviation) / max(1, F[0].numel() - 1)).sqrt()
 
 
-def both_sides(
+def guided_conditions(
     count: int, classes: int, guidance: Guidance, label: Label, condition: Tensor | None, negative_label: Label
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """The network's arguments and, if it is guided by itself, those that give F_u: of negative_label, or null."""
-    given = told(count, classes, label, condition)
+    conditions = as_conditions(count, classes, label, condition)
     if not classes and negative_label is not None:
         raise ValueError("label was given to a model without classes")
     if guidance.network is not None and negative_label is not None:
         raise ValueError("negative_label cannot go with guidance by a network of its own, which gives F_u")
     if guidance.network is not None or (guidance.is_none and negative_label is None):
-        return given, None
+        return conditions, None
     if label is None and condition is None:
         raise ValueError(
             "guidance needs a label or a condition: it mixes the conditional and the unconditional network"
         )
-    null = dropped(given, classes, torch.ones(count, dtype=torch.bool))
-    return given, null if negative_label is None else null | told(count, classes, negative_label)
+    null = with_null(conditions, classes, torch.ones(count, dtype=torch.bool))
+    return conditions, null if negative_label is None else null | as_conditions(count, classes, negative_label)

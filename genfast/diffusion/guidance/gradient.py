@@ -91,8 +91,8 @@ class ClassifierGuidance(GuidedDenoiser):
 
     log_prob(x_t, t, **arguments): log p(y | x_t) of each sample, (B,), from x_t: (B, *), unscaled, and t: (B,) float64;
     a classifier of noisy data, differentiable in x_t and each row of it its own. Its `arguments` are those of the
-    condition that `given` names; the wrapped denoiser gets all the others, and those in `shared` go to both. For a
-    scale of each sample's own, name one in `given` and multiply by it in log_prob.
+    condition that `conditions` names; the wrapped denoiser gets all the others, and those in `shared` go to both. For a
+    scale of each sample's own, name one in `conditions` and multiply by it in log_prob.
 
         guided = ClassifierGuidance(denoiser, log_prob, scale=2.0)
         sample(guided, shape, plan, 64, condition={"label": labels})
@@ -100,16 +100,16 @@ class ClassifierGuidance(GuidedDenoiser):
     scale: 1 is Bayes' rule; more sharpens. Raises TypeError and ValueError naming the argument.
     """
 
-    def __init__(self, denoiser, log_prob, scale=1.0, *, given=("label",), shared=()):
+    def __init__(self, denoiser, log_prob, scale=1.0, *, conditions=("label",), shared=()):
         super().__init__(denoiser)
         if not callable(log_prob):
             raise TypeError(f"log_prob must be callable; got {type(log_prob).__name__}")
         self.log_prob = log_prob
         self.scale = as_number("scale", scale)
-        self.given, self.shared = as_names("given", given), as_names("shared", shared)
+        self.conditions, self.shared = as_names("conditions", conditions), as_names("shared", shared)
 
     def guided(self, x, t, gain, denoise, condition):
-        arguments = take((*self.given, *self.shared), condition, "log_prob")
+        arguments = take((*self.conditions, *self.shared), condition, "log_prob")
         with torch.enable_grad():
             log_prob = self.log_prob(x, t, **arguments)
         if not isinstance(log_prob, torch.Tensor) or log_prob.shape != x.shape[:1]:
@@ -118,5 +118,5 @@ class ClassifierGuidance(GuidedDenoiser):
         if not log_prob.requires_grad:
             raise ValueError("log_prob must be differentiable in x_t; its answer does not require a gradient")
         score = pullback(log_prob, x, torch.ones_like(log_prob))
-        rest = {name: value for name, value in condition.items() if name not in self.given}
+        rest = {name: value for name, value in condition.items() if name not in self.conditions}
         return denoise(**rest) + self.scale * gain * score

@@ -51,9 +51,9 @@ class _Field:
         t, schedule = times.flatten(), self.denoiser.schedule
         c = self.denoiser.coefficients(t)
         rate = schedule.d_sigma(t) / schedule.sigma(t)
-        of_D = schedule.d_alpha(t) - schedule.alpha(t) * rate
+        rate_of_D = schedule.d_alpha(t) - schedule.alpha(t) * rate
         # D = c_skip x + c_out F is put in before rounding: where F is nearly dx/dt, its factors nearly cancel.
-        factors = torch.stack([c.c_in, c.c_noise, rate + of_D * c.c_skip, of_D * c.c_out])
+        factors = torch.stack([c.c_in, c.c_noise, rate + rate_of_D * c.c_skip, rate_of_D * c.c_out])
         return factors.view(4, *times.shape)
 
     def denoised(self, times: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor
         parts = [chunk.key, chunk.x, *chunk.condition.values(), *chunk.unconditional.values(), *chunk[4:]]
         return [part for part in parts if part is not None]
 
-    def cloned(given: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in given.items()}
+    def cloned(conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in conditions.items()}
 
     def laid_out(chunk: Chunk) -> Chunk:
         """With what is prepared in one tensor of a fixed shape: a graph may not look at labels."""

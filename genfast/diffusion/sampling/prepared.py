@@ -29,8 +29,8 @@ class Prepared:
         if label not in self.tables:
             count, device = len(self.times), self.times.device
             times = torch.cat([self.times, self.times[-1:].expand(-count % self.ROWS)])
-            given = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
-            self.tables[label] = torch.cat([self.net.prepare(t, **given) for t in times.split(self.ROWS)])[:count]
+            conditions = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
+            self.tables[label] = torch.cat([self.net.prepare(t, **conditions) for t in times.split(self.ROWS)])[:count]
         return self.tables[label]
 
     def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:

@@ -111,8 +111,8 @@ class SampleQueue:
         self._register(plan, noise)
         if plan in self.prepared and set(condition) <= {"label"}:
             with torch.no_grad():  # a label that the network does not have is refused here
-                for given in (condition, unconditional):
-                    self.prepared[plan].table(int(given["label"]) if given else None)
+                for conditions in (condition, unconditional):
+                    self.prepared[plan].table(int(conditions["label"]) if conditions else None)
         self.waiting.append(Request(int(index), seed, plan, w, noise, condition, unconditional))
 
     def __len__(self) -> int:
@@ -196,15 +196,15 @@ class SampleQueue:
     def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:
         """What the network is given beside y and t, for every row of its batch."""
         requests = [self.running[slot] for slot in sources]
-        given = [request.condition for request in requests]
-        given += [request.unconditional for request in requests] if guided else []
-        if self.prepared and set(given[0]) <= {"label"}:
+        conditions = [request.condition for request in requests]
+        conditions += [request.unconditional for request in requests] if guided else []
+        if self.prepared and set(conditions[0]) <= {"label"}:
             rows = [int(len(request.plan) - self.left[slot]) for slot, request in zip(sources, requests, strict=True)]
             rows, requests = rows * (1 + guided), requests * (1 + guided)
-            labels = [int(arguments["label"]) if arguments else None for arguments in given]
+            labels = [int(arguments["label"]) if arguments else None for arguments in conditions]
             tables = [self.prepared[request.plan].table(label) for request, label in zip(requests, labels, strict=True)]
             return {"prepared": torch.stack([table[row] for table, row in zip(tables, rows, strict=True)])}
-        return {name: torch.stack([arguments[name] for arguments in given]).to(self.device) for name in given[0]}
+        return {name: torch.stack([own[name] for own in conditions]).to(self.device) for name in conditions[0]}
 
     def _advance(self, active: list[int]) -> list[tuple[int, Tensor]]:
         finished = []

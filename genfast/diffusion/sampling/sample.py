@@ -60,12 +60,12 @@ def network_arguments(guidance, condition, unconditional, index, dtype):
     return condition, unconditional, w.expand(len(index))
 
 
-def _whole_samples(given, index, shape, dtype):
-    """Those of `given` that are not None, as (N, *shape) tensors of the state's dtype; checked."""
-    if (given["known"] is None) != (given["mask"] is None):
+def _whole_samples(values, index, shape, dtype):
+    """Those of `values` that are not None, as (N, *shape) tensors of the state's dtype; checked."""
+    if (values["known"] is None) != (values["mask"] is None):
         raise ValueError("known and mask go together")
     out = {}
-    for name, value in given.items():
+    for name, value in values.items():
         if value is None:
             continue
         expected = (len(index), *shape)
@@ -167,13 +167,14 @@ def sample(
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
-            given, without, more = (
+            conditions, unconditionals, more = (
                 {name: spread(values[where], slots, chunk).to(device) for name, values in group.items()}
                 for group in (condition, unconditional, extra)
             )
             if "start" not in more:
                 more["start"] = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype).mul_(plan.prior_std)
-            inputs = Chunk(key, more["start"], given, without, *(more.get(name) for name in ("w", "known", "mask")))
+            rest = (more.get(name) for name in ("w", "known", "mask"))
+            inputs = Chunk(key, more["start"], conditions, unconditionals, *rest)
             if capture:
                 replay = replay or captured(trajectory, inputs)
                 x = replay(inputs)

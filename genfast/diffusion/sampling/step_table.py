@@ -15,16 +15,21 @@ NOISES = ("white", "brownian")
 
 
 def step_table(
-    plan: Plan, denoiser: Denoiser, dtype: torch.dtype = torch.float32, noise: str = "white", of_D: bool = False
+    plan: Plan,
+    denoiser: Denoiser,
+    dtype: torch.dtype = torch.float32,
+    noise: str = "white",
+    takes_denoised: bool = False,
 ) -> ops.StepTable:
     """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them. The tables last used are kept.
 
-    noise: "white", each draw on its own, or "brownian" (see brownian.py).  of_D: for steps that are given D in place of
-    the network's output.  Raises ValueError for a noise of another name, or a plan that has no such noise.
+    noise: "white", each draw on its own, or "brownian" (see brownian.py).  takes_denoised: for steps that are
+    given D in place of the network's output.
+    Raises ValueError for a noise of another name, or a plan that has no such noise.
     """
     if noise not in NOISES:
         raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
-    return _table(plan, denoiser.schedule, denoiser.parameterisation, dtype, noise, of_D)
+    return _table(plan, denoiser.schedule, denoiser.parameterisation, dtype, noise, takes_denoised)
 
 
 def _remembered(function: Callable) -> Callable:
@@ -59,9 +64,11 @@ def plan_scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisatio
 
 
 @_remembered
-def _table(plan, schedule, parameterisation, dtype, noise, of_D) -> ops.StepTable:
+def _table(plan, schedule, parameterisation, dtype, noise, takes_denoised) -> ops.StepTable:
     scale = plan_scale(plan, schedule, parameterisation)
-    c_skip, c_out = (scale.c_skip, scale.c_out) if not of_D else (scale.c_skip * 0, torch.ones_like(scale.c_out))
+    c_skip, c_out = scale.c_skip, scale.c_out
+    if takes_denoised:
+        c_skip, c_out = c_skip * 0, torch.ones_like(c_out)
     e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
     following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
     step = torch.stack([c_skip, c_out, torch.tensor(plan.a), torch.tensor(plan.b)], 1)

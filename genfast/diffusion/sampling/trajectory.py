@@ -44,10 +44,10 @@ class Trajectory:
     ):  # fmt: skip
         self.denoiser, self.plan, self.guidance = denoiser, plan, guidance
         self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
-        self.of_D = threshold is not None or (guidance is not None and guidance.rescale > 0)
-        self.of_D |= clamp is not None and bool(plan.snr.any())  # a Langevin row is given D as it is to be
+        self.takes_denoised = threshold is not None or (guidance is not None and guidance.rescale > 0)
+        self.takes_denoised |= clamp is not None and bool(plan.snr.any())  # a Langevin row is given D as it is to be
         self.scale = plan_scale(plan, denoiser.schedule, denoiser.parameterisation)
-        self.table = step_table(plan, denoiser, dtype, noise, self.of_D).to(device)
+        self.table = step_table(plan, denoiser, dtype, noise, self.takes_denoised).to(device)
         # Where nothing scales or rounds it, the state itself is the network's input.
         self.unscaled = net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())
         self.c_noise = self.scale.c_noise.to(device, dtype)
@@ -84,8 +84,8 @@ class Trajectory:
                 if plan.slots:
                     history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
             F_c, F_u = ops.in_layout_of(F_c, x), None if F_u is None else ops.in_layout_of(F_u, x)
-            D = self.denoised(r, x, F_c, F_u, w) if self.of_D or watch else None
-            if self.of_D:
+            D = self.denoised(r, x, F_c, F_u, w) if self.takes_denoised or watch else None
+            if self.takes_denoised:
                 F_c, F_u = D, None
             if shares_x or r + 1 == len(plan):
                 y = None
@@ -119,7 +119,7 @@ class Trajectory:
             return torch.full((len(x),), float(value), dtype=x.dtype, device=x.device)
 
         scale = self.scale
-        c_skip, c_out = (0.0, 1.0) if self.of_D else (scale.c_skip[r], scale.c_out[r])
+        c_skip, c_out = (0.0, 1.0) if self.takes_denoised else (scale.c_skip[r], scale.c_out[r])
         ops.langevin(
             x, F_c, key, alpha=every(self.plan.alpha[r]), sigma=every(self.plan.sigma[r]), snr=every(self.plan.snr[r]),
             c_skip=every(c_skip), c_out=every(c_out), step=r, y=y, c_in=every(self._c_in_after(r)), **guided,
@@ -154,7 +154,7 @@ class _Network:
         self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
             both = (chunk.condition, chunk.unconditional)
-            self.both = {name: torch.cat([given[name] for given in both]) for name in chunk.condition}
+            self.both = {name: torch.cat([conditions[name] for conditions in both]) for name in chunk.condition}
             self.count *= 2
         if chunk.prepared is not None:
             self.prepared = chunk.prepared.__getitem__
@@ -168,9 +168,9 @@ class _Network:
             return self._call(self.net, r, y, self.condition), self._call(self.other, r, y, self.unconditional)
         return self._call(self.net, r, torch.cat([y, y]), self.both).chunk(2)
 
-    def _call(self, net: Callable, r: int, y: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def _call(self, net: Callable, r: int, y: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         time = self.times[r] if len(y) == len(self.times[r]) else torch.cat([self.times[r]] * 2)
-        answer = net(y, time, **self._known_of(net, r, len(y), given))
+        answer = net(y, time, **self._known_of(net, r, len(y), conditions))
         if not isinstance(answer, Tensor) or answer.shape != y.shape:
             got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
@@ -179,7 +179,7 @@ class _Network:
         # The kernels take no float64 beside a float32 state.
         return answer.to(self.trajectory.dtype) if answer.dtype == torch.float64 else answer
 
-    def _known_of(self, net: Callable, r: int, count: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _known_of(self, net: Callable, r: int, count: int, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.prepared is None or net is not self.net:
-            return given
+            return conditions
         return {"prepared": self.prepared(r)[:count]}

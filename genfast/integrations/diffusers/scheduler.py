@@ -90,9 +90,9 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
 
     def set_timesteps(self, num_inference_steps=None, device=None, *, timesteps=None, sigmas=None, mu=None):
         """As the diffusers scheduler; what it does not take raises its TypeError."""
-        given = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu}
-        given = {name: value for name, value in given.items() if value is not None}
-        self._peer.set_timesteps(num_inference_steps, device=device, **given)
+        arguments = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu}
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        self._peer.set_timesteps(num_inference_steps, device=device, **arguments)
         self._restart()
 
     @property

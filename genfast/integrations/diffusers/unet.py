@@ -202,7 +202,7 @@ def modules(net: UNet) -> Iterator[tuple[str, str]]:
     """(our name, their names with blanks between) of each module that has parameters of its own."""
     yield from TOP.items()
     if net.config["classes"]:
-        yield "condition.given.label", "class_embedding"
+        yield "condition.conditions.label", "class_embedding"
     for side in ("down", "up"):
         for index, level in enumerate(getattr(net, side)):
             theirs = f"{side}_blocks.{index}"

@@ -96,7 +96,7 @@ def test_scale():
     def scaled(x_t, t, label, scale):
         return scale * log_posterior(x_t, t, label)
 
-    each = ClassifierGuidance(five_modes(), scaled, given=("label", "scale"))
+    each = ClassifierGuidance(five_modes(), scaled, conditions=("label", "scale"))
     scale = torch.tensor([0.0, 1.0, 3.0, 3.0]).double().repeat(5)
     out = each(x_t, 0.5, label=label, scale=scale)
     assert torch.allclose(out, plain + scale[:, None] * (once - plain), rtol=1e-12, atol=1e-12)
@@ -117,7 +117,7 @@ def test_who_gets_which_argument():
     x_t, arguments = torch.ones(2, 3), {"label": torch.zeros(2), "text": torch.zeros(2), "size": torch.zeros(2)}
     ClassifierGuidance(Denoiser(net, VP, "v"), log_prob)(x_t, 0.5, **arguments)
     assert seen == {"net": {"text", "size"}, "log_prob": {"label"}}
-    ClassifierGuidance(Denoiser(net, VP, "v"), log_prob, given=("text",), shared=("label",))(x_t, 0.5, **arguments)
+    ClassifierGuidance(Denoiser(net, VP, "v"), log_prob, conditions=("text",), shared=("label",))(x_t, 0.5, **arguments)
     assert seen == {"net": {"label", "size"}, "log_prob": {"label", "text"}}
 
 
@@ -191,17 +191,17 @@ def test_a_network_in_bfloat16():
         ),
         (lambda: guided()(torch.zeros(2, 2), 0.5), ValueError, "condition must have label, for log_prob; got none"),
         (
-            lambda: ClassifierGuidance(five_modes(), lambda x, t: x, given=())(torch.zeros(3, 2), 0.5),
+            lambda: ClassifierGuidance(five_modes(), lambda x, t: x, conditions=())(torch.zeros(3, 2), 0.5),
             ValueError,
             r"log_prob must answer with shape \(3,\).*got \(3, 2\)",
         ),
         (
-            lambda: ClassifierGuidance(five_modes(), lambda x, t: 1.0, given=())(torch.zeros(3, 2), 0.5),
+            lambda: ClassifierGuidance(five_modes(), lambda x, t: 1.0, conditions=())(torch.zeros(3, 2), 0.5),
             ValueError,
             r"log_prob must answer with shape \(3,\).*got float",
         ),
         (
-            lambda: ClassifierGuidance(five_modes(), lambda x, t: t, given=())(torch.zeros(3, 2), 0.5),
+            lambda: ClassifierGuidance(five_modes(), lambda x, t: t, conditions=())(torch.zeros(3, 2), 0.5),
             ValueError,
             "log_prob must be differentiable in x_t",
         ),

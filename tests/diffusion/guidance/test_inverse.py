@@ -106,7 +106,7 @@ def test_wrappers_wrap_wrappers():
         return modes._components(x_t, t)[0].log_softmax(1)[:, 0]
 
     t, y, x_t = 0.4, normal(9, 2, seed=4), normal(9, 4, seed=5)
-    out = MMPS(ClassifierGuidance(modes, log_prob, given=()), A, STD, iterations=4)(x_t, t, measurement=y)
+    out = MMPS(ClassifierGuidance(modes, log_prob, conditions=()), A, STD, iterations=4)(x_t, t, measurement=y)
     expected, _ = posterior(FULL, y, x_t, VP.alpha(t), VP.sigma(t))
     assert (out - expected).abs().max() < 1e-9
 
