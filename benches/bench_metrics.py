@@ -51,7 +51,7 @@ def _bench(name: str, shape: tuple[int, int], device: torch.device, quick: bool)
 def _sets(shape: tuple[int, int]) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     sets = {name: torch.randn(shape, generator=generator) for name in ("x", "y")}
-    # About as many in a ball as there are neighbours: distances have mean 2 D and variance 8 D.
+    # About as many in a ball as there are neighbors: distances have mean 2 D and variance 8 D.
     return sets | {"radius": torch.full(shape[:1], 2.0 * shape[1] - 3 * (8.0 * shape[1]) ** 0.5, dtype=torch.float64)}
 
 

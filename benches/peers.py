@@ -108,7 +108,7 @@ def eager_euler(plan: Plan, row: int) -> Callable[..., object]:
 
 
 def simplified_euler(plan: Plan, row: int) -> Callable[..., object]:
-    """The same, simplified by hand for this one parameterisation and solver: x + (sigma' - sigma) F, one pass."""
+    """The same, simplified by hand for this one parameterization and solver: x + (sigma' - sigma) F, one pass."""
     step = float(plan.sigma[row + 1] - plan.sigma[row])
     c_in = (float(plan.sigma[row + 1]) ** 2 + 1) ** -0.5
 
@@ -168,7 +168,7 @@ def diffusers_loop(name: str, arguments: dict, steps: int, shape, device) -> Cal
 def genfast_loop(scheduler, net: nn.Module, steps: int) -> Callable[..., Tensor]:
     """Ours, at the noise levels of a diffusers scheduler."""
     schedule, plan = bridge.from_scheduler(scheduler, steps)
-    denoiser = Denoiser(net, schedule, bridge.denoiser(scheduler, net, steps).parameterisation)
+    denoiser = Denoiser(net, schedule, bridge.denoiser(scheduler, net, steps).parameterization)
 
     def run(x):
         return sampling.sample(

@@ -27,7 +27,7 @@ class GenerativeClassifier:
     models   one a class, in a list, each with a method `log_prob(x)` or `log_likelihood(x)`, nats or (nats, standard
              errors); or a single class-conditional one, with `classes` and `log_likelihood(x, label=k)`, as a Diffusion
              has
-    prior    p(y): (K,) not negative, normalised here; by default uniform. `fit` counts it anew
+    prior    p(y): (K,) not negative, normalized here; by default uniform. `fit` counts it anew
     bound    asks for `elbo(x, key)`, or `elbo(x, key, label=k)`, instead, which serves where it is about equally tight
              for all classes: for a Diffusion it costs a fraction of the flow's likelihood (Li et al. 2023,
              arXiv:2303.16203; Clark & Jaini 2023, arXiv:2303.15233)
@@ -66,7 +66,7 @@ class GenerativeClassifier:
             raise TypeError("fit: a class-conditional model is trained beforehand, by genfast.fit")
         if len({id(model) for model in self.models}) < self.classes:
             raise ValueError("models: expected an object for each class, got one that stands for several")
-        x, label = self._labelled(data)
+        x, label = self._labeled(data)
         counts = torch.bincount(label, minlength=self.classes)
         if not bool((counts > 0).all()):
             raise ValueError(f"data: no samples of the classes {(counts == 0).nonzero().flatten().tolist()}")
@@ -110,21 +110,21 @@ class GenerativeClassifier:
 
     def accuracy(self, data) -> float:
         """The share of the samples whose most probable class is their own. data: Data or a pair (x, label)."""
-        x, label = self._labelled(data)
+        x, label = self._labeled(data)
         return float((self.predict(x) == label.cpu()).double().mean())
 
     def with_prior(self, prior) -> "GenerativeClassifier":
-        """The same models under another p(y): (K,), not negative, normalised here."""
+        """The same models under another p(y): (K,), not negative, normalized here."""
         other = copy.copy(self)
         other.prior = self._as_prior(prior)
         return other
 
     def estimate_prior(self, x, *, tolerance: float = 1e-8, max_iterations: int = 10_000) -> PriorEstimate:
-        """The p(y) that maximises the likelihood of unlabelled x, by EM from the present one.
+        """The p(y) that maximizes the likelihood of unlabeled x, by EM from the present one.
 
         p(k) <- mean_i p(k | x_i), until no p(k) changes by more than `tolerance`, or `max_iterations`, with a warning.
         The likelihood is concave in p(y), so there is one maximum, but a p(k) of 0 stays 0.
-        x: (N, *), unlabelled: a tensor, an array or Data, of which the labels are not looked at.
+        x: (N, *), unlabeled: a tensor, an array or Data, of which the labels are not looked at.
         Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1), equation 2.6.
         """
         if not isinstance(max_iterations, int) or max_iterations < 1:
@@ -143,7 +143,7 @@ class GenerativeClassifier:
         )
         return PriorEstimate(prior, max_iterations, False)
 
-    def _labelled(self, data) -> tuple[Tensor, Tensor]:
+    def _labeled(self, data) -> tuple[Tensor, Tensor]:
         """x and label, below the number of classes; x of a pair in its own precision."""
         checked = as_data(data)
         if checked.label is None or checked.classes > self.classes:

@@ -127,7 +127,7 @@ def test_an_unfinished_estimate_says_so():
 # Digits ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:data. .* samples of 64 numbers")  # regularised, as it advises
+@pytest.mark.filterwarnings("ignore:data. .* samples of 64 numbers")  # regularized, as it advises
 @pytest.mark.parametrize("make", [lambda: gf.Gaussian(shrinkage=0.1), lambda: gf.PPCA(10)], ids=["shrunk", "ppca"])
 def test_digits(make):
     classifier = gf.GenerativeClassifier([make() for _ in range(10)]).fit(gf.data.digits("train"))

@@ -32,7 +32,7 @@ def test_autoencoder_keeps_the_layout():
     assert vae.latent == (5, 2, 3) and vae.sample(2).shape == (2, 3, 7, 9)
 
 
-def test_latents_are_standardised(trained):
+def test_latents_are_standardized(trained):
     z = ops.reparameterize(*trained.vae.encode(batch()["x"]), ops.make_key(0, 50))[0]
     u = (z - trained.shift) / trained.scale
     torch.testing.assert_close(u.mean((0, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)

@@ -48,10 +48,10 @@ def evaluate(
         n: How many samples; by default as many as there are real ones, or all that were given.
         features: pixels, random_conv, classifier (trained on --train, which needs labels then), or inception:FILE with
             Inception's weights.
-        train: The training data, as for --data: for memorisation and the baselines.
+        train: The training data, as for --data: for memorization and the baselines.
         size: Images of folders are cut and shrunk to squares of so many pixels.
-        channels: Images of folders are read as grey (1) or in colour (3).
-        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantised.
+        channels: Images of folders are read as gray (1) or in color (3).
+        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantized.
         seed: Of samples and splits.
         sampling: Settings of the model's sampler.
         level: Of the intervals.
@@ -93,7 +93,7 @@ def _features(name: str | None, train: "str | Data | None"):
         return inception(name.removeprefix("inception:"))
     if name == "classifier":
         if train is None:
-            raise ValueError("features: a classifier needs --train, labelled data that are not judged with it")
+            raise ValueError("features: a classifier needs --train, labeled data that are not judged with it")
         known = train if isinstance(train, Data) else load(train)
         return classifier(known.x, known.label, known.classes)
     return name

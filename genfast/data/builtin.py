@@ -20,7 +20,7 @@ def digits(split=None, fraction=0.25):
     except ImportError as error:
         raise ImportError("the digits come with scikit-learn: pip install genfast[demo]") from error
     source = load_digits()
-    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # grey levels 0..16, exact in float32
+    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # gray levels 0..16, exact in float32
     label = torch.tensor(source.target, dtype=torch.int64)
     if split is None:
         return Data(x, label, classes=10)

@@ -20,7 +20,7 @@ def folder(path, size=None, channels=None):
     Files: 8-bit .png, .jpg, .jpeg, .webp, .bmp, turned as their camera says and transparent ones laid on white.
     size      None if all have one size already; otherwise the middle square of each is made size x size, by Pillow's
               bicubic filter, which averages when it shrinks
-    channels  1 for grey, 3 for colour; None for grey if all of them are
+    channels  1 for gray, 3 for color; None for gray if all of them are
     Raises ValueError naming the first file that cannot be read, has another size, or lies beside the subfolders.
     """
     if size is not None and (not isinstance(size, int) or size < 1):
@@ -114,11 +114,11 @@ def _read_image(file, size, channels):
         raise ValueError(f"path: {file} cannot be read: {error}") from error
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"path: expected 8-bit images, got mode {image.mode} in {file}")
-    grey = image.mode in ("1", "L", "LA")
+    gray = image.mode in ("1", "L", "LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 or (grey and channels is None) else "RGB")
+    image = image.convert("L" if channels == 1 or (gray and channels is None) else "RGB")
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     pixels = np.array(image)

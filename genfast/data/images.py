@@ -32,8 +32,8 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
 
-    grey = (images.detach().cpu().double() - low) / (high - low)
-    pixels = (grey.clamp(0, 1) * 255).round().to(torch.uint8).numpy().transpose(0, 2, 3, 1)
+    gray = (images.detach().cpu().double() - low) / (high - low)
+    pixels = (gray.clamp(0, 1) * 255).round().to(torch.uint8).numpy().transpose(0, 2, 3, 1)
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     pitch = height * scale + padding, width * scale + padding
     rows = -(-n // columns)

@@ -4,7 +4,7 @@ With s = sigma / alpha, x^ = x_t / alpha = x + s eps, and e = (x - D(x_t, t)) / 
 
     log p(x) >= - KL(N(x, s_max^2 I) || N(0, P I)) - int E|e|^2 dlog s + E log N(x; D at s_min, s_min^2 I)
 
-for every schedule and parameterisation: a step of the reverse process from s + ds to s loses
+for every schedule and parameterization: a step of the reverse process from s + ds to s loses
 KL = |x - D|^2 / 2 d(1 / s^2) = |e|^2 dlog s to first order, and the last term decodes what t_min leaves.
 
 Of a standard Gaussian N(0, c I) all of it is known: e_0 = (c eps - s x) / (c + s^2), and
@@ -45,7 +45,7 @@ def elbo(
     x: (N, *) floating point; the network runs on its device.  key: (N, 2), of `ops.make_key`: times and noise of row i
     are functions of it alone, so that what is common to two conditions of one x cancels in their difference.
     condition: keyword arguments of the network, (N, *) each.
-    samples: times, evenly spaced in log s with one random offset a row, neighbours with opposite noise: samples + 1
+    samples: times, evenly spaced in log s with one random offset a row, neighbors with opposite noise: samples + 1
     network evaluations. The standard error is the spread over keys of other seeds: an estimate alone does not tell it.
     chunk: rows a network call.  net_dtype: of the network's input, by default that of its parameters, or of x.
 
@@ -74,7 +74,7 @@ def elbo(
 
 def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples: int, net_dtype) -> Tensor:
     """(B,) float64."""
-    schedule, size, c = denoiser.schedule, x.shape[1:].numel(), denoiser.parameterisation.sigma_data**2
+    schedule, size, c = denoiser.schedule, x.shape[1:].numel(), denoiser.parameterization.sigma_data**2
     low, high = (-schedule.log_snr(t) / 2 for t in (schedule.t_min, schedule.t_max))
     square = x.double().square().flatten(1).sum(1)
     prior = prior_variance(schedule) / schedule.alpha(schedule.t_max) ** 2
@@ -88,7 +88,7 @@ def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples
     nats = -kl - integral - (size * math.log(2 * math.pi * v_min) + first_error) / 2
 
     def excess(log_s: Tensor, number: int) -> Tensor:
-        """|e|^2 - |e_0|^2 at log s, (B,). Neighbours have opposite noise: what is linear in it all but cancels."""
+        """|e|^2 - |e_0|^2 at log s, (B,). Neighbors have opposite noise: what is linear in it all but cancels."""
         t = schedule.time(-2 * log_s).clamp(schedule.t_min, schedule.t_max)
         k, s, sign = denoiser.coefficients(t), log_s.exp(), 1 - 2 * (number % 2)
         factors = (schedule.alpha(t), sign * schedule.sigma(t), k.c_in, k.p, sign * k.q)

@@ -220,7 +220,7 @@ def bits_per_dim(
     probes: int = 1,
     **options,
 ) -> BitsPerDim:
-    r"""An upper bound on -log2 P(x_i) / d of data of `levels` values a dimension, from `draws` uniform dequantisations:
+    r"""An upper bound on -log2 P(x_i) / d of data of `levels` values a dimension, from `draws` uniform dequantizations:
     (N,) bits per dimension and their standard errors.
 
     A value k owns a bin of width w of the model's line, and P(k) = E_u[w^d p_0(bin(k, u))] >= w^d exp E_u log p_0, so
@@ -228,7 +228,7 @@ def bits_per_dim(
         bits = log2(1 / w) - E_u[log2 p_0(bin(k, u))] / d,      u ~ U[0, 1)^d.
 
     x integers, (N, *), 0 to levels - 1: the bins tile [-1, 1], bin(k, u) = 2 (k + u) / levels - 1, and
-    log2(1 / w) = log2(levels / 2): 7 with 256 levels. For a model of dequantised data.
+    log2(1 / w) = log2(levels / 2): 7 with 256 levels. For a model of dequantized data.
     x floating point, -1 to 1 at `levels` equal distances (k / 127.5 - 1, `data.digits` with 17): the bins lie around
     the points, bin(k, u) = 2 (k + u - 1/2) / (levels - 1) - 1, and log2(1 / w) = log2((levels - 1) / 2): 6.994. For a
     model of data at these points.
@@ -257,7 +257,7 @@ def bits_per_dim(
     size = x.shape[1:].numel()
     bits = []
     for draw in range(draws):
-        u = ops.uniform(key, x.shape[1:], ops.Purpose.DEQUANTISE, draw, dtype=torch.float64)
+        u = ops.uniform(key, x.shape[1:], ops.Purpose.DEQUANTIZE, draw, dtype=torch.float64)
         nats, _ = log_likelihood(
             denoiser, 2 * (whole + u + shift) / count - 1,
             seed=seed, index=index, probes=probes, first_probe=draw * probes, **options,

@@ -1,4 +1,4 @@
-"""Diffusion models: a network, a schedule and a parameterisation, with loss() and sample()."""
+"""Diffusion models: a network, a schedule and a parameterization, with loss() and sample()."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from . import sampling
 from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
 from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
-from .process.denoisers import EDM, PARAMETERISATIONS, Denoiser, Parameterisation, as_parameterisation
+from .process.denoisers import EDM, PARAMETERIZATIONS, Denoiser, Parameterization, as_parameterization
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
@@ -38,10 +38,10 @@ class Diffusion(nn.Module):
     net               called as net(y, c_noise, label=..., condition=...), of which label is there with classes, and
                       condition where it is given; y (B, *), c_noise (B,), null as in conditions.py
     schedule          a Schedule or its name
-    parameterisation  what the network predicts: a Parameterisation or its name; by default "edm" on VE and EDM
+    parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
                       schedules, "flow" on Flow, "v" otherwise
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
-                      log-normal with EDM's parameterisation, uniform otherwise
+                      log-normal with EDM's parameterization, uniform otherwise
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
     classes           number of classes; by default that of the network (`net.config["classes"]`), or 0
     shape             of one sample; by default that of the first training batch
@@ -51,7 +51,7 @@ class Diffusion(nn.Module):
         self,
         net: nn.Module,
         schedule: Schedule | str = "edm",
-        parameterisation: Parameterisation | str | None = None,
+        parameterization: Parameterization | str | None = None,
         *,
         times: Callable[[Schedule, Tensor], Tensor] | str | None = None,
         label_dropout: float = 0.1,
@@ -62,12 +62,12 @@ class Diffusion(nn.Module):
         if not callable(net):
             raise TypeError(f"net must be callable; got {type(net).__name__}")
         schedule = as_schedule(schedule)
-        if parameterisation is None:
+        if parameterization is None:
             exploding = isinstance(schedule, VarianceExploding)
-            parameterisation = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
-        parameterisation = as_parameterisation(parameterisation)
+            parameterization = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
+        parameterization = as_parameterization(parameterization)
         if times is None:
-            times = LogNormal() if isinstance(parameterisation, EDM) else Uniform()
+            times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):
             if times not in TIMES:
                 raise ValueError(f"times must be one of {', '.join(TIMES)}; got {times!r}")
@@ -75,7 +75,7 @@ class Diffusion(nn.Module):
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout must lie in [0, 1); got {label_dropout!r}")
         self.net = net
-        self.schedule, self.parameterisation = schedule, parameterisation
+        self.schedule, self.parameterization = schedule, parameterization
         self.times, self.label_dropout = times, label_dropout
         self.classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
         self.shape = None if shape is None else tuple(shape)
@@ -83,7 +83,7 @@ class Diffusion(nn.Module):
     @property
     def denoiser(self) -> Denoiser:
         """D(x_t, t) of the network that the model has now."""
-        return Denoiser(self.net, self.schedule, self.parameterisation)
+        return Denoiser(self.net, self.schedule, self.parameterization)
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample, (B,) float32.
@@ -98,7 +98,7 @@ class Diffusion(nn.Module):
         if key.shape != (len(x0), 2):
             raise ValueError(f"key must have shape ({len(x0)}, 2), one row a sample; got {tuple(key.shape)}")
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
-        c = self.parameterisation.coefficients(self.schedule, t)
+        c = self.parameterization.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
         conditions = {"label": label if self.classes else None, "condition": batch.get("condition")}
         conditions = {name: value for name, value in conditions.items() if value is not None}
@@ -234,7 +234,7 @@ class Diffusion(nn.Module):
             return elbo(self.denoiser, key=key, **arguments, **options)
 
     def bits_per_dim(self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options) -> BitsPerDim:
-        """Bits per dimension of x_i under uniform dequantisation, (N,), and their standard errors (N,).
+        """Bits per dimension of x_i under uniform dequantization, (N,), and their standard errors (N,).
 
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
@@ -274,7 +274,7 @@ class Diffusion(nn.Module):
         return {
             "net": self.net,
             "schedule": _describe(self.schedule, SCHEDULES, "schedule"),
-            "parameterisation": _describe(self.parameterisation, PARAMETERISATIONS, "parameterisation"),
+            "parameterization": _describe(self.parameterization, PARAMETERIZATIONS, "parameterization"),
             "times": _describe(self.times, TIMES, "times"),
             "label_dropout": self.label_dropout,
             "classes": self.classes,
@@ -283,7 +283,7 @@ class Diffusion(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict) -> "Diffusion":
-        kinds = {"schedule": SCHEDULES, "parameterisation": PARAMETERISATIONS, "times": TIMES}
+        kinds = {"schedule": SCHEDULES, "parameterization": PARAMETERIZATIONS, "times": TIMES}
         built = {name: kinds[name][config[name]["name"]](**config[name]["arguments"]) for name in kinds}
         return cls(**{**config, **built})
 
@@ -292,7 +292,7 @@ class Diffusion(nn.Module):
         lines = [
             f"net={type(self.net).__name__}, {weights:,} parameters",
             f"schedule={self.schedule!r}",
-            f"parameterisation={self.parameterisation!r}, times={self.times!r}",
+            f"parameterization={self.parameterization!r}, times={self.times!r}",
             f"shape={self.shape}, classes={self.classes}, label_dropout={self.label_dropout}",
         ]
         return "Diffusion(\n    " + "\n    ".join(lines) + "\n)"

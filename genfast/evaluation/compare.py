@@ -10,7 +10,7 @@ from .report import Report
 from .table import aligned, estimate_text
 
 LIKELIHOOD = ("nats",)  # what ranks by likelihood
-MARKS = ("dequantised from", "of probabilities")  # in the method of a likelihood, where its unit begins
+MARKS = ("dequantized from", "of probabilities")  # in the method of a likelihood, where its unit begins
 QUALITY = ("frechet", "kernel_distance", "coverage")  # by samples: the first that all have with an interval
 
 
@@ -69,7 +69,7 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
     the options of `evaluate`. A Report stands under the name of its model.
     Ranked by likelihood ("nats") and by samples: the Frechet distance or, where one has none, the kernel distance or
     coverage; a Frechet distance of so few samples that it has no interval is none. Likelihoods are ranked only if all
-    are densities of the data as they are, all of data dequantised from as many levels, or all probabilities; one of
+    are densities of the data as they are, all of data dequantized from as many levels, or all probabilities; one of
     -infinity is last. Overlapping intervals are a tie, which is cautious: two that just touch would differ at their
     level. The sentences say which models have the better likelihood and the worse samples, and when nothing can be told
     apart.
@@ -116,11 +116,11 @@ def _usable(report: Report, name: str) -> bool:
 
 
 def _units(reports: dict[str, Report]) -> dict[str, str]:
-    """Of the likelihoods that there are: densities of the data as they are, or dequantised from how many levels, or
+    """Of the likelihoods that there are: densities of the data as they are, or dequantized from how many levels, or
     probabilities."""
     kinds = {name: report["nats"].estimate.method.split(";")[0] for name, report in reports.items() if "nats" in report}
     return {
-        name: next((kind[kind.find(mark) :] for mark in MARKS if mark in kind), "not dequantised")
+        name: next((kind[kind.find(mark) :] for mark in MARKS if mark in kind), "not dequantized")
         for name, kind in kinds.items()
     }
 
@@ -133,7 +133,7 @@ def _ranking(reports: dict[str, Report], names: Sequence[str]) -> Ranking | None
     records = {name: report[shared[0]] for name, report in reports.items()}
     sign = 1 if next(iter(records.values())).better == "lower" else -1
     tiers = []
-    for name in sorted(records, key=lambda name: sign * records[name].centre):
+    for name in sorted(records, key=lambda name: sign * records[name].center):
         if tiers and _overlap(records[tiers[-1][0]], records[name]):
             tiers[-1].append(name)
         else:

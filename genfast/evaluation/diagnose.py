@@ -12,7 +12,7 @@ MAINLY = 3  # times the other's loss: a loss of fidelity or of variety, rather t
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """name: "collapse", "junk", "far", "memorisation", "labels", "few_samples", "different", "indistinguishable"
+    """name: "collapse", "junk", "far", "memorization", "labels", "few_samples", "different", "indistinguishable"
     or "undecided".  sentence: what it means.  evidence: the numbers behind it, by name."""
 
     name: str
@@ -46,7 +46,7 @@ def diagnose(report: Report) -> Diagnosis:
                       are never drawn
     junk              precision or density clearly lower, recall not, or less so by far: samples that are no data
     far               both clearly lower: neither as good nor as varied
-    memorisation      more samples lie next to a training example than held-out data do
+    memorization      more samples lie next to a training example than held-out data do
     labels            samples are seen as another class than asked for, more often than real data are
     few_samples       no more samples than twice the features: the Frechet distance is mostly bias, without an interval
     different         some metric tells the samples from real data, and none of the above says why
@@ -55,20 +55,20 @@ def diagnose(report: Report) -> Diagnosis:
 
     "As for real data" is within the baseline of the report, the same metric of real data against real data:
     `Record.worse` says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the
-    baseline; "by far": a third of the relative loss. Precision and recall of perfect samples are well under 1 (0.87 at 800 samples in 16
-    dimensions with k = 5), so 1 is no yardstick.
+    baseline; "by far": a third of the relative loss. Precision and recall of perfect samples are well under 1 (0.87 at
+    800 samples in 16 dimensions with k = 5), so 1 is no yardstick.
     Raises TypeError unless `report` is a Report.
     """
     if not isinstance(report, Report):
         raise TypeError(f"report: expected a Report of genfast.evaluate, got {type(report).__name__}")
-    found = [rule(report) for rule in (_support, _memorisation, _labels)]
+    found = [rule(report) for rule in (_support, _memorization, _labels)]
     found = [finding for finding in found if finding is not None]
     found += filter(None, [_difference(report, explained=bool(found)), _few_samples(report)])
     return Diagnosis(tuple(found))
 
 
 def _support(report: Report) -> Finding | None:
-    """Collapse, junk or both, by who lies in whose neighbourhood."""
+    """Collapse, junk or both, by who lies in whose neighborhood."""
     looks, reaches = _there(report, "precision", "density"), _there(report, "recall")
     fidelity = [record for record in looks if _lower(record)]
     variety = [record for record in _there(report, "recall", "coverage") if _lower(record)]
@@ -97,12 +97,12 @@ def _while(but: str, records: list[Record]) -> str:
     return f", while {but}: {_cited(records)}" if records else ""
 
 
-def _memorisation(report: Report) -> Finding | None:
+def _memorization(report: Report) -> Finding | None:
     for record in _there(report, "memorization"):
         if record.worse:
             return Finding(
-                "memorisation",
-                f"Memorisation: samples lie nearer to training examples than unseen data do. {_cited([record])}.",
+                "memorization",
+                f"Memorization: samples lie nearer to training examples than unseen data do. {_cited([record])}.",
                 _evidence([record]),
             )
     return None
@@ -171,7 +171,7 @@ def _evidence(records: list[Record]) -> dict[str, float]:
     numbers = {}
     for record in records:
         e, baseline = record.estimate, record.baseline
-        numbers |= {record.name: record.centre, f"{record.name}_low": e.low, f"{record.name}_high": e.high}
+        numbers |= {record.name: record.center, f"{record.name}_low": e.low, f"{record.name}_high": e.high}
         if baseline is not None:
             numbers |= {f"{record.name}_baseline_low": baseline.low, f"{record.name}_baseline_high": baseline.high}
     return numbers

@@ -19,7 +19,7 @@ from .measure import GROUPS, choose, measure
 from .pictures import save_pictures
 from .records import Record
 from .report import Report
-from .sources import Held, Source, as_source, described, device_of, read, relabelled, stream
+from .sources import Held, Source, as_source, described, device_of, read, relabeled, stream
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
     n          how many samples; as many as there are real ones, or all that were given
     features   what samples are compared in: Features, their name, a Module; see `features.as_features`
     seed       of samples, splits and probes
-    train      the training data: for memorisation, and for the baseline, which then is training data against data
+    train      the training data: for memorization, and for the baseline, which then is training data against data
     sampling   settings of `model.sample`: solver, steps, guidance, clamp, ...
     likelihood settings of the likelihood of the data: see `likelihoods.likelihoods`
     per_class  whether to tell classes apart; by default where samples and data have labels, and quality is asked for
@@ -118,7 +118,7 @@ def _other(train: Data, data: Data) -> Data:
         raise ValueError(f"train: expected samples of shape {data.shape}, as those of data, got {train.shape}")
     if torch.equal(train.x, data.x):
         raise ValueError("train: expected other samples than data, which must be held out, got the same")
-    return relabelled(train, data, "train")
+    return relabeled(train, data, "train")
 
 
 def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:

@@ -11,7 +11,7 @@ from .inputs import Inputs, Missing
 from .measure import METRICS, baselines_of, run
 from .records import Baseline, ClassRecord, Record
 
-NEIGHBOURS = 5  # that vote
+NEIGHBORS = 5  # that vote
 METRICS_OF_A_CLASS = ("frechet", "precision_recall")
 NAMES = ("frechet", "density", "coverage")  # of their numbers, those of a row
 
@@ -45,7 +45,7 @@ def _seen(inputs: Inputs, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         answers = inputs.of_samples.probabilities(), inputs.of_real.probabilities()
         if answers[0].shape[1] == classes:
             return tuple(p.argmax(1).cpu() for p in answers)
-    k = min(NEIGHBOURS, len(label) - 1)
+    k = min(NEIGHBORS, len(label) - 1)
     found = (ops.nearest(inputs.samples, inputs.real, k), ops.nearest(inputs.real, inputs.real, k, exclude_self=True))
     weight = torch.ones(k)
     weight[0] = 1.5
@@ -61,7 +61,7 @@ def _of_class(part: Inputs, seed: int, level: float) -> list[Record]:
             continue
         try:
             found = run(METRICS[name], part, seed, level)
-        except Missing:  # fewer samples than neighbours
+        except Missing:  # fewer samples than neighbors
             continue
         found = {key: estimate for key, estimate in found.items() if key in NAMES}
         baselines = baselines_of(METRICS[name], found, part, seed, level)

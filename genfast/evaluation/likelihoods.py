@@ -26,12 +26,12 @@ from .sources import CHUNK, conditional, device_of, subset
 
 FLOW_SAMPLES = 128  # the flow costs hundreds of network evaluations a sample
 DRAWS, PART = 64, 16  # of z, and how many at a time
-LEVELS = 256  # no more distinct values than this are taken for grey levels
+LEVELS = 256  # no more distinct values than this are taken for gray levels
 
 
 class Likelihoods(NamedTuple):
     """nats: (N,) float64, log p(x_i) or a bound.  how: which.  se: (N,), what the estimate of each leaves, or None.
-    elbo: (N,), the evidence lower bound, where nats is a tighter one, or None.  bits_offset: what dequantisation adds
+    elbo: (N,), the evidence lower bound, where nats is a tighter one, or None.  bits_offset: what dequantization adds
     to the bits a dimension.  note: a warning, or ""."""
 
     nats: Tensor
@@ -48,7 +48,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
 
     options:
     n       how many samples, by default all, or 128 by the flow
-    levels  data of so many values, -1 to 1 at equal distances, are dequantised: x + 2 (u - 1/2) / (levels - 1) with
+    levels  data of so many values, -1 to 1 at equal distances, are dequantized: x + 2 (u - 1/2) / (levels - 1) with
             u ~ U[0, 1)^d: bits_per_dim then bounds those of the discrete data (Theis et al. 2016, arXiv:1511.01844)
     draws   of z, 64 by default, for log_weights
     All others are those of `model.log_likelihood`, by default {"divergence": "exact", "steps": 50} up to 8 dimensions,
@@ -76,20 +76,20 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     device = device_of(model, data)
     conditions = {"label": data.label[index].to(device)} if conditional(model, data) else {}
     key = make_key(seed, index, device)
-    x, offset = _dequantised(data.x[index].to(device), key, levels)
+    x, offset = _dequantized(data.x[index].to(device), key, levels)
     found = KINDS[kind](model, x, conditions, key, seed=seed, progress=progress, **options)
     for name in ("nats", "se", "elbo"):
         value = getattr(found, name)
         if value is not None and value.shape != (n,):
             raise ValueError(f"model: expected {kind} to answer with shape ({n},), got {tuple(value.shape)}")
     if levels is not None:
-        found = found._replace(how=f"{found.how}, dequantised from {levels} levels")
+        found = found._replace(how=f"{found.how}, dequantized from {levels} levels")
     if discrete is not None:
         return found._replace(how=f"{found.how} of probabilities", note=_off_grid_note(x, discrete))
     return found._replace(bits_offset=offset, note=_grid_note(x))
 
 
-def _dequantised(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, float]:
+def _dequantized(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, float]:
     """x with its bins filled evenly, and log2 of bins in a unit of length; x and 0 without levels."""
     if levels is None:
         return x, 0.0
@@ -98,7 +98,7 @@ def _dequantised(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, fl
     step = 2 / (levels - 1)
     if not _on_grid(x, levels):
         raise ValueError(f"likelihood: expected data of {levels} levels, -1 to 1 at equal distances, got other values")
-    return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTISE) - 0.5), -math.log2(step)
+    return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTIZE) - 0.5), -math.log2(step)
 
 
 def _on_grid(x: Tensor, levels: int) -> bool:
@@ -162,7 +162,7 @@ def _grid_note(x: Tensor) -> str:
     if levels > min(LEVELS, x[:FLOW_SAMPLES].numel() / 4):
         return ""
     return (
-        f"the data have {levels} distinct values, at which a density can be made as large as one likes: dequantise "
+        f"the data have {levels} distinct values, at which a density can be made as large as one likes: dequantize "
         f'them, likelihood={{"levels": {levels}}} if they are evenly spaced from -1 to 1'
     )
 

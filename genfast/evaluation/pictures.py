@@ -45,11 +45,11 @@ def _drawn(source: Source, index: Tensor) -> Tensor:
 
 def _drawable(report: Report) -> list[Record]:
     """Those that can be drawn: of some the interval says nothing, and has no end."""
-    return [r for r in report.records if all(map(math.isfinite, (r.centre, r.estimate.low, r.estimate.high)))]
+    return [r for r in report.records if all(map(math.isfinite, (r.center, r.estimate.low, r.estimate.high)))]
 
 
 def draw(report: Report) -> bytes:
-    """A PNG with a panel a number: its value and interval in blue, real data in grey. Needs matplotlib."""
+    """A PNG with a panel a number: its value and interval in blue, real data in gray. Needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -58,7 +58,7 @@ def draw(report: Report) -> bytes:
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(records), squeeze=False)[:, 0]
     title = f"{report.n} of {report.model['name']} against {report.m} of {report.data['name']}"
-    figure.suptitle(f"{title}\nblue: samples and interval, grey: what real data are given", fontsize=10)
+    figure.suptitle(f"{title}\nblue: samples and interval, gray: what real data are given", fontsize=10)
     for axes, record in zip(panels, records):
         e, baseline = record.estimate, record.baseline
         if baseline is not None and math.isfinite(baseline.low) and math.isfinite(baseline.high):
@@ -66,14 +66,14 @@ def draw(report: Report) -> bytes:
             axes.axvline(baseline.low, color="0.55", lw=1)
             axes.axvline(baseline.high, color="0.55", lw=1)
         axes.plot([e.low, e.high], [0, 0], color="tab:blue", lw=2, marker="|", ms=9)
-        inside = min(max(record.centre, e.low), e.high)  # an extrapolation may be beyond what is possible
+        inside = min(max(record.center, e.low), e.high)  # an extrapolation may be beyond what is possible
         axes.plot(inside, 0, "o", color="tab:blue", ms=6)
         axes.margins(x=0.15)
         axes.set(yticks=[], ylim=(-1, 1))
         name = record.name.replace("_", " ") + (", n to infinity" if record.extrapolated else "")
         name = f"{name} {ARROWS.get(record.better, '')}".rstrip()
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
-        axes.text(1.02, 0.5, number(record.centre), transform=axes.transAxes, va="center", fontsize=9)
+        axes.text(1.02, 0.5, number(record.center), transform=axes.transAxes, va="center", fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[["left", "right", "top"]].set_visible(False)
     file = io.BytesIO()

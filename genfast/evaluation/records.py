@@ -11,7 +11,7 @@ from ..metrics import Estimate
 class Baseline:
     """A metric of real data against real data: what a perfect model would be given.
 
-    value, low, high: means over `splits` repeats of the value and its interval, which is about `Record.centre`.
+    value, low, high: means over `splits` repeats of the value and its interval, which is about `Record.center`.
     n against m samples, None where none are needed; kind: which data.
     """
 
@@ -48,7 +48,7 @@ class Record:
         return "extrapolated" in self.estimate.details
 
     @property
-    def centre(self) -> float:
+    def center(self) -> float:
         """What the interval is about."""
         return self.estimate.details["extrapolated"] if self.extrapolated else self.value
 

@@ -134,7 +134,7 @@ def as_source(value, data: Data, *, n: int | None, seed: int, settings: dict | N
     name, samples = read(value, "model")
     if samples.shape != data.shape:
         raise ValueError(f"model: expected samples of shape {data.shape}, as those of data, got {samples.shape}")
-    return Held(name, relabelled(samples, data, "model"), n, seed)
+    return Held(name, relabeled(samples, data, "model"), n, seed)
 
 
 def read(value, argument: str) -> tuple[str, Data]:
@@ -154,7 +154,7 @@ def read(value, argument: str) -> tuple[str, Data]:
         raise type(error)(f"{argument}: {error}") from error
 
 
-def relabelled(samples: Data, data: Data, argument: str) -> Data:
+def relabeled(samples: Data, data: Data, argument: str) -> Data:
     """The samples with their classes numbered as those of the data, where both have names."""
     if samples.names is None or data.names is None or samples.names == data.names:
         return samples

@@ -22,7 +22,7 @@ def interval(found: Estimate | Baseline) -> str:
 
 def estimate_text(record: Record) -> str:
     """What the interval is about, and the interval."""
-    return f"{number(record.centre)} {interval(record.estimate)}"
+    return f"{number(record.center)} {interval(record.estimate)}"
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -46,7 +46,7 @@ def records_table(records: Sequence[Record], level: float) -> list[str]:
         n, verdict = str(e.n), VERDICTS[record.worse]
         if record.extrapolated:
             rows.append((*name, number(e.value), "", real, "", n, ""))
-            rows.append(("  at infinite n", "", number(record.centre), about[0], "", about[1], "", verdict))
+            rows.append(("  at infinite n", "", number(record.center), about[0], "", about[1], "", verdict))
         else:
             rows.append((*name, number(e.value), about[0], real, about[1], n, verdict))
     return aligned(rows, left=(0, 1, 7))

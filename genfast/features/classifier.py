@@ -14,7 +14,7 @@ from .base import extract, in_chunks
 from .module import Network
 
 WIDTH = 128  # of the features
-NOISE = 0.3  # standard deviation of what training adds to a standardised sample, against learning by heart
+NOISE = 0.3  # standard deviation of what training adds to a standardized sample, against learning by heart
 
 
 def classifier(x, label, classes=None, *, seed=0, steps=200, progress=False):

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from .base import extract, fingerprint, in_chunks, inference
-from .inception_v3 import MIXED, Inception, quantise, resize_pytorch_fid, resize_torch_fidelity
+from .inception_v3 import MIXED, Inception, quantize, resize_pytorch_fid, resize_torch_fidelity
 
 RESIZES = {"torch_fidelity": resize_torch_fidelity, "pytorch_fid": resize_pytorch_fid}
 VARIABLE = "GENFAST_INCEPTION"
@@ -57,7 +57,7 @@ def inception(path=None, *, mode="torch_fidelity"):
 class InceptionFeatures:
     """Features: the last pooling, (B, 2048), of images x: (B, 1 or 3, H, W), any size, in [-1, 1].
 
-    The images are made 8-bit first, see `quantise`, and resized as `mode` says, on the device where they are.
+    The images are made 8-bit first, see `quantize`, and resized as `mode` says, on the device where they are.
     sha256    of the file
     verified  whether it begins as the official file's; if not, the name says so, and distances are not to be called FID
     """
@@ -79,7 +79,7 @@ class InceptionFeatures:
             raise ValueError(f"x: expected images of shape (B, 1 or 3, H, W), got {tuple(x.shape)}")
         self.net.to(x.device)
         with inference(self.net, x.device):
-            return self.net(RESIZES[self.mode](quantise(x)))
+            return self.net(RESIZES[self.mode](quantize(x)))
 
     def probabilities(self, x, *, batch=64):
         """p(class | x), (N, 1008) float32 from `x: (N, *)`, for the inception score; see `classify`."""

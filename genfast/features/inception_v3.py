@@ -165,10 +165,10 @@ MIXED = {
 }
 
 
-def quantise(x):
+def quantize(x):
     """The 8-bit image that a file would hold: uint8 (B, 3, H, W) from x: (B, 1 or 3, H, W) in [-1, 1], clipped to it.
 
-    round(127.5 (x + 1)), so that images made by x / 127.5 - 1 come back as they were; grey becomes three equal colours.
+    round(127.5 (x + 1)), so that images made by x / 127.5 - 1 come back as they were; gray becomes three equal colors.
     Raises ValueError if x cannot be meant in [-1, 1]: nowhere negative and somewhere above 2.
     """
     if x.numel() and x.min() >= 0 and x.max() > 2:
@@ -181,7 +181,7 @@ def quantise(x):
 def resize_torch_fidelity(image):
     """As torch-fidelity and the TensorFlow graph: uint8 (B, 3, H, W) -> (B, 3, 299, 299), (resized - 128) / 128.
 
-    Output i is interpolated between its neighbours at i H / 299: corners, not centres, of the pixels are matched.
+    Output i is interpolated between its neighbors at i H / 299: corners, not centers, of the pixels are matched.
     """
     x = image.float()
     for dim in (3, 2):

@@ -28,7 +28,7 @@ def translation(x: Tensor, u: Tensor) -> Tensor:
 
 
 def cutout(x: Tensor, u: Tensor) -> Tensor:
-    """0 in a rectangle of half the height and half the width, its centre anywhere."""
+    """0 in a rectangle of half the height and half the width, its center anywhere."""
     hidden = torch.ones(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
     for axis, draw in ((2, u[:, 0]), (3, u[:, 1])):
         size = x.shape[axis]
@@ -38,17 +38,17 @@ def cutout(x: Tensor, u: Tensor) -> Tensor:
     return x * ~hidden
 
 
-def colour(x: Tensor, u: Tensor) -> Tensor:
+def color(x: Tensor, u: Tensor) -> Tensor:
     """Brightness moved by up to 0.5, saturation scaled by 0 to 2, contrast by 0.5 to 1.5."""
     brightness, saturation, contrast = (column.reshape(-1, 1, 1, 1).to(x.dtype) for column in u[:, :3].unbind(1))
     x = x + brightness - 0.5
-    grey = x.mean(1, keepdim=True)
-    x = grey + 2 * saturation * (x - grey)
+    gray = x.mean(1, keepdim=True)
+    x = gray + 2 * saturation * (x - gray)
     mean = x.mean((1, 2, 3), keepdim=True)
     return mean + (contrast + 0.5) * (x - mean)
 
 
-AUGMENTATIONS = {"colour": colour, "translation": translation, "cutout": cutout}
+AUGMENTATIONS = {"color": color, "translation": translation, "cutout": cutout}
 
 
 def augmented(x: Tensor, key: Tensor, names: Sequence[str], step: int) -> Tensor:

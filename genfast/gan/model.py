@@ -40,13 +40,13 @@ class GAN(nn.Module):
                       `nn.Discriminator`, or a module of yours; of vectors, `nn.FeedForward` is either of the two
     latent            shape of z: an integer, or a sequence
     loss              "relativistic", "non_saturating", "hinge", "least_squares" or "wasserstein"
-    r1, r2            weights of the zero-centred penalties; data of another scale s want about s^2 as much
+    r1, r2            weights of the zero-centered penalties; data of another scale s want about s^2 as much
     gradient_penalty  weight of WGAN-GP's (10 there);  dragan: of DRAGAN's
     lazy              penalties are in every `lazy`-th step only, as many times as heavy (Karras et al. 2020,
                       arXiv:1912.04958); 1 for all, the stablest
     spectral_norm     whether D's linear and convolutional weights are divided by their largest singular value (Miyato
                       et al. 2018, arXiv:1802.05957)
-    augment           names of what is done to all that D sees, in order: "colour", "translation", "cutout"
+    augment           names of what is done to all that D sees, in order: "color", "translation", "cutout"
     classes           both networks are called with label=, (B,) int64, where there are any
     shape             of one sample; by default that of the first training batch
 
@@ -101,7 +101,7 @@ class GAN(nn.Module):
                     parametrizations.spectral_norm(module)
 
     def players(self) -> dict[str, dict]:
-        """Who is trained, in the order of their turns: the arguments of each one's optimiser, for `fit`."""
+        """Who is trained, in the order of their turns: the arguments of each one's optimizer, for `fit`."""
         return {
             "discriminator": {"params": list(self.discriminator.parameters()), "betas": BETAS},
             "generator": {"params": list(self.generator.parameters()), "betas": BETAS},

@@ -13,7 +13,7 @@ class GaussianMixtureDenoiser(Denoiser):
     """The exact denoiser of data drawn from sum_k w_k N(m_k, C_k), for which p_t = sum_k w_k N(alpha m_k, alpha^2 C_k
     + sigma^2 I).
 
-    weights: (K,) positive, normalised here; means: (K, *); covariances: (K,), (K, D) or (K, D, D), isotropic, diagonal
+    weights: (K,) positive, normalized here; means: (K, *); covariances: (K,), (K, D) or (K, D, D), isotropic, diagonal
     or full, with D the size of one sample, or a `spectral.Spectral`, low-rank ones too; a zero covariance is a point
     mass. All arithmetic is float64; answers have the dtype of x_t.
     """

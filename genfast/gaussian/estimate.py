@@ -60,7 +60,7 @@ def require_regular(covariances: Spectral, what: str) -> None:
         )
 
 
-def check_capacity(count: int, size: int, components: int, regularised: bool) -> None:
+def check_capacity(count: int, size: int, components: int, regularized: bool) -> None:
     """Warns if `count` samples of `size` numbers are too few for full covariances; raises if one must be singular.
 
     Below D + 3 samples, two numbers a parameter, the expected log-likelihood of new data is minus infinity: the inverse
@@ -75,6 +75,6 @@ def check_capacity(count: int, size: int, components: int, regularised: bool) ->
         f"{what} and mean"
     )
     remedy = "a diagonal or low-rank covariance, or PPCA, has fewer"
-    if not regularised and count <= size:
+    if not regularized and count <= size:
         raise ValueError(f"{numbers}: it is singular; give shrinkage= or ridge=, or {remedy}")
     warnings.warn(f"{numbers}; expect it to fit these data and not others: {remedy}", stacklevel=3)

@@ -49,26 +49,26 @@ class Gaussian(ClosedForm):
         return self._spectral().matrices()[0]
 
     def fit(self, data):
-        """The model with the parameters that maximise the likelihood of the data, then regularised; itself.
+        """The model with the parameters that maximize the likelihood of the data, then regularized; itself.
 
         data: Data, a tensor or an array (N, *), in float64 as it is. Warns with the numbers below D + 3 samples of a
         full covariance. Raises ValueError where the covariance is singular, as it must be from D samples.
         """
         x, shape = self._data(data)
         if self.covariance == "full":
-            check_capacity(*x.shape, components=1, regularised=self.ridge > 0 or self.shrinkage > 0)
+            check_capacity(*x.shape, components=1, regularized=self.ridge > 0 or self.shrinkage > 0)
         return self._fit(x, shape)
 
     def _fit(self, x, shape):
         origin = x[0]  # from which a constant coordinate is 0, with a variance of 0 and no rounding error
         mean, covariance = maximum_likelihood(x - origin, self.covariance, self.rank)
-        covariance = self._regularised(covariance, x.shape[1])
+        covariance = self._regularized(covariance, x.shape[1])
         require_regular(covariance, self._remedy)
         return self._set(shape, torch.ones_like(mean[:, 0]), mean + origin, covariance)
 
     _remedy = "give ridge= or shrinkage="
 
-    def _regularised(self, covariance: Spectral, size: int) -> Spectral:
+    def _regularized(self, covariance: Spectral, size: int) -> Spectral:
         total = covariance.variances.sum()
         if covariance.residual is not None:
             total = total + (size - self.rank) * covariance.residual.sum()

@@ -1,4 +1,4 @@
-"""Expectation-maximisation of probabilistic PCA on the numbers that were seen."""
+"""Expectation-maximization of probabilistic PCA on the numbers that were seen."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The mixture of Gaussians, by expectation-maximisation."""
+"""The mixture of Gaussians, by expectation-maximization."""
 
 import warnings
 
@@ -15,7 +15,7 @@ from .spectral import Spectral
 
 @register
 class GaussianMixture(ClosedForm):
-    """sum_k w_k N(m_k, C_k), by expectation-maximisation (Dempster, Laird & Rubin 1977).
+    """sum_k w_k N(m_k, C_k), by expectation-maximization (Dempster, Laird & Rubin 1977).
 
     components      their number K
     covariance      of each: "full", "diagonal" or "low_rank" with `rank`, a mixture of PPCA (Tipping & Bishop 1999b);
@@ -23,9 +23,9 @@ class GaussianMixture(ClosedForm):
     min_variance    the smallest variance of a component, as a share of that of the data: "diagonal", of each coordinate
                     by itself (of the mean one where the data are constant); else of the mean over the coordinates, so
                     that they should be of similar scale. So a component cannot shrink to a point, and as the bounded
-                    eigenvalues maximise the likelihood of all matrices that obey it, EM stays monotone
+                    eigenvalues maximize the likelihood of all matrices that obey it, EM stays monotone
     tolerance       EM ends when an iteration gains less than this, nats a sample; or after `max_iterations`
-    starts          the best of so many fits, each from centres of its own (k-means++, Arthur & Vassilvitskii 2007) that
+    starts          the best of so many fits, each from centers of its own (k-means++, Arthur & Vassilvitskii 2007) that
                     are a function of (seed, number of the start); "diagonal" in units of each coordinate's
                     standard deviation, so that scaling a coordinate by c changes log p by -log c and no more
     shape           of one sample; by default that of the data
@@ -70,12 +70,12 @@ class GaussianMixture(ClosedForm):
             variance = variance.mean()
         floor = self.min_variance * variance
         if self.covariance == "full":
-            check_capacity(*x.shape, components=self.components, regularised=True)
+            check_capacity(*x.shape, components=self.components, regularized=True)
             self._check_floor(x, floor)
         if start is None:
             scaled = x / variance.sqrt()
-            centres = (_centres(scaled, self.components, self.seed, number) for number in range(self.starts))
-            firsts = (self._maximise(x, _nearest(scaled, centre), floor) for centre in centres)
+            centers = (_centers(scaled, self.components, self.seed, number) for number in range(self.starts))
+            firsts = (self._maximize(x, _nearest(scaled, center), floor) for center in centers)
         else:
             firsts = [self._parameters_of(start, shape)]
         fits = (self._em(x, first, floor) for first in firsts)
@@ -115,9 +115,9 @@ class GaussianMixture(ClosedForm):
                 return parameters, tuple(trace), True
             if len(trace) > self.max_iterations:
                 return parameters, tuple(trace), False
-            parameters = self._maximise(x, (log_joint - log_prob.unsqueeze(1)).exp(), floor)
+            parameters = self._maximize(x, (log_joint - log_prob.unsqueeze(1)).exp(), floor)
 
-    def _maximise(self, x, responsibilities, floor):
+    def _maximize(self, x, responsibilities, floor):
         """The parameters of greatest likelihood given how much each component owns of each sample, (N, K)."""
         # A component that owns nothing keeps a weight that is positive, and of no effect.
         owned = responsibilities.clamp(min=torch.finfo(torch.float64).tiny)
@@ -144,23 +144,23 @@ class GaussianMixture(ClosedForm):
         }
 
 
-def _centres(x: Tensor, components: int, seed: int, start: int) -> Tensor:
+def _centers(x: Tensor, components: int, seed: int, start: int) -> Tensor:
     """(K, D) of the samples: the first at random, each further one with a probability proportional to the squared
     distance to the nearest of those before it."""
     u = ops.uniform(ops.make_key(seed, [start]), (components,), ops.Purpose.TRAIN, dtype=torch.float64)[0].tolist()
-    centres = [x[int(u[0] * len(x))]]
+    centers = [x[int(u[0] * len(x))]]
     nearest = torch.full_like(x[:, 0], torch.inf)
     for number in u[1:]:
-        nearest = torch.minimum(nearest, (x - centres[-1]).square().sum(1))
+        nearest = torch.minimum(nearest, (x - centers[-1]).square().sum(1))
         cumulative = nearest.cumsum(0)
         if not cumulative[-1] > 0:
-            raise ValueError(f"components must be at most the {len(centres)} different samples; got {components}")
+            raise ValueError(f"components must be at most the {len(centers)} different samples; got {components}")
         chosen = torch.searchsorted(cumulative, number * cumulative[-1], right=True)
-        centres.append(x[int(chosen.clamp(max=len(x) - 1))])
-    return torch.stack(centres)
+        centers.append(x[int(chosen.clamp(max=len(x) - 1))])
+    return torch.stack(centers)
 
 
-def _nearest(x: Tensor, centres: Tensor) -> Tensor:
-    """(N, K), 1 at the nearest centre."""
-    nearest = torch.cdist(x, centres).argmin(1)
-    return torch.nn.functional.one_hot(nearest, len(centres)).double()
+def _nearest(x: Tensor, centers: Tensor) -> Tensor:
+    """(N, K), 1 at the nearest center."""
+    nearest = torch.cdist(x, centers).argmin(1)
+    return torch.nn.functional.one_hot(nearest, len(centers)).double()

@@ -19,7 +19,7 @@ class PPCA(Gaussian):
 
     Maximum likelihood in closed form: sigma^2 is the mean of the D - q smallest eigenvalues of the covariance, W = U (L
     - sigma^2 I)^(1/2) of the others (Tipping & Bishop 1999, equations 7 and 8, with R = I). With missing values, given
-    as NaN, by expectation-maximisation, for as long as it gains `tolerance` nats a sample, or `max_iterations`.
+    as NaN, by expectation-maximization, for as long as it gains `tolerance` nats a sample, or `max_iterations`.
 
     q      dimension of z, below D
     shape  of one sample; by default that of the data
@@ -42,7 +42,7 @@ class PPCA(Gaussian):
     _remedy = "take a smaller q"
 
     def fit(self, data):
-        """The model with the parameters that maximise the likelihood of the data; itself.
+        """The model with the parameters that maximize the likelihood of the data; itself.
 
         data: Data, a tensor or an array (N, *), in float64 as it is, NaN where a number is missing: at random, given
         what is seen. Raises ValueError if the rest of the covariance is singular or a number is missing everywhere.

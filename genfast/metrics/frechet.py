@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features, each summarised by a Gaussian."""
+"""The Frechet distance between two sets of features, each summarized by a Gaussian."""
 
 import math
 from typing import NamedTuple
@@ -132,10 +132,10 @@ def _of_samples(x: Tensor, y: Tensor) -> float:
 
 
 def _gaussian(x: Tensor) -> Gaussian:
-    """The root is the centred samples (N, D) or, if they are more than D, their QR factor."""
+    """The root is the centered samples (N, D) or, if they are more than D, their QR factor."""
     mean = x.mean(0)
-    centred = (x - mean) / (len(x) - 1) ** 0.5
-    return Gaussian(mean, torch.linalg.qr(centred, mode="r").R if len(x) > x.shape[1] else centred)
+    centered = (x - mean) / (len(x) - 1) ** 0.5
+    return Gaussian(mean, torch.linalg.qr(centered, mode="r").R if len(x) > x.shape[1] else centered)
 
 
 def _transports(x: Gaussian, y: Gaussian) -> tuple[Tensor, Tensor]:
@@ -154,9 +154,9 @@ def _influence(x: Tensor, own: Gaussian, other: Gaussian, transport: Tensor) -> 
     """What a sample adds to the distance, but for a constant: (N,)."""
     parts = []
     for rows in x.split(_ROWS):
-        centred = rows - own.mean
-        moved = (centred @ transport.T).square().sum(1)
-        parts.append(2 * centred @ (own.mean - other.mean) + centred.square().sum(1) - moved)
+        centered = rows - own.mean
+        moved = (centered @ transport.T).square().sum(1)
+        parts.append(2 * centered @ (own.mean - other.mean) + centered.square().sum(1) - moved)
     return torch.cat(parts)
 
 

@@ -26,10 +26,10 @@ def growing(value: float, fixed: float, growth: float, z: float) -> tuple[float,
     """Of an estimate whose variance for a truth mu is fixed + growth max(mu, 0): the mu that it would not reject,
     (value - mu)^2 <= z^2 variance."""
     at_zero = z * math.sqrt(fixed)
-    centre = value + z**2 * growth / 2
+    center = value + z**2 * growth / 2
     reach = z * math.sqrt(max(fixed + growth * value + (z * growth / 2) ** 2, 0.0))
-    low = centre - reach if value > at_zero else value - at_zero
-    high = centre + reach if value >= -at_zero else value + at_zero
+    low = center - reach if value > at_zero else value - at_zero
+    high = center + reach if value >= -at_zero else value + at_zero
     return low, high
 
 
@@ -37,9 +37,9 @@ def wilson(share: float, n: float, z: float, variance: float = 0.0) -> tuple[flo
     """Of a binomial share out of n trials, which need not be whole: the p that they would not reject,
     (share - p)^2 <= z^2 (p (1 - p) / n + variance), with a variance from elsewhere. Wilson 1927."""
     scale = 1 + z**2 / n
-    centre = share + z**2 / (2 * n)
+    center = share + z**2 / (2 * n)
     reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2) + variance * scale)
-    low, high = (centre - reach) / scale, (centre + reach) / scale
+    low, high = (center - reach) / scale, (center + reach) / scale
     return 0.0 if share == 0 else max(low, 0.0), 1.0 if share == 1 else min(high, 1.0)
 
 

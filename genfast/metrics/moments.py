@@ -51,8 +51,8 @@ class Moments:
         if x.shape[1] != self.dim:
             raise ValueError(f"x: expected {self.dim} features per sample, got {x.shape[1]}")
         mean = x.mean(0)
-        centred = x - mean
-        return self._add(len(x), mean, centred.T @ centred)
+        centered = x - mean
+        return self._add(len(x), mean, centered.T @ centered)
 
     def merge(self, other: "Moments") -> "Moments":
         """Take in what another one has seen; answers with itself. Raises ValueError where the features differ."""

@@ -41,10 +41,10 @@ def precision_recall(
     z = intervals.quantile(level, _DEGREES / 2)
     x, y = checks.matrices(torch.float32, k + 1, samples=samples, real=real)
     n, m = len(x), len(y)
-    values, neighbours = _four(x, y, k)
+    values, neighbors = _four(x, y, k)
     warnings = [
         f"{copies} of {len(distance)} {name} have an exact copy in their set, which makes their balls too small"
-        for name, distance in zip(("samples", "real ones"), neighbours)
+        for name, distance in zip(("samples", "real ones"), neighbors)
         if (copies := int((distance[:, 0] == 0).sum()))
     ]
     halves = min(n, m) >= 2 * (k + 1)

@@ -13,13 +13,13 @@ from . import checks, intervals
 from .estimate import Estimate
 
 
-class NearestNeighbours:
+class NearestNeighbors:
     """Majority of the k nearest training points; ties, for an even k, say 0."""
 
     def __init__(self, k: int = 5):
         self.k = k
 
-    def fit(self, x: Tensor, label: Tensor) -> "NearestNeighbours":
+    def fit(self, x: Tensor, label: Tensor) -> "NearestNeighbors":
         self.x, self.label = x, label
         return self
 
@@ -40,14 +40,14 @@ def two_sample_test(
     """Accuracy of a classifier that tells samples (N, D) from real ones (M, D), on halves that it was not fitted to:
     0.5 if it cannot, 1 if it always can. Lopez-Paz & Oquab 2017, arXiv:1610.06545.
 
-    classifier: the majority of the k nearest neighbours by default, or anything with fit(x, label) and predict(x) on
+    classifier: the majority of the k nearest neighbors by default, or anything with fit(x, label) and predict(x) on
     arrays x (N, D) float32 and label (N,), 1 for a sample and 0 for a real one.
     Both sets are cut to the smaller size and halved, by random draws of `seed`; the interval is Wilson's.
     details: "p_value", the chance of at least this accuracy were the two distributions one,
     P(Binomial(n, 1/2) >= right), n = "held_out" points; of a classifier that answers 1 with probability q, the number
     of right answers then has variance n q (1 - q), not n / 4, so the p-value is too large rather than too small.
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
-    of equal width and 2+ rows, or for more neighbours than points.
+    of equal width and 2+ rows, or for more neighbors than points.
     """
     k, seed = checks.integer(k, "k", 1), checks.seed(seed)
     z = intervals.quantile(level)
@@ -63,7 +63,7 @@ def two_sample_test(
         raise ValueError(f"k: expected at most {2 * (size // 2)}, the points to fit to, got {k}")
     label, truth = (torch.arange(2).flip(0).repeat_interleave(len(half[0])).to(x.device) for half in (fit, held_out))
     if classifier is None:
-        answer = NearestNeighbours(k).fit(torch.cat(fit), label).predict(torch.cat(held_out))
+        answer = NearestNeighbors(k).fit(torch.cat(fit), label).predict(torch.cat(held_out))
     else:
         classifier.fit(torch.cat(fit).cpu().numpy(), label.cpu().numpy())
         answer = torch.as_tensor(np.asarray(classifier.predict(torch.cat(held_out).cpu().numpy()))).to(truth.device)

@@ -58,7 +58,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """An image, or what parametrises its distribution, given a latent.
+    """An image, or what parametrizes its distribution, given a latent.
 
     z: (B, latent), or if `spatial` (B, latent, h, w), the size of the last level -> (B, channels, *size).
     A latent vector, with the conditions, also modulates the norms (Chen et al. 2019, arXiv:1810.01365).

@@ -24,7 +24,7 @@ class DiT(Prepares):
     keys by their root mean square, times a learned weight (Dehghani et al. 2023, arXiv:2302.05442).
 
     x: (B, channels, *size) float, every size divisible by its patch; t: (B,) float, the conditioning value of the
-    parameterisation; label: (B,) int64 in [0, classes]; condition: (B, condition) float; of both None is null
+    parameterization; label: (B,) int64 in [0, classes]; condition: (B, condition) float; of both None is null
     (`Conditions`) -> the shape of x. The output starts at zero, every block as the identity.
     Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.
     """

@@ -13,7 +13,7 @@ from .layers import positive_int, zero
 class MLP(Prepares):
     """A stack of h <- h + W_2 SiLU(W_1 NormAct(h)) between two linear maps, conditioned on time, label and more.
 
-    x: (B, *) float with prod(*) == features; t: (B,) float, the conditioning value of the parameterisation;
+    x: (B, *) float with prod(*) == features; t: (B,) float, the conditioning value of the parameterization;
     label: (B,) int64 in [0, classes]; condition: (B, condition) float; of both None is null (`Conditions`) -> the shape
     of x. The output starts at zero.
     Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.

@@ -1,6 +1,6 @@
 """Named sizes of networks: `build("dit_s_2", channels=3)`.
 
-Every one takes t of the order of 1, as the parameterisations give it, by 64 Fourier features. Where a paper has the
+Every one takes t of the order of 1, as the parameterizations give it, by 64 Fourier features. Where a paper has the
 network its count is noted; ours differs in those features, of which papers have 128 to 256, and as a preset says.
 """
 

@@ -27,7 +27,7 @@ class UNet(Prepares):
     resolution, self-attention follows every block. `style`: keywords that are fields of Style.
 
     x: (B, channels, *) float of two spatial dimensions (`dims`), each a multiple of 2^(len(multipliers) - 1), powers of
-    two or not; t: (B,) float, the conditioning value of the parameterisation; label: (B,) int64 in [0, classes],
+    two or not; t: (B,) float, the conditioning value of the parameterization; label: (B,) int64 in [0, classes],
     `classes` being the null label and None null for all; condition: (B, condition) float, see Conditions
     -> (B, out_channels, *), by default as x, in the layout of x. The output starts at zero.
     Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.

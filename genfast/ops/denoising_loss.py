@@ -1,4 +1,4 @@
-"""The training loss of every diffusion parameterisation, its noise made anew rather than stored."""
+"""The training loss of every diffusion parameterization, its noise made anew rather than stored."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Group normalisation, its affine maps and the activation after it, in one pass."""
+"""Group normalization, its affine maps and the activation after it, in one pass."""
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ def group_norm_act(
 ) -> Tensor:
     r"""y = act((1 + scale) (weight x_hat + bias) + shift),  x_hat = (x - mean) / sqrt(var + eps) over each group.
 
-    Group normalisation (Wu and He 2018, arXiv:1803.08494), modulated by sample as in FiLM (Perez et al. 2017,
+    Group normalization (Wu and He 2018, arXiv:1803.08494), modulated by sample as in FiLM (Perez et al. 2017,
     arXiv:1709.07871), and "silu", "gelu", "gelu_tanh" or "none".
 
     x: (N, C, *) float32, bfloat16 or float16, contiguous or channels-last; y is as x.  groups: divides C.  weight,

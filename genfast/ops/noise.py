@@ -27,7 +27,7 @@ class Purpose(IntEnum):
     CORRECTOR = 3
     TRAIN = 4
     TIME = 5
-    DEQUANTISE = 6
+    DEQUANTIZE = 6
     LATENT = 7
     DROPOUT = 8
     LABEL = 9

@@ -1,4 +1,4 @@
-"""Layer and root-mean-square normalisation of tokens, gated residuals before and modulation after, in one pass."""
+"""Layer and root-mean-square normalization of tokens, gated residuals before and modulation after, in one pass."""
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ def layer_norm_modulate(
     not depend on its batch.  Differentiable any number of times: x, mean and 1 / std are kept, and one pass gives all
     gradients; higher derivatives, torch.func, forward-mode AD and float64 are plain torch, whose layer_norm
     is right up to second derivatives.
-    Raises ValueError or RuntimeError naming the argument.  Layer normalisation: Ba, Kiros, Hinton (2016),
+    Raises ValueError or RuntimeError naming the argument.  Layer normalization: Ba, Kiros, Hinton (2016),
     arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
     return _norm_modulate(x, None, None, scale, shift, weight, bias, eps, False)[1]
@@ -65,7 +65,7 @@ def gate_residual_norm_modulate(
 
 
 def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, eps=1e-6, rms=False):
-    """Layer or RMS normalisation and modulation in plain torch, in the dtype of x."""
+    """Layer or RMS normalization and modulation in plain torch, in the dtype of x."""
     weight, bias = (None if t is None else t.to(x.dtype) for t in (weight, bias))
     if rms:
         h = F.rms_norm(x, x.shape[-1:], weight, eps)

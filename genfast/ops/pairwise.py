@@ -1,4 +1,4 @@
-"""Distances between all pairs of two sets, reduced on the spot: nearest neighbours and balls. No N x M matrix is ever
+"""Distances between all pairs of two sets, reduced on the spot: nearest neighbors and balls. No N x M matrix is ever
 held.
 
 Distances are those of float64 arithmetic, exactly: a pair is computed in low precision with an error bound first, and
@@ -38,7 +38,7 @@ class Balls(NamedTuple):
 def nearest(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Nearest:
     """The k points of y nearest to each point of x by Euclidean distance.
 
-    x: (N, D) and y: (M, D) finite float32.  exclude_self: x and y are one set, and no point is its own neighbour.
+    x: (N, D) and y: (M, D) finite float32.  exclude_self: x and y are one set, and no point is its own neighbor.
     Not differentiable.  Raises ValueError naming the argument unless 1 <= k <= M (M - 1 with exclude_self) and the sets
     are such; TypeError for a k that is no integer and for sets that are no tensors; RuntimeError for a number that is
     not finite, where it is in the memory of the host.
@@ -49,7 +49,7 @@ def nearest(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Near
     if isinstance(k, bool) or not isinstance(k, Integral):
         raise TypeError(f"nearest: k must be an integer, got {k!r}")
     if not 1 <= k <= len(y) - exclude_self:
-        raise ValueError(f"nearest: k must lie in [1, {len(y) - exclude_self}], the neighbours there are; got {k}")
+        raise ValueError(f"nearest: k must lie in [1, {len(y) - exclude_self}], the neighbors there are; got {k}")
     distance, index, _, _ = torch.ops.genfast.pairwise(*_dense(x, y), None, None, int(k), exclude_self)
     return Nearest(distance, index)
 

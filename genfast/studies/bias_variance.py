@@ -5,10 +5,10 @@ logistic regression, without a penalty. The generative one assumes more, that th
 within a class. Where that is false it has a bias, an error that stays however many samples there are; but it needs only
 of the order of log D samples to come near its own limit, logistic regression of the order of D. So with few samples the
 first is better, with many the second (Ng & Jordan 2001, On discriminative vs. generative classifiers, NIPS 14). A
-penalty on the weights, here |w|^2 / 2 for standardised numbers, is another way to pay bias for variance.
+penalty on the weights, here |w|^2 / 2 for standardized numbers, is another way to pay bias for variance.
 
 Data: the 569 tumours of Wolberg, Street & Mangasarian 1995, logarithms of 30 measurements, malignant or not; and
-handwritten digits, dequantised, by the means of 16 blocks of 2 x 2 pixels, ten classes. Every resample leaves a random
+handwritten digits, dequantized, by the means of 16 blocks of 2 x 2 pixels, ten classes. Every resample leaves a random
 third out to test on.
 """
 
@@ -25,8 +25,8 @@ import genfast as gf
 
 from .finding import Claim, Finding
 
-KINDS = ("generative", "logistic", "penalised")
-COLOURS = ("#d55e00", "#0072b2", "#888888")
+KINDS = ("generative", "logistic", "penalized")
+COLORS = ("#d55e00", "#0072b2", "#888888")
 PENALTIES = (1e6, 1.0)  # scikit-learn's C, the inverse: as good as none, and its default
 
 
@@ -46,7 +46,7 @@ def problems(seed: int) -> list[Problem]:
     tumours, digits = load_breast_cancer(), gf.data.digits()
     measured = torch.log(torch.tensor(tumours.data) + 1e-3)  # some are 0, of a typical 0.1
     key = gf.ops.make_key(seed, len(digits))
-    pixels = digits.x + (gf.ops.uniform(key, digits.shape, gf.ops.Purpose.DEQUANTISE) - 0.5) / 8
+    pixels = digits.x + (gf.ops.uniform(key, digits.shape, gf.ops.Purpose.DEQUANTIZE) - 0.5) / 8
     blocks = torch.nn.functional.avg_pool2d(pixels.double(), 2).flatten(1)
     return [
         Problem("tumours", measured, torch.tensor(tumours.target), (6, 8, 12, 20, 40, 80, 160, 320)),
@@ -126,8 +126,8 @@ def study(seed: int = 0, progress: bool = True, repeats: int = 80) -> Finding:
     found = ", ".join(f"{name} {' / '.join(f'{error:.1f}' for error in end)} %" for name, end in ends.items())
     claims.append(
         Claim(
-            f"With all samples bias decides (generative / logistic / penalised): {found}. A penalty is a smaller bias.",
-            all(generative > logistic > penalised for generative, logistic, penalised in ends.values()),
+            f"With all samples bias decides (generative / logistic / penalized): {found}. A penalty is a smaller bias.",
+            all(generative > logistic > penalized for generative, logistic, penalized in ends.values()),
         )
     )
     return Finding(
@@ -145,11 +145,11 @@ def study(seed: int = 0, progress: bool = True, repeats: int = 80) -> Finding:
 def _draw(figure, curves: dict[str, tuple]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    labels = ("generative", "logistic regression", "logistic, penalised")
+    labels = ("generative", "logistic regression", "logistic, penalized")
     for axes, (name, (sizes, found, at)) in zip(figure.subplots(1, 2), curves.items()):
-        for place, (label, colour) in enumerate(zip(labels, COLOURS)):
+        for place, (label, color) in enumerate(zip(labels, COLORS)):
             mean, se = zip(*(mean_and_error(values) for values in found[:, :, place]))
-            axes.errorbar(sizes, mean, se, color=colour, fmt="--" if place == 2 else "-", capsize=2, label=label)
+            axes.errorbar(sizes, mean, se, color=color, fmt="--" if place == 2 else "-", capsize=2, label=label)
         axes.axvline(at, color="black", linewidth=0.8, linestyle=":", label=f"crossing, n = {at:.0f}")
         axes.set(xlabel="training samples, n", ylabel="held-out error, %", title=name, xscale="log", yscale="log")
         for axis in (axes.xaxis, axes.yaxis):

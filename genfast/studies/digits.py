@@ -5,7 +5,7 @@
 writes samples.png, trajectory.png, loss.png, samples.npz, metrics.json, evaluation/ and the model, and prints what
 `genfast.evaluate` finds in pixels: every number with an interval, beside what real digits are given in the place of the
 samples. Two more judges: a support-vector classifier fitted to the real digits says whether a sample looks like the
-digit that was asked for, and the nearest real neighbours tell a new digit from a copy.
+digit that was asked for, and the nearest real neighbors tell a new digit from a copy.
 """
 
 import json
@@ -30,7 +30,7 @@ def build() -> gf.Diffusion:
     return gf.Diffusion(
         gf.nn.UNet(channels=1, width=16, multipliers=(1, 3), classes=10),
         schedule=gf.schedules.EDM(sigma_min=0.02, sigma_max=20.0),
-        parameterisation=gf.denoisers.EDM(sigma_data=0.75),
+        parameterization=gf.denoisers.EDM(sigma_data=0.75),
         times=gf.diffusion.LogNormal(mean=-0.6, std=1.2),
     )
 

@@ -30,14 +30,14 @@ NOISE = 0.1
 LATENT = 10
 WIDTH = 128  # of the VAE's hidden layers
 KINDS = ("full Gaussian", "diagonal Gaussian", "PPCA", "VAE")
-COLOURS = ("#d55e00", "#888888", "#0072b2", "#009e73")
+COLORS = ("#d55e00", "#888888", "#0072b2", "#009e73")
 LARGE = 64 * 64  # counted, not fitted
 
 
 def pictures(data: Tensor, side: int, seed: int) -> Tensor:
     """(N, side^2): digits (N, 1, 8, 8) resized, with noise that is a function of the seed and the row."""
     sized = nn.functional.interpolate(data, (side, side), mode="bilinear", antialias=True).flatten(1)
-    return sized + NOISE * gf.ops.normal(gf.ops.make_key(seed, len(data)), sized.shape[1:], gf.ops.Purpose.DEQUANTISE)
+    return sized + NOISE * gf.ops.normal(gf.ops.make_key(seed, len(data)), sized.shape[1:], gf.ops.Purpose.DEQUANTIZE)
 
 
 def overfitting(dims: int, n: int) -> float:
@@ -152,15 +152,15 @@ def counts(dims: int) -> tuple[int, int, int]:
 def _draw(figure, held: dict, errors: dict, seen: dict, count: int) -> None:
     left, right = figure.subplots(1, 2)
     dims = list(held)
-    for place, (kind, colour) in enumerate(zip(KINDS, COLOURS)):
+    for place, (kind, color) in enumerate(zip(KINDS, COLORS)):
         values, spread = ([found[d][place] for d in dims] for found in (held, errors))
-        left.errorbar(dims, values, spread, color=colour, marker="o", markersize=3, label=kind)
+        left.errorbar(dims, values, spread, color=color, marker="o", markersize=3, label=kind)
         gaps = [seen[d][place] - held[d][place] for d in dims]
-        right.plot(dims, gaps, color=colour, marker="o", markersize=3, label=kind)
+        right.plot(dims, gaps, color=color, marker="o", markersize=3, label=kind)
     left.set(xlabel="numbers a picture, D", ylabel="held-out log-likelihood, nats a number", ylim=(-1.0, 0.5))
     worst = held[dims[-1]][0]
     if worst < -1:
-        left.annotate(f"{worst:.1f}\nat {dims[-1]}", (dims[-1], -0.97), ha="right", va="bottom", color=COLOURS[0])
+        left.annotate(f"{worst:.1f}\nat {dims[-1]}", (dims[-1], -0.97), ha="right", va="bottom", color=COLORS[0])
     law = [overfitting(d, count) / d for d in dims if d < count - 2]
     right.plot(dims[: len(law)], law, color="black", linestyle="--", label="law of a full Gaussian")
     right.set(xlabel="numbers a picture, D", ylabel="training less held-out, nats a number")

@@ -12,7 +12,7 @@ kinds. All three are trained here, in as many steps:
                 nothing that is like the data
     junk        the defaults with a generator of 16 smooth units: too small to leap from mode to mode, it draws bridges
 
-The discriminator has Fourier features, without which it does not tell a mode from its neighbourhood in so few steps.
+The discriminator has Fourier features, without which it does not tell a mode from its neighborhood in so few steps.
 """
 
 import math
@@ -41,16 +41,16 @@ GENERATORS = {  # arguments of the network, of the GAN and of its training
 }
 # Of 2000, 250 a mode: balls of about the size of a mode. With 5, recall also falls where a mode is filled thinly, as
 # GANs fill it, and tells a collapse less well from a good generator.
-NEIGHBOURS = 20
+NEIGHBORS = 20
 NUMBERS = ("precision", "recall", "density", "coverage")
-COLOURS = ("#0072b2", "#d55e00", "#009e73")
+COLORS = ("#0072b2", "#d55e00", "#009e73")
 
 
-def points(centres: Tensor, n: int, sd: float = SD, seed: int = 0) -> Tensor:
-    """(n, 2): Gaussians about centres (K, 2), each as likely."""
+def points(centers: Tensor, n: int, sd: float = SD, seed: int = 0) -> Tensor:
+    """(n, 2): Gaussians about centers (K, 2), each as likely."""
     key = ops.make_key(seed, range(n))
-    mode = (len(centres) * ops.uniform(key, (), ops.Purpose.TIME)).long()
-    return centres[mode] + sd * ops.normal(key, (2,), ops.Purpose.PRIOR)
+    mode = (len(centers) * ops.uniform(key, (), ops.Purpose.TIME)).long()
+    return centers[mode] + sd * ops.normal(key, (2,), ops.Purpose.PRIOR)
 
 
 def gan(seed: int, generator: dict | None = None, fourier: int = 32, **settings) -> gf.GAN:
@@ -64,17 +64,17 @@ def gan(seed: int, generator: dict | None = None, fourier: int = 32, **settings)
     return gf.GAN(*networks, latent=2, **settings)
 
 
-def near(x: Tensor, centres: Tensor, sd: float = SD) -> tuple[Tensor, float]:
-    """Samples of each mode over its due, (K,), and the share of samples, within 3 sd of a centre. x: (N, 2)."""
-    distance, mode = torch.cdist(x, centres).min(1)
+def near(x: Tensor, centers: Tensor, sd: float = SD) -> tuple[Tensor, float]:
+    """Samples of each mode over its due, (K,), and the share of samples, within 3 sd of a center. x: (N, 2)."""
+    distance, mode = torch.cdist(x, centers).min(1)
     close = distance < 3 * sd
-    counts = torch.bincount(mode[close], minlength=len(centres))
-    return counts * len(centres) / len(x), close.double().mean().item()
+    counts = torch.bincount(mode[close], minlength=len(centers))
+    return counts * len(centers) / len(x), close.double().mean().item()
 
 
 def seen(x: Tensor, real: Tensor) -> dict[str, float]:
     """The four `NUMBERS` of samples x (N, 2) against the data (M, 2)."""
-    return {name: found.value for name, found in gf.metrics.precision_recall(x, real, k=NEIGHBOURS).items()}
+    return {name: found.value for name, found in gf.metrics.precision_recall(x, real, k=NEIGHBORS).items()}
 
 
 def trained(name: str, data: Tensor, seed: int, steps: int, progress: bool) -> tuple[gf.GAN, list[str]]:
@@ -132,15 +132,15 @@ def study(seed: int = 0, progress: bool = True, steps: int = 1200, samples: int 
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
-        for ax, colour, (name, x) in zip(axes[:3], COLOURS, clouds.items()):
+        for ax, color, (name, x) in zip(axes[:3], COLORS, clouds.items()):
             ax.scatter(*real[:1000].T, s=2, color="0.75", label="data")
-            ax.scatter(*x[:1000].T, s=2, color=colour, label="samples")
+            ax.scatter(*x[:1000].T, s=2, color=color, label="samples")
             ax.set(title=name, xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xlabel="x_1", ylabel="x_2")
             ax.legend(loc="center", fontsize=7, markerscale=3)
         bars = axes[-1]
-        for place, (colour, name) in enumerate(zip(COLOURS, clouds)):
+        for place, (color, name) in enumerate(zip(COLORS, clouds)):
             heights = [numbers[name][number] for number in NUMBERS]
-            bars.bar([i + 0.27 * (place - 1) for i in range(4)], heights, 0.25, color=colour, label=name)
+            bars.bar([i + 0.27 * (place - 1) for i in range(4)], heights, 0.25, color=color, label=name)
         for i, number in enumerate(NUMBERS):
             bars.hlines(fresh[number], i - 0.42, i + 0.42, color="black", lw=1, label=None if i else "fresh data")
         bars.set(xticks=range(4), ylabel="value (k = 20)", ylim=(0, 1.75))

@@ -7,7 +7,7 @@ A model that draws noise in 99 % of cases and what a good model draws in the oth
 so it loses at most 4.61 nats a picture, whatever its dimension, where models differ by tens. The other way round, a
 narrow kernel around every training picture draws perfect ones and gives new ones next to no density (Theis, van den
 Oord & Bethge 2016, arXiv:1511.01844). The good one here is a mixture of 40 diagonal Gaussians. Likelihoods are of
-held-out digits dequantised from their 17 levels; samples are held against the same digits in pixels, by the Frechet
+held-out digits dequantized from their 17 levels; samples are held against the same digits in pixels, by the Frechet
 distance extrapolated to infinitely many, precision and recall.
 """
 
@@ -24,7 +24,7 @@ SHARE = 0.01  # of the good model in the noisy one
 KERNEL = 0.05  # the copier's standard deviation, for pixels in [-1, 1]
 LEVELS = 17
 GOOD, NOISY, COPIER, DIAGONAL, PPCA = "mixture", "99 % noise, 1 % mixture", "copier", "diagonal Gaussian", "PPCA"
-COLOURS = {GOOD: "#0072b2", NOISY: "#d55e00", COPIER: "#cc79a7", DIAGONAL: "#666666", PPCA: "#009e73"}
+COLORS = {GOOD: "#0072b2", NOISY: "#d55e00", COPIER: "#cc79a7", DIAGONAL: "#666666", PPCA: "#009e73"}
 SHOWN = 32  # samples of each model
 
 
@@ -46,9 +46,9 @@ def copier(x: torch.Tensor) -> gf.GaussianMixture:
 
 
 def models(train: gf.data.Data, seed: int) -> dict:
-    """By name; all but the copier are fitted to dequantised digits."""
+    """By name; all but the copier are fitted to dequantized digits."""
     key = gf.ops.make_key(seed, len(train))
-    x = train.x + 2 / (LEVELS - 1) * (gf.ops.uniform(key, train.shape, gf.ops.Purpose.DEQUANTISE) - 0.5)
+    x = train.x + 2 / (LEVELS - 1) * (gf.ops.uniform(key, train.shape, gf.ops.Purpose.DEQUANTIZE) - 0.5)
     good = gf.GaussianMixture(40, "diagonal", min_variance=3e-3, tolerance=1e-3, seed=seed).fit(x)
     others = {DIAGONAL: gf.Gaussian("diagonal").fit(x), PPCA: gf.PPCA(10).fit(x)}
     return {GOOD: good, NOISY: noisy(good), COPIER: copier(train.x), **others}
@@ -74,12 +74,12 @@ def study(seed: int = 0, progress: bool = True, held_out: int = 450) -> Finding:
 
     names = ("precision", "recall")
     rows = [
-        (name, r["nats"].value, r["nats"].estimate.details["se"], r["frechet"].centre, *(r[k].value for k in names),
+        (name, r["nats"].value, r["nats"].estimate.details["se"], r["frechet"].center, *(r[k].value for k in names),
          r["memorization"].value)
         for name, r in found.items()
     ]  # fmt: skip
-    rows.append(("training digits", "-", "-", real["frechet"].centre, *(real[k].value for k in names), "-"))
-    nats, frechet = ({name: r[k].centre for name, r in found.items()} for k in ("nats", "frechet"))
+    rows.append(("training digits", "-", "-", real["frechet"].center, *(real[k].value for k in names), "-"))
+    nats, frechet = ({name: r[k].center for name, r in found.items()} for k in ("nats", "frechet"))
     loss, most = nats[GOOD] - nats[NOISY], -math.log(SHARE)
     copies = found[COPIER]["memorization"].value
     claims = [
@@ -92,7 +92,7 @@ def study(seed: int = 0, progress: bool = True, held_out: int = 450) -> Finding:
         ),
         Claim(
             f"The copier has the worst likelihood, {nats[COPIER]:.0f}, and the best samples, at a Frechet distance of "
-            f"{frechet[COPIER]:.2f} (training digits: {real['frechet'].centre:.2f}); {copies:.0%} of them are copies.",
+            f"{frechet[COPIER]:.2f} (training digits: {real['frechet'].center:.2f}); {copies:.0%} of them are copies.",
             copies > 0.9 and all(likelier_but_worse(found[name], found[COPIER]) for name in found if name != COPIER),
         ),
         Claim(
@@ -119,11 +119,11 @@ def study(seed: int = 0, progress: bool = True, held_out: int = 450) -> Finding:
 def _draw(figure, nats: dict, frechet: dict, sheets: dict) -> None:
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.15))
     axes = left.subplots()
-    for name, colour in COLOURS.items():
-        axes.scatter(frechet[name], nats[name], color=colour, s=50, zorder=2)
+    for name, color in COLORS.items():
+        axes.scatter(frechet[name], nats[name], color=color, s=50, zorder=2)
         before = frechet[name] > 20
         axes.annotate(
-            name.replace(", ", ",\n"), (frechet[name], nats[name]), (-8 if before else 8, 0), color=colour,
+            name.replace(", ", ",\n"), (frechet[name], nats[name]), (-8 if before else 8, 0), color=color,
             textcoords="offset points", ha="right" if before else "left", va="center",
         )  # fmt: skip
     axes.set(xlabel="Frechet distance of the samples (better to the left)", xlim=(-0.3, 200))
@@ -133,5 +133,5 @@ def _draw(figure, nats: dict, frechet: dict, sheets: dict) -> None:
     axes.grid(alpha=0.3)
     for place, (name, x) in zip(right.subplots(3, 2).flat, sheets.items()):
         place.imshow(gf.data.grid(x, columns=8, padding=1), cmap="gray", interpolation="nearest")
-        place.set_title(name, fontsize=9, color=COLOURS.get(name, "black"))
+        place.set_title(name, fontsize=9, color=COLORS.get(name, "black"))
         place.set_axis_off()

@@ -26,7 +26,7 @@ from .seeds import seeded
 CLOSE, NARROW = 1e-3, 1.0  # share of the maximum; degrees
 LEFT = 4  # latents that are of use in the second run
 LOGS = 60
-COLOURS = ("#0072b2", "#e69f00", "#009e73")
+COLORS = ("#0072b2", "#e69f00", "#009e73")
 
 
 class LinearEncoder(nn.Module):
@@ -149,20 +149,20 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
 
 def _draw(figure, runs: list[Run], values: Tensor) -> None:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.4, 1, 1))
-    for one, colour in zip(runs, COLOURS, strict=True):
-        left.plot(one.steps, one.gaps, color=colour, label=one.name)
+    for one, color in zip(runs, COLORS, strict=True):
+        left.plot(one.steps, one.gaps, color=color, label=one.name)
     left.axhline(CLOSE * abs(runs[0].maximum), color="black", linestyle=":", label="0.1 % of PPCA's maximum")
     left.set(xlabel="training step", ylabel="maximum log-likelihood - ELBO (nats)", yscale="log", title="ELBO")
     left.legend(fontsize=8)
     angles = runs[0].angles
-    middle.plot(range(1, len(angles) + 1), angles, "o", color=COLOURS[0], label=runs[0].name)
+    middle.plot(range(1, len(angles) + 1), angles, "o", color=COLORS[0], label=runs[0].name)
     middle.axhline(NARROW, color="black", linestyle=":")
     middle.legend(fontsize=8, loc="lower right")
     middle.set(xlabel="number of the angle", ylabel="principal angle (degrees)", yscale="log", ylim=(None, 2))
     middle.set_title("Decoder's span against PPCA's")
     right.plot(range(1, len(values) + 1), values, "o", color="black", markersize=4, label="eigenvalues of the data")
-    for one, colour in zip(runs, COLOURS, strict=True):
-        right.axhline(one.sigma2, color=colour, label=f"sigma^2: {one.active} latents in use")
+    for one, color in zip(runs, COLORS, strict=True):
+        right.axhline(one.sigma2, color=color, label=f"sigma^2: {one.active} latents in use")
     right.set(xlabel="number of the eigenvalue", ylabel="variance", yscale="log", title="What is of use")
     right.set_ylim(None, 12 * max(one.sigma2 for one in runs))  # room for the legend
     right.legend(fontsize=8, loc="upper right")

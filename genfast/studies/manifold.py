@@ -23,15 +23,15 @@ from .seeds import seeded
 
 ANGLES, HEIGHT, NOISE = (math.pi, 3.5 * math.pi), 4.0, 0.05
 TRAIN, TEST = 4000, 2000
-K, APART = 10, 1.0  # nearest neighbours; so far along the sheet they are none
-FOLDED, WHOLE = 0.1, 0.01  # shares of neighbours that are none
+K, APART = 10, 1.0  # nearest neighbors; so far along the sheet they are none
+FOLDED, WHOLE = 0.1, 0.01  # shares of neighbors that are none
 
 
 class Seen(NamedTuple):
     """What a model makes of the held-out points. fit: mean log-likelihood, or ELBO, of the training data, nats.
 
     nats: mean held-out log-likelihood.  error: root mean square of a number of x, in units of the noise.  strangers:
-    share of neighbours in latent space that are none.  r2: along the roll and along the axis.  z, x: (N, 2) and (N, 3),
+    share of neighbors in latent space that are none.  r2: along the roll and along the axis.  z, x: (N, 2) and (N, 3),
     the latents and the reconstructions.
     """
 
@@ -66,9 +66,9 @@ def sheet(n: int, seed: int, noise: float = NOISE) -> tuple[Tensor, Tensor]:
 
 
 def strangers(z: Tensor, place: Tensor) -> float:
-    """Share of the K nearest neighbours among z (N, 2) that lie further than APART from one another on the sheet."""
-    neighbours = gf.ops.nearest(z.float(), z.float(), K + 1).index[:, 1:]  # the first is the point itself
-    return float(((place[neighbours] - place[:, None]).norm(dim=2) > APART).double().mean())
+    """Share of the K nearest neighbors among z (N, 2) that lie further than APART from one another on the sheet."""
+    neighbors = gf.ops.nearest(z.float(), z.float(), K + 1).index[:, 1:]  # the first is the point itself
+    return float(((place[neighbors] - place[:, None]).norm(dim=2) > APART).double().mean())
 
 
 def r_squared(known: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> tuple[float, float]:
@@ -106,7 +106,7 @@ def study(seed: int = 0, progress: bool = True, starts: int = 3, steps: int = 15
             return seen(fit, nats, vae.encode(x)[0], vae.encode(x_test)[0], vae.reconstruct(x_test))
 
     ppca = gf.PPCA(2).fit(x)
-    # The plane itself: the means of PPCA's posterior are drawn towards its centre, the more the larger the rest.
+    # The plane itself: the means of PPCA's posterior are drawn towards its center, the more the larger the rest.
     z, z_test = ((data.double() - ppca.mean) @ ppca.basis[0] for data in (x, x_test))
     nats = (float(ppca.log_prob(data).mean()) for data in (x, x_test))
     pca = seen(*nats, z, z_test, z_test @ ppca.basis[0].T + ppca.mean)
@@ -118,7 +118,7 @@ def study(seed: int = 0, progress: bool = True, starts: int = 3, steps: int = 15
     names = [f"VAE, start {start + 1}{', the best' if one is best else ''}" for start, one in enumerate(vaes)]
     claims = [
         Claim(
-            f"PCA folds layers together: of the {K} nearest neighbours in its plane {pca.strangers:.1%} lie more than "
+            f"PCA folds layers together: of the {K} nearest neighbors in its plane {pca.strangers:.1%} lie more than "
             f"{APART:g} apart on the sheet, in the VAE's latents {best.strangers:.2%}. {unrolled} of {starts} starts "
             f"unroll it.",
             pca.strangers > FOLDED and best.strangers < WHOLE,
@@ -162,7 +162,7 @@ def _draw(figure, x: Tensor, along: Tensor, pca: Seen, vae: Seen) -> None:
         axes.set(xlabel="z_1", ylabel="z_2", title=title)
     figure.colorbar(shown, ax=unrolled, label="place along the roll")
     section.plot(x[:, 0], x[:, 1], ".", color="0.6", markersize=1, label="held-out points")
-    for seen, name, colour in ((pca, "PCA", "#d55e00"), (vae, "VAE", "#0072b2")):
-        section.plot(seen.x[:, 0], seen.x[:, 1], ".", color=colour, markersize=2, label=name)
+    for seen, name, color in ((pca, "PCA", "#d55e00"), (vae, "VAE", "#0072b2")):
+        section.plot(seen.x[:, 0], seen.x[:, 1], ".", color=color, markersize=2, label=name)
     section.set(xlabel="x", ylabel="y", xlim=(-1.2, 1.2), aspect="equal", title="reconstructed")
     section.legend(fontsize=7, markerscale=3, loc="lower right")

@@ -1,7 +1,7 @@
 """What does a classifier lose when the base rate moves from 10 % to 50 %, and what brings it back?
 
 p(y | x) ~ p(x | y) p(y): of a generative classifier only p(y) has moved, so the new one takes its place, given or
-estimated from unlabelled data by EM (Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1)). A discriminative
+estimated from unlabeled data by EM (Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1)). A discriminative
 one holds the old p(y) inside its weights.
 
 Two problems. Mail is made by a stated rule: two logarithmic word rates, of ordinary mail N(0, C), unit variances and
@@ -25,8 +25,8 @@ from .finding import Claim, Finding
 BEFORE, AFTER = 0.1, 0.5
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 KINDS = ("unadapted", "re-weighted", "EM", "logistic")  # their places in what `Problem.accuracies` gives
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#888888")
-Labelled = tuple[Tensor, Tensor]
+COLORS = ("#d55e00", "#0072b2", "#009e73", "#888888")
+Labeled = tuple[Tensor, Tensor]
 
 
 class Problem:
@@ -36,7 +36,7 @@ class Problem:
     draw(rate) gives x: (N, D) and label: (N,), 1 for the class whose share is `rate`.
     """
 
-    def __init__(self, train: Labelled, models: list, draw: Callable[[float], Labelled]):
+    def __init__(self, train: Labeled, models: list, draw: Callable[[float], Labeled]):
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import PolynomialFeatures, StandardScaler
@@ -59,7 +59,7 @@ def mail(seed: int, count: int) -> Problem:
     ordinary = gf.Gaussian.from_moments([0.0, 0.0], [[1.0, 0.3], [0.3, 1.0]])
     spam = gf.Gaussian.from_moments([1.0, 1.0], [0.0625, 0.0625])
 
-    def draw(rate: float, first: int, n: int) -> Labelled:
+    def draw(rate: float, first: int, n: int) -> Labeled:
         label = (torch.arange(n) >= n - round(rate * n)).long()
         index = first + torch.arange(n)
         x = [model.sample(index[label == k], seed=seed) for k, model in enumerate((ordinary, spam))]
@@ -78,7 +78,7 @@ def eights(seed: int, count: int, split: int) -> Problem:
     label = (data.label == 8).long()
     train, held = torch.from_numpy(gf.data.permutation(len(data), seed, split)).tensor_split(2)
 
-    def draw(rate: float) -> Labelled:
+    def draw(rate: float) -> Labeled:
         parts = []
         for k, n in enumerate((count - round(rate * count), round(rate * count))):
             pool = held[label[held] == k]
@@ -137,10 +137,10 @@ def _draw(figure, curves: dict[str, list[list[float]]]) -> None:
     titles = {"mail": "mail, made by a rule: spam before the rest", "digits": "real digits: eights before the rest"}
     for axes, (name, curve) in zip(figure.subplots(1, 2, sharey=True), curves.items()):
         rates = [100 * rate for rate in RATES]
-        for place, (kind, colour) in enumerate(zip(KINDS, COLOURS)):
+        for place, (kind, color) in enumerate(zip(KINDS, COLORS)):
             style = {"EM": "o", "logistic": "--"}.get(kind, "-")
             label = {"EM": "prior by EM", "logistic": "logistic regression"}.get(kind, kind)
-            axes.plot(rates, [100 * found[place] for found in curve], style, color=colour, label=label)
+            axes.plot(rates, [100 * found[place] for found in curve], style, color=color, label=label)
         axes.axvline(100 * BEFORE, color="black", linewidth=0.8, linestyle=":")
         axes.set(xlabel="base rate of the test data, %", title=titles[name])
         axes.grid(alpha=0.3)

@@ -25,7 +25,7 @@ WIDTH = 0.3  # of the kernel, exp(-|x - y|^2 / (2 WIDTH^2)): that of what there 
 SOLVERS = {"reverse SDE": "euler_maruyama", "flow ODE": "euler"}
 COARSER = 4  # times fewer steps, to see what a path's length does
 PATHS = 4
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
+COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
 ROUGH, CURVE, FORGETS = 0.1, 0.05, 0.1  # tolerances: of the ratios 2 and 1, and of the distance of the ends
 
 
@@ -134,10 +134,10 @@ def _draw(figure, runs: dict[str, Run], times: list[float]) -> None:
         for one, t in zip(row, times):
             x = run.frame(t)[1]
             one.plot(*x.T, ",", color="0.35")
-            for point, colour in zip(x[:PATHS], COLOURS, strict=True):
-                one.plot(*point, "o", color=colour, markersize=4)
+            for point, color in zip(x[:PATHS], COLORS, strict=True):
+                one.plot(*point, "o", color=color, markersize=4)
             one.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal", title=f"t = {t:.2f}")
         row[0].set_ylabel(name)
-        for path, colour in zip(run.x[:, :PATHS, 0].unbind(1), COLOURS, strict=True):
-            row[-1].plot(run.times, path, color=colour, linewidth=0.8)
+        for path, color in zip(run.x[:, :PATHS, 0].unbind(1), COLORS, strict=True):
+            row[-1].plot(run.times, path, color=color, linewidth=0.8)
         row[-1].set(xlim=(1, 0), ylim=(-3, 3), xlabel="t", ylabel="first coordinate", title="four paths")

@@ -63,9 +63,9 @@ def errors(learned: Callable[[Tensor], Tensor], exact: Callable[[Tensor], Tensor
 
 
 def grid(side: int) -> Tensor:
-    """(side^2, 2) float64: the centres of the cells of the window, row by row."""
-    centres = ((torch.arange(side, dtype=torch.float64) + 0.5) / side * 2 - 1) * WINDOW
-    return torch.cartesian_prod(centres, centres).flip(1)
+    """(side^2, 2) float64: the centers of the cells of the window, row by row."""
+    centers = ((torch.arange(side, dtype=torch.float64) + 0.5) / side * 2 - 1) * WINDOW
+    return torch.cartesian_prod(centers, centers).flip(1)
 
 
 def study(seed: int = 0, progress: bool = True, steps: int = 1500) -> Finding:
@@ -146,12 +146,12 @@ def _draw(figure, levels: list[Level], model: gf.Diffusion, exact: gf.denoisers.
     places, norm = grid(ARROWS), LogNorm(1e-2, 3e1)
     for one, top, bottom in zip(levels, *axes, strict=True):
         top.plot(*one.drawn[:1500].T, ",", color="0.6")
-        for score, colour, width in (
+        for score, color, width in (
             (exact.score(places, one.t), "black", 0.008), (model.score(places.float(), one.t), "#e69f00", 0.004),
         ):  # fmt: skip
             v = one.sigma * score.double()
             v = v * (v.norm(dim=1, keepdim=True).log1p() / v.norm(dim=1, keepdim=True))
-            top.quiver(*places.T, *v.T, color=colour, width=width, angles="xy", scale_units="xy", scale=5)
+            top.quiver(*places.T, *v.T, color=color, width=width, angles="xy", scale_units="xy", scale=5)
         top.set(xlim=(-WINDOW, WINDOW), ylim=(-WINDOW, WINDOW), title=f"sigma = {one.sigma:g}", aspect="equal")
         image = bottom.imshow(
             one.squared.sqrt().view(CELLS, CELLS), origin="lower", extent=[-WINDOW, WINDOW] * 2, norm=norm,
@@ -164,7 +164,7 @@ def _draw(figure, levels: list[Level], model: gf.Diffusion, exact: gf.denoisers.
         bottom.set(xlabel="x", aspect="equal")
     for first in axes[:, 0]:
         first.set_ylabel("y")
-    lines = [Line2D([], [], color=colour) for colour in ("black", "#e69f00")]
+    lines = [Line2D([], [], color=color) for color in ("black", "#e69f00")]
     lengths = {"title": "length log(1 + sigma |score|)", "title_fontsize": 7, "fontsize": 8, "framealpha": 1}
     axes[0, 0].legend(lines, ["exact", "learned"], loc="upper left", **lengths)
     axes[1, 0].legend([Line2D([], [], color="white")], ["99.9 % of p_t"], fontsize=8, facecolor="0.3", labelcolor="w")

@@ -131,35 +131,35 @@ def pictures(shape, n=4):
 
 def test_folder(tmp_path):
     """In the order of paths, exactly pixel / 127.5 - 1; what is no image or hidden is passed over."""
-    colour = pictures((5, 7, 3))
-    for name, image in zip(("b.png", "a.PNG", "c.bmp", "d.webp"), colour):
+    color = pictures((5, 7, 3))
+    for name, image in zip(("b.png", "a.PNG", "c.bmp", "d.webp"), color):
         Image.fromarray(image).save(tmp_path / name, lossless=True)
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".hidden").mkdir()
-    Image.fromarray(colour[0]).save(tmp_path / ".hidden" / "z.png")
+    Image.fromarray(color[0]).save(tmp_path / ".hidden" / "z.png")
     (tmp_path / "._a.png").write_bytes(b"not an image")
     data = folder(tmp_path)
     assert data.shape == (3, 5, 7) and data.label is None
-    expected = colour[[1, 0, 2, 3]].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - 1
+    expected = color[[1, 0, 2, 3]].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - 1
     np.testing.assert_array_equal(data.x.numpy(), expected)
     assert torch.equal(load(tmp_path).x, data.x) and torch.equal(load(str(tmp_path)).x, data.x)
 
 
 def test_folder_of_classes(tmp_path):
-    grey = pictures((6, 6), 6)
-    for name, image in zip(("cat/2", "cat/1", "ant/9", "bee/deep/5", "bee/4", "cat/0"), grey):
+    gray = pictures((6, 6), 6)
+    for name, image in zip(("cat/2", "cat/1", "ant/9", "bee/deep/5", "bee/4", "cat/0"), gray):
         file = tmp_path / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
     data = folder(tmp_path)
     assert data.shape == (1, 6, 6) and data.classes == 3 and data.label.tolist() == [0, 1, 1, 2, 2, 2]
     order = [2, 4, 3, 5, 1, 0]
-    np.testing.assert_array_equal(((data.x[:, 0] + 1) * 127.5).round().numpy(), grey[order])
+    np.testing.assert_array_equal(((data.x[:, 0] + 1) * 127.5).round().numpy(), gray[order])
     assert torch.equal(folder(tmp_path, channels=3).x, data.x.expand(-1, 3, -1, -1))
 
 
 def test_folder_resizes_the_middle_square(tmp_path):
-    """A wide picture loses its sides; shrinking averages, so that a fine chequerboard becomes grey."""
+    """A wide picture loses its sides; shrinking averages, so that a fine chequerboard becomes gray."""
     wide = np.zeros((16, 32, 3), np.uint8)
     wide[:, 8:24] = (255 * (np.indices((16, 16)).sum(0) % 2))[..., None]
     wide[:, :8, 0] = 255
@@ -173,7 +173,7 @@ def test_folder_resizes_the_middle_square(tmp_path):
 
 
 def test_folder_of_all_modes(tmp_path):
-    """Grey beside colour becomes colour; what is transparent is laid on white; palettes are looked up."""
+    """Grey beside color becomes color; what is transparent is laid on white; palettes are looked up."""
     Image.fromarray(np.full((4, 4), 51, np.uint8)).save(tmp_path / "1.png")
     clear = np.zeros((4, 4, 4), np.uint8)
     clear[:2] = (255, 0, 0, 255)

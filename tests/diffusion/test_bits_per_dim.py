@@ -79,7 +79,7 @@ def test_draws_have_their_own_noise_and_probes():
     two, one = run(k, draws=2), run(k)
     second = 2 * two.bits - one.bits
     key = ops.make_key(0, 2)
-    x = 2 * (k + ops.uniform(key, (3,), ops.Purpose.DEQUANTISE, 1, dtype=torch.float64)) / 256 - 1
+    x = 2 * (k + ops.uniform(key, (3,), ops.Purpose.DEQUANTIZE, 1, dtype=torch.float64)) / 256 - 1
     nats = log_likelihood(denoiser, x, steps=4, chunk=2, divergence="gaussian", first_probe=1).nats
     assert torch.allclose(second, 7 - nats / (3 * math.log(2)), rtol=1e-9)
     assert torch.allclose(two.se, (second - one.bits).abs() / 2, rtol=1e-6)

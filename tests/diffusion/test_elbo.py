@@ -23,18 +23,18 @@ def normal(*shape, seed=0):
 
 
 class ExactNet(torch.nn.Module):
-    """F of the exact D of N(mean, c I) in any parameterisation, plus `shift` s in every number of D."""
+    """F of the exact D of N(mean, c I) in any parameterization, plus `shift` s in every number of D."""
 
-    def __init__(self, parameterisation, schedule, c, mean=0.0, shift=0.0):
+    def __init__(self, parameterization, schedule, c, mean=0.0, shift=0.0):
         super().__init__()
-        self.parameterisation, self.schedule = gf.denoisers.as_parameterisation(parameterisation), schedule
+        self.parameterization, self.schedule = gf.denoisers.as_parameterization(parameterization), schedule
         self.c, self.mean, self.shift = c, mean, shift
 
     def forward(self, y, c_noise, label=None):
-        # c_noise is t, but of EDM's parameterisation log(s) / 4
-        edm = isinstance(self.parameterisation, gf.denoisers.EDM)
+        # c_noise is t, but of EDM's parameterization log(s) / 4
+        edm = isinstance(self.parameterization, gf.denoisers.EDM)
         t = self.schedule.time(-8 * c_noise) if edm else c_noise
-        k = self.parameterisation.coefficients(self.schedule, t)
+        k = self.parameterization.coefficients(self.schedule, t)
         rows = [v.view(-1, *[1] * (y.ndim - 1)) for v in (*k[:4], self.schedule.alpha(t), self.schedule.sigma(t))]
         c_in, _, c_skip, c_out, alpha, sigma = rows
         x_t, s = y / c_in, sigma / alpha
@@ -65,21 +65,21 @@ def exact(x, schedule, c, mean=0.0):
 
 
 @SCHEDULES
-@pytest.mark.parametrize("parameterisation", ["x0", "eps", "v", "flow", "edm"])
-def test_of_the_reference_gaussian_nothing_is_left_to_chance(schedule, parameterisation):
+@pytest.mark.parametrize("parameterization", ["x0", "eps", "v", "flow", "edm"])
+def test_of_the_reference_gaussian_nothing_is_left_to_chance(schedule, parameterization):
     """c = sigma_data^2 and mean 0: e = e_0, so one time is as good as many, and the bound is its closed form."""
-    parameterisation = gf.denoisers.PARAMETERISATIONS[parameterisation](sigma_data=0.6)
-    denoiser = Denoiser(ExactNet(parameterisation, schedule, 0.36), schedule, parameterisation)
+    parameterization = gf.denoisers.PARAMETERIZATIONS[parameterization](sigma_data=0.6)
+    denoiser = Denoiser(ExactNet(parameterization, schedule, 0.36), schedule, parameterization)
     x = 0.6 * normal(20, 3)
     found = elbo(denoiser, x, make_key(0, 20), samples=1)
     assert found.dtype == torch.float64 and (found - exact(x, schedule, 0.36)).abs().max() < 1e-6
 
 
 @SCHEDULES
-@pytest.mark.parametrize("parameterisation", ["v", "edm", "x0"])
-def test_of_another_gaussian_it_is_unbiased(schedule, parameterisation):
+@pytest.mark.parametrize("parameterization", ["v", "edm", "x0"])
+def test_of_another_gaussian_it_is_unbiased(schedule, parameterization):
     """N(0.7, 0.25 I) against the reference N(0, sigma_data^2 I): the mean over 2000 keys, each with 16 times."""
-    denoiser = Denoiser(ExactNet(parameterisation, schedule, 0.25, 0.7), schedule, parameterisation)
+    denoiser = Denoiser(ExactNet(parameterization, schedule, 0.25, 0.7), schedule, parameterization)
     x = 0.7 + 0.5 * normal(4, 3)
     draws = elbo(denoiser, x.repeat(2000, 1), make_key(0, 8000), samples=16, chunk=8000).view(2000, 4)
     error, se = draws.mean(0) - exact(x, schedule, 0.25, 0.7), draws.std(0) / 2000**0.5

@@ -210,11 +210,11 @@ def in_float64(net):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(
-    "schedule, parameterisation", [(VP, "v"), (EDM, "edm"), (schedules.Flow(), "flow")], ids=describe
+    "schedule, parameterization", [(VP, "v"), (EDM, "edm"), (schedules.Flow(), "flow")], ids=describe
 )
-def test_equations_with_the_jacobian_of_a_network(name, schedule, parameterisation):
+def test_equations_with_the_jacobian_of_a_network(name, schedule, parameterization):
     net, shape = NETWORKS[name]
-    denoiser = Denoiser(in_float64(net), schedule, parameterisation)
+    denoiser = Denoiser(in_float64(net), schedule, parameterization)
     x = torch.randn(2, *shape, generator=generator(), dtype=torch.float64)
     (first, change), (second, other) = (by_hand(denoiser, row, 2) for row in x)
     ends = []

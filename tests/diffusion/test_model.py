@@ -11,11 +11,11 @@ from helpers import perturbed
 
 import genfast as gf
 from genfast import ops
-from genfast.diffusion.process.denoisers import EDM, PARAMETERISATIONS
+from genfast.diffusion.process.denoisers import EDM, PARAMETERIZATIONS
 from genfast.diffusion.process.schedules import SCHEDULES
 from genfast.diffusion.times import LogNormal, Uniform
 
-every_parameterisation = pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+every_parameterization = pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
@@ -27,7 +27,7 @@ def batch(count, *shape, seed=0):
     return {"x": torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)), "label": None}
 
 
-def labelled_model(**settings):
+def labeled_model(**settings):
     return gf.Diffusion(mlp(classes=3), "vp_cosine", "v", shape=(2,), **settings)
 
 
@@ -61,11 +61,11 @@ def papers(name, schedule, t, x0, z):
     return x_t / deviation, t, target, sigma**2 if name == "score" else 1
 
 
-@every_parameterisation
+@every_parameterization
 @pytest.mark.parametrize("schedule", ["vp_cosine", "flow", "edm", "sub_vp", "ve"])
-def test_the_loss_is_that_of_the_papers(schedule, parameterisation):
+def test_the_loss_is_that_of_the_papers(schedule, parameterization):
     net, count = mlp(12), 40
-    model = gf.Diffusion(net, schedule, parameterisation)
+    model = gf.Diffusion(net, schedule, parameterization)
     key = ops.make_key(3, torch.arange(count) + 7)
     data = batch(count, 3, 4)
     loss = model.loss(data, key)
@@ -73,13 +73,13 @@ def test_the_loss_is_that_of_the_papers(schedule, parameterisation):
 
     schedule = model.schedule
     u = ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64)
-    if parameterisation == "edm":
+    if parameterization == "edm":
         log_level = torch.tensor([-1.2 + 1.2 * NormalDist().inv_cdf(value) for value in u.tolist()]).double()
         t = schedule.time(-2 * log_level).clamp(schedule.t_min, 1)
     else:
         t = schedule.t_min + (1 - schedule.t_min) * u
     z = ops.normal(key, (12,), ops.Purpose.TRAIN, dtype=torch.float64)
-    y, c_noise, target, weight = papers(parameterisation, schedule, t[:, None], data["x"].flatten(1).double(), z)
+    y, c_noise, target, weight = papers(parameterization, schedule, t[:, None], data["x"].flatten(1).double(), z)
     F = mlp(12).double()(y, c_noise.flatten())
     expected = (weight * (F - target) ** 2).mean(1)
     assert torch.allclose(loss.double(), expected, rtol=1e-4, atol=0)
@@ -107,7 +107,7 @@ def test_the_memory_format_of_a_batch_does_not_matter():
 
 
 def test_gradients_reach_every_weight():
-    model = labelled_model()
+    model = labeled_model()
     model.loss(batch(8, 2) | {"label": torch.arange(8) % 3}, ops.make_key(0, 8)).mean().backward()
     for name, p in model.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), name
@@ -157,17 +157,17 @@ class BestForGaussian(torch.nn.Module):
         return ((c.p * gain + c.q * (1 - alpha * gain) / sigma).float()[:, None] * y).to(y.dtype)
 
 
-def gaussian_model(parameterisation, gain=1.0, schedule="vp_cosine"):
-    model = gf.Diffusion(torch.nn.Identity(), schedule, parameterisation, shape=(2,))
-    net = BestForGaussian(gf.Diffusion(torch.nn.Identity(), schedule, parameterisation), gain)
+def gaussian_model(parameterization, gain=1.0, schedule="vp_cosine"):
+    model = gf.Diffusion(torch.nn.Identity(), schedule, parameterization, shape=(2,))
+    net = BestForGaussian(gf.Diffusion(torch.nn.Identity(), schedule, parameterization), gain)
     model.net = net
     return model
 
 
-@pytest.mark.parametrize("parameterisation", ["eps", "x0", "v", "score", "flow"])
-def test_the_best_network_has_the_lowest_loss(parameterisation):
+@pytest.mark.parametrize("parameterization", ["eps", "x0", "v", "score", "flow"])
+def test_the_best_network_has_the_lowest_loss(parameterization):
     data, key = {"x": SCALE * batch(2000, 2)["x"]}, ops.make_key(0, 2000)
-    losses = {gain: gaussian_model(parameterisation, gain).loss(data, key).mean() for gain in (0.8, 1.0, 1.2)}
+    losses = {gain: gaussian_model(parameterization, gain).loss(data, key).mean() for gain in (0.8, 1.0, 1.2)}
     assert losses[1.0] < losses[0.8] and losses[1.0] < losses[1.2]
 
 
@@ -182,11 +182,11 @@ def test_the_lowest_loss_is_the_posterior_variance():
     assert abs(loss.mean() - expected) < 5 * loss.std() / math.sqrt(count)
 
 
-@pytest.mark.parametrize("parameterisation", ["eps", "x0", "v", "score", "flow"])
+@pytest.mark.parametrize("parameterization", ["eps", "x0", "v", "score", "flow"])
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
-def test_denoise_and_score_of_gaussian_data(parameterisation, t):
+def test_denoise_and_score_of_gaussian_data(parameterization, t):
     """E[x_0 | x_t] and, by Tweedie's formula, the gradient of log N(0, V): -x_t / V."""
-    model = gaussian_model(parameterisation)
+    model = gaussian_model(parameterization)
     x_t = batch(6, 2)["x"].double()
     alpha, sigma = model.schedule.alpha(t), model.schedule.sigma(t)
     variance = alpha**2 * SCALE**2 + sigma**2
@@ -201,7 +201,7 @@ def test_denoise_and_score_of_gaussian_data(parameterisation, t):
 
 
 def test_denoise_takes_a_label():
-    model = labelled_model()
+    model = labeled_model()
     x_t = batch(4, 2)["x"]
     null = model.denoise(x_t, 0.5)
     assert torch.equal(model.denoise(x_t, 0.5, label=torch.full((4,), 3)), null)
@@ -212,11 +212,11 @@ def test_denoise_takes_a_label():
 
 
 def test_what_is_chosen_by_default():
-    parameterisation, times = {}, {}
+    parameterization, times = {}, {}
     for name in SCHEDULES:
         model = gf.Diffusion(mlp(), name)
-        parameterisation[name], times[name] = type(model.parameterisation).__name__, type(model.times)
-    assert parameterisation == dict.fromkeys(SCHEDULES, "V") | {"ve": "EDM", "edm": "EDM", "flow": "Flow"}
+        parameterization[name], times[name] = type(model.parameterization).__name__, type(model.times)
+    assert parameterization == dict.fromkeys(SCHEDULES, "V") | {"ve": "EDM", "edm": "EDM", "flow": "Flow"}
     assert times == dict.fromkeys(SCHEDULES, Uniform) | {"ve": LogNormal, "edm": LogNormal}
     assert gf.Diffusion(mlp(classes=4)).classes == 4 and gf.Diffusion(mlp()).classes == 0
     assert gf.Diffusion(mlp(), times="uniform").times == Uniform()
@@ -226,7 +226,7 @@ def test_what_is_chosen_by_default():
 
 
 def test_sample_is_the_loop_with_the_models_own_parts():
-    model = labelled_model()
+    model = labeled_model()
     one = gf.solvers.plan("ddim", "vp_cosine", 5, eta=0.5)
     label, null = torch.tensor([0, 2, 1, 1]), torch.full((4,), 3)
     common = {"seed": 4, "chunk": 8, "progress": False}
@@ -251,7 +251,7 @@ def test_sampling_in_other_dtypes():
 
 
 def test_modes_are_restored():
-    model = labelled_model()
+    model = labeled_model()
     seen = []
     model.net.register_forward_hook(lambda net, *_: seen.append(net.training))
     model.train()
@@ -270,16 +270,16 @@ def test_modes_are_restored():
 
 
 @every_schedule
-@every_parameterisation
-def test_a_loaded_model_is_the_same_model(schedule, parameterisation, tmp_path):
-    model = gf.Diffusion(mlp(classes=2), schedule, parameterisation, label_dropout=0.3, shape=(2,))
+@every_parameterization
+def test_a_loaded_model_is_the_same_model(schedule, parameterization, tmp_path):
+    model = gf.Diffusion(mlp(classes=2), schedule, parameterization, label_dropout=0.3, shape=(2,))
     gf.save(model, tmp_path)
     copy = gf.load(tmp_path)
     assert repr(copy) == repr(model) and copy.label_dropout == 0.3
     data, key = batch(6, 2) | {"label": torch.arange(6) % 2}, ops.make_key(0, 6)
     assert torch.equal(copy.loss(data, key), model.loss(data, key))
     ask = {"n": 3, "label": 1, "steps": 3, "chunk": 4, "progress": False}
-    if schedule == "flow" and parameterisation in ("eps", "score", "edm"):
+    if schedule == "flow" and parameterization in ("eps", "score", "edm"):
         with pytest.raises(ValueError, match="singular at t = 1 of Flow"):
             copy.sample(**ask)
     else:
@@ -292,7 +292,7 @@ def test_every_setting_is_saved(tmp_path):
     )
     gf.save(model, tmp_path)
     copy = gf.load(tmp_path)
-    assert copy.schedule == gf.schedules.EDM(sigma_max=20.0) and copy.parameterisation == EDM(sigma_data=0.7)
+    assert copy.schedule == gf.schedules.EDM(sigma_max=20.0) and copy.parameterization == EDM(sigma_data=0.7)
     assert copy.times == LogNormal(-1.0, 0.9) and copy.classes == 1 and copy.shape is None
     model.loss(batch(2, 2), ops.make_key(0, 2))
     gf.save(model, tmp_path)
@@ -326,12 +326,12 @@ def one_thread():
 @pytest.mark.usefixtures("one_thread")
 def test_a_small_network_learns_two_modes():
     generator = torch.Generator().manual_seed(0)
-    centres, deviation = torch.tensor([[-1.0, 0.5], [1.0, 0.0]]), 0.2
-    x = centres[torch.arange(4096) % 2] + deviation * torch.randn(4096, 2, generator=generator)
+    centers, deviation = torch.tensor([[-1.0, 0.5], [1.0, 0.0]]), 0.2
+    x = centers[torch.arange(4096) % 2] + deviation * torch.randn(4096, 2, generator=generator)
     torch.manual_seed(0)
     model = gf.Diffusion(gf.nn.MLP(2, width=64, depth=2), "vp_cosine")
     list(gf.fit(model, gf.data.arrays(x), steps=300, batch=128, lr=4e-3, warmup=20, ema=0.99, seed=0))
-    distance = torch.cdist(model.sample(1000, chunk=1000, progress=False), centres)
+    distance = torch.cdist(model.sample(1000, chunk=1000, progress=False), centers)
     near = (distance < 3 * deviation).double().mean(0)
     assert near.sum() > 0.9 and near.min() > 0.35, near
 
@@ -342,7 +342,7 @@ def test_a_small_network_learns_two_modes():
 CONSTRUCTION = [
     ({"schedule": "cosine"}, ValueError, "schedule must be one of"),
     ({"schedule": 3}, TypeError, "schedule must be a Schedule or a name"),
-    ({"parameterisation": "epsilon"}, ValueError, "parameterisation must be one of"),
+    ({"parameterization": "epsilon"}, ValueError, "parameterization must be one of"),
     ({"times": "normal"}, ValueError, "times must be one of uniform, lognormal; got 'normal'"),
     ({"label_dropout": 1.0}, ValueError, r"label_dropout must lie in \[0, 1\); got 1.0"),
     ({"label_dropout": -0.1}, ValueError, r"label_dropout must lie in \[0, 1\)"),
@@ -384,11 +384,11 @@ def test_bad_models_are_refused(settings, error, message):
 @pytest.mark.parametrize(("settings", "error", "message"), SAMPLING)
 def test_bad_sampling_is_refused(settings, error, message):
     with pytest.raises(error, match=message):
-        labelled_model().sample(**{"n": 3, "steps": 2, "progress": False} | settings)
+        labeled_model().sample(**{"n": 3, "steps": 2, "progress": False} | settings)
 
 
 def test_bad_batches_are_refused():
-    model, key = labelled_model(label_dropout=0.0), ops.make_key(0, 3)
+    model, key = labeled_model(label_dropout=0.0), ops.make_key(0, 3)
     with pytest.raises(ValueError, match=r"x must have shape \(B, 2\); got \(3, 4\)"):
         model.loss(batch(3, 4), key)
     with pytest.raises(ValueError, match=r"label must lie in \[0, 3\]"):
@@ -423,7 +423,7 @@ class Doubled(torch.nn.Module):
 
 def test_a_queue_gives_what_sample_gives():
     """Requests of any solver, step count, guidance and class, in one batch."""
-    model = labelled_model()
+    model = labeled_model()
     requests = [
         {"index": 7, "label": 1, "solver": "ddim", "steps": 3},
         {"index": 2, "label": 0, "solver": "dpmpp_2m_sde", "steps": 5, "guidance": 2.0, "seed": 3},
@@ -446,7 +446,7 @@ def test_a_queue_gives_what_sample_gives():
 
 
 def test_adaptive_sampling_of_a_model():
-    model = labelled_model()
+    model = labeled_model()
     x, evaluations = model.sample_adaptively(5, label=1, seed=2, rtol=1e-5, atol=1e-5, progress=False)
     assert x.shape == (5, *model.shape) and (evaluations > 2).all()
     fine = model.sample(5, label=1, seed=2, solver="rk4", steps=100, progress=False)
@@ -456,7 +456,7 @@ def test_adaptive_sampling_of_a_model():
 
 
 def test_negative_labels_replace_the_null_label():
-    model = labelled_model()
+    model = labeled_model()
     settings = {"n": 4, "label": 1, "guidance": 2.0, "steps": 3, "progress": False}
     plain = model.sample(**settings)
     assert torch.equal(model.sample(**settings, negative_label=model.classes), plain)
@@ -495,7 +495,7 @@ def test_the_other_network_of_guidance_samples_in_eval_mode_too():
 
 
 def test_what_cannot_go_together_is_refused():
-    model = labelled_model()
+    model = labeled_model()
     one = gf.solvers.plan("ddim", model.schedule, 3)
     for settings, error, message in (
         ({"solver": one, "guidence": 3.0}, TypeError, "guidence cannot go with a Plan"),
@@ -508,7 +508,7 @@ def test_what_cannot_go_together_is_refused():
 
 
 def test_a_model_in_float64_samples():
-    model = labelled_model()
+    model = labeled_model()
     narrow = model.sample(3, label=1, steps=4, progress=False, guidance=None)
     wide = model.double().sample(3, label=1, steps=4, progress=False)
     assert wide.dtype == torch.float32 and torch.allclose(wide, narrow, rtol=0, atol=1e-4 * narrow.abs().max().item())

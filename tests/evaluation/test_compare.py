@@ -104,10 +104,10 @@ def with_estimate(given, name, **changes):
 
 
 def test_likelihoods_of_other_units_are_not_ranked():
-    other = with_estimate(report("wide"), "nats", method="exact, dequantised from 16 levels; central limit")
+    other = with_estimate(report("wide"), "nats", method="exact, dequantized from 16 levels; central limit")
     found = gf.compare([("a", report("true")), ("b", other)])
     assert found.likelihood is None and found.quality is not None
-    told = "a not dequantised, b dequantised from 16 levels"
+    told = "a not dequantized, b dequantized from 16 levels"
     assert f"By likelihood: no ranking, their units are different: {told}." in found.sentences
     assert gf.compare([("a", other), ("b", dataclasses.replace(other))]).likelihood is not None
 
@@ -120,7 +120,7 @@ def test_probabilities_are_not_ranked_against_densities():
     models = [("density", vae("gaussian")), ("probability", vae("bernoulli"))]
     options = {"metrics": ["likelihood"], "likelihood": {"draws": 2}, "progress": False}
     found = gf.compare(models, data=REAL.sign(), **options)
-    told = "density not dequantised, probability of probabilities"
+    told = "density not dequantized, probability of probabilities"
     assert found.likelihood is None
     assert f"By likelihood: no ranking, their units are different: {told}." in found.sentences
     found = gf.compare([*models[1:], ("logistic", vae("discretized_logistic"))], data=REAL.sign(), **options)

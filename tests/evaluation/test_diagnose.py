@@ -100,10 +100,10 @@ def test_verdicts_by_their_numbers(precision, recall, coverage, verdict):
         assert "fidelity suffers less: precision 0.75 [0.74, 0.76]" in str(found)
 
 
-def test_memorisation():
+def test_memorization():
     train, held_out = normal(200, 4, seed=1), normal(200, 4, seed=2)
     run = functools.partial(diagnose, data=held_out, train=train, metrics=["memorization"])
-    assert "memorisation" in run(Copier(train)) and run(Copier(train))["memorisation"].evidence["memorization"] > 0.9
+    assert "memorization" in run(Copier(train)) and run(Copier(train))["memorization"].evidence["memorization"] > 0.9
     assert names(run(Gaussian(4))) == ["indistinguishable"]
 
 

@@ -182,7 +182,7 @@ def test_samples_of_another_scale_are_warned_of():
     assert not any("one scale" in warning for warning in evaluate(normal(50, 3), REAL, metrics="two_sample").warnings)
 
 
-def test_memorisation_is_seen():
+def test_memorization_is_seen():
     assert evaluate(Copier(TRAIN), REAL, train=TRAIN, metrics="memorization")["memorization"].worse
 
 
@@ -307,7 +307,7 @@ def test_a_diffusion_model_of_digits(tmp_path):
     torch.manual_seed(0)
     train, test = gf.data.digits("train"), gf.data.digits("test")
     model = gf.Diffusion(
-        gf.nn.UNet(channels=1, width=4, multipliers=(1,), classes=10), parameterisation=gf.denoisers.EDM(0.75)
+        gf.nn.UNet(channels=1, width=4, multipliers=(1,), classes=10), parameterization=gf.denoisers.EDM(0.75)
     )
     gf.fit(model, train, steps=40, lr=4e-3, warmup=10, progress=False).run()
     run = functools.partial(

@@ -106,7 +106,7 @@ def test_a_class_conditional_model_is_told():
     assert torch.equal(found.nats, Gaussian(6).log_prob(DATA.x) + label)
 
 
-def test_dequantised_data_of_a_uniform_model_are_log2_levels():
+def test_dequantized_data_of_a_uniform_model_are_log2_levels():
     """The bins of 17 levels tile [-17/16, 17/16]; a uniform density there says log2 17 bits a number."""
 
     class Uniform(Gaussian):
@@ -117,7 +117,7 @@ def test_dequantised_data_of_a_uniform_model_are_log2_levels():
     grid = gf.data.Data((DATA.x * 8).round().clamp(-8, 8) / 8)
     report = gf.evaluate(Uniform(6), grid, metrics="likelihood", likelihood={"levels": 17}, progress=False)
     assert report["bits_per_dim"].value == pytest.approx(math.log2(17), rel=1e-6) and not report.warnings
-    assert report["nats"].estimate.method.startswith("exact, dequantised from 17 levels; ")
+    assert report["nats"].estimate.method.startswith("exact, dequantized from 17 levels; ")
     with pytest.raises(ValueError, match="expected data of 16 levels"):
         run(Uniform(6), grid, levels=16)
     with pytest.raises(ValueError, match="expected levels to be an integer"):
@@ -133,7 +133,7 @@ def test_no_gradients_are_kept():
     assert not run(Learned(6)).nats.requires_grad
 
 
-def test_grey_levels_are_noted():
+def test_gray_levels_are_noted():
     grid = gf.data.Data((DATA.x * 4).round() / 4)
     assert "distinct values" in run(Gaussian(6), grid).note
 
@@ -184,6 +184,6 @@ def test_probabilities_are_no_densities(name, levels):
     assert "distinct values" in run(vae("gaussian"), coarse, draws=2).note and not run(vae(name), coarse, draws=2).note
 
 
-def test_grey_values_under_bernoulli_are_no_likelihood():
-    grey = gf.data.Data(DATA.x.clamp(-1, 1))
-    assert "a loss, no likelihood" in run(vae("bernoulli"), grey, draws=2).note
+def test_gray_values_under_bernoulli_are_no_likelihood():
+    gray = gf.data.Data(DATA.x.clamp(-1, 1))
+    assert "a loss, no likelihood" in run(vae("bernoulli"), gray, draws=2).note

@@ -31,8 +31,8 @@ def test_digits():
     assert torch.equal(answer.classify(features), probabilities)
     for first, last in ((0, 1), (1, 130), (63, 65), (131, 449)):
         assert torch.equal(extract(answer, test.x[first:last]), features[first:last])
-    centres = torch.stack([features[test.label == digit].mean(0) for digit in range(10)])
-    assert (torch.cdist(features, centres).argmin(1) == test.label).double().mean() > 0.9  # classes lie apart
+    centers = torch.stack([features[test.label == digit].mean(0) for digit in range(10)])
+    assert (torch.cdist(features, centers).argmin(1) == test.label).double().mean() > 0.9  # classes lie apart
 
 
 def test_a_function_of_data_and_seed():

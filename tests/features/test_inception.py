@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from genfast.features import Features, as_features, extract, inception
-from genfast.features.inception_v3 import Inception, quantise, resize_pytorch_fid, resize_torch_fidelity
+from genfast.features.inception_v3 import Inception, quantize, resize_pytorch_fid, resize_torch_fidelity
 
 internals = sys.modules["genfast.features.inception"]
 
@@ -131,17 +131,17 @@ def test_name_and_fingerprint_say_which(file, weights, tmp_path, monkeypatch):
     assert official.fingerprint == f.fingerprint
 
 
-def test_quantise_undoes_the_scaling_of_images():
+def test_quantize_undoes_the_scaling_of_images():
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
-    assert torch.equal(quantise(image / 127.5 - 1), image.expand(1, 3, 16, 16))
+    assert torch.equal(quantize(image / 127.5 - 1), image.expand(1, 3, 16, 16))
     outside = torch.tensor([-1.7, -1.0, 1.0, 1.2]).reshape(1, 1, 2, 2)
-    assert quantise(outside)[0, 0].flatten().tolist() == [0, 0, 255, 255]
+    assert quantize(outside)[0, 0].flatten().tolist() == [0, 0, 255, 255]
 
 
 @pytest.mark.parametrize("resize", [resize_torch_fidelity, resize_pytorch_fid])
 @pytest.mark.parametrize("size", [(5, 7), (299, 299), (340, 2), (1, 30)])
 def test_resize(resize, size):
-    """Against interpolation by hand in float64: corners of pixels matched, or their centres."""
+    """Against interpolation by hand in float64: corners of pixels matched, or their centers."""
     image, _ = images(2, 3, *size)
     matrices = []
     for length in size:

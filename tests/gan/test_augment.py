@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfast.gan.augment import AUGMENTATIONS, augmented, colour, cutout, translation
+from genfast.gan.augment import AUGMENTATIONS, augmented, color, cutout, translation
 from genfast.ops import make_key
 
 
@@ -29,13 +29,13 @@ def test_cutout():
     assert hidden[1, 0].sum() == 4 and hidden[1, :, :2, :2].all()
 
 
-def test_colour():
+def test_color():
     x = images(3)
-    plain = colour(x, draws((0.5, 0.5, 0.5), (0.75, 0.5, 0.5), (0.5, 0.0, 0.5)))
+    plain = color(x, draws((0.5, 0.5, 0.5), (0.75, 0.5, 0.5), (0.5, 0.0, 0.5)))
     torch.testing.assert_close(plain[0], x[0])
     torch.testing.assert_close(plain[1], x[1] + 0.25)
     torch.testing.assert_close(plain[2], x[2].mean(0, keepdim=True).expand(3, 8, 8))
-    contrast = colour(x[:1], draws((0.5, 0.5, 0.0)))
+    contrast = color(x[:1], draws((0.5, 0.5, 0.0)))
     assert contrast.std().item() == pytest.approx(x[:1].std().item() / 2, rel=1e-5)
 
 

@@ -121,12 +121,12 @@ def test_loss_without_gradients_and_of_wide_data():
 
 def test_truncation():
     gan = model()
-    centre = gan.generator(torch.zeros(1, 2)).detach()
-    torch.testing.assert_close(gan.sample(5, truncation=0.0), centre.expand(5, 2))
+    center = gan.generator(torch.zeros(1, 2)).detach()
+    torch.testing.assert_close(gan.sample(5, truncation=0.0), center.expand(5, 2))
     assert gan.sample(500, truncation=0.5).std() < gan.sample(500).std()
 
 
-@pytest.mark.parametrize("augment", [(), ("colour", "translation", "cutout")])
+@pytest.mark.parametrize("augment", [(), ("color", "translation", "cutout")])
 def test_images_with_classes(augment):
     gan, key = conv(augment=augment, gradient_penalty=1.0, dragan=1.0), ops.make_key(0, 6)
     sides = gan.loss(images(), key)
@@ -138,7 +138,7 @@ def test_images_with_classes(augment):
 
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_save_and_load(tmp_path, spectral_norm):
-    gan = conv(loss="hinge", r1=1.0, lazy=4, spectral_norm=spectral_norm, augment=["colour"])
+    gan = conv(loss="hinge", r1=1.0, lazy=4, spectral_norm=spectral_norm, augment=["color"])
     gf.fit(gan, gf.data.arrays(**images(12)), steps=3, batch=6, out=tmp_path, progress=False).run()
     loaded = gf.load(tmp_path)
     assert loaded.config().keys() == gan.config().keys() and repr(loaded) == repr(gan)
@@ -200,7 +200,7 @@ def test_digits():
         ({"gradient_penalty": float("nan")}, r"gradient_penalty.*nan"),
         ({"lazy": 0}, r"lazy.*0"),
         ({"classes": -1}, r"classes.*-1"),
-        ({"augment": "colour"}, r"augment.*'colour'"),
+        ({"augment": "color"}, r"augment.*'color'"),
         ({"augment": ["flip"]}, r"augment.*cutout.*flip"),
         ({"latent": 0}, r"latent.*0"),
     ],

@@ -194,7 +194,7 @@ def test_too_few_samples_are_warned_of_with_the_numbers():
     with pytest.raises(
         ValueError, match="300 samples of 4,096 numbers are 1,228,800 numbers, for 8,394,752 parameters"
     ):
-        check_capacity(300, 4096, 1, regularised=False)
+        check_capacity(300, 4096, 1, regularized=False)
     with pytest.warns(UserWarning, match="20 samples of 6 numbers .* 81 parameters of 3 full") as caught:
         gf.GaussianMixture(3, tolerance=1).fit(correlated(20).flatten(1))
     assert caught[0].filename == __file__

@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture as Peer
 
 import genfast as gf
-from genfast.gaussian.mixture import _centres
+from genfast.gaussian.mixture import _centers
 
 
 def normal(*shape, seed=0):
@@ -80,7 +80,7 @@ def test_one_component_is_the_gaussian():
 
 
 def test_a_unit_changes_the_density_by_its_logarithm():
-    """Diagonal, also from centres of its own: in units c times as small, log p is less by log c, to rounding."""
+    """Diagonal, also from centers of its own: in units c times as small, log p is less by log c, to rounding."""
     x, units = clouds(), torch.tensor([1e4, 1.0, 1e-3]).double()
     plain, scaled = (gf.GaussianMixture(4, "diagonal").fit(data) for data in (x, x * units))
     assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-9)
@@ -112,11 +112,11 @@ def test_repeated_points_do_not_become_a_spike():
 
 
 def test_planted_clouds_are_found():
-    centres = torch.tensor([[0.0, 8.0], [8.0, 0.0], [-8.0, 0.0], [0.0, -8.0]]).double()
-    x = centres.repeat(200, 1) + normal(800, 2)
+    centers = torch.tensor([[0.0, 8.0], [8.0, 0.0], [-8.0, 0.0], [0.0, -8.0]]).double()
+    x = centers.repeat(200, 1) + normal(800, 2)
     for seed in range(3):
         model = gf.GaussianMixture(4, seed=seed).fit(x)
-        assert torch.cdist(model.means, centres).min(0).values.max() < 0.4
+        assert torch.cdist(model.means, centers).min(0).values.max() < 0.4
         assert torch.allclose(model.weights, torch.full((4,), 0.25).double(), atol=0.01)
         assert torch.allclose(model.responsibilities(x).sum(1), torch.ones(800).double())
 
@@ -128,10 +128,10 @@ def test_more_starts_are_at_least_as_good():
     assert torch.equal(gf.GaussianMixture(3, seed=1).fit(x).means, gf.GaussianMixture(3, seed=1).fit(x).means)
 
 
-def test_centres_are_drawn_by_squared_distance():
-    """Of three points, the second centre is the far one with probability d_far^2 / (d_near^2 + d_far^2)."""
+def test_centers_are_drawn_by_squared_distance():
+    """Of three points, the second center is the far one with probability d_far^2 / (d_near^2 + d_far^2)."""
     x = torch.tensor([[0.0], [1.0], [3.0]]).double()
-    drawn = torch.stack([_centres(x, 2, seed, 0).flatten() for seed in range(3000)])
+    drawn = torch.stack([_centers(x, 2, seed, 0).flatten() for seed in range(3000)])
     first = torch.tensor([float((drawn[:, 0] == v).double().mean()) for v in (0, 1, 3)])
     assert ((first - 1 / 3).abs() < 4 * math.sqrt(2 / 9 / 3000)).all()
     second = drawn[drawn[:, 0] == 0, 1]

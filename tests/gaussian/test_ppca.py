@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 import genfast as gf
 from genfast.gaussian.missing import em_step
 
-DIGITS = load_digits().data / 16  # grey levels 0 to 1
+DIGITS = load_digits().data / 16  # gray levels 0 to 1
 
 
 def normal(*shape, seed=0):
@@ -32,7 +32,7 @@ def with_holes(x, share=0.15, seed=0):
 
 
 def test_maximum_of_the_likelihood_on_digits():
-    """Nats a sample of 64 grey levels in [0, 1], q = 10."""
+    """Nats a sample of 64 gray levels in [0, 1], q = 10."""
     assert gf.PPCA(10).fit(DIGITS).log_prob(DIGITS).mean().item() == pytest.approx(17.45194702187782, abs=1e-11)
 
 

@@ -53,8 +53,8 @@ def test_intervals_of_a_known_accuracy():
     assert 90 <= covers(estimates, truth) <= 99
 
 
-def test_intervals_of_the_neighbours():
-    """Of five neighbours out of 200, in two dimensions: 0.6431 is the mean over 4,000 other sets, +- 0.0006."""
+def test_intervals_of_the_neighbors():
+    """Of five neighbors out of 200, in two dimensions: 0.6431 is the mean over 4,000 other sets, +- 0.0006."""
     estimates = [two_sample_test(*shifted(200, 200, 1, seed), seed=seed) for seed in range(100)]
     assert 90 <= covers(estimates, 0.6431) <= 99
     assert np.mean([e.details["p_value"] < 0.05 for e in estimates]) > 0.9

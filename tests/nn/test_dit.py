@@ -40,8 +40,8 @@ def plain_dit(net, x, t):
     c = net.condition(x, t)
 
     def normal(scale, shift):
-        centred = tokens - tokens.mean(-1, keepdim=True)
-        x_hat = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        centered = tokens - tokens.mean(-1, keepdim=True)
+        x_hat = centered / (centered.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         return x_hat * (1 + scale[:, None]) + shift[:, None]
 
     for mix, modulation in zip(net.mixes, net.modulations, strict=True):

@@ -69,7 +69,7 @@ def test_tail(many):
 
 
 def test_streams_are_independent():
-    """Neighbouring seeds, samples, steps, purposes and elements do not correlate, and do not repeat."""
+    """Neighboring seeds, samples, steps, purposes and elements do not correlate, and do not repeat."""
     n = 200_000
     base = normal(make_key(7, torch.tensor([5])), (n,), Purpose.STEP, 3)[0]
     others = [

@@ -1,4 +1,4 @@
-"""Normalisation and modulation of tokens: hard shapes, known answers, and the bits of its backward."""
+"""Normalization and modulation of tokens: hard shapes, known answers, and the bits of its backward."""
 
 import itertools
 
@@ -93,7 +93,7 @@ def test_rows_of_one_number(dtype):
 
 
 def test_the_residual():
-    """With a gate of 0 the residual comes back as it is, and is normalised as without; a gate of 1 adds."""
+    """With a gate of 0 the residual comes back as it is, and is normalized as without; a gate of 1 adds."""
     residual, y = randn(2, 9, 24), randn(2, 9, 24, seed=1)
     r, n = ops.gate_residual_norm_modulate(residual, torch.zeros(2, 24), y)
     assert torch.equal(r, residual) and torch.equal(n, ops.layer_norm_modulate(residual))

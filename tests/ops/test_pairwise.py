@@ -60,7 +60,7 @@ def check_balls(x, y, radius_x, radius_y):
 
 
 def check(x, y, k):
-    """Neighbours, and balls whose radii are distances of the very pairs that are counted."""
+    """Neighbors, and balls whose radii are distances of the very pairs that are counted."""
     check_nearest(x, y, k)
     distances = squared(x, y)
     check_balls(x, y, distances.kthvalue(k, 1).values, distances.kthvalue(min(k, len(x)), 0).values)
@@ -118,11 +118,11 @@ def test_instruction_sets(name, isa, restore):
 @pytest.mark.parametrize("d", [2, 65, 600])
 @pytest.mark.parametrize("relative", [1e-7, 1e-5, 1e-3, 1e-2])
 def test_near_ties(d, relative, isa, restore):
-    """All pairs within `relative` of the radius: points on a sphere about points near its centre."""
+    """All pairs within `relative` of the radius: points on a sphere about points near its center."""
     extension.set_isa(isa)
-    centre = gaussian(1, d, 3)
-    x = centre + relative * gaussian(70, d, 1) / d**0.5
-    y = centre + torch.nn.functional.normalize(gaussian(130, d, 2)) * (1 + relative * gaussian(130, 1, 4))
+    center = gaussian(1, d, 3)
+    x = center + relative * gaussian(70, d, 1) / d**0.5
+    y = center + torch.nn.functional.normalize(gaussian(130, d, 2)) * (1 + relative * gaussian(130, 1, 4))
     check(x, y, 5)
     distances = squared(x, y)
     for radius in (1.0, float(distances.flatten()[77])):
@@ -139,7 +139,7 @@ def test_rounded_points_that_lie():
 
 
 @pytest.mark.parametrize("name", ["gaussian", "duplicates", "integers"])
-def test_no_point_is_its_own_neighbour(name):
+def test_no_point_is_its_own_neighbor(name):
     x = SETS[name](150, 20, 1)
     check_nearest(x, x, 5, exclude_self=True)
     check_nearest(x, x, 149, exclude_self=True)

@@ -30,7 +30,7 @@ def test_the_noise_is_that_of_every_number():
 
 def test_measures_where_the_answer_is_known():
     """The sheet itself has no strangers; folded in the middle, layers 0 to LENGTH apart lie on one another, and half of
-    the neighbours are those of the other: fewer, where the layers are less than 1 apart."""
+    the neighbors are those of the other: fewer, where the layers are less than 1 apart."""
     _, place = sheet(4000, 0)
     known, asked = slice(0, 3000), slice(3000, 4000)
     assert strangers(place, place) == 0

@@ -25,7 +25,7 @@ def test_draws_are_a_function_of_the_seed():
     assert torch.equal(a, b[:50]) and not torch.equal(a, c)
 
 
-def test_the_centres_lie_on_the_spiral():
+def test_the_centers_lie_on_the_spiral():
     means = spiral(500).means
     assert means.norm(dim=1).max() < 2 and bool((means.norm(dim=1).diff() > 0).all())
     theta = torch.linspace(0, 2.5 * torch.pi, 100_000).double()

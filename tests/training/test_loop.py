@@ -71,12 +71,12 @@ def test_batches_and_keys_count_samples(data):
         expected = data.batch(3, 8 * step, 8)
         assert torch.equal(x, expected["x"]) and torch.equal(label, expected["label"])
         assert key.dtype == torch.int64 and key.tolist() == [[3, 8 * step + i] for i in range(8)]
-    unlabelled = arrays(data.x)
-    model, _ = run(unlabelled, steps=1)
+    unlabeled = arrays(data.x)
+    model, _ = run(unlabeled, steps=1)
     assert model.seen[0][1] is None
 
 
-def test_optimiser_is_adamw_with_clipping_and_schedule(data):
+def test_optimizer_is_adamw_with_clipping_and_schedule(data):
     """Loshchilov & Hutter's update, written out."""
     settings = {"lr": 0.05, "warmup": 4, "clip": 0.3, "weight_decay": 0.1}
     model, logs = run(data, steps=12, ema=0.0, log_every=1, **settings)

@@ -105,13 +105,13 @@ def test_iwae_reaches_the_likelihood_of_a_linear_vae(linear):
 
 @pytest.mark.slow
 def test_digits_beat_the_linear_models():
-    """Held-out nats of dequantised digits: IWAE at k = 512 above PPCA of as many latents and the diagonal Gaussian."""
+    """Held-out nats of dequantized digits: IWAE at k = 512 above PPCA of as many latents and the diagonal Gaussian."""
 
-    def dequantised(data):
+    def dequantized(data):
         key = ops.make_key(0, len(data))
-        return data.x + (ops.uniform(key, data.x.shape[1:], ops.Purpose.DEQUANTISE) - 0.5) / 8  # of 17 levels
+        return data.x + (ops.uniform(key, data.x.shape[1:], ops.Purpose.DEQUANTIZE) - 0.5) / 8  # of 17 levels
 
-    train, test = (dequantised(gf.data.digits(split)) for split in ("train", "test"))
+    train, test = (dequantized(gf.data.digits(split)) for split in ("train", "test"))
     torch.manual_seed(0)
     width, latent = 128, 10
     encoder = [nn.Flatten(), nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()]

@@ -79,7 +79,7 @@ def test_draws_have_the_mean_that_it_says(name):
     f = torch.tensor([[-0.4, 0.3]]).expand(n, 2)
     x = likelihood.draw(f, ops.make_key(0, n))
     likelihood.check(x)
-    if name == "discretized_logistic":  # its mean is that of the undiscretised one: mirror the edges away
+    if name == "discretized_logistic":  # its mean is that of the undiscretized one: mirror the edges away
         likelihood.free.data.fill_(-0.3)
         x = likelihood.draw(f, ops.make_key(0, n))
     assert ((x.mean(0) - likelihood.mean(f)[0]).abs() < 4 * x.std(0) / n**0.5 + 1e-3).all()

@@ -22,7 +22,7 @@ class Guidance:
               Kynkaanniemi et al. 2024, arXiv:2404.07724
     rescale   phi in [0, 1]: F becomes phi std(F_c) / std(F) F + (1 - phi) F, standard deviations per sample. Lin et
               al. 2023, arXiv:2305.08891, section 3.4
-    network   gives F_u in place of the network itself: a smaller or less trained one of the same parameterisation,
+    network   gives F_u in place of the network itself: a smaller or less trained one of the same parameterization,
               under the same condition (autoguidance). Karras et al. 2024, arXiv:2406.02507
     """
 

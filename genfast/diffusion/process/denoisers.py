@@ -1,6 +1,6 @@
-"""Denoisers: D(x_t, t) = E[x_0 | x_t], from a network in any parameterisation.
+"""Denoisers: D(x_t, t) = E[x_0 | x_t], from a network in any parameterization.
 
-With x_t = alpha x_0 + sigma eps, every parameterisation is one choice of what the network predicts,
+With x_t = alpha x_0 + sigma eps, every parameterization is one choice of what the network predicts,
 
     F* = p x_0 + q eps,      F = net(c_in x_t, c_noise),
 
@@ -35,7 +35,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameterisation:
+class Parameterization:
     """What the network predicts: `target` gives (p, q) of F* = p x_0 + q eps. The rest has defaults that a subclass
     may change.
 
@@ -68,7 +68,7 @@ class Parameterisation:
         return torch.ones_like(sigma)
 
     def coefficients(self, schedule, t):
-        """Coefficients at times t: () or (R,). A ValueError names this parameterisation and the time where one is not
+        """Coefficients at times t: () or (R,). A ValueError names this parameterization and the time where one is not
         finite.
 
         Times on an accelerator are not read back to be checked.
@@ -92,14 +92,14 @@ class Parameterisation:
                 time = t[~finite].flatten()[0].item()
                 a, s = schedule.alpha(time), schedule.sigma(time)
                 raise ValueError(
-                    f"the {type(self).__name__} parameterisation is singular at t = {time:g} of "
+                    f"the {type(self).__name__} parameterization is singular at t = {time:g} of "
                     f"{type(schedule).__name__}, where alpha = {a:g} and sigma = {s:g}"
                 )
         return coefficients
 
 
 @dataclasses.dataclass(frozen=True)
-class Eps(Parameterisation):
+class Eps(Parameterization):
     """F* = eps. Ho et al. 2020, arXiv:2006.11239. Singular where alpha = 0."""
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
@@ -107,7 +107,7 @@ class Eps(Parameterisation):
 
 
 @dataclasses.dataclass(frozen=True)
-class X0(Parameterisation):
+class X0(Parameterization):
     """F* = x_0, so D = F."""
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
@@ -115,7 +115,7 @@ class X0(Parameterisation):
 
 
 @dataclasses.dataclass(frozen=True)
-class V(Parameterisation):
+class V(Parameterization):
     """F* = v = alpha eps - sigma x_0. Salimans & Ho 2022, arXiv:2202.00512. Never singular."""
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
@@ -123,7 +123,7 @@ class V(Parameterisation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Score(Parameterisation):
+class Score(Parameterization):
     """F* = -eps / sigma, whose mean is the score grad log p_t(x_t); weight sigma^2. Song et al. 2021, arXiv:2011.13456.
 
     Singular where alpha = 0 and where sigma = 0.
@@ -137,7 +137,7 @@ class Score(Parameterisation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow(Parameterisation):
+class Flow(Parameterization):
     """F* = dx_t/dt = alpha' x_0 + sigma' eps, the velocity of the path. Lipman et al. 2022, arXiv:2210.02747."""
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
@@ -145,7 +145,7 @@ class Flow(Parameterisation):
 
 
 @dataclasses.dataclass(frozen=True)
-class EDM(Parameterisation):
+class EDM(Parameterization):
     """Karras et al. 2022, arXiv:2206.00364, table 1, applied to x_t / alpha at noise level sigma / alpha. Singular
     where alpha or sigma is 0.
 
@@ -166,18 +166,18 @@ class EDM(Parameterisation):
         return torch.log(sigma / alpha) / 4
 
 
-PARAMETERISATIONS = {"eps": Eps, "x0": X0, "v": V, "score": Score, "flow": Flow, "edm": EDM}
+PARAMETERIZATIONS = {"eps": Eps, "x0": X0, "v": V, "score": Score, "flow": Flow, "edm": EDM}
 
 
-def as_parameterisation(parameterisation):
-    """A Parameterisation as it is, or a new one by its name in PARAMETERISATIONS; anything else raises."""
-    if isinstance(parameterisation, Parameterisation):
-        return parameterisation
-    if not isinstance(parameterisation, str):
-        raise TypeError(f"parameterisation must be a Parameterisation or a name; got {parameterisation!r}")
-    if parameterisation not in PARAMETERISATIONS:
-        raise ValueError(f"parameterisation must be one of {', '.join(PARAMETERISATIONS)}; got {parameterisation!r}")
-    return PARAMETERISATIONS[parameterisation]()
+def as_parameterization(parameterization):
+    """A Parameterization as it is, or a new one by its name in PARAMETERIZATIONS; anything else raises."""
+    if isinstance(parameterization, Parameterization):
+        return parameterization
+    if not isinstance(parameterization, str):
+        raise TypeError(f"parameterization must be a Parameterization or a name; got {parameterization!r}")
+    if parameterization not in PARAMETERIZATIONS:
+        raise ValueError(f"parameterization must be one of {', '.join(PARAMETERIZATIONS)}; got {parameterization!r}")
+    return PARAMETERIZATIONS[parameterization]()
 
 
 def batch_times(x_t, t):
@@ -202,16 +202,16 @@ class Denoiser:
     net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y.
     """
 
-    def __init__(self, net, schedule, parameterisation):
+    def __init__(self, net, schedule, parameterization):
         if not callable(net):
             raise TypeError(f"net must be callable; got {type(net).__name__}")
         self.net = net
         self.schedule = as_schedule(schedule)
-        self.parameterisation = as_parameterisation(parameterisation)
+        self.parameterization = as_parameterization(parameterization)
 
     def coefficients(self, t):
         """Coefficients at times t: () or (R,), float64."""
-        return self.parameterisation.coefficients(self.schedule, t)
+        return self.parameterization.coefficients(self.schedule, t)
 
     def __call__(self, x_t, t, **cond):
         """D: (B, *), at least float32. x_t: (B, *); t: a number or (B,)."""

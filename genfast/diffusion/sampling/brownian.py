@@ -50,7 +50,7 @@ def brownian_terms(plan: Plan) -> list[list[tuple[int, float]]]:
 
 def aligned(schedule: Schedule | str, times: torch.Tensor, share: float = 0.15) -> torch.Tensor:
     """The time grid with every time between the first and the last positive one moved to the coarsest node of the
-    bridge within `share` of the neighbouring steps in log(alpha / sigma): fewer normals a step, the path the same.
+    bridge within `share` of the neighboring steps in log(alpha / sigma): fewer normals a step, the path the same.
 
     At 50 steps on the log-SNR grid some 18 normals a step become 4. A larger share takes fewer, and leaves a less even
     grid, of which multistep solvers have the greater error.

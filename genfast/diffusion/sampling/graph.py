@@ -31,7 +31,7 @@ def captured(trajectory: Trajectory, example: Chunk) -> Callable[[Chunk], Tensor
     )
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # once as it is: lazy initialisation may not be captured
+    with torch.cuda.stream(aside):  # once as it is: lazy initialization may not be captured
         trajectory.run(static)
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()

@@ -142,7 +142,7 @@ class SampleQueue:
         self.c_noise = torch.cat([self.c_noise, c_noise])
 
     def _scale(self, plan: Plan) -> Coefficients:
-        return plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterisation)
+        return plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
 
     def _admit(self) -> None:
         """Gives every free slot to a request that waits."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from ... import ops
-from ..process.denoisers import Coefficients, Denoiser, Parameterisation
+from ..process.denoisers import Coefficients, Denoiser, Parameterization
 from ..process.plans import SLOTS, Plan
 from ..process.schedules import Schedule
 from .brownian import brownian_terms
@@ -29,16 +29,16 @@ def step_table(
     """
     if noise not in NOISES:
         raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
-    return _table(plan, denoiser.schedule, denoiser.parameterisation, dtype, noise, takes_denoised)
+    return _table(plan, denoiser.schedule, denoiser.parameterization, dtype, noise, takes_denoised)
 
 
 def _remembered(function: Callable) -> Callable:
-    """The function with its last answers kept, where its schedule and parameterisation cannot change."""
+    """The function with its last answers kept, where its schedule and parameterization cannot change."""
     cached = functools.lru_cache(maxsize=32)(function)
 
     @functools.wraps(function)
-    def call(plan, schedule, parameterisation, *more):
-        parts = (schedule, parameterisation)
+    def call(plan, schedule, parameterization, *more):
+        parts = (schedule, parameterization)
         # Of the class itself: a subclass of a frozen dataclass may have more state than its parent compares.
         own = (vars(type(part)).get("__dataclass_params__") for part in parts)
         fixed = all(parameters is not None and parameters.frozen for parameters in own)
@@ -46,13 +46,13 @@ def _remembered(function: Callable) -> Callable:
             hash(parts)
         except TypeError:
             fixed = False
-        return (cached if fixed else function)(plan, schedule, parameterisation, *more)
+        return (cached if fixed else function)(plan, schedule, parameterization, *more)
 
     return call
 
 
 @_remembered
-def plan_scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisation) -> Coefficients:
+def plan_scale(plan: Plan, schedule: Schedule, parameterization: Parameterization) -> Coefficients:
     """The denoiser's coefficients at the times of the plan; a ValueError if the plan is of another schedule."""
     t = torch.tensor(plan.t)
     for name, of_plan, own in (("alpha", plan.alpha, schedule.alpha(t)), ("sigma", plan.sigma, schedule.sigma(t))):
@@ -60,12 +60,12 @@ def plan_scale(plan: Plan, schedule: Schedule, parameterisation: Parameterisatio
             raise ValueError(
                 f"plan {plan.name} must be of the denoiser's schedule, {schedule!r}; its {name} is another"
             )
-    return parameterisation.coefficients(schedule, t)
+    return parameterization.coefficients(schedule, t)
 
 
 @_remembered
-def _table(plan, schedule, parameterisation, dtype, noise, takes_denoised) -> ops.StepTable:
-    scale = plan_scale(plan, schedule, parameterisation)
+def _table(plan, schedule, parameterization, dtype, noise, takes_denoised) -> ops.StepTable:
+    scale = plan_scale(plan, schedule, parameterization)
     c_skip, c_out = scale.c_skip, scale.c_out
     if takes_denoised:
         c_skip, c_out = c_skip * 0, torch.ones_like(c_out)

@@ -46,7 +46,7 @@ class Trajectory:
         self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
         self.takes_denoised = threshold is not None or (guidance is not None and guidance.rescale > 0)
         self.takes_denoised |= clamp is not None and bool(plan.snr.any())  # a Langevin row is given D as it is to be
-        self.scale = plan_scale(plan, denoiser.schedule, denoiser.parameterisation)
+        self.scale = plan_scale(plan, denoiser.schedule, denoiser.parameterization)
         self.table = step_table(plan, denoiser, dtype, noise, self.takes_denoised).to(device)
         # Where nothing scales or rounds it, the state itself is the network's input.
         self.unscaled = net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())

@@ -35,7 +35,7 @@ def denoiser(scheduler, net, steps=None):
         answer = net(y, timestep, **condition)
         return getattr(answer, "sample", answer)
 
-    return Denoiser(call, grid.schedule, grid.parameterisation)
+    return Denoiser(call, grid.schedule, grid.parameterization)
 
 
 def _set(scheduler, steps):

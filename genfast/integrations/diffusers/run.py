@@ -20,7 +20,7 @@ class Prepared:
     def __init__(self, scheduler, begin, options):
         grid, self.plan = build(scheduler, begin, options)
         self.scheduler, self.begin, self.options = scheduler, begin, options
-        net = Denoiser(_no_net, grid.schedule, grid.parameterisation)
+        net = Denoiser(_no_net, grid.schedule, grid.parameterization)
         scale = net.coefficients(torch.tensor(self.plan.t))
         self.c_skip, self.c_out = scale.c_skip.tolist(), scale.c_out.tolist()
         self.scales = bool((scale.c_in != 1).any())

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from ...diffusion.process.denoisers import EDM as EDMParameterisation
-from ...diffusion.process.denoisers import Parameterisation
+from ...diffusion.process.denoisers import EDM as EDMParameterization
+from ...diffusion.process.denoisers import Parameterization
 from ...diffusion.process.schedules import EDM, Flow, Schedule
 from ...diffusion.process.tabulated import Tabulated
 
@@ -34,7 +34,7 @@ VARIABLES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Timesteps(Parameterisation):
+class _Timesteps(Parameterization):
     """times and timesteps: what the network is told at each time, linear between; prediction: diffusers' name of F."""
 
     prediction: str = "epsilon"
@@ -69,10 +69,10 @@ class EDMPrediction(_Timesteps):
     """EDM's F*, "epsilon"; "v_prediction" is its negative. Karras et al. 2022, arXiv:2206.00364, table 1."""
 
     def c_in(self, alpha, sigma):
-        return EDMParameterisation.c_in(self, alpha, sigma)
+        return EDMParameterization.c_in(self, alpha, sigma)
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
-        p, q = EDMParameterisation.target(self, alpha, sigma, d_alpha, d_sigma)
+        p, q = EDMParameterization.target(self, alpha, sigma, d_alpha, d_sigma)
         return (p, q) if self.prediction == "epsilon" else (-p, -q)
 
 
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
 
     schedule: Schedule
     times: list[float]
-    parameterisation: Parameterisation
+    parameterization: Parameterization
 
 
 def kind_of(scheduler):
@@ -149,7 +149,7 @@ def _table(scheduler):
     products = scheduler.alphas_cumprod.detach().cpu().double()
     count = int((products > products[-1]).sum())
     if 0 < count < len(products) - 1:
-        # Schedulers that cannot divide by a zero terminal SNR raise the last number above its neighbours.
+        # Schedulers that cannot divide by a zero terminal SNR raise the last number above its neighbors.
         end = torch.linspace(math.log(products[count - 1]), math.log(products[-1]), len(products) - count + 1)
         products[count:-1] = end[1:-1].exp()
     return Tabulated(tuple(products.sqrt().tolist()), tuple((1 - products).sqrt().tolist()))

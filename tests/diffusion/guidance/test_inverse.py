@@ -133,7 +133,7 @@ def test_dps_moves_along_the_gradient_of_the_norm():
 
 
 def pooled(x_0):
-    """Every second sum of neighbours: elementwise, so that rounding does not depend on the batch either."""
+    """Every second sum of neighbors: elementwise, so that rounding does not depend on the batch either."""
     return x_0[..., ::2] + 0.5 * x_0[..., 1::2]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import PARAMETERISATIONS, Denoiser, as_parameterisation
+from genfast.diffusion.process.denoisers import PARAMETERIZATIONS, Denoiser, as_parameterization
 from genfast.diffusion.process.schedules import SCHEDULES
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
@@ -128,13 +128,13 @@ def test_images_keep_their_shape():
 
 
 @ALL_SCHEDULES
-@pytest.mark.parametrize("name", PARAMETERISATIONS)
-def test_every_parameterisation_recovers_the_exact_denoiser(schedule, name):
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+def test_every_parameterization_recovers_the_exact_denoiser(schedule, name):
     """A perfect network answers E[F* | x_t] = p D + q E[eps | x_t], and sees c_in x_t and c_noise."""
     exact = mixture(schedule)
-    parameterisation = as_parameterisation(name)
+    parameterization = as_parameterization(name)
     for t in (0.01, 0.4, 0.99):
-        x, c = states(schedule, t), parameterisation.coefficients(schedule, t)
+        x, c = states(schedule, t), parameterization.coefficients(schedule, t)
 
         def net(y, c_noise, x=x, c=c, t=t):
             assert torch.allclose(y, c.c_in * x) and torch.equal(c_noise, c.c_noise.expand(len(x)))
@@ -147,7 +147,7 @@ def test_every_parameterisation_recovers_the_exact_denoiser(schedule, name):
 
 
 @ALL_SCHEDULES
-@pytest.mark.parametrize("name", PARAMETERISATIONS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_targets_say_what_their_names_say(schedule, name):
     t = torch.linspace(0.01, 0.99, 30, dtype=torch.float64)
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
@@ -161,7 +161,7 @@ def test_targets_say_what_their_names_say(schedule, name):
         "flow": (schedule.d_alpha(t), schedule.d_sigma(t)),
         "edm": (2 * sigma / n, -0.5 * alpha / n),
     }[name]
-    c = as_parameterisation(name).coefficients(schedule, t)
+    c = as_parameterization(name).coefficients(schedule, t)
     assert torch.allclose(c.p, expected[0]) and torch.allclose(c.q, expected[1])
     assert torch.equal(c.weight, sigma**2 if name == "score" else one)
     if name == "edm":
@@ -176,7 +176,7 @@ def test_edm_is_the_table_of_its_paper():
     schedule, data = schedules.EDM(), 0.5
     t = torch.linspace(0.001, 1, 50, dtype=torch.float64)
     sigma = schedule.sigma(t)
-    c = as_parameterisation("edm").coefficients(schedule, t)
+    c = as_parameterization("edm").coefficients(schedule, t)
     assert torch.allclose(c.c_skip, data**2 / (sigma**2 + data**2))
     assert torch.allclose(c.c_out, sigma * data / torch.sqrt(sigma**2 + data**2))
     assert torch.allclose(c.c_in, 1 / torch.sqrt(sigma**2 + data**2))
@@ -195,13 +195,13 @@ def test_singular_ends_are_named():
     flow = schedules.Flow()
     for name in ("eps", "score", "edm"):
         with pytest.raises(
-            ValueError, match=rf"(?i){name} parameterisation is singular at t = 1 of Flow, where alpha = 0"
+            ValueError, match=rf"(?i){name} parameterization is singular at t = 1 of Flow, where alpha = 0"
         ):
-            as_parameterisation(name).coefficients(flow, torch.tensor([0.5, 1.0]))
+            as_parameterization(name).coefficients(flow, torch.tensor([0.5, 1.0]))
     for name in ("x0", "v", "flow"):
-        as_parameterisation(name).coefficients(flow, 1.0)
-    with pytest.raises(ValueError, match="Score parameterisation is singular at t = 0"):
-        as_parameterisation("score").coefficients(schedules.VPLinear(), 0.0)
+        as_parameterization(name).coefficients(flow, 1.0)
+    with pytest.raises(ValueError, match="Score parameterization is singular at t = 0"):
+        as_parameterization("score").coefficients(schedules.VPLinear(), 0.0)
 
 
 def test_low_precision_only_at_the_network():
@@ -237,11 +237,11 @@ def test_bad_input_is_refused():
         Denoiser(None, "flow", "v")
     with pytest.raises(ValueError, match="one of eps, x0, v, score, flow, edm; got 'epsilon'"):
         Denoiser(torch.nn.Identity(), "flow", "epsilon")
-    with pytest.raises(TypeError, match="a Parameterisation or a name"):
+    with pytest.raises(TypeError, match="a Parameterization or a name"):
         Denoiser(torch.nn.Identity(), "flow", 3)
     for value in (0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="sigma_data must be finite and positive"):
-            PARAMETERISATIONS["edm"](value)
+            PARAMETERIZATIONS["edm"](value)
 
 
 @pytest.mark.parametrize(

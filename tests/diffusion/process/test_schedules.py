@@ -83,7 +83,7 @@ def test_variance_of_each_kind():
 
 
 def test_published_values():
-    # DDPM's 1000 discrete betas from 1e-4 to 0.02 discretise VPLinear: log of the product of 1 - beta.
+    # DDPM's 1000 discrete betas from 1e-4 to 0.02 discretize VPLinear: log of the product of 1 - beta.
     betas = np.linspace(1e-4, 0.02, 1000)
     discrete = np.cumsum(np.log1p(-betas))
     linear = schedules.VPLinear()

@@ -80,7 +80,7 @@ def test_gaussians_are_mapped_to_gaussians(schedule):
     assert (x - denoiser(last, schedule.t_min)).abs().max() < 1e-8
 
 
-def test_networks_are_scaled_as_their_parameterisation_says():
+def test_networks_are_scaled_as_their_parameterization_says():
     """One field, given in each: the same samples, to what the tolerance allows."""
     exact_denoiser = five_modes(EDM)
     expected, _ = sample(exact_denoiser, (2,), 12, rtol=1e-5, atol=1e-5)
@@ -186,7 +186,7 @@ def test_bad_settings_are_refused(settings, message):
 def test_bad_networks_are_refused():
     with pytest.raises(ValueError, match=r"must answer with the shape of its input, \(4, 2\); got \(4, 1\)"):
         sample(Denoiser(lambda y, t: y[:, :1], VP, "x0"), (2,), 3, chunk=4)
-    with pytest.raises(ValueError, match="the Eps parameterisation is singular at t = 1 of Flow"):
+    with pytest.raises(ValueError, match="the Eps parameterization is singular at t = 1 of Flow"):
         sample(Denoiser(by_rows, FLOW, "eps"), (2,), 3)
 
 

@@ -54,10 +54,10 @@ def test_the_loop_does_what_the_plan_says(solver, schedule):
     assert narrow.dtype == torch.float32 and (narrow - expected).abs().max() < 2e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("parameterisation", ["v", "edm", "x0"])
-def test_a_network_is_scaled_as_its_parameterisation_says(parameterisation):
+@pytest.mark.parametrize("parameterization", ["v", "edm", "x0"])
+def test_a_network_is_scaled_as_its_parameterization_says(parameterization):
     """The loop's D, from F and the table's c_in, c_skip and c_out, is that of the Denoiser itself."""
-    denoiser = Denoiser(mlp().double(), EDM, parameterisation)
+    denoiser = Denoiser(mlp().double(), EDM, parameterization)
     one = plan("dpmpp_2m_sde", EDM, 6)
     times = iter(one.t)
     expected = by_hand(one, range(5), lambda x_t, *_: denoiser(torch.from_numpy(x_t), next(times)).detach().numpy())
@@ -358,7 +358,7 @@ def test_bad_networks_are_refused():
     for net in (lambda y, t: y[:, :1], lambda y, t: y[:1], lambda y, t: y.flatten()):
         with pytest.raises(ValueError, match=r"must answer with the shape of its input, \(4, 2\); got"):
             sample(Denoiser(net, VP, "v"), (2,), NOISY, 3, chunk=4)
-    with pytest.raises(ValueError, match="the Eps parameterisation is singular at t = 1 of Flow"):
+    with pytest.raises(ValueError, match="the Eps parameterization is singular at t = 1 of Flow"):
         sample(Denoiser(mlp(), FLOW, "eps"), (2,), plan("ddim", FLOW, 4), 3)
 
 

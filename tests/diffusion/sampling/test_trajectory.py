@@ -16,7 +16,7 @@ from genfast import nn, ops
 from genfast.diffusion import sampling
 from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.denoisers import Denoiser, as_parameterisation
+from genfast.diffusion.process.denoisers import Denoiser, as_parameterization
 from genfast.diffusion.process.plans import Rows, x
 from genfast.diffusion.sampling.step_table import step_table
 from genfast.diffusion.sampling.trajectory import Chunk, Trajectory
@@ -173,7 +173,7 @@ def test_tables_are_remembered_only_of_what_cannot_change():
     changed = step_table(plan("ddim", schedule, 3), Denoiser(row_wise, schedule, "eps")).coefficients
     assert before == 5.0 and not torch.equal(changed, coefficients)
 
-    class Scaled(type(as_parameterisation("v"))):
+    class Scaled(type(as_parameterization("v"))):
         """More state than its parent compares."""
 
         def __init__(self, factor):
