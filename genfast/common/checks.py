@@ -1,0 +1,94 @@
+"""What an argument must be, in one wording everywhere: "NAME must be ...; got ...".
+
+A check answers with the value as the rest of the code wants it, or raises a ValueError that names the argument.
+"""
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+
+def is_integer(value: object) -> bool:
+    """Whether value is an integer: Python's, NumPy's, or a tensor or array of no dimensions that holds one; no bool."""
+    if isinstance(value, torch.Tensor):
+        integral = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+        return value.ndim == 0 and integral
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def require_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
+    """value as an int, in [least, most]; see `is_integer` for what counts as one."""
+    if is_integer(value):
+        number = operator.index(value)
+        if (least is None or number >= least) and (most is None or number <= most):
+            return number
+    wanted = "an integer"
+    if least is not None:
+        wanted += f" of at least {least}" if most is None else f" from {least} to {_power(most)}"
+    elif most is not None:
+        wanted += f" of at most {_power(most)}"
+    raise ValueError(f"{name} must be {wanted}; got {value!r}")
+
+
+def require_number(
+    name: str, value: object, *, least: float | None = None, above: float | None = None, most: float | None = None,
+    below: float | None = None,
+) -> float:  # fmt: skip
+    """value as a float, finite and within the bounds: Python's, NumPy's, or a tensor or array of no dimensions."""
+    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        within = (least is None or value >= least) and (above is None or value > above)
+        if within and (most is None or value <= most) and (below is None or value < below):
+            return float(value)
+    low = None if least is None and above is None else f"[{least:g}" if above is None else f"({above:g}"
+    high = None if most is None and below is None else f"{most:g}]" if below is None else f"{below:g})"
+    if low is not None and high is not None:
+        wanted = f"a number in {low}, {high}"
+    elif high is not None:
+        wanted = f"a finite number {f'of at most {most:g}' if below is None else f'below {below:g}'}"
+    elif low is not None:
+        wanted = f"a finite number {f'of at least {least:g}' if above is None else f'above {above:g}'}"
+    else:
+        wanted = "a finite number"
+    raise ValueError(f"{name} must be {wanted}; got {value!r}")
+
+
+def require_choice(name: str, value: object, choices: Iterable) -> object:
+    """value, one of the choices."""
+    choices = list(choices)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
+    return value
+
+
+def require_bool(name: str, value: object) -> bool:
+    """value, True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
+def require_shape(name: str, value: object) -> tuple[int, ...]:
+    """The shape of something: a positive integer, or a sequence of one or more."""
+    lengths = (value,) if is_integer(value) else value
+    if isinstance(lengths, str) or not isinstance(lengths, Iterable):
+        lengths = ()
+    lengths = tuple(lengths)
+    if not lengths or not all(is_integer(length) and length >= 1 for length in lengths):
+        raise ValueError(f"{name} must be a positive integer or a sequence of them; got {value!r}")
+    return tuple(operator.index(length) for length in lengths)
+
+
+def _power(number: int) -> str:
+    """The number, in powers of two where it is a large one: 2^63 - 1."""
+    large = number + 1 if number % 2 else number
+    if number >= 2**24 and large.bit_count() == 1:
+        return f"2^{large.bit_length() - 1}" + (" - 1" if number % 2 else "")
+    return str(number)

@@ -1,0 +1,86 @@
+"""common/checks: what counts as an integer, a number, a shape; one wording."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from genfast.common.checks import require_bool, require_choice, require_integer, require_number, require_shape
+
+INTEGERS = [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
+NO_INTEGERS = [
+    3.0, "3", None, True, np.bool_(True), np.float32(3), np.array([3]), np.array(3.0), torch.tensor([3]),
+    torch.tensor(3.0), torch.tensor(True), [3],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", INTEGERS, ids=repr)
+def test_integers(value):
+    found = require_integer("steps", value, 1, 3)
+    assert found == 3 and type(found) is int
+    assert require_shape("shape", value) == (3,) and require_shape("shape", [value, 2]) == (3, 2)
+    assert require_number("lr", value) == 3.0
+
+
+@pytest.mark.parametrize("value", NO_INTEGERS, ids=repr)
+def test_no_integers(value):
+    with pytest.raises(ValueError, match=r"^steps must be an integer of at least 1; got "):
+        require_integer("steps", value, 1)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "words"),
+    [
+        (1, None, "of at least 1"),
+        (None, 9, "of at most 9"),
+        (0, 9, "from 0 to 9"),
+        (0, 2**63 - 1, r"from 0 to 2\^63 - 1"),
+        (0, 2**32, r"from 0 to 2\^32"),
+    ],
+)
+def test_bounds_of_integers(least, most, words):
+    for value in (least, most):
+        assert value is None or require_integer("n", value, least, most) == value
+    for value in (None if least is None else least - 1, None if most is None else most + 1):
+        if value is not None:
+            with pytest.raises(ValueError, match=rf"^n must be an integer {words}; got {value}$"):
+                require_integer("n", value, least, most)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside", "words"),
+    [
+        ({}, -1.5, math.inf, "a finite number"),
+        ({"above": 0}, 1e-9, 0, "a finite number above 0"),
+        ({"least": 0}, 0, -1e-9, "a finite number of at least 0"),
+        ({"most": 1}, 1, 1.1, "a finite number of at most 1"),
+        ({"below": 1}, 0.9, 1, "a finite number below 1"),
+        ({"least": 0, "below": 1}, 0, 1, r"a number in \[0, 1\)"),
+        ({"above": 0, "most": 1}, 1, 0, r"a number in \(0, 1\]"),
+    ],
+)
+def test_numbers(bounds, inside, outside, words):
+    for value in (inside, np.float64(inside), torch.tensor(inside, dtype=torch.float64)):
+        found = require_number("lr", value, **bounds)
+        assert found == inside and type(found) is float
+    for value in (outside, math.nan, "1", None, True, [1.0], 1j):
+        with pytest.raises(ValueError, match=rf"^lr must be {words}; got "):
+            require_number("lr", value, **bounds)
+
+
+def test_shapes_choices_and_bools():
+    assert require_shape("latent", (4, 8, 8)) == (4, 8, 8) == require_shape("latent", torch.Size([4, 8, 8]))
+    for value in (0, (), (4, 0), (4, 8.0), "48", None, True, (True,)):
+        with pytest.raises(ValueError, match=r"^latent must be a positive integer or a sequence of them; got "):
+            require_shape("latent", value)
+    assert require_choice("loss", "hinge", {"hinge": 1, "plain": 2}) == "hinge"
+    assert require_choice("channels", None, (None, 1, 3)) is None
+    for value in ("other", 1, None, ["hinge"]):
+        with pytest.raises(ValueError, match=r"^loss must be one of hinge, plain; got "):
+            require_choice("loss", value, ("hinge", "plain"))
+    with pytest.raises(ValueError, match=r"^channels must be one of None, 1, 3; got True$"):
+        require_choice("channels", True, (None, 1, 3))
+    assert require_bool("progress", np.bool_(True)) is True
+    with pytest.raises(ValueError, match=r"^progress must be True or False; got 1$"):
+        require_bool("progress", 1)
