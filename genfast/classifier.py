@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .common.keys import make_key
 from .data.dataset import Data, as_data
-from .ops import make_key
 
 
 class PriorEstimate(NamedTuple):

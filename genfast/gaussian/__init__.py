@@ -3,7 +3,8 @@
 from .denoiser import GaussianMixtureDenoiser
 from .gaussian import Gaussian
 from .mixture import GaussianMixture
+from .model import covariance_parameters
 from .ppca import PPCA
 from .spectral import Spectral
 
-__all__ = ["PPCA", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser", "Spectral"]
+__all__ = ["PPCA", "Gaussian", "GaussianMixture", "GaussianMixtureDenoiser", "Spectral", "covariance_parameters"]

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 import genfast as gf
 
-from ..gaussian.model import covariance_parameters
 from .finding import Claim, Finding
 from .seeds import seeded
 
@@ -143,8 +142,8 @@ def counts(dims: int) -> tuple[int, int, int]:
     """Parameters of the covariances of a full Gaussian and of PPCA, and of the VAE."""
     q = latent(dims)
     return (
-        covariance_parameters("full", dims, None),
-        covariance_parameters("low_rank", dims, q),
+        gf.gaussian.covariance_parameters("full", dims, None),
+        gf.gaussian.covariance_parameters("low_rank", dims, q),
         weights(build_vae(dims, 0)),
     )
 

@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from .._version import __version__
 from ..common.files import write_file
+from ..common.versions import versions
 from ..evaluation.table import aligned, number
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ class Finding:
 
     def json(self) -> str:
         """Everything but the picture."""
-        named = {"schema": SCHEMA, "version": VERSION, "genfast": __version__, "torch": torch.__version__}
+        named = {"schema": SCHEMA, "version": VERSION} | versions()
         named |= {"name": self.name, "title": self.title, "settings": self.settings}
         claims = [dataclasses.asdict(claim) for claim in self.claims]
         return json.dumps(named | {"columns": list(self.columns), "rows": [*map(list, self.rows)], "claims": claims})

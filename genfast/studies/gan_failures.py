@@ -24,7 +24,6 @@ from torch import Tensor
 
 import genfast as gf
 
-from .. import ops
 from .finding import Claim, Finding
 
 if TYPE_CHECKING:
@@ -48,9 +47,9 @@ COLORS = ("#0072b2", "#d55e00", "#009e73")
 
 def points(centers: Tensor, n: int, sd: float = SD, seed: int = 0) -> Tensor:
     """(n, 2): Gaussians about centers (K, 2), each as likely."""
-    key = ops.make_key(seed, range(n))
-    mode = (len(centers) * ops.uniform(key, (), ops.Purpose.TIME)).long()
-    return centers[mode] + sd * ops.normal(key, (2,), ops.Purpose.PRIOR)
+    key = gf.ops.make_key(seed, range(n))
+    mode = (len(centers) * gf.ops.uniform(key, (), gf.ops.Purpose.TIME)).long()
+    return centers[mode] + sd * gf.ops.normal(key, (2,), gf.ops.Purpose.PRIOR)
 
 
 def gan(seed: int, generator: dict | None = None, fourier: int = 32, **settings) -> gf.GAN:

@@ -7,8 +7,6 @@ from torch import Tensor
 
 import genfast as gf
 
-from ..diffusion.process.schedules import Schedule
-
 RADIUS, TURNS = 2.0, 1.25
 
 
@@ -22,7 +20,7 @@ def spiral(components: int = 24, std: float = 0.1) -> gf.GaussianMixture:
     return gf.GaussianMixture.from_parameters(equal / components, means, std**2 * equal)
 
 
-def noised(mixture: gf.GaussianMixture, schedule: Schedule, t: float, n: int, seed: int) -> Tensor:
+def noised(mixture: gf.GaussianMixture, schedule: gf.schedules.Schedule, t: float, n: int, seed: int) -> Tensor:
     """n draws of x_t = alpha(t) x_0 + sigma(t) z: (n, 2) float64, a function of (seed, t) and the mixture."""
     z = gf.ops.normal(gf.ops.make_key(seed, n), (2,), gf.ops.Purpose.KNOWN, dtype=torch.float64)
     return float(schedule.alpha(t)) * mixture.sample(n, seed=seed).double() + float(schedule.sigma(t)) * z

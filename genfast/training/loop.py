@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 from ..checkpoint import describe, save
+from ..common.keys import make_key
 from ..data.dataset import as_data
-from ..ops import make_key
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
     "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .._extension import extension
-from .._version import __version__
+from ..common.versions import versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Report:
         lines += [
             "",
             f"{passed} of {len(self.records)} passed in {self.seconds:.0f} s "
-            f"(genfast {__version__}, torch {torch.__version__}, CPU kernels {extension.isa()}, "
+            f"(genfast {versions()['genfast']}, torch {versions()['torch']}, CPU kernels {extension.isa()}, "
             f"{torch.get_num_threads()} threads)",
         ]
         return "\n".join(lines)
