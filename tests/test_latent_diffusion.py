@@ -46,7 +46,7 @@ def test_the_vae_is_frozen(trained):
     trained.train()
     assert trained.diffusion.training and not any(module.training for module in trained.vae.modules())
     before = [p.clone() for p in trained.vae.parameters()]
-    gf.fit(trained, (batch()["x"], batch()["label"]), steps=3, batch=10, warmup=0, progress=False).run()
+    gf.fit(trained, (batch()["x"], batch()["label"]), steps=3, batch=10, warmup=0, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(trained.vae.parameters(), before, strict=True))
 
 
@@ -104,10 +104,10 @@ def test_digits_are_those_asked_for():
     train, test = gf.data.digits("train"), gf.data.digits("test")
     torch.manual_seed(0)
     vae = gf.vae.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
-    gf.fit(vae, train, steps=120, lr=5e-3, ema=0.98, progress=False).run()
+    gf.fit(vae, train, steps=120, lr=5e-3, ema=0.98, progress=False)
     diffusion = gf.Diffusion(gf.nn.MLP(features=32, width=128, depth=3, classes=10), schedule="vp_cosine")
     model = gf.LatentDiffusion(vae, diffusion)
-    gf.fit(model, train, steps=250, lr=3e-3, ema=0.99, progress=False).run()
+    gf.fit(model, train, steps=250, lr=3e-3, ema=0.99, progress=False)
     label = torch.arange(200) % 10
     samples = model.sample(200, label=label, guidance=1.5, progress=False)
     judge = classifier(test.x, test.label, steps=100)

@@ -38,7 +38,7 @@ def classifier(x, label, classes=None, *, seed=0, steps=200, progress=False):
     held = held.to(data.x.device)
     train, test = (Data(data.x[chosen], data.label[chosen], data.classes) for chosen in (~held, held))
     answer = Classifier(train, seed)
-    fit(_Task(answer), train, steps=steps, lr=2e-3, seed=seed, progress=progress).run()
+    fit(_Task(answer), train, steps=steps, lr=2e-3, seed=seed, progress=progress)
     answer.accuracy = (answer.probabilities(test.x).argmax(1) == test.label).double().mean().item()
     return answer
 

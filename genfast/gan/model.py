@@ -30,7 +30,7 @@ class GAN(nn.Module):
                      + gradient_penalty (|grad D(x')| - 1)^2 + dragan (|grad D(x'')| - 1)^2
         loss of G  = f_G(D(x), D(G(z)))
 
-    with x' between x and G(z), x'' around x, and f by name in `gan_losses.LOSSES`. The defaults are those of R3GAN
+    with x' between x and G(z), x'' around x, and f by name in `gan.losses.LOSSES`. The defaults are those of R3GAN
     (Huang et al. 2025, arXiv:2501.05441): the relativistic loss of pairs with R1 and R2, locally convergent. With
     lr=1e-2, a batch of 256 and Fourier features in D (`nn.FeedForward`) they gave all modes of a ring of 8 and of a
     grid of 25 narrow Gaussians, in each of five seeds.

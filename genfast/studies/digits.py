@@ -40,7 +40,7 @@ def train(model: gf.Diffusion, data: gf.data.Data, seed: int, steps: int, out: P
     return gf.fit(
         model, data, steps=steps, batch=128, lr=4e-3, warmup=100, weight_decay=0.01, ema=0.998, seed=seed, out=out,
         log_every=20,
-    ).run()  # fmt: skip
+    )  # fmt: skip
 
 
 def pixels(x: torch.Tensor) -> np.ndarray:

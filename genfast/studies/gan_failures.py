@@ -82,7 +82,7 @@ def trained(name: str, data: Tensor, seed: int, steps: int, progress: bool) -> t
     model, every = gan(seed, generator, **settings), max(1, steps // 40)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gf.fit(model, data, steps=steps, seed=seed, log_every=every, progress=progress, **pace).run()
+        gf.fit(model, data, steps=steps, seed=seed, log_every=every, progress=progress, **pace)
     said = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
     return model, [words.split("): ")[-1].split(".")[0] for words in said]
 

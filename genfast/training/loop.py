@@ -1,4 +1,4 @@
-"""fit(): one plain loop for every model. What a model has to offer: `parameters()` and `loss(batch, key) -> (B,)`.
+"""fit and Fit: one plain loop for every model, which offers `parameters()` and `loss(batch, key) -> (B,)`.
 
 A model of several players, such as a GAN, has `players()` -> {name: arguments of AdamW, "params" among them} and
 `loss(batch, key, player) -> (B,)`: in each step they are updated in that order, each by an optimizer of its own.
@@ -17,7 +17,8 @@ import torch
 from tqdm import tqdm
 
 from ..checkpoint import describe, save
-from ..common.keys import make_key
+from ..common.checks import require_choice, require_integer, require_number
+from ..common.keys import MAX_SEED, make_key
 from ..data.dataset import as_data
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
@@ -29,9 +30,10 @@ WATCHES = 40  # looks of `model.watch` at a run, at least
 PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
 
 
-def fit(model, data, *, steps, **settings):
-    """Train the model: a `Fit`, to be iterated for its logs or `run()` with a progress bar. Settings: see `Fit`."""
-    return Fit(model, data, steps=steps, **settings)
+def fit(model, data, *, steps: int, **settings) -> list[dict]:
+    """Trains the model, with a progress bar, and returns the logs. Settings, logs and errors: see `Fit`, which is the
+    same as a loop: `for log in Fit(model, data, steps=..., ...)`."""
+    return Fit(model, data, steps=steps, **settings).run()
 
 
 class Fit:
@@ -70,22 +72,16 @@ class Fit:
         self, model, data, *, steps, batch=128, lr=1e-3, warmup=100, decay="cosine", weight_decay=0.0, clip=1.0,
         ema=0.999, seed=0, out=None, log_every=50, save_every=None, device=None, progress=True,
     ):  # fmt: skip
-        integers = {"steps": (steps, 1), "batch": (batch, 1), "warmup": (warmup, 0), "seed": (seed, 0)}
-        integers |= {"log_every": (log_every, 1), "save_every": (1 if save_every is None else save_every, 1)}
-        for name, (value, least) in integers.items():
-            if not isinstance(value, int) or not least <= value < 2**63:
-                raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
-        for name, value in {"lr": lr, "clip": 1.0 if clip is None else clip}.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}: expected a positive number, got {value!r}")
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"weight_decay: expected a number of at least 0, got {weight_decay!r}")
-        if not 0 <= ema < 1:
-            raise ValueError(f"ema: expected a number in [0, 1), got {ema!r}")
-        if decay not in DECAYS:
-            raise ValueError(f"decay: expected one of {sorted(DECAYS)}, got {decay!r}")
+        self.steps, self.batch = require_integer("steps", steps, 1), require_integer("batch", batch, 1)
+        self.warmup, self.seed = require_integer("warmup", warmup, 0), require_integer("seed", seed, 0, MAX_SEED)
+        self.log_every = require_integer("log_every", log_every, 1)
+        self.save_every = None if save_every is None else require_integer("save_every", save_every, 1)
         if save_every is not None and out is None:
-            raise ValueError("save_every: expected a folder `out` to save to, got out=None")
+            raise ValueError(f"save_every must go with a folder `out` to save to; got {save_every} and out=None")
+        self.lr, self.ema_decay = require_number("lr", lr, above=0), require_number("ema", ema, least=0, below=1)
+        self.clip = None if clip is None else require_number("clip", clip, above=0)
+        weight_decay = require_number("weight_decay", weight_decay, least=0)
+        self.decay = DECAYS[require_choice("decay", decay, DECAYS)]
         self.model = model if device is None else model.to(device)
         self.data = as_data(data)
         players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
@@ -93,26 +89,24 @@ class Fit:
             group["params"] = [p for p in group["params"] if p.requires_grad]
         self.parameters = [p for group in players.values() for p in group["params"]]
         if not self.parameters:
-            raise ValueError(f"model: expected parameters that require a gradient, {type(model).__name__} has none")
+            raise ValueError(f"model must have parameters that require a gradient; {type(model).__name__} has none")
         self.out = None if out is None else Path(out)
         if out is not None:
             describe(model)  # whether it can be saved is better known now than at the end
 
-        self.steps, self.batch, self.seed = steps, batch, seed
-        self.lr, self.warmup, self.decay, self.clip = lr, warmup, DECAYS[decay], clip
-        self.log_every, self.save_every, self.progress = log_every, save_every, progress
-        self.watch_every = max(1, min(log_every, steps // WATCHES))
+        self.progress = progress
+        self.watch_every = max(1, min(self.log_every, self.steps // WATCHES))
         self.device = self.parameters[0].device
-        common = {"lr": lr, "weight_decay": weight_decay, "fused": True}
+        common = {"lr": self.lr, "weight_decay": weight_decay, "fused": True}
         self.optimizers = {name: torch.optim.AdamW(**common | group) for name, group in players.items()}
-        self.ema_decay, self.average = ema, [p.detach().clone() for p in self.parameters]
+        self.average = [p.detach().clone() for p in self.parameters]
         self.step = self.skipped = 0
         self.seconds = 0.0
         self.started = False
 
     def __iter__(self):
         if self.started:
-            raise RuntimeError("this run has been iterated before; a new one starts with fit(...)")
+            raise RuntimeError("this run has been iterated before; a new one starts with Fit(...)")
         self.started = True
         try:
             yield from self._train()
@@ -221,7 +215,7 @@ class Fit:
         """The update of one player, unless its gradient is not finite; returns its mean loss and its norm."""
         losses = self.model.loss(batch, key, **player)
         if losses.shape != (self.batch,):
-            raise ValueError(f"model: expected a loss of shape ({self.batch},), one each, got {tuple(losses.shape)}")
+            raise ValueError(f"the model's loss must have shape ({self.batch},), one each; got {tuple(losses.shape)}")
         loss = losses.mean()
         optimizer.zero_grad()
         loss.backward()

@@ -81,7 +81,7 @@ def test_training_with_conditions_learns_them():
     torch.manual_seed(0)
     c = torch.rand(512, 1) * 2 - 1
     model = gf.Diffusion(gf.nn.MLP(2, width=32, depth=1, condition=1), "vp_cosine", "v")
-    gf.fit(model, gf.data.arrays(torch.cat([c, -c], 1), condition=c), steps=200, lr=1e-2, progress=False).run()
+    gf.fit(model, gf.data.arrays(torch.cat([c, -c], 1), condition=c), steps=200, lr=1e-2, progress=False)
     wanted = torch.linspace(-0.9, 0.9, 64)[:, None]
     found = model.sample(64, condition=wanted, steps=8, progress=False)
     assert (found - torch.cat([wanted, -wanted], 1)).abs().mean() < 0.15

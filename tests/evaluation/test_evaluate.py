@@ -309,7 +309,7 @@ def test_a_diffusion_model_of_digits(tmp_path):
     model = gf.Diffusion(
         gf.nn.UNet(channels=1, width=4, multipliers=(1,), classes=10), parameterization=gf.denoisers.EDM(0.75)
     )
-    gf.fit(model, train, steps=40, lr=4e-3, warmup=10, progress=False).run()
+    gf.fit(model, train, steps=40, lr=4e-3, warmup=10, progress=False)
     run = functools.partial(
         evaluate, model, test, train=train, n=140, sampling={"steps": 3, "clamp": (-1.0, 1.0)},
         likelihood={"n": 8, "steps": 3, "probes": 1, "chunk": 8}, metrics=["frechet", "memorization", "likelihood"],

@@ -139,7 +139,7 @@ def test_images_with_classes(augment):
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_save_and_load(tmp_path, spectral_norm):
     gan = conv(loss="hinge", r1=1.0, lazy=4, spectral_norm=spectral_norm, augment=["color"])
-    gf.fit(gan, gf.data.arrays(**images(12)), steps=3, batch=6, out=tmp_path, progress=False).run()
+    gf.fit(gan, gf.data.arrays(**images(12)), steps=3, batch=6, out=tmp_path, progress=False)
     loaded = gf.load(tmp_path)
     assert loaded.config().keys() == gan.config().keys() and repr(loaded) == repr(gan)
     assert torch.equal(loaded.sample(9, label=2), gan.sample(9, label=2))
@@ -149,7 +149,7 @@ def train(gan, steps, seed=0, **settings):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = gf.data.arrays(Ring().sample(20000, seed=9))
-        logs = gf.fit(gan, data, steps=steps, batch=128, seed=seed, progress=False, **settings).run()
+        logs = gf.fit(gan, data, steps=steps, batch=128, seed=seed, progress=False, **settings)
     return logs, [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
 
 
@@ -184,7 +184,7 @@ def test_digits():
     torch.manual_seed(0)
     generator = nn.Sequential(gf.nn.FeedForward(16, 64, width=128), nn.Tanh())
     gan = gf.GAN(generator, gf.nn.FeedForward(64, 1, width=128, depth=2), latent=16)
-    gf.fit(gan, data.x.flatten(1), steps=2000, lr=5e-3, progress=False).run()
+    gf.fit(gan, data.x.flatten(1), steps=2000, lr=5e-3, progress=False)
     images = gan.sample(len(data), seed=1).reshape(data.x.shape)
     features = gf.features.classifier(data.x, data.label)
     samples, real = (gf.features.extract(features, x) for x in (images, data.x))

@@ -41,7 +41,7 @@ def train(kind, seed=0, steps=STEPS, sd=0.05, lr=1e-2, **settings):
     start = time.process_time()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gf.fit(gan, data, steps=steps, batch=256, lr=lr, seed=seed, progress=False).run()
+        gf.fit(gan, data, steps=steps, batch=256, lr=lr, seed=seed, progress=False)
     seconds = time.process_time() - start
     due, share = gan_failures.near(gan.sample(10_000, seed=1), CENTERS[kind], sd)
     said = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from genfast import checkpoint
 from genfast.checkpoint import MODELS, load
 from genfast.data.dataset import arrays
 from genfast.training import loop as training
-from genfast.training.loop import fit
+from genfast.training.loop import Fit, fit
 
 
 class Toy(torch.nn.Module):
@@ -48,7 +49,7 @@ def data():
 def run(data, **settings):
     model = Toy()
     settings = {"steps": 30, "batch": 8, "lr": 0.05, "warmup": 5, "progress": False} | settings
-    return model, fit(model, data, **settings).run()
+    return model, fit(model, data, **settings)
 
 
 def test_loss_falls_to_the_variance_of_the_data(data):
@@ -119,14 +120,14 @@ def test_a_model_is_watched_often_however_rarely_it_logs(data, steps, log_every,
     model = Two()
     model.watch = lambda: model.looks.append(len(model.seen) // 2) or {"looks": len(model.looks)}
     model.looks = []
-    logs = fit(model, data, steps=steps, batch=2, log_every=log_every, progress=False).run()
+    logs = fit(model, data, steps=steps, batch=2, log_every=log_every, progress=False)
     assert len(model.looks) == looks and model.looks[-1] == steps and logs[-1]["looks"] == looks
 
 
 def test_players_take_turns(data):
     """Each by its own AdamW, its own clipping, and after the one before."""
     model = Two()
-    logs = fit(model, data, steps=5, batch=8, lr=0.05, warmup=0, clip=0.1, ema=0.0, log_every=1, progress=False).run()
+    logs = fit(model, data, steps=5, batch=8, lr=0.05, warmup=0, clip=0.1, ema=0.0, log_every=1, progress=False)
     assert [player for player, _ in model.seen] == ["leader", "follower"] * 5
     theta, follower, v, n, w = torch.zeros(3).double(), torch.ones(3).double(), 0, 0, 0
     for k, log in enumerate(logs):
@@ -158,26 +159,26 @@ class Stumbling(Two):
 
 def test_no_player_moves_after_one_without_a_gradient(data):
     model = Stumbling()
-    logs = fit(model, data, steps=5, batch=8, lr=0.05, warmup=0, log_every=1, progress=False).run()
+    logs = fit(model, data, steps=5, batch=8, lr=0.05, warmup=0, log_every=1, progress=False)
     assert [log["skipped"] for log in logs] == [0, 0, 1, 1, 1]
     assert [player for player, _ in model.seen] == ["leader", "follower"] * 2 + ["leader"] + ["leader", "follower"] * 2
 
 
 @pytest.mark.parametrize("decay, middle", [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
 def test_learning_rate(data, decay, middle):
-    course = fit(Toy(), data, steps=210, warmup=10, lr=2.0, decay=decay)
+    course = Fit(Toy(), data, steps=210, warmup=10, lr=2.0, decay=decay)
     rates = [course.learning_rate(step) for step in range(210)]
     assert rates[:10] == pytest.approx([0.2 * (k + 1) for k in range(10)])
     assert rates[110] == pytest.approx(2 * middle)
     assert min(rates) > 0 and rates == rates[:10] + sorted(rates[10:], reverse=True)
-    assert fit(Toy(), data, steps=3, warmup=0).learning_rate(0) == 1e-3
-    assert fit(Toy(), data, steps=3, warmup=10).learning_rate(2) == pytest.approx(3e-4)
+    assert Fit(Toy(), data, steps=3, warmup=0).learning_rate(0) == 1e-3
+    assert Fit(Toy(), data, steps=3, warmup=10).learning_rate(2) == pytest.approx(3e-4)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.7, 0.999])
 def test_ema(data, decay):
     model = Toy()
-    course = fit(model, data, steps=40, batch=8, lr=0.05, warmup=0, ema=decay, log_every=1, progress=False)
+    course = Fit(model, data, steps=40, batch=8, lr=0.05, warmup=0, ema=decay, log_every=1, progress=False)
     average = torch.zeros(3).double()
     for k, _ in enumerate(course, start=1):
         d = min(decay, k / (k + 9))
@@ -192,7 +193,7 @@ def test_ema(data, decay):
 
 def test_ema_is_left_on_an_error(data):
     model = Toy()
-    course = fit(model, data, steps=3, log_every=1)
+    course = Fit(model, data, steps=3, log_every=1)
     next(iter(course))
     theta = model.theta.detach().clone()
     with pytest.raises(KeyError), course.ema():
@@ -204,7 +205,7 @@ def test_training_does_not_depend_on_looking(data):
     """Logs, checkpoints and visits to the averaged weights leave no trace in the result."""
     plain, _ = run(data)
     model = Toy()
-    course = fit(model, data, steps=30, batch=8, lr=0.05, warmup=5, log_every=7)
+    course = Fit(model, data, steps=30, batch=8, lr=0.05, warmup=5, log_every=7)
     for _ in course:
         with course.ema():
             pass
@@ -223,7 +224,7 @@ def test_out(data, tmp_path):
 
 def test_save_every(data, tmp_path, monkeypatch):
     averages, saved = {}, []
-    course = fit(Toy(), data, steps=10, batch=8, lr=0.05, warmup=5, log_every=1)
+    course = Fit(Toy(), data, steps=10, batch=8, lr=0.05, warmup=5, log_every=1)
     for log in course:
         averages[log["step"]] = course.average[0].tolist()
     monkeypatch.setattr(training, "save", lambda model, out, extra: saved.append((extra["step"], model.theta.tolist())))
@@ -244,11 +245,11 @@ def test_ctrl_c_inside_a_step_saves_the_average(data, tmp_path, monkeypatch):
     monkeypatch.setitem(MODELS, "Interrupting", Interrupting)
     model = Interrupting()
     with pytest.raises(KeyboardInterrupt):
-        fit(model, data, steps=30, batch=8, out=tmp_path, ema=0.7, progress=False).run()
+        fit(model, data, steps=30, batch=8, out=tmp_path, ema=0.7, progress=False)
     loaded = load(tmp_path)
     assert loaded.extra["step"] == 10 and torch.equal(loaded.theta, model.theta)
     same = Toy()
-    course = fit(same, data, steps=30, batch=8, ema=0.7, log_every=10)
+    course = Fit(same, data, steps=30, batch=8, ema=0.7, log_every=10)
     next(iter(course))
     with course.ema():
         assert torch.equal(same.theta, loaded.theta)
@@ -259,7 +260,7 @@ def test_leaving_the_callers_loop_saves_the_average(data, tmp_path, leave):
     model = Toy()
 
     def loop():
-        for log in fit(model, data, steps=30, batch=8, out=tmp_path, log_every=5):
+        for log in Fit(model, data, steps=30, batch=8, out=tmp_path, log_every=5):
             if log["step"] == 10:
                 if leave == "break":
                     break
@@ -290,7 +291,7 @@ class Faulty(Toy):
 def test_skipped_steps_do_not_age_the_average(data):
     """All but steps 1 and 8 are skipped, so the average after step 8 is that of the second update."""
     model = Faulty(set(range(1, 7)))
-    course = fit(model, data, steps=8, batch=8, lr=0.05, warmup=0, log_every=1)
+    course = Fit(model, data, steps=8, batch=8, lr=0.05, warmup=0, log_every=1)
     thetas = [model.theta.detach().clone() for _ in course if course.step in (1, 8)]
     expected = (1 - 2 / 11) * thetas[1] + 2 / 11 * (0.9 * thetas[0])
     assert torch.allclose(course.average[0], expected, rtol=1e-6)
@@ -300,7 +301,7 @@ def test_skipped_steps_do_not_age_the_average(data):
 def test_steps_without_a_finite_gradient_are_skipped_and_counted(data, value):
     model = Faulty({2, 3, 7}, value)
     seen = []
-    for log in fit(model, data, steps=12, batch=8, lr=0.05, warmup=0, log_every=1):
+    for log in Fit(model, data, steps=12, batch=8, lr=0.05, warmup=0, log_every=1):
         seen.append((log["skipped"], model.theta.tolist()))
     assert [skipped for skipped, _ in seen] == [0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3]
     weights = [theta for _, theta in seen]
@@ -308,21 +309,21 @@ def test_steps_without_a_finite_gradient_are_skipped_and_counted(data, value):
     assert changed == [True, False, False, True, True, True, False, True, True, True, True]
     assert torch.isfinite(model.theta).all()
     model = Faulty({2, 3, 7}, value)
-    (log,) = fit(model, data, steps=12, batch=8, progress=False).run()
+    (log,) = fit(model, data, steps=12, batch=8, progress=False)
     assert math.isfinite(log["loss"]) and math.isfinite(log["grad_norm"])  # means over the good steps
 
 
 def test_twenty_bad_steps_in_a_row_raise_and_leave_the_checkpoint(data, tmp_path):
     nineteen = Faulty(set(range(5, 24)) | set(range(25, 44)))
-    assert len(fit(nineteen, data, steps=50, batch=8, progress=False).run()) == 1
+    assert len(fit(nineteen, data, steps=50, batch=8, progress=False)) == 1
     checkpoint.save(Toy(), tmp_path, extra="old")
     with pytest.raises(FloatingPointError, match="20 steps on end, until step 25"):
-        fit(Faulty(set(range(5, 25))), data, steps=50, batch=8, out=tmp_path, progress=False).run()
+        fit(Faulty(set(range(5, 25))), data, steps=50, batch=8, out=tmp_path, progress=False)
     assert load(tmp_path).extra == "old"
 
 
 def test_a_run_is_run_once(data):
-    course = fit(Toy(), data, steps=2, progress=False)
+    course = Fit(Toy(), data, steps=2, progress=False)
     course.run()
     with pytest.raises(RuntimeError, match="iterated before"):
         course.run()
@@ -333,6 +334,24 @@ def test_progress_bar(data, capsys):
     assert "30/30" in capsys.readouterr().err
     run(data, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_fit_trains_and_returns_the_logs_of_the_loop(data, capsys):
+    settings = {"steps": 12, "batch": 8, "lr": 0.05, "warmup": 0, "log_every": 4}
+    trained, looped = Toy(), Toy()
+    logs, own = fit(trained, data, **settings), list(Fit(looped, data, **settings))
+    assert trained.theta.abs().min() > 0 and trained.theta.equal(looped.theta)
+    assert [log["step"] for log in logs] == [4, 8, 12] and "12/12" in capsys.readouterr().err
+    for log, other in zip(logs, own, strict=True):
+        assert log["loss"] == other["loss"] and log.keys() == other.keys()
+    assert Fit(Toy(), data, **settings, progress=False).run()[-1]["loss"] == logs[-1]["loss"]
+
+
+def test_integers_of_any_kind(data):
+    one = fit(Toy(), data, steps=np.int64(3), batch=torch.tensor(8), seed=np.uint8(2), log_every=1, progress=False)
+    assert [log["loss"] for log in one] == [
+        log["loss"] for log in fit(Toy(), data, steps=3, batch=8, seed=2, log_every=1, progress=False)
+    ]
 
 
 class Scalar(Toy):
@@ -362,18 +381,18 @@ class Scalar(Toy):
 )
 def test_bad_settings(data, settings, words):
     with pytest.raises(ValueError, match=words):
-        fit(Toy(), data, **{"steps": 5} | settings)
+        Fit(Toy(), data, **{"steps": 5} | settings)
 
 
 def test_bad_models(data, tmp_path):
     with pytest.raises(ValueError, match=r"model.*shape \(8,\).*\(\)"):
-        fit(Scalar(), data, steps=1, batch=8, progress=False).run()
+        fit(Scalar(), data, steps=1, batch=8, progress=False)
     with pytest.raises(ValueError, match=r"model.*Identity has none"):
-        fit(torch.nn.Identity(), data, steps=1)
+        Fit(torch.nn.Identity(), data, steps=1)
     with pytest.raises(TypeError, match=r"model.*config"):  # before any training
-        fit(torch.nn.Linear(1, 1), data, steps=1, out=tmp_path)
+        Fit(torch.nn.Linear(1, 1), data, steps=1, out=tmp_path)
     with pytest.raises(TypeError, match=r"data.*list"):
-        fit(Toy(), [1.0], steps=1)
+        Fit(Toy(), [1.0], steps=1)
     assert not list(tmp_path.iterdir())
 
 

@@ -185,7 +185,7 @@ def test_networks_of_ones_own_are_passed_to_load(tmp_path):
 
 def test_fit_takes_it():
     vae = model()
-    logs = gf.fit(vae, data(200), steps=60, batch=64, lr=1e-2, warmup=5, log_every=10, progress=False).run()
+    logs = gf.fit(vae, data(200), steps=60, batch=64, lr=1e-2, warmup=5, log_every=10, progress=False)
     assert logs[-1]["loss"] < logs[0]["loss"] and vae.shape == (6,)
 
 

@@ -1,7 +1,7 @@
 """Schedulers and networks of the diffusers library, in and out.
 
     schedule, plan = from_scheduler(scheduler, steps=20)  # ours, from a diffusers scheduler
-    D = denoiser(scheduler, unet)  # its network, for genfast.sampling.sample(D, shape, plan, n)
+    D = denoiser(scheduler, unet)  # its network, for gf.diffusion.sampling.sample(D, shape, plan, n)
     net = from_unet2d(unet)  # weights of a UNet2DModel in ours, and back: to_unet2d, save_unet2d
     pipe.scheduler = GenfastScheduler.from_scheduler(pipe.scheduler)  # our kernels in an existing pipeline
 
