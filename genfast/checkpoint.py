@@ -22,10 +22,10 @@ import safetensors.torch
 import torch
 
 from . import nn
-from ._version import __version__
 from .common.files import CorruptCheckpoint, write_file
+from .common.versions import versions
 
-FORMAT = 1
+FORMAT = 2
 MODELS = {}  # class name -> class; filled by @register
 # Where the classes of genfast lie: a package is imported, and registers its own, when a file asks for one of them.
 HOMES = {
@@ -51,12 +51,13 @@ def save(model, path, extra=None):
     try:
         manifest["extra"] = json.loads(json.dumps(extra, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"extra: expected something that JSON can hold; {error}") from error
+        raise TypeError(f"extra must be something that JSON can hold; {error}") from error
     # One copy on the CPU, contiguous: safetensors refuses views and weights that share memory.
     state = {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
     }
+    manifest["tensors"] = {name: _described_tensor(value) for name, value in state.items()}
     weights = safetensors.torch.save(state)
     digest = hashlib.sha256(weights).hexdigest()
     manifest |= {"weights": f"model-{digest[:16]}.safetensors", "sha256": digest}
@@ -112,19 +113,19 @@ def describe(model):
     """
     for method in ("config", "from_config", "state_dict", "load_state_dict"):
         if not callable(getattr(model, method, None)):
-            raise TypeError(f"model: expected a method {method}(), which {type(model).__name__} lacks")
+            raise TypeError(f"model must have a method {method}(), which {type(model).__name__} lacks")
     config = {name: _describe_network(value) for name, value in model.config().items()}
     try:
         config = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"model: {type(model).__name__}.config() holds something that JSON cannot; {error}") from error
-    return {
-        "format": FORMAT,
-        "genfast": __version__,
-        "torch": str(torch.__version__),
-        "model": type(model).__name__,
-        "config": config,
-    }
+        name = type(model).__name__
+        raise TypeError(f"model must have a config() that JSON can hold; {name}.config() has not: {error}") from error
+    return {"format": FORMAT} | versions() | {"model": type(model).__name__, "config": config, "names": None}
+
+
+def _described_tensor(value):
+    """{"dtype", "shape"} of a tensor, by torch's names."""
+    return {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
 
 
 def _describe_network(value):
@@ -140,9 +141,9 @@ def _build_networks(config, net, folder):
     places = [name for name, value in config.items() if isinstance(value, dict) and value.keys() == marks]
     networks = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
     if unknown := set(networks) - set(places):
-        raise ValueError(f"net: {folder} holds the networks {places}, got one for {sorted(unknown)}")
+        raise ValueError(f"net must be for the networks of {folder}, {places}; got one for {sorted(unknown)}")
     if net is not None and not isinstance(net, dict) and len(places) != 1:
-        raise ValueError(f"net: {folder} holds {len(places)} networks, pass a dict with keys of {places}")
+        raise ValueError(f"net must be a dict with keys of {places}, the {len(places)} networks of {folder}")
     built = dict(config)
     for place in places:
         name, arguments = config[place]["network"], config[place]["config"]
@@ -170,10 +171,12 @@ def _read_manifest(file):
             raise ValueError("its content does not match its own sha256")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptCheckpoint(f"{file} is damaged: {error}") from error
-    if manifest["format"] > FORMAT:
+    if manifest["format"] != FORMAT:
+        older = manifest["format"] < FORMAT
+        remedy = "train or save it again" if older else "upgrade this one"
         raise ValueError(
-            f"{file} has format {manifest['format']}, written by genfast {manifest['genfast']}; "
-            f"genfast {__version__} reads up to {FORMAT}: upgrade it"
+            f"{file} was written by {'an older' if older else 'a newer'} genfast: {remedy}. It has format "
+            f"{manifest['format']}, of genfast {manifest['genfast']}; genfast {versions()['genfast']} reads {FORMAT}"
         )
     if not re.fullmatch(r"model-[0-9a-f]{16}\.safetensors", manifest["weights"]):
         raise CorruptCheckpoint(f"{file} names weights outside its folder: {manifest['weights']!r}")

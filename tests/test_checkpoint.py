@@ -11,6 +11,7 @@ import textwrap
 import pytest
 import torch
 
+import genfast as gf
 from genfast import checkpoint
 from genfast.checkpoint import MODELS, load, register, save
 from genfast.common.files import CorruptCheckpoint
@@ -71,7 +72,11 @@ def test_round_trip(tmp_path):
     assert loaded.net.config == model.net.config
     assert loaded.extra == {"step": 7, "10": [1.5, None], "9": "x"}
     manifest = json.loads((tmp_path / "deep" / "run" / "model.json").read_text())
-    assert manifest["format"] == 1 and manifest["torch"] == torch.__version__ and manifest["genfast"]
+    assert manifest["format"] == 2 and manifest["torch"] == torch.__version__ and manifest["genfast"]
+    assert manifest["names"] is None  # of classes
+    assert manifest["tensors"] == {
+        name: {"dtype": "float32", "shape": list(value.shape)} for name, value in model.state_dict().items()
+    }
 
 
 def test_views_tied_weights_and_dtypes_survive(tmp_path):
@@ -79,6 +84,8 @@ def test_views_tied_weights_and_dtypes_survive(tmp_path):
     model.net.bias = torch.nn.Parameter(model.net.weight[0])  # shares memory
     model.net.weight.data = model.net.weight.data.t()  # not contiguous
     save(model, tmp_path)
+    manifest = json.loads((tmp_path / "model.json").read_text())
+    assert manifest["tensors"]["net.weight"] == {"dtype": "bfloat16", "shape": [4, 4]}
     loaded = load(tmp_path, net=Own(4, 4).to(torch.bfloat16))
     assert same(loaded, model) and loaded.net.weight.dtype == torch.bfloat16
 
@@ -189,7 +196,7 @@ def test_killed_between_any_two_calls(tmp_path, monkeypatch, place):
 
     with monkeypatch.context() as patch:
         for name in ("fsync", "replace", "close"):
-            patch.setattr(checkpoint.os, name, dying(getattr(os, name)))
+            patch.setattr(os, name, dying(getattr(os, name)))
         # SIGKILL tidies up nothing
         patch.setattr(checkpoint.Path, "unlink", dying(lambda file, missing_ok=False: None))
         with pytest.raises(Killed):
@@ -279,17 +286,31 @@ def test_several_networks(tmp_path):
     assert same(load(tmp_path, net={"net": Own(2, 2)}), model)
 
 
-def test_unknown_class_and_newer_format(tmp_path, monkeypatch):
+def test_unknown_class_and_other_formats(tmp_path, monkeypatch):
     save(toy(), tmp_path)
     with monkeypatch.context() as patch:
         patch.delitem(MODELS, "Toy")
         with pytest.raises(ValueError, match=r"'Toy'.*known are"):
             load(tmp_path)
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    save(toy(), tmp_path)
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    with pytest.raises(ValueError, match=r"format 2.*upgrade"):
-        load(tmp_path)
+    for other, words in ((1, "an older genfast: train or save it again"), (3, "a newer genfast: upgrade this one")):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "FORMAT", other)
+            save(toy(), tmp_path)
+        with pytest.raises(ValueError, match=rf"model\.json was written by {words}\. It has format {other}"):
+            load(tmp_path)
+
+
+def test_loading_imports_the_family(tmp_path):
+    """In a process that has seen none yet; and each that genfast has is known by its place."""
+    for name in gf.__all__:  # all that registers a class
+        getattr(gf, name)
+    own = {name for name, kind in MODELS.items() if kind.__module__.startswith("genfast.")}
+    assert own == set(checkpoint.HOMES)
+    saved = gf.PPCA(1).fit(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)))
+    save(saved, tmp_path)
+    program = "import sys, genfast; print(repr(genfast.load(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.strip() == repr(saved), done.stderr
 
 
 @pytest.mark.parametrize(
