@@ -16,11 +16,13 @@ PACKAGE = ROOT / "genfast"
 
 
 def tracked(folder: Path = ROOT, suffix: str = "") -> list[Path]:
-    """Files below a folder that git tracks: a stray file of a user's is nobody's business."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True, check=True)
-    return sorted(
-        folder / name for name in listed.stdout.split("\0") if name.endswith(suffix) and (folder / name).is_file()
-    )
+    """Files below a folder that git tracks, for a stray file of a user's is nobody's business; all, where no git is."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True)
+    if listed.returncode:
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    else:
+        names = listed.stdout.split("\0")
+    return sorted(folder / name for name in names if name.endswith(suffix) and (folder / name).is_file())
 
 
 def modules() -> dict[str, Path]:

@@ -1,76 +1,94 @@
 """The rules of the layout as code: what lies where, who may include or import whom, which files go together."""
 
-import ast
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+import rooms
+from rooms import PACKAGE, ROOT, tracked
 
-ROOT = Path(__file__).parent.parent
-CSRC, PACKAGE = ROOT / "csrc", ROOT / "genfast"
+CSRC = ROOT / "csrc"
 
 TOP_LEVEL = {
     "setup.py", "pyproject.toml", "README.md", "csrc", "genfast", "tests", "benches", "Makefile", "LICENSE",
     ".ci", ".clang-format", ".gitignore",
 }  # fmt: skip
 
-# Who may import whom inside genfast, from the bottom up.  All may import what is in ANYONE, which imports nothing of
-# ours.  A new module is one line here.
-ALLOWED = {
-    "ops": set(),
-    "schedules": {"ops"},
-    "nn": {"ops"},
-    "metrics": {"ops", "checkpoint", "data"},
-    "features": {"ops", "nn", "data", "checkpoint", "training"},
-    "data": {"ops", "images"},
-    "spectral": set(),
-    "gan_losses": set(),
-    "gan_monitor": set(),
-    "gan_augment": {"ops"},
-    "gaussian": {"ops", "denoisers", "spectral", "sampling", "checkpoint", "data"},
-    "grids": {"schedules"},
-    "plans": {"schedules"},
-    "tabulated": {"schedules"},
-    "denoisers": {"ops", "schedules", "spectral"},
-    "solvers": {"schedules", "grids", "plans"},
-    "checkpoint": {"nn"},
-    "images": {"checkpoint"},
-    "info": set(),
-    "testing": {"ops"},
-    "brownian": {"schedules", "plans"},
-    "guidance": {"ops", "schedules", "plans", "grids", "denoisers", "solvers"},
-    "conditions": {"guidance"},
-    "trajectory": {"ops", "schedules", "plans", "denoisers", "brownian", "guidance"},
-    "batching": {"ops", "denoisers", "plans", "trajectory"},
-    "sampling": {"ops", "schedules", "denoisers", "grids", "plans", "solvers", "guidance", "trajectory"},
-    "likelihood": {"ops", "schedules", "denoisers", "grids", "plans", "sampling"},
-    "elbo": {"ops", "denoisers", "sampling", "likelihood"},
-    "guided": {"ops", "denoisers"},
-    "inverse": {"ops", "denoisers", "guided"},
-    "inversion": {"schedules", "plans", "denoisers", "solvers", "sampling"},
-    "adaptive": {"ops", "denoisers", "sampling"},
-    "training": {"ops", "data", "checkpoint"},
-    "evaluation": {"ops", "data", "images", "checkpoint", "features", "metrics", "sampling"},
-    "vae_likelihoods": {"ops"},
-    "verify": {"ops", "schedules", "grids", "plans", "solvers", "denoisers", "sampling", "likelihood"},
+# Who may import whom inside genfast, from the bottom up: a room imports only what stands in its line, and that has a line
+# above it. A room is a package, nested ones too, or a module at the top; a new one is one line here.
+PERMISSIONS = {
+    "_version": "",
+    "_extension": "",
+    "_info": "_extension _version",
+    "common": "_version",
+    "ops": "_extension common",
+    "nn": "common ops",
+    "checkpoint": "common nn",
+    "data": "common",
+    "metrics": "common data ops",
+    "diffusion.process": "common ops",
+    "diffusion.solvers": "common diffusion.process",
+    "diffusion.guidance": "common diffusion.process ops",
+    "diffusion.sampling": "common diffusion.guidance diffusion.process diffusion.solvers ops",
+    "diffusion": ("checkpoint common diffusion.guidance diffusion.process diffusion.sampling diffusion.solvers ops"),
+    "vae": "checkpoint common data metrics nn ops",
+    "gan": "checkpoint common ops",
+    "gaussian": "checkpoint common data diffusion.process ops",
+    "latent_diffusion": "checkpoint common diffusion ops vae",
+    "classifier": "common data",
+    "training": "checkpoint common data",
+    "features": "common data nn ops training",
+    "evaluation": "checkpoint common data features metrics ops",
+    "verification": ("_extension common diffusion diffusion.process diffusion.sampling diffusion.solvers gaussian ops"),
+    "studies": "common evaluation",
+    "integrations": "",
+    "integrations.diffusers": "common diffusion.process diffusion.sampling diffusion.solvers nn ops",
+    "testing": "ops",
+    "cli": "_info common data evaluation features studies verification",
+    "__main__": "cli",
 }
-FAMILY = set(ALLOWED) - {"training", "testing", "info", "verify"}
-ALLOWED |= dict.fromkeys(("diffusion", "vae", "gan", "classifier"), FAMILY)
-ALLOWED["latent_diffusion"] = FAMILY | {"vae", "diffusion"}
-EVERYTHING = set(ALLOWED)
-PROGRAMS = {"studies", "integrations", "cli"}  # they use the package from outside
-ALLOWED |= dict.fromkeys(PROGRAMS, EVERYTHING | PROGRAMS | {"", "__init__"}) | {"__init__": EVERYTHING}
-ANYONE = {"_extension", "_version", "float64", "modes"}
+MOST_ROOMS, MOST_ARROWS = 30, 95
 
-
-def tracked() -> list[Path]:
-    """Files of the checkout: those that git knows and those that it would take."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+# Modules whose tests lie in another file than tests/<package>/test_<module>.py, by that file.
+COVERED = {
+    "cli/test_main.py": "cli.evaluate cli.info cli.study cli.verify",
+    "data/test_dataset.py": "data.builtin data.files",
+    "diffusion/sampling/test_sample.py": "common.indices",
+    "diffusion/sampling/test_trajectory.py": (
+        "diffusion.sampling.graph diffusion.sampling.prepared diffusion.sampling.step_table"
+    ),
+    "diffusion/solvers/test_solvers.py": (
+        "diffusion.solvers.ancestral diffusion.solvers.consistency diffusion.solvers.multistep "
+        "diffusion.solvers.repaint diffusion.solvers.runge_kutta diffusion.solvers.sde diffusion.solvers.singlestep"
+    ),
+    "diffusion/test_likelihood.py": "common.log_likelihood",
+    "diffusion/test_model.py": "diffusion.times",
+    "evaluation/test_evaluate.py": "evaluation.inputs evaluation.labels evaluation.measure",
+    "evaluation/test_report.py": "evaluation.pictures evaluation.records evaluation.table",
+    "features/test_base.py": "features.choice features.module features.pixels",
+    "features/test_inception.py": "features.inception_v3",
+    "gaussian/test_gaussian.py": "gaussian.estimate gaussian.model",
+    "gaussian/test_ppca.py": "gaussian.missing",
+    "integrations/diffusers/test_plans.py": "integrations.diffusers.tables",
+    "integrations/diffusers/test_scheduler.py": "integrations.diffusers.run",
+    "metrics/test_estimate.py": "metrics.checks",
+    "metrics/test_likelihood.py": "metrics.importance",
+    "nn/test_dit.py": "nn.attention nn.timesteps",
+    "nn/test_mlp.py": "nn.conditioning nn.layers",
+    "nn/test_unet.py": "nn.resample nn.residual",
+    "ops/test_noise.py": "common.keys",
+    "ops/test_ops.py": (
+        "ops.activations ops.denoising_loss ops.diffuse ops.dispatch ops.dot ops.step "
+        "testing.case testing.latents testing.networks testing.pairs testing.sampling"
+    ),
+    "studies/test_finding.py": "studies.digits studies.seeds",
+    "test_checkpoint.py": "common.files common.versions",
+    "test_latent_diffusion.py": "vae.autoencoder",
+    "verification/test_verification.py": (
+        "verification.invariance verification.laws verification.likelihood verification.orders verification.problems "
+        "verification.report"
+    ),
+}
 
 
 def sources(folder: Path, *suffixes: str) -> list[Path]:
@@ -85,10 +103,9 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-CPP = sources(CSRC, ".h", ".cpp", ".cu", ".cuh")
-PYTHON = sources(PACKAGE, ".py")
+CPP = [path for path in tracked(CSRC) if path.suffix in (".h", ".cpp", ".cu", ".cuh")]
+PYTHON = tracked(PACKAGE, ".py")
 every_cpp = pytest.mark.parametrize("path", CPP, ids=name)
-every_python = pytest.mark.parametrize("path", PYTHON, ids=name)
 
 
 def test_there_is_something_to_check():
@@ -109,6 +126,7 @@ def test_includes_point_down(path):
         if layer != "bind":
             assert not re.match(r"(torch|ATen|c10|pybind11)/|Python\.h", include), f"{include} outside bind"
             assert "bind/" not in include, "nothing includes bind"
+        assert "tests/" not in include, "the library does without its tests"
         if layer == "math":
             assert "kernels/" not in include and "../" not in include, f"math includes {include}"
         if path.suffix not in (".cu", ".cuh"):
@@ -135,42 +153,41 @@ def test_twins():
             assert (CSRC / "kernels" / file).exists(), file
 
 
-def imported(path: Path) -> set[str]:
-    """First-level modules of genfast that a file imports, inside functions too; "" for the package itself."""
-    package = ("genfast", *path.relative_to(PACKAGE).parts[:-1])
-    found = set()
-
-    def add(*parts: str):
-        if parts[0] == "genfast":
-            found.add(parts[1] if len(parts) > 1 else "")
-
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                add(*alias.name.split("."))
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) + 1 - node.level] if node.level else ()
-            module = (*base, *(node.module.split(".") if node.module else ()))
-            for alias in node.names:
-                add(*module, alias.name)
-    return found
+def test_imports_point_down():
+    """Every import is permitted, every permission is used, and what is permitted lies below."""
+    order = list(PERMISSIONS)
+    allowed = {(room, other) for room, others in PERMISSIONS.items() for other in others.split()}
+    found = rooms.arrows()
+    for (room, other), modules in found.items():
+        assert (room, other) in allowed, f"{', '.join(modules)}: {room} may not import {other}"
+    assert not allowed - set(found), f"permissions that nothing uses: {sorted(allowed - set(found))}"
+    assert set(order) == rooms.rooms(), "every room has its line, and every line its room"
+    upward = [(room, other) for room, other in allowed if order.index(other) > order.index(room)]
+    assert not upward and not rooms.circle(allowed)
 
 
-@every_python
-def test_imports_point_down(path):
-    owner = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert owner in ALLOWED.keys() | ANYONE, f"{owner} is not in the table of this test: say whom it may import"
-    allowed = set() if owner in ANYONE else ALLOWED[owner] | ANYONE
-    public = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PYTHON}
-    for module in imported(path) - {owner}:
-        if module in public or module == "":
-            assert module in allowed, f"{owner} may not import {module or 'the package itself'}"
+def test_rooms_are_few():
+    assert len(rooms.rooms()) <= MOST_ROOMS and len(rooms.arrows()) <= MOST_ARROWS
 
 
-def test_imports_are_seen():
-    """The reader of imports sees every form of them."""
-    assert imported(PACKAGE / "ops" / "step.py") == {"ops"}
-    assert {"ops", "schedules", "checkpoint"} <= imported(PACKAGE / "diffusion.py")
+def test_families_are_strangers():
+    for room in ("diffusion", "vae", "gan"):
+        others = {"diffusion", "vae", "gan"} - {room}
+        assert not others & {name.partition(".")[0] for name in PERMISSIONS[room].split()}
+
+
+def test_imports_are_seen(tmp_path):
+    """The reader of imports sees every form of them, and a circle is a circle."""
+    file = tmp_path / "model.py"
+    file.write_text(
+        "import genfast\nimport genfast.nn.unet as unet\nfrom . import losses\nfrom .. import ops\n"
+        "def f():\n    from ..data.files import load\n    from genfast import vae\n"
+    )
+    known = dict.fromkeys(["", "gan", "gan.losses", "ops", "nn", "nn.unet", "data", "data.files", "vae"], file)
+    found = set(rooms.imports("gan.model", file, known))
+    assert found == {"", "nn.unet", "gan.losses", "ops", "data.files", "vae"}
+    assert rooms.circle({("a", "b"), ("b", "c"), ("c", "b")}) == ["b", "c", "b"]
+    assert rooms.circle({("a", "b"), ("b", "c"), ("a", "c")}) == []
 
 
 @pytest.mark.parametrize("path", [*CPP, *PYTHON, *sources(ROOT / "benches", ".py")], ids=name)
@@ -190,6 +207,21 @@ def test_no_path_of_one_machine():
 
 
 def test_tests_mirror_modules():
-    modules = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
-    untested = {m for m in modules if not m.startswith("_") and not (ROOT / "tests" / f"test_{m}.py").exists()}
-    assert not untested - {"testing"}, f"no tests/test_<module>.py for {sorted(untested - {'testing'})}"
+    """A module's tests lie where it lies: genfast/a/b.py, tests/a/test_b.py."""
+    tests = {path.relative_to(ROOT / "tests") for path in tracked(ROOT / "tests", ".py")}
+    modules = [name for name, path in rooms.modules().items() if path.name != "__init__.py"]
+    untested = set()
+    for module in modules:
+        *folders, stem = module.split(".")
+        if not stem.startswith("_") and Path(*folders, f"test_{stem}.py") not in tests:
+            untested.add(module)
+    covered = {module for modules in COVERED.values() for module in modules.split()}
+    assert untested == covered, f"no test file: {untested - covered}; has one: {covered - untested}"
+    missing = {path for path in COVERED if Path(path) not in tests}
+    assert not missing, f"no such file: {missing}"
+
+
+def test_imports_inside_the_package_are_relative():
+    for path in tracked(PACKAGE, ".py"):
+        absolute = re.findall(r"^\s*(from genfast[. ].*|import genfast(?! as gf$).*)", path.read_text(), re.M)
+        assert not absolute, f"{name(path)}: {absolute}"
