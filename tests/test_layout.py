@@ -81,7 +81,6 @@ COVERED = {
         "ops.activations ops.denoising_loss ops.diffuse ops.dispatch ops.dot ops.step "
         "testing.case testing.latents testing.networks testing.pairs testing.sampling"
     ),
-    "studies/test_finding.py": "studies.digits studies.seeds",
     "test_checkpoint.py": "common.files common.versions",
     "test_latent_diffusion.py": "vae.autoencoder",
     "verification/test_verification.py": (
