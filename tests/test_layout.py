@@ -14,8 +14,8 @@ TOP_LEVEL = {
     ".ci", ".clang-format", ".gitignore",
 }  # fmt: skip
 
-# Who may import whom inside genfast, from the bottom up: a room imports only what stands in its line, and that has a line
-# above it. A room is a package, nested ones too, or a module at the top; a new one is one line here.
+# Who may import whom inside genfast, from the bottom up: a room imports only what stands in its line, and that has a
+# line above it. A room is a package, nested ones too, or a module at the top; a new one is one line here.
 PERMISSIONS = {
     "_version": "",
     "_extension": "",
