@@ -341,7 +341,7 @@ def test_json_has_one_record_a_solver(monkeypatch, capsys):
 def test_the_command_exits_with_one_for_a_wrong_solver(monkeypatch, capsys):
     monkeypatch.setitem(SOLVERS, "off", off)
     report = verify(["off"], progress=False)
-    monkeypatch.setattr(cli, "run_verification", lambda names, **_: {("off",): report}[tuple(names)])
+    monkeypatch.setattr(gf.verification, "verify", lambda names, **_: {("off",): report}[tuple(names)])
     for form in ([], ["--json"]):
         code, out, _ = command(monkeypatch, capsys, "verify", *form, "--solvers", "off")
         assert code == 1
