@@ -37,7 +37,7 @@ GENFAST_HD void set_pivot(const GroupNorm& p, int64_t n, int64_t group) {
 
 // ---- the passes ----
 template <class T>
-struct Moments {
+struct MomentsPass {
   using Type = T;
   static constexpr int kInputs = 1, kParameters = 1;
   GroupNormActArgs p;
@@ -58,7 +58,7 @@ GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t group, int64_t c,
 }
 
 template <class T, class Act>
-struct Apply {
+struct ApplyPass {
   using Type = T;
   static constexpr int kInputs = 1, kParameters = 3;
   GroupNormActArgs p;
@@ -73,7 +73,7 @@ struct Apply {
 
 // dL/du, and its product with x - mean.  `kept`: dL/du waits in dx, which is float32 then, for the second pass.
 template <class T, class Act, bool kept = false>
-struct Slopes {
+struct SlopesPass {
   using Type = T;
   static constexpr int kInputs = 2, kParameters = 3;
   GroupNormActBackwardArgs p;
@@ -95,7 +95,7 @@ struct Slopes {
 };
 
 template <class T, class Act, bool kept = false>
-struct Gradient {
+struct GradientPass {
   using Type = T;
   static constexpr int kInputs = 2, kParameters = 5;
   GroupNormActBackwardArgs p;

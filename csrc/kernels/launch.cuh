@@ -13,6 +13,9 @@
 
 namespace genfast {
 
+constexpr int kThreads = 256;  // of a block, where an op has no reason for another number
+constexpr int kWarps = kThreads / 32;
+
 inline const char* launch_error() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

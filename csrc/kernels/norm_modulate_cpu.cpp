@@ -106,9 +106,9 @@ static void forward(const NormModulateArgs& p, int64_t first, int64_t last) {
 }
 
 // The sums over the tokens of a unit: of grad_out, of grad_out x_hat, of grad_v y; null where not wanted.
-struct Columns {
+struct TokenSums {
   float *grads = nullptr, *slopes = nullptr, *gates = nullptr;
-  Columns(const NormModulateBackwardArgs& p, int64_t unit) {
+  TokenSums(const NormModulateBackwardArgs& p, int64_t unit) {
     const int64_t n = p.shape.features, sums = p.column_sums();
     if (sums == 0) return;
     float* start = p.columns + unit * sums * n;
@@ -127,7 +127,7 @@ static void backward(const NormModulateBackwardArgs& p, int64_t first, int64_t l
     const float *scale = row_of(p.scale, sample), *gate = row_of(p.gate, sample);
     lanes(0, n,
           [&](auto lane) { lane.store(factors, factor(load_or(lane, p.weight, 1.0f), load_or(lane, scale, 0.0f))); });
-    const Columns columns(p, unit);
+    const TokenSums columns(p, unit);
     for (int64_t row = begin; row < end; ++row) {
       const T *grad_out = row_at<const T>(p.grad_out, row * n), *too = row_at<const T>(p.grad_v_too, row * n);
       const T *v = row_at<const T>(p.v, row * n), *y = row_at<const T>(p.y, row * n);

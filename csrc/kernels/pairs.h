@@ -1,6 +1,7 @@
 #pragma once
 // The CPU driver of pairs: for 6 points of one set and 64 of another, sums over their dimensions, all in registers.
 // Points lie packed, [units][points], a unit being the 4 bytes that a lane takes at a time.
+#include <algorithm>
 #include <cstdint>
 #include <new>
 
@@ -10,6 +11,13 @@
 namespace genfast::inline GENFAST_ISA {
 
 constexpr int kRows = 6, kColumns = 64;
+
+// Rows of x that a thread packs at a time, 4 MiB of Ts at most; there is room for a whole tile more.
+template <class T>
+int64_t packed_rows(int64_t units, int64_t rows) {
+  constexpr int64_t numbers = (int64_t(4) << 20) / int64_t(sizeof(T)), most = 2052;
+  return std::clamp(numbers / (units + 1), int64_t(1), std::min(most, rows)) + kRows;
+}
 
 template <class T>
 struct Buffer {

@@ -6,9 +6,6 @@
 
 namespace genfast::cpu::GENFAST_ISA {
 
-constexpr int64_t kPacked = int64_t(1) << 20;  // units of x that a thread holds: 4 MiB
-constexpr int64_t kBlock = 2052;               // rows of x at most
-
 #if GENFAST_LANES == 1
 static unsigned bits_of(bool is) { return is; }
 #elif GENFAST_LANES == 8
@@ -63,7 +60,7 @@ class Block {
       : p_(p),
         margin_(p.features, p.scale),
         units_(units_of<Number>(p.features)),
-        most_(std::clamp(kPacked / (units_ + 1), int64_t(1), std::min(kBlock, last - first)) + kRows),
+        most_(packed_rows<float>(units_, last - first)),
         x_(units_ * most_),
         y_(units_ * kColumns),
         rows_(most_) {
