@@ -1,7 +1,7 @@
 #include <type_traits>
 
-#include "columns.h"
 #include "group_norm_act_body.h"
+#include "group_norm_act_columns.h"
 #include "reduce.h"
 
 namespace genfast::cpu::GENFAST_ISA {

@@ -1,7 +1,7 @@
 #include <type_traits>
 
-#include "columns.cuh"
 #include "group_norm_act_body.h"
+#include "group_norm_act_columns.cuh"
 #include "reduce.cuh"
 
 namespace genfast::cuda {

@@ -1,5 +1,5 @@
 #pragma once
-// The CPU driver of channels-last maps: registers hold neighbouring channels and walk over the pixels.
+// The passes of group norm over channels-last maps, CPU: registers hold neighbouring channels and walk over the pixels.
 #include <memory>
 
 #include "group_norm_act_body.h"
