@@ -54,7 +54,7 @@ struct MomentsPass {
   GENFAST_HD void parameters(int64_t n, int64_t group, int64_t, float (&to)[kParameters]) const {
     to[Channel::mean] = p.norm.mean[n * p.norm.groups + group];
   }
-  GENFAST_HD void sum(const F (&in)[kInputs], const F (&q)[kParameters], F (&terms)[2]) const {
+  GENFAST_HD void sum(const Floats (&in)[kInputs], const Floats (&q)[kParameters], Floats (&terms)[2]) const {
     terms[0] = in[Input::x] - q[Channel::mean];
     terms[1] = terms[0] * terms[0];
   }
@@ -79,7 +79,7 @@ struct ApplyPass {
   GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[kParameters]) const {
     line_of(p.norm, n, group, c, to);
   }
-  GENFAST_HD F map(const F (&in)[kInputs], const F (&q)[kParameters]) const {
+  GENFAST_HD Floats map(const Floats (&in)[kInputs], const Floats (&q)[kParameters]) const {
     return act.value(fma_(in[Input::x] - q[Channel::mean], q[Channel::slope], q[Channel::offset]));
   }
 };
@@ -95,8 +95,8 @@ struct SlopesPass {
   GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[kParameters]) const {
     line_of(p.norm, n, group, c, to);
   }
-  GENFAST_HD void sum(const F (&in)[kInputs], const F (&q)[kParameters], F (&terms)[2]) const {
-    const F centred = in[Input::x] - q[Channel::mean];
+  GENFAST_HD void sum(const Floats (&in)[kInputs], const Floats (&q)[kParameters], Floats (&terms)[2]) const {
+    const Floats centred = in[Input::x] - q[Channel::mean];
     terms[0] = in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
     terms[1] = terms[0] * centred;
   }
@@ -122,9 +122,10 @@ struct GradientPass {
     const int64_t at = n * p.norm.groups + group;
     to[Channel::plain] = p.means[at].plain, to[Channel::times] = p.means[at].times;
   }
-  GENFAST_HD F map(const F (&in)[kInputs], const F (&q)[kParameters]) const {
-    const F centred = in[Input::x] - q[Channel::mean];
-    const F du = kept ? in[Input::du] : in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
+  GENFAST_HD Floats map(const Floats (&in)[kInputs], const Floats (&q)[kParameters]) const {
+    const Floats centred = in[Input::x] - q[Channel::mean];
+    const Floats du =
+        kept ? in[Input::du] : in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
     return fma_(q[Channel::slope], du, -fma_(centred, q[Channel::times], q[Channel::plain]));
   }
 };
@@ -170,7 +171,7 @@ struct Planar {
     float parameters[kParameters];
     template <class Tile>
     GENFAST_HD auto operator()(const Tile& tile) const {
-      F q[kParameters], in[kInputs];
+      Floats q[kParameters], in[kInputs];
       for (int i = 0; i < kParameters; ++i) q[i] = all(parameters[i]);
       typename Tile::Values values[kInputs];
       for (int i = 0; i < kInputs; ++i) values[i] = tile.load(pass.input(i));
@@ -186,7 +187,7 @@ struct Planar {
         GENFAST_UNROLL
         for (int k = 0; k < Tile::Values::kParts; ++k) {
           for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
-          F both[2];
+          Floats both[2];
           pass.sum(in, q, both);
           terms.of[0].v[k] = both[0], terms.of[1].v[k] = both[1];
         }

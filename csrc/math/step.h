@@ -29,10 +29,12 @@ struct alignas(16) StepCode {
 };
 
 // F = F_u + w (F_c - F_u): classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
-GENFAST_HD F guided(float w, F conditional, F unconditional) {
+GENFAST_HD Floats guided(float w, Floats conditional, Floats unconditional) {
   return fma_(all(w), conditional - unconditional, unconditional);
 }
 
-GENFAST_HD F denoised(const StepCoefficients& c, F x, F net) { return fma_(all(c.c_out), net, all(c.c_skip) * x); }
+GENFAST_HD Floats denoised(const StepCoefficients& c, Floats x, Floats net) {
+  return fma_(all(c.c_out), net, all(c.c_skip) * x);
+}
 
 }  // namespace genfast::inline GENFAST_ISA
