@@ -63,7 +63,7 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
                   "step: clamp must be (low, high) with low <= high");
   if (low) args.clamp = true, args.low = float(*low), args.high = float(*high);
   args.shape = shape;
-  GENFAST_RUN(step, x, args, map_work(shape), kGrain / 64);
+  GENFAST_RUN(step, x, args);
 }
 
 }  // namespace genfast

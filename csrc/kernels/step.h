@@ -25,6 +25,7 @@ struct StepArgs {
   bool clamp;
   Shape shape;
 };
+inline Work work(const StepArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(step, StepArgs)
 
