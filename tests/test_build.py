@@ -46,7 +46,7 @@ def no_nvcc(monkeypatch, tmp_path):
 
 def test_build_info():
     info = extension.build_info()
-    assert info.keys() == {"cuda", "emulated"}
+    assert info.keys() == {"cuda", "emulated", "slots", "step_columns"}
     assert re.fullmatch(r"(sm_\d+( sm_\d+)*)?", info["cuda"])
     assert info["emulated"] == (os.environ.get("GENFAST_EMULATE") == "1")
 
