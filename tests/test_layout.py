@@ -118,14 +118,18 @@ def test_top_level():
 
 @every_cpp
 def test_includes_point_down(path):
-    """bind -> kernels -> math -> the standard library; torch and Python in bind only, CUDA in .cu and .cuh only."""
+    """bind -> kernels -> math -> the standard library; torch and Python in bind only, CUDA in .cu and .cuh only. The
+    emulation stands alone, and only what launches kernels includes it."""
     layer = path.parent.name
-    assert layer in ("math", "kernels", "bind")
+    assert layer in ("math", "kernels", "bind", "emulation")
     for include in includes(path):
         if layer != "bind":
             assert not re.match(r"(torch|ATen|c10|pybind11)/|Python\.h", include), f"{include} outside bind"
             assert "bind/" not in include, "nothing includes bind"
         assert "tests/" not in include, "the library does without its tests"
+        assert "emulation/" not in include or path.name == "launch.cuh", f"{include} is for launch.cuh"
+        if layer == "emulation":
+            assert "../" not in include, f"the emulation includes {include}"
         if layer == "math":
             assert "kernels/" not in include and "../" not in include, f"math includes {include}"
         if path.suffix not in (".cu", ".cuh"):

@@ -28,7 +28,7 @@ Tensor bias_act(Tensor x, std::optional<Tensor> bias, int64_t act) {
   const DType type = check.edge_type(x.scalar_type(), "x");
   Tensor y = check.empty(x.scalar_type());
   const BiasActArgs args{y.data_ptr(), x.data_ptr(), check.columns(bias), type, check.activation(act), check.rows};
-  GENFAST_RUN(bias_act, x, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(bias_act, x, args);
   return y;
 }
 
@@ -39,7 +39,7 @@ Tensor bias_act_backward(Tensor x, std::optional<Tensor> bias, Tensor grad_y, in
   Tensor grad_x = check.empty(x.scalar_type());
   const BiasActBackwardArgs args{grad_x.data_ptr(),     x.data_ptr(), from, check.columns(bias), type,
                                  check.activation(act), check.rows};
-  GENFAST_RUN(bias_act_backward, x, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(bias_act_backward, x, args);
   return grad_x;
 }
 

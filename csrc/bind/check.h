@@ -201,14 +201,11 @@ class Checker {
 };
 
 // The work of the CPU twin is shared out among torch's own threads (torch.set_num_threads holds; a second OpenMP
-// runtime in the process would spin against it).  `grain`: the least that a thread gets.
+// runtime in the process would spin against it).
 template <class Kernel>
-void on_threads(int64_t work, int64_t grain, Kernel kernel) {
-  torch::stable::parallel_for(0, work, grain > 1 ? grain : 1, kernel);
+void on_threads(const Work& work, Kernel kernel) {
+  torch::stable::parallel_for(0, work.count, work.grain > 1 ? work.grain : 1, kernel);
 }
-
-inline int64_t map_work(const Shape& shape) { return shape.batch * units_per_row(shape); }
-constexpr int64_t kGrain = 16384;  // elements
 
 // In an emulated build, which is for tests on machines without a GPU, CPU tensors go through the CUDA twin while
 // `emulating` is set.
@@ -243,22 +240,22 @@ inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
   return check.empty(ScalarType::Float, {check.shape().batch, chunks, sums});
 }
 
-// GENFAST_RUN(op, tensor, args, work, grain) runs the twin of the tensor's device.
-#define GENFAST_RUN_CPU(op, args, work, grain) \
-  on_threads(work, grain, [&](int64_t first, int64_t last) { cpu::op(args, first, last); })
+// GENFAST_RUN(op, tensor, args) runs the twin of the tensor's device.
+#define GENFAST_RUN_CPU(op, args) \
+  on_threads(work(args), [&](int64_t first, int64_t last) { cpu::op(args, first, last); })
 #if defined(GENFAST_CUDA) || defined(GENFAST_EMULATE)
-#define GENFAST_RUN(op, tensor, args, work, grain)                \
+#define GENFAST_RUN(op, tensor, args)                             \
   do {                                                            \
     if (runs_cuda_twin(tensor)) {                                 \
       const DeviceScope scope(tensor);                            \
       const char* error = cuda::op(args, current_stream(tensor)); \
       STD_TORCH_CHECK(error == nullptr, #op ": ", error);         \
     } else {                                                      \
-      GENFAST_RUN_CPU(op, args, work, grain);                     \
+      GENFAST_RUN_CPU(op, args);                                  \
     }                                                             \
   } while (false)
 #else
-#define GENFAST_RUN(op, tensor, args, work, grain) GENFAST_RUN_CPU(op, args, work, grain)
+#define GENFAST_RUN(op, tensor, args) GENFAST_RUN_CPU(op, args)
 #endif
 
 // GENFAST_IMPL(op) registers one glue function for every device that was built.

@@ -27,7 +27,7 @@ std::tuple<Tensor, Tensor> denoising_loss(Tensor net, Tensor x0, Tensor key, Ten
   args.loss = static_cast<float*>(loss.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());
   args.residual = keep_residual ? residual.data_ptr() : nullptr;
-  GENFAST_RUN(denoising_loss, x0, args, shape.batch, kGrain / (shape.features + 1));
+  GENFAST_RUN(denoising_loss, x0, args);
   return {loss, residual};
 }
 
@@ -46,7 +46,7 @@ std::tuple<Tensor, Tensor> denoising_loss_backward(Tensor grad, Tensor residual,
   Tensor grad_x0 = need_x0 ? check.empty(ScalarType::Float) : check.empty(ScalarType::Float, {0});
   args.grad_net = grad_net.data_ptr();
   args.grad_x0 = need_x0 ? static_cast<float*>(grad_x0.data_ptr()) : nullptr;
-  GENFAST_RUN(denoising_loss_backward, residual, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(denoising_loss_backward, residual, args);
   return {grad_net, grad_x0};
 }
 

@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor> diffuse(Tensor x0, Tensor key, Tensor alpha, Tensor s
   Tensor target = p ? check.empty(ScalarType::Float) : check.empty(ScalarType::Float, {0});
   args.y = y.data_ptr();
   args.target = p ? static_cast<float*>(target.data_ptr()) : nullptr;
-  GENFAST_RUN(diffuse, x0, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(diffuse, x0, args);
   return {y, target};
 }
 

@@ -16,7 +16,7 @@ Tensor dot(Tensor a, Tensor b) {
   const Tensor partial = partial_sums(check, out, 1);
   args.out = static_cast<float*>(out.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());
-  GENFAST_RUN(dot, a, args, shape.batch, kGrain / (shape.features + 1));
+  GENFAST_RUN(dot, a, args);
   return out;
 }
 

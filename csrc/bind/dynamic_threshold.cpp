@@ -17,7 +17,7 @@ Tensor dynamic_threshold(Tensor d, double quantile, double bound, double limit) 
   const Tensor threshold = check.empty(ScalarType::Float, {args.shape.batch});
   args.out = static_cast<float*>(out.data_ptr());
   args.threshold = static_cast<float*>(threshold.data_ptr());
-  GENFAST_RUN(dynamic_threshold, d, args, args.shape.batch, kGrain / (args.shape.features + 1));
+  GENFAST_RUN(dynamic_threshold, d, args);
   return out;
 }
 

@@ -25,7 +25,7 @@ Tensor glu(Tensor x, bool swiglu) {
   const Halved y("glu", x);
   Tensor out = torch::stable::empty(y.sizes, x.scalar_type(), std::nullopt, x.device());
   const GluArgs args{out.data_ptr(), x.data_ptr(), y.dtype, swiglu ? Glu::swiglu : Glu::geglu, y.shape};
-  GENFAST_RUN(glu, x, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(glu, x, args);
   return out;
 }
 
@@ -40,7 +40,7 @@ Tensor glu_backward(Tensor x, Tensor grad_y, bool swiglu) {
   Tensor out = torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device());
   const GluBackwardArgs args{
       out.data_ptr(), x.data_ptr(), grad_y.data_ptr(), y.dtype, swiglu ? Glu::swiglu : Glu::geglu, y.shape};
-  GENFAST_RUN(glu_backward, x, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(glu_backward, x, args);
   return out;
 }
 

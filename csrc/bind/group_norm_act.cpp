@@ -40,10 +40,6 @@ static Tensor scratch(const Checker& check, const Tensor& x, GroupNorm& p) {
   return partial;
 }
 
-static int64_t grain(const GroupNorm& p) {
-  return kGrain / (p.maps.channels / p.groups * groups_per_strip(p) * p.maps.pixels + 1);
-}
-
 std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional weight, Optional bias,
                                                   Optional scale, Optional shift, int64_t activation, double eps) {
   const Checker check("group_norm_act", x, "x");
@@ -59,7 +55,7 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Opti
   args.y = y.data_ptr();
   p.mean = static_cast<float*>(mean.data_ptr()), p.rstd = static_cast<float*>(rstd.data_ptr());
   p.sums = static_cast<float*>(sums.data_ptr());
-  if (x.numel() > 0) GENFAST_RUN(group_norm_act, x, args, p.maps.batch * strips(p), grain(p));
+  if (x.numel() > 0) GENFAST_RUN(group_norm_act, x, args);
   return {y, mean, rstd};
 }
 
@@ -85,7 +81,7 @@ std::tuple<Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor m
   p.mean = static_cast<float*>(mean.data_ptr()), p.rstd = static_cast<float*>(rstd.data_ptr());
   p.sums = static_cast<float*>(sums.data_ptr());
   if (x.numel() > 0)
-    GENFAST_RUN(group_norm_act_backward, x, args, p.maps.batch * strips(p), grain(p));
+    GENFAST_RUN(group_norm_act_backward, x, args);
   else
     torch::stable::zero_(sums);
   return {dx, sums};

@@ -21,7 +21,7 @@ std::tuple<Tensor, Tensor> kernel_sums(Tensor x, Tensor y, bool rbf, double gamm
   const Tensor partial =
       check.empty(ScalarType::Double, {runs_cuda_twin(x) && segments > 1 ? 2 * segments * p.n : int64_t(0)});
   p.partial = static_cast<double*>(partial.data_ptr());
-  GENFAST_RUN(kernel_sums, x, p, p.n, 64);
+  GENFAST_RUN(kernel_sums, x, p);
   return {first, second};
 }
 

@@ -34,7 +34,7 @@ void langevin(Tensor x, Tensor net, Tensor key, Tensor alpha, Tensor sigma, Tens
   const Tensor gains = check.empty(ScalarType::Float, {shape.batch, 2}), partial = partial_sums(check, gains, 2);
   args.gains = static_cast<float*>(gains.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());
-  GENFAST_RUN(langevin, x, args, shape.batch, kGrain / (shape.features + 1));
+  GENFAST_RUN(langevin, x, args);
 }
 
 }  // namespace genfast

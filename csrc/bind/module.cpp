@@ -6,6 +6,7 @@
 
 #include "../kernels/isa.h"
 #include "../math/philox.h"
+#include "../math/step.h"
 #include "check.h"
 
 namespace {
@@ -37,6 +38,8 @@ pybind11::dict build_info() {
 #else
   info["emulated"] = false;
 #endif
+  info["slots"] = genfast::kSlots;  // how a plan lies in memory, for the Python that packs it
+  info["step_columns"] = genfast::kStepColumns;
   return info;
 }
 

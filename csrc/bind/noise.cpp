@@ -17,7 +17,7 @@ Tensor noise(Tensor key, std::vector<int64_t> size, int64_t stream, bool uniform
   args.keys = check.keys(key);
   args.stream = check.stream(stream);
   args.shape = check.shape();
-  GENFAST_RUN(noise, out, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(noise, out, args);
   return out;
 }
 

@@ -29,8 +29,6 @@ struct TokenChecker : Checker {
     return found;
   }
   int64_t count() const { return tokens.batch * tokens.tokens; }
-  int64_t work() const { return tokens.features ? tokens.batch * tokens.units() : 0; }
-  int64_t grain() const { return kGrain / (kTokens * tokens.features + 1); }
 };
 
 std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional gate, Optional weight, Optional bias,
@@ -60,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
     args.mean = rms ? nullptr : first;
     args.rstd = rms ? first : first + check.count();
   }
-  GENFAST_RUN(norm_modulate, x, args, check.work(), check.grain());
+  GENFAST_RUN(norm_modulate, x, args);
   return {out, v, moments};
 }
 
@@ -95,11 +93,11 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
   if (need_v) args.grad_v = grad_v.data_ptr();
   if (gate) args.grad_y = grad_y.data_ptr();
   args.columns = static_cast<float*>(parts.data_ptr());
-  GENFAST_RUN(norm_modulate_backward, v, args, check.work(), check.grain());
+  GENFAST_RUN(norm_modulate_backward, v, args);
   if (units != 1) {
     const Shape flat{batch, sums * features, 1};
     const AddUnitsArgs add{static_cast<float*>(columns.data_ptr()), args.columns, units, flat};
-    GENFAST_RUN(add_units, v, add, map_work(flat), kGrain / kUnit);
+    GENFAST_RUN(add_units, v, add);
   }
   return {grad_v, grad_y, columns};
 }

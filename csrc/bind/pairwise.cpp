@@ -80,7 +80,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
     centre = centre_of(p.y, p.m, p.features, p.scale);
     p.centre = centre.data();
   }
-  GENFAST_RUN(pairwise, x, p, p.n, 64);
+  GENFAST_RUN(pairwise, x, p);
   return {distance, index, of_x, of_y};
 }
 

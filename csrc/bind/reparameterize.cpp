@@ -22,7 +22,7 @@ std::tuple<Tensor, Tensor> reparameterize(Tensor mu, Tensor logvar, Tensor key, 
   args.z = z.data_ptr();
   args.kl = static_cast<float*>(kl.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());
-  GENFAST_RUN(reparameterize, mu, args, shape.batch, kGrain / (shape.features + 1));
+  GENFAST_RUN(reparameterize, mu, args);
   return {z, kl};
 }
 
@@ -42,7 +42,7 @@ std::tuple<Tensor, Tensor> reparameterize_backward(Tensor grad_z, Tensor grad_kl
   Tensor grad_mu = check.empty(mu.scalar_type()), grad_logvar = check.empty(mu.scalar_type());
   args.grad_mu = grad_mu.data_ptr();
   args.grad_logvar = grad_logvar.data_ptr();
-  GENFAST_RUN(reparameterize_backward, mu, args, map_work(args.shape), kGrain / 64);
+  GENFAST_RUN(reparameterize_backward, mu, args);
   return {grad_mu, grad_logvar};
 }
 

@@ -28,7 +28,7 @@ std::tuple<Tensor, Tensor> runge_kutta(Tensor x, Tensor k, Tensor c, std::option
   args.out = static_cast<float*>(out.data_ptr());
   args.err = static_cast<float*>(err.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());
-  GENFAST_RUN(runge_kutta, x, args, shape.batch, kGrain / (shape.features + 1));
+  GENFAST_RUN(runge_kutta, x, args);
   return {out, err};
 }
 

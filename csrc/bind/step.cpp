@@ -23,12 +23,12 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
     args.guidance = check.per_sample(*guidance, "guidance");
   }
   args.keys = check.keys(key);
-  STD_TORCH_CHECK(coefficients.dim() == 2, "step: coefficients must have shape (rows, 44), got ",
+  STD_TORCH_CHECK(coefficients.dim() == 2, "step: coefficients must have shape (rows, ", kStepColumns, "), got ",
                   name_of(coefficients.sizes()));
   args.rows = coefficients.size(0);
   STD_TORCH_CHECK(args.rows > 0, "step: coefficients must have at least one row");
-  check.table(coefficients, "coefficients", ScalarType::Float, {args.rows, 44});
-  check.table(codes, "codes", ScalarType::Int, {args.rows, 4});
+  check.table(coefficients, "coefficients", ScalarType::Float, {args.rows, kStepColumns});
+  check.table(codes, "codes", ScalarType::Int, {args.rows, kCodeColumns});
   check.table(row, "row", ScalarType::Int, {shape.batch});
   args.coefficients = static_cast<const float*>(coefficients.data_ptr());
   args.codes = static_cast<const int32_t*>(codes.data_ptr());
@@ -39,11 +39,11 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
   args.streams = static_cast<const uint32_t*>(streams.data_ptr());
   args.weights = static_cast<const float*>(weights.data_ptr());
   args.row = static_cast<const int32_t*>(row.data_ptr());
-  STD_TORCH_CHECK(
-      reinterpret_cast<uintptr_t>(args.coefficients) % 16 == 0 && reinterpret_cast<uintptr_t>(args.codes) % 16 == 0,
-      "step: coefficients and codes must be 16-byte aligned; do not slice them");
+  STD_TORCH_CHECK(reinterpret_cast<uintptr_t>(args.coefficients) % alignof(StepRow) == 0 &&
+                      reinterpret_cast<uintptr_t>(args.codes) % alignof(StepCode) == 0,
+                  "step: coefficients and codes must be 16-byte aligned; do not slice them");
   if (history) {
-    args.slots = int32_t(check.stack(*history, "history", 4));
+    args.slots = int32_t(check.stack(*history, "history", kSlots));
     args.history = static_cast<float*>(history->data_ptr());
   }
   if (x.is_cpu()) {  // what the host can see; on a GPU a wrong row makes NaN
@@ -51,11 +51,11 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
       STD_TORCH_CHECK(args.row[i] >= 0 && args.row[i] < args.rows, "step: row[", i, "] is ", args.row[i],
                       ", expected 0 to ", args.rows - 1);
     for (int64_t i = 0; i < args.rows; ++i) {
-      STD_TORCH_CHECK(
-          0 <= args.codes[4 * i] && args.codes[4 * i] <= args.codes[4 * i + 1] && args.codes[4 * i + 1] <= args.terms,
-          "step: row ", i, " of the plan has noise terms ", args.codes[4 * i], " to ", args.codes[4 * i + 1],
-          ", expected them within the ", args.terms, " given");
-      STD_TORCH_CHECK(((args.codes[4 * i + 2] | args.codes[4 * i + 3]) >> args.slots) == 0, "step: row ", i,
+      const StepCode& code = reinterpret_cast<const StepCode*>(args.codes)[i];
+      STD_TORCH_CHECK(0 <= code.first && code.first <= code.last && code.last <= args.terms, "step: row ", i,
+                      " of the plan has noise terms ", code.first, " to ", code.last, ", expected them within the ",
+                      args.terms, " given");
+      STD_TORCH_CHECK(((code.reads | code.writes) >> args.slots) == 0, "step: row ", i,
                       " of the plan touches a history slot beyond the ", args.slots, " given");
     }
   }
@@ -63,7 +63,7 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
                   "step: clamp must be (low, high) with low <= high");
   if (low) args.clamp = true, args.low = float(*low), args.high = float(*high);
   args.shape = shape;
-  GENFAST_RUN(step, x, args, map_work(shape), kGrain / 64);
+  GENFAST_RUN(step, x, args);
 }
 
 }  // namespace genfast

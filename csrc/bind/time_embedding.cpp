@@ -17,7 +17,7 @@ Tensor time_embedding(Tensor t, Tensor frequencies, int64_t width, bool flip, Sc
   args.frequencies = static_cast<const double*>(frequencies.data_ptr());
   Tensor out = check.empty(dtype, {args.batch, width});
   args.out = out.data_ptr();
-  GENFAST_RUN(time_embedding, t, args, args.batch, kGrain / (width + 1));
+  GENFAST_RUN(time_embedding, t, args);
   return out;
 }
 

@@ -13,6 +13,7 @@ struct BiasActArgs {
   int act;
   Shape shape;
 };
+inline Work work(const BiasActArgs& p) { return units_of_work(p.shape); }
 
 struct BiasActBackwardArgs {
   void* grad_x;  // [batch, features], of `dtype`, as are
@@ -22,6 +23,7 @@ struct BiasActBackwardArgs {
   int act;
   Shape shape;
 };
+inline Work work(const BiasActBackwardArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(bias_act, BiasActArgs)
 GENFAST_TWINS(bias_act_backward, BiasActBackwardArgs)

@@ -16,6 +16,7 @@ struct DenoisingLossArgs {
   uint32_t stream;
   Shape shape;
 };
+inline Work work(const DenoisingLossArgs& p) { return rows_of_work(p.shape); }
 
 struct DenoisingLossBackwardArgs {
   void* grad_net;        // [batch, features] of `dtype`: 2 grad weight / features r
@@ -25,6 +26,7 @@ struct DenoisingLossBackwardArgs {
   const float *grad, *p, *weight;  // [batch]; grad is that of the loss, weight may be null: 1
   Shape shape;
 };
+inline Work work(const DenoisingLossBackwardArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(denoising_loss, DenoisingLossArgs)
 GENFAST_TWINS(denoising_loss_backward, DenoisingLossBackwardArgs)

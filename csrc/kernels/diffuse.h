@@ -15,6 +15,7 @@ struct DiffuseArgs {
   uint32_t stream;
   Shape shape;
 };
+inline Work work(const DiffuseArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(diffuse, DiffuseArgs)
 

@@ -11,6 +11,7 @@ struct DotArgs {
   DType dtype;
   Shape shape;
 };
+inline Work work(const DotArgs& p) { return rows_of_work(p.shape); }
 
 GENFAST_TWINS(dot, DotArgs)
 

@@ -12,6 +12,7 @@ struct DynamicThresholdArgs {
   float bound, limit;
   Shape shape;  // at most 2^32 - 1 features
 };
+inline Work work(const DynamicThresholdArgs& p) { return rows_of_work(p.shape); }
 
 GENFAST_TWINS(dynamic_threshold, DynamicThresholdArgs)
 

@@ -14,6 +14,7 @@ struct GluArgs {
   Glu kind;
   Shape shape;  // of y
 };
+inline Work work(const GluArgs& p) { return units_of_work(p.shape); }
 
 struct GluBackwardArgs {
   void* grad_x;  // [batch, 2 features], of `dtype`, as are
@@ -22,6 +23,7 @@ struct GluBackwardArgs {
   Glu kind;
   Shape shape;  // of y
 };
+inline Work work(const GluBackwardArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(glu, GluArgs)
 GENFAST_TWINS(glu_backward, GluBackwardArgs)

@@ -50,7 +50,7 @@ struct GluBackwardBody {
       auto gate = tile.load(x.gate), value = tile.load(x.value);
       const auto g = tile.load(grad_y);
       for (int k = 0; k < g.kParts; ++k) {
-        const F u = gate.v[k];
+        const Floats u = gate.v[k];
         gate.v[k] = g.v[k] * value.v[k] * GateOf<kind>::slope(u);
         value.v[k] = g.v[k] * GateOf<kind>::value(u);
       }

@@ -77,6 +77,12 @@ inline int64_t strips(const GroupNorm& p) {
   const int64_t per_strip = groups_per_strip(p);
   return (p.groups + per_strip - 1) / per_strip;
 }
+inline Work strips_of_work(const GroupNorm& p) {
+  const int64_t strip = p.maps.channels / p.groups * groups_per_strip(p) * p.maps.pixels;
+  return {p.maps.batch * strips(p), kGrain / (strip + 1)};
+}
+inline Work work(const GroupNormActArgs& p) { return strips_of_work(p.norm); }
+inline Work work(const GroupNormActBackwardArgs& p) { return strips_of_work(p.norm); }
 
 GENFAST_TWINS(group_norm_act, GroupNormActArgs)
 GENFAST_TWINS(group_norm_act_backward, GroupNormActBackwardArgs)

@@ -36,17 +36,26 @@ GENFAST_HD void set_pivot(const GroupNorm& p, int64_t n, int64_t group) {
 }
 
 // ---- the passes ----
+// What a pass reads of a value: for the gradient dL/dy or, in its place, dL/du.
+struct Input {
+  enum : int { x, dy, du = dy };
+};
+// What it knows of a channel: u = slope (x - mean) + offset, and the GroupMeans of its group.
+struct Channel {
+  enum : int { mean, slope, offset, plain, times };
+};
+
 template <class T>
-struct Moments {
+struct MomentsPass {
   using Type = T;
-  static constexpr int kInputs = 1, kParameters = 1;
+  static constexpr int kInputs = Input::x + 1, kParameters = Channel::mean + 1;
   GroupNormActArgs p;
   GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
-  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t, float (&to)[1]) const {
-    to[0] = p.norm.mean[n * p.norm.groups + group];
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t, float (&to)[kParameters]) const {
+    to[Channel::mean] = p.norm.mean[n * p.norm.groups + group];
   }
-  GENFAST_HD void sum(const F (&in)[1], const F (&q)[1], F (&terms)[2]) const {
-    terms[0] = in[0] - q[0];
+  GENFAST_HD void sum(const Floats (&in)[kInputs], const Floats (&q)[kParameters], Floats (&terms)[2]) const {
+    terms[0] = in[Input::x] - q[Channel::mean];
     terms[1] = terms[0] * terms[0];
   }
 };
@@ -54,37 +63,41 @@ struct Moments {
 // u = slope (x - mean) + offset: what a channel is normalised and modulated by.
 GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t group, int64_t c, float* to) {
   const int64_t at = n * p.groups + group;
-  to[0] = p.mean[at], to[1] = p.rstd[at] * slope_of(p, n, c), to[2] = offset_of(p, n, c);
+  to[Channel::mean] = p.mean[at];
+  to[Channel::slope] = p.rstd[at] * slope_of(p, n, c);
+  to[Channel::offset] = offset_of(p, n, c);
 }
 
 template <class T, class Act>
-struct Apply {
+struct ApplyPass {
   using Type = T;
-  static constexpr int kInputs = 1, kParameters = 3;
+  static constexpr int kInputs = Input::x + 1, kParameters = Channel::offset + 1;
   GroupNormActArgs p;
   Act act;
   GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
   GENFAST_HD T* output() const { return static_cast<T*>(p.y); }
-  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[3]) const {
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[kParameters]) const {
     line_of(p.norm, n, group, c, to);
   }
-  GENFAST_HD F map(const F (&in)[1], const F (&q)[3]) const { return act.value(fma_(in[0] - q[0], q[1], q[2])); }
+  GENFAST_HD Floats map(const Floats (&in)[kInputs], const Floats (&q)[kParameters]) const {
+    return act.value(fma_(in[Input::x] - q[Channel::mean], q[Channel::slope], q[Channel::offset]));
+  }
 };
 
 // dL/du, and its product with x - mean.  `kept`: dL/du waits in dx, which is float32 then, for the second pass.
 template <class T, class Act, bool kept = false>
-struct Slopes {
+struct SlopesPass {
   using Type = T;
-  static constexpr int kInputs = 2, kParameters = 3;
+  static constexpr int kInputs = Input::dy + 1, kParameters = Channel::offset + 1;
   GroupNormActBackwardArgs p;
   Act act;
-  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i ? p.dy : p.norm.x); }
-  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[3]) const {
+  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i == Input::x ? p.norm.x : p.dy); }
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[kParameters]) const {
     line_of(p.norm, n, group, c, to);
   }
-  GENFAST_HD void sum(const F (&in)[2], const F (&q)[3], F (&terms)[2]) const {
-    const F centred = in[0] - q[0];
-    terms[0] = in[1] * act.slope(fma_(centred, q[1], q[2]));
+  GENFAST_HD void sum(const Floats (&in)[kInputs], const Floats (&q)[kParameters], Floats (&terms)[2]) const {
+    const Floats centred = in[Input::x] - q[Channel::mean];
+    terms[0] = in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
     terms[1] = terms[0] * centred;
   }
   GENFAST_HD T* keep() const
@@ -95,21 +108,25 @@ struct Slopes {
 };
 
 template <class T, class Act, bool kept = false>
-struct Gradient {
+struct GradientPass {
   using Type = T;
-  static constexpr int kInputs = 2, kParameters = 5;
+  static constexpr int kInputs = Input::dy + 1, kParameters = Channel::times + 1;
   GroupNormActBackwardArgs p;
   Act act;
-  GENFAST_HD const T* input(int i) const { return static_cast<const T*>(i == 0 ? p.norm.x : kept ? p.dx : p.dy); }
+  GENFAST_HD const T* input(int i) const {
+    return static_cast<const T*>(i == Input::x ? p.norm.x : kept ? p.dx : p.dy);
+  }
   GENFAST_HD T* output() const { return static_cast<T*>(p.dx); }
-  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[5]) const {
+  GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[kParameters]) const {
     line_of(p.norm, n, group, c, to);
     const int64_t at = n * p.norm.groups + group;
-    to[3] = p.means[at].plain, to[4] = p.means[at].times;
+    to[Channel::plain] = p.means[at].plain, to[Channel::times] = p.means[at].times;
   }
-  GENFAST_HD F map(const F (&in)[2], const F (&q)[5]) const {
-    const F centred = in[0] - q[0], du = kept ? in[1] : in[1] * act.slope(fma_(centred, q[1], q[2]));
-    return fma_(q[1], du, -fma_(centred, q[4], q[3]));
+  GENFAST_HD Floats map(const Floats (&in)[kInputs], const Floats (&q)[kParameters]) const {
+    const Floats centred = in[Input::x] - q[Channel::mean];
+    const Floats du =
+        kept ? in[Input::du] : in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
+    return fma_(q[Channel::slope], du, -fma_(centred, q[Channel::times], q[Channel::plain]));
   }
 };
 
@@ -154,7 +171,7 @@ struct Planar {
     float parameters[kParameters];
     template <class Tile>
     GENFAST_HD auto operator()(const Tile& tile) const {
-      F q[kParameters], in[kInputs];
+      Floats q[kParameters], in[kInputs];
       for (int i = 0; i < kParameters; ++i) q[i] = all(parameters[i]);
       typename Tile::Values values[kInputs];
       for (int i = 0; i < kInputs; ++i) values[i] = tile.load(pass.input(i));
@@ -170,7 +187,7 @@ struct Planar {
         GENFAST_UNROLL
         for (int k = 0; k < Tile::Values::kParts; ++k) {
           for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
-          F both[2];
+          Floats both[2];
           pass.sum(in, q, both);
           terms.of[0].v[k] = both[0], terms.of[1].v[k] = both[1];
         }

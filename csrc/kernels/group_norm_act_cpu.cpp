@@ -1,7 +1,7 @@
 #include <type_traits>
 
-#include "columns.h"
 #include "group_norm_act_body.h"
+#include "group_norm_act_columns.h"
 #include "reduce.h"
 
 namespace genfast::cpu::GENFAST_ISA {
@@ -57,7 +57,7 @@ void group_norm_act(const GroupNormActArgs& p, int64_t first, int64_t last) {
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
     with_activation(Activation(p.norm.activation),
-                    [&](auto act) { run(p, first, last, Moments<T>{p}, Apply<T, decltype(act)>{p, act}); });
+                    [&](auto act) { run(p, first, last, MomentsPass<T>{p}, ApplyPass<T, decltype(act)>{p, act}); });
   });
 }
 
@@ -66,7 +66,7 @@ void group_norm_act_backward(const GroupNormActBackwardArgs& p, int64_t first, i
     using T = decltype(type);
     constexpr bool kept = std::is_same_v<T, float>;
     with_activation(Activation(p.norm.activation), [&](auto act) {
-      run(p, first, last, Slopes<T, decltype(act), kept>{p, act}, Gradient<T, decltype(act), kept>{p, act});
+      run(p, first, last, SlopesPass<T, decltype(act), kept>{p, act}, GradientPass<T, decltype(act), kept>{p, act});
     });
   });
 }

@@ -1,7 +1,7 @@
 #include <type_traits>
 
-#include "columns.cuh"
 #include "group_norm_act_body.h"
+#include "group_norm_act_columns.cuh"
 #include "reduce.cuh"
 
 namespace genfast::cuda {
@@ -133,7 +133,7 @@ const char* group_norm_act(const GroupNormActArgs& p, Stream stream) {
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
     const AnyActivation act{p.norm.activation};
-    error = run(p, aligned(p.norm.x, p.y), Moments<T>{p}, Apply<T, AnyActivation>{p, act}, stream);
+    error = run(p, aligned(p.norm.x, p.y), MomentsPass<T>{p}, ApplyPass<T, AnyActivation>{p, act}, stream);
   });
   return error;
 }
@@ -143,8 +143,8 @@ const char* group_norm_act_backward(const GroupNormActBackwardArgs& p, Stream st
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
     const AnyActivation act{p.norm.activation};
-    error = run(p, aligned(p.norm.x, p.dy, p.dx), Slopes<T, AnyActivation>{p, act}, Gradient<T, AnyActivation>{p, act},
-                stream);
+    error = run(p, aligned(p.norm.x, p.dy, p.dx), SlopesPass<T, AnyActivation>{p, act},
+                GradientPass<T, AnyActivation>{p, act}, stream);
   });
   return error;
 }

@@ -12,8 +12,8 @@ void set_isa(Isa);  // at most best_isa()
 
 }  // namespace genfast
 
-// Declares the twins of an op: cpu::op(args, first, last) does a range of its work, cpu::op##_work(args) says how much
-// there is; cuda::op(args, stream) returns null or the error.
+// Declares the twins of an op: cpu::op(args, first, last) does a range of work(args), which stands beside its Args;
+// cuda::op(args, stream) returns null or the error.
 #if defined(__x86_64__)
 #define GENFAST_TWINS(op, Args)                                   \
   namespace cpu {                                                 \

@@ -16,6 +16,7 @@ struct KernelSumsArgs {
   int64_t n, m, features;
   bool exclude_self;  // i = j is left out
 };
+inline Work work(const KernelSumsArgs& p) { return {p.n, 64}; }
 
 // The columns are summed in segments, whose sums are added in order.
 constexpr int64_t kSegment = 4096;

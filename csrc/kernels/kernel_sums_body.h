@@ -12,7 +12,7 @@ constexpr int kTree = 64;
 // Each kernel: what a dimension adds, and the value of a pair.
 struct Polynomial {
   double gamma, offset;
-  static GENFAST_HD D add(D sum, D x, D y) { return fma_(x, y, sum); }
+  static GENFAST_HD Doubles add(Doubles sum, Doubles x, Doubles y) { return fma_(x, y, sum); }
   GENFAST_HD double value(double sum) const {
     const double base = gamma * sum + offset;
     return base * base * base;
@@ -21,8 +21,8 @@ struct Polynomial {
 
 struct Rbf {
   double gamma, offset;
-  static GENFAST_HD D add(D sum, D x, D y) {
-    const D difference = x - y;
+  static GENFAST_HD Doubles add(Doubles sum, Doubles x, Doubles y) {
+    const Doubles difference = x - y;
     return fma_(difference, difference, sum);
   }
   GENFAST_HD double value(double sum) const { return exp_of_minus(gamma * sum); }

@@ -7,8 +7,6 @@
 namespace genfast::cpu::GENFAST_ISA {
 
 static_assert(kTree == kColumns);
-constexpr int64_t kPacked = int64_t(1) << 19;  // numbers of x that a thread holds: 4 MiB
-constexpr int64_t kBlock = 2052;               // rows of x at most
 
 static double tree(double (&values)[kTree]) {
   for (int distance = kTree / 2; distance > 0; distance /= 2)
@@ -41,8 +39,7 @@ static void add_row(const Kernel& kernel, const double* sums, int live, int64_t 
 template <class Kernel>
 static void sums_of_rows(const KernelSumsArgs& p, int64_t begin, int64_t end) {
   const Kernel kernel{p.gamma, p.offset};
-  const int64_t most = std::clamp(kPacked / (p.features + 1), int64_t(1), std::min(kBlock, end - begin)) + kRows;
-  const int64_t step = most / kRows * kRows;
+  const int64_t most = packed_rows<double>(p.features, end - begin), step = most / kRows * kRows;
   const Buffer<double> x(p.features * most), y(p.features * kTree);
   std::vector<Sums> segment(most);
   for (; begin < end; begin += step) {

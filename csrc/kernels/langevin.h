@@ -19,6 +19,7 @@ struct LangevinArgs {
   float* partial;                                     // [batch, chunks, 2] scratch of the CUDA twin, or `gains`
   Shape shape;
 };
+inline Work work(const LangevinArgs& p) { return rows_of_work(p.shape); }
 
 GENFAST_TWINS(langevin, LangevinArgs)
 

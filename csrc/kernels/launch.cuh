@@ -1,7 +1,7 @@
 #pragma once
 // How a kernel is launched: on the GPU, or, for tests on a machine without one, fiber by fiber on the host.
 #if defined(GENFAST_EMULATE)
-#include "../../tests/csrc/cuda_emulation.h"
+#include "../emulation/cuda_emulation.h"
 #else
 #include <cuda_runtime_api.h>
 #define GENFAST_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
@@ -12,6 +12,9 @@
 #include <cstdint>
 
 namespace genfast {
+
+constexpr int kThreads = 256;  // of a block, where an op has no reason for another number
+constexpr int kWarps = kThreads / 32;
 
 inline const char* launch_error() {
   const cudaError_t error = cudaGetLastError();

@@ -114,8 +114,6 @@ GENFAST_HD int64_t tile_start(const Shape& shape, int64_t tile) {
   return tile % shape.channels * pixels + tile / shape.channels * 8;
 }
 
-constexpr int kThreads = 256;
-
 // Threads along x share a row, threads along y take different ones: no division finds a thread's place.
 // At least one block a multiprocessor: without a number the compiler spills a register or two to fit three.
 template <class Body, bool vector>

@@ -10,7 +10,7 @@ namespace genfast::inline GENFAST_ISA {
 
 // The first `count` of kLanes consecutive values of memory, those beyond being zero.
 template <class T>
-GENFAST_HD F load_part(const T* p, int count) {
+GENFAST_HD Floats load_part(const T* p, int count) {
   if (count >= kLanes) [[likely]]
     return load_lane(p);
   T buffer[kLanes] = {};
@@ -18,7 +18,7 @@ GENFAST_HD F load_part(const T* p, int count) {
   return load_lane(buffer);
 }
 template <class T>
-GENFAST_HD void store_part(T* p, F a, int count) {
+GENFAST_HD void store_part(T* p, Floats a, int count) {
   if (count >= kLanes) [[likely]]
     return store_lane(p, a);
   T buffer[kLanes];
@@ -37,7 +37,7 @@ GENFAST_HD void prefetch(const T* p, int64_t count) {
 struct Tile {
   static constexpr int kSize = 4 * kLanes;
   struct Values {
-    F v[4];
+    Floats v[4];
     static constexpr int kParts = 4;
   };
   const Shape& shape;
@@ -178,7 +178,7 @@ class Patch {
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
       const int64_t start = channel * (shape_.features / shape_.channels) + first_, end = start + pixels_;
       for (int64_t block = start & ~int64_t(3); block < end; block += 4 * kLanes) {
-        F z[4];
+        Floats z[4];
         float buffer[4 * kLanes];
         genfast::normal(noise, block / 4, z);
         for (int k = 0; k < 4; ++k) store_lane(buffer + k * kLanes, z[k]);

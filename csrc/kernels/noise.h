@@ -14,6 +14,7 @@ struct NoiseArgs {
   uint32_t stream;  // step << 8 | purpose
   Shape shape;
 };
+inline Work work(const NoiseArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(noise, NoiseArgs)
 

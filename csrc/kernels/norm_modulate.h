@@ -12,6 +12,9 @@ struct Tokens {
   int64_t batch, tokens, features;
   constexpr int64_t units() const { return (tokens + kTokens - 1) / kTokens; }
 };
+inline Work tokens_of_work(const Tokens& shape) {
+  return {shape.features ? shape.batch * shape.units() : 0, kGrain / (kTokens * shape.features + 1)};
+}
 
 // [batch, features], rows `stride` apart; or null.
 struct Table {
@@ -32,6 +35,7 @@ struct NormModulateArgs {
   DType dtype;
   Tokens shape;
 };
+inline Work work(const NormModulateArgs& p) { return tokens_of_work(p.shape); }
 
 struct NormModulateBackwardArgs {
   void* grad_v;    // [batch, tokens, features] of `dtype`, as all that is not float; null: not wanted
@@ -50,6 +54,7 @@ struct NormModulateBackwardArgs {
   // sum grad_out, sum grad_out x_hat; sum grad_v y
   constexpr int64_t column_sums() const { return 2 * modulation + (y != nullptr); }
 };
+inline Work work(const NormModulateBackwardArgs& p) { return tokens_of_work(p.shape); }
 
 // out: [rows, features] = the sum over units, in order, of parts: [rows, units, features].
 struct AddUnitsArgs {
@@ -58,6 +63,7 @@ struct AddUnitsArgs {
   int64_t units;
   Shape shape;
 };
+inline Work work(const AddUnitsArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(norm_modulate, NormModulateArgs)
 GENFAST_TWINS(norm_modulate_backward, NormModulateBackwardArgs)

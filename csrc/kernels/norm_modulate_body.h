@@ -5,16 +5,16 @@
 namespace genfast::inline GENFAST_ISA {
 
 // Of feature f of a sample: out = factor x_hat + offset.
-GENFAST_HD F factor(F weight, F scale) { return weight * (all(1.0f) + scale); }
-GENFAST_HD F offset(F bias, F scale, F shift) { return fma_(bias, all(1.0f) + scale, shift); }
+GENFAST_HD Floats factor(Floats weight, Floats scale) { return weight * (all(1.0f) + scale); }
+GENFAST_HD Floats offset(Floats bias, Floats scale, Floats shift) { return fma_(bias, all(1.0f) + scale, shift); }
 
-GENFAST_HD F gated(F residual, F gate, F y) { return fma_(gate, y, residual); }
+GENFAST_HD Floats gated(Floats residual, Floats gate, Floats y) { return fma_(gate, y, residual); }
 
 // Of a row.  The mean is that of the distances from the first element, so that a large mean costs no digits of it; the
 // variance is that of the distances from the mean, a second pass over what is at hand.
 struct Moments {
   float mean, rstd;
-  GENFAST_HD F normalized(F v) const { return (v - all(mean)) * all(rstd); }
+  GENFAST_HD Floats normalized(Floats v) const { return (v - all(mean)) * all(rstd); }
 };
 GENFAST_HD float mean_of(float first, float sum, int64_t features) { return first + sum / float(features); }
 GENFAST_HD float rstd_of(float squares, int64_t features, float eps) {
@@ -25,7 +25,7 @@ GENFAST_HD float rstd_of(float squares, int64_t features, float eps) {
 struct RowGradient {
   Moments at;
   float mean, slope;
-  GENFAST_HD F operator()(F d, F x_hat, F too) const {
+  GENFAST_HD Floats operator()(Floats d, Floats x_hat, Floats too) const {
     return fma_(all(at.rstd), fma_(x_hat, all(-slope), d - all(mean)), too);
   }
 };

@@ -25,7 +25,7 @@ static void units(const Tokens& shape, int64_t first, int64_t last, Visit visit)
 }
 
 template <class L>
-static F load_or(const L& lane, const float* row, float missing) {
+static Floats load_or(const L& lane, const float* row, float missing) {
   return row ? lane.load(row) : all(missing);
 }
 
@@ -52,8 +52,8 @@ struct Sum {
   }
   float first() const { return y ? std::fma(*gate, widen(*y), widen(*x)) : widen(*x); }
   template <class L>
-  GENFAST_HD F operator()(const L& lane) const {
-    const F sum = y ? gated(lane.load(x), lane.load(gate), lane.load(y)) : lane.load(x);
+  GENFAST_HD Floats operator()(const L& lane) const {
+    const Floats sum = y ? gated(lane.load(x), lane.load(gate), lane.load(y)) : lane.load(x);
     if (!kWide) lane.store(v, sum);
     if (y) lane.store(out, sum);
     return sum;
@@ -65,17 +65,17 @@ static Moments moments(const Sum<T>& sum, int64_t features, float eps, bool rms)
   float total[1];
   if (rms) {
     sum_row(features, total, [&](auto lane) {
-      const F v = sum(lane);
-      return Terms<F>{v * v};
+      const Floats v = sum(lane);
+      return Terms<Floats>{v * v};
     });
     return {0.0f, rstd_of(*total, features, eps)};
   }
   const float first = sum.first();
-  sum_row(features, total, [&](auto lane) { return Terms<F>{sum(lane) - all(first)}; });
+  sum_row(features, total, [&](auto lane) { return Terms<Floats>{sum(lane) - all(first)}; });
   const float mean = mean_of(first, *total, features);
   sum_row(features, total, [=, v = sum.v](auto lane) {
-    const F far = lane.load(v) - all(mean);
-    return Terms<F>{far * far};
+    const Floats far = lane.load(v) - all(mean);
+    return Terms<Floats>{far * far};
   });
   return {mean, rstd_of(*total, features, eps)};
 }
@@ -88,7 +88,7 @@ static void forward(const NormModulateArgs& p, int64_t first, int64_t last) {
   units(p.shape, first, last, [&](int64_t, int64_t sample, int64_t begin, int64_t end) {
     const float *scale = row_of(p.scale, sample), *shift = row_of(p.shift, sample), *gate = row_of(p.gate, sample);
     lanes(0, n, [&](auto lane) {
-      const F s = load_or(lane, scale, 0.0f);
+      const Floats s = load_or(lane, scale, 0.0f);
       lane.store(factors, factor(load_or(lane, p.weight, 1.0f), s));
       lane.store(offsets, offset(load_or(lane, p.bias, 0.0f), s, load_or(lane, shift, 0.0f)));
     });
@@ -106,9 +106,9 @@ static void forward(const NormModulateArgs& p, int64_t first, int64_t last) {
 }
 
 // The sums over the tokens of a unit: of grad_out, of grad_out x_hat, of grad_v y; null where not wanted.
-struct Columns {
+struct TokenSums {
   float *grads = nullptr, *slopes = nullptr, *gates = nullptr;
-  Columns(const NormModulateBackwardArgs& p, int64_t unit) {
+  TokenSums(const NormModulateBackwardArgs& p, int64_t unit) {
     const int64_t n = p.shape.features, sums = p.column_sums();
     if (sums == 0) return;
     float* start = p.columns + unit * sums * n;
@@ -127,7 +127,7 @@ static void backward(const NormModulateBackwardArgs& p, int64_t first, int64_t l
     const float *scale = row_of(p.scale, sample), *gate = row_of(p.gate, sample);
     lanes(0, n,
           [&](auto lane) { lane.store(factors, factor(load_or(lane, p.weight, 1.0f), load_or(lane, scale, 0.0f))); });
-    const Columns columns(p, unit);
+    const TokenSums columns(p, unit);
     for (int64_t row = begin; row < end; ++row) {
       const T *grad_out = row_at<const T>(p.grad_out, row * n), *too = row_at<const T>(p.grad_v_too, row * n);
       const T *v = row_at<const T>(p.v, row * n), *y = row_at<const T>(p.y, row * n);
@@ -136,18 +136,18 @@ static void backward(const NormModulateBackwardArgs& p, int64_t first, int64_t l
       float sum[2] = {};
       if (grad_v)
         sum_row(n, sum, [=](auto lane) {
-          const F d = lane.load(grad_out) * lane.load(factors);
-          return Terms<F, 2>{d, d * at.normalized(lane.load(v))};
+          const Floats d = lane.load(grad_out) * lane.load(factors);
+          return Terms<Floats, 2>{d, d * at.normalized(lane.load(v))};
         });
       const RowGradient gradient{at, p.mean ? sum[0] / float(n) : 0.0f, sum[1] / float(n)};
       lanes(0, n, [=](auto lane) {
-        const F grad = lane.load(grad_out), x_hat = at.normalized(lane.load(v));
+        const Floats grad = lane.load(grad_out), x_hat = at.normalized(lane.load(v));
         if (columns.grads) {
           lane.store(columns.grads, lane.load(columns.grads) + grad);
           lane.store(columns.slopes, fma_(grad, x_hat, lane.load(columns.slopes)));
         }
         if (!grad_v) return;
-        const F g = gradient(grad * lane.load(factors), x_hat, too ? lane.load(too) : all(0.0f));
+        const Floats g = gradient(grad * lane.load(factors), x_hat, too ? lane.load(too) : all(0.0f));
         lane.store(grad_v, g);
         if (grad_y) lane.store(grad_y, lane.load(gate) * g);
         if (y) lane.store(columns.gates, fma_(lane.load(grad_v), lane.load(y), lane.load(columns.gates)));

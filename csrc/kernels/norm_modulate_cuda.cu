@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(32) columns_kernel(const __grid_constant__ Nor
 
 // Whether rows can be read 16 bytes at a time.
 template <class... Pointers>
-static bool wide(int64_t features, std::initializer_list<Table> tables, const Pointers*... pointers) {
+static bool rows_aligned(int64_t features, std::initializer_list<Table> tables, const Pointers*... pointers) {
   bool yes = features % 8 == 0 && aligned(pointers...);
   for (const Table& table : tables) yes = yes && aligned(table.data) && table.stride % 4 == 0;
   return yes;
@@ -203,7 +203,7 @@ template <class T>
 static void launch_norm(const NormModulateArgs& p, Stream stream) {
   const int64_t n = p.shape.features;
   const dim3 grid(blocks_for(p.shape.batch * p.shape.tokens, kWarps)), block(32, kWarps);
-  if (!wide(n, {p.scale, p.shift, p.gate}, p.x, p.y, p.v, p.out, p.weight, p.bias))
+  if (!rows_aligned(n, {p.scale, p.shift, p.gate}, p.x, p.y, p.v, p.out, p.weight, p.bias))
     GENFAST_KERNEL_LAUNCH((norm_kernel<T, 0, false>), grid, block, 0, stream, p);
   else if (n <= 256)
     GENFAST_KERNEL_LAUNCH((norm_kernel<T, 1, true>), grid, block, 0, stream, p);
@@ -241,8 +241,8 @@ const char* norm_modulate(const NormModulateArgs& p, Stream stream) {
 
 const char* norm_modulate_backward(const NormModulateBackwardArgs& p, Stream stream) {
   if (empty(p.shape)) return nullptr;
-  const bool vector = wide(p.shape.features, {p.scale, p.gate}, p.grad_v, p.grad_y, p.columns, p.grad_out, p.grad_v_too,
-                           p.v, p.y, p.weight);
+  const bool vector = rows_aligned(p.shape.features, {p.scale, p.gate}, p.grad_v, p.grad_y, p.columns, p.grad_out,
+                                   p.grad_v_too, p.v, p.y, p.weight);
   const char* error = nullptr;
   with_type(p.dtype, [&](auto type) {
     using T = decltype(type);

@@ -7,7 +7,7 @@
 namespace genfast::inline GENFAST_ISA {
 
 constexpr int kSide = 64, kAcross = 16, kEach = 4;
-constexpr int kThreads = kAcross * kAcross;
+static_assert(kAcross * kAcross == kThreads && kAcross * kEach == kSide);
 constexpr int kStage = 32;  // dimensions in shared memory at a time
 
 struct alignas(16) Four {

@@ -1,6 +1,7 @@
 #pragma once
 // The CPU driver of pairs: for 6 points of one set and 64 of another, sums over their dimensions, all in registers.
 // Points lie packed, [units][points], a unit being the 4 bytes that a lane takes at a time.
+#include <algorithm>
 #include <cstdint>
 #include <new>
 
@@ -10,6 +11,13 @@
 namespace genfast::inline GENFAST_ISA {
 
 constexpr int kRows = 6, kColumns = 64;
+
+// Rows of x that a thread packs at a time, 4 MiB of Ts at most; there is room for a whole tile more.
+template <class T>
+int64_t packed_rows(int64_t units, int64_t rows) {
+  constexpr int64_t numbers = (int64_t(4) << 20) / int64_t(sizeof(T)), most = 2052;
+  return std::clamp(numbers / (units + 1), int64_t(1), std::min(most, rows)) + kRows;
+}
 
 template <class T>
 struct Buffer {
@@ -23,21 +31,22 @@ struct Buffer {
 // estimates.
 struct Float32 {
   static constexpr int kElements = 1;
-  static GENFAST_HD F add(F sum, F x, F y) { return kLanes == 1 ? sum + x * y : fma_(x, y, sum); }
-  static GENFAST_HD F unit(const F (&v)[1], F (&rounded)[1]) { return rounded[0] = v[0]; }
+  static GENFAST_HD Floats add(Floats sum, Floats x, Floats y) { return kLanes == 1 ? sum + x * y : fma_(x, y, sum); }
+  static GENFAST_HD Floats unit(const Floats (&v)[1], Floats (&rounded)[1]) { return rounded[0] = v[0]; }
 };
 
 #if GENFAST_LANES == 16
 // A unit is two bfloat16, of elements 16 apart: twice the products an instruction.
 struct BFloat16Pair {
   static constexpr int kElements = 2;
-  static GENFAST_HD F add(F sum, F x, F y) {  // not the intrinsic, which only a function of its own target may call
+  // Not the intrinsic, which only a function of its own target may call.
+  static GENFAST_HD Floats add(Floats sum, Floats x, Floats y) {
     asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
     return sum;
   }
-  static GENFAST_HD F unit(const F (&v)[2], F (&rounded)[2]) {
+  static GENFAST_HD Floats unit(const Floats (&v)[2], Floats (&rounded)[2]) {
     for (int e = 0; e < 2; ++e) {
-      const U bits = as_uint(v[e]);
+      const Uints bits = as_uint(v[e]);
       rounded[e] = as_float((bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u);
     }
     return as_float(as_uint(rounded[0]) >> 16 | as_uint(rounded[1]));
@@ -63,7 +72,7 @@ void pack(float* to, int64_t features, int count, Value value, Seen seen) {
     const int used = int(units - unit < kLanes ? units - unit : kLanes);
     float* at = to + unit * width;
     for (int row = 0; row < count; ++row) {
-      F v[Number::kElements], rounded[Number::kElements];
+      Floats v[Number::kElements], rounded[Number::kElements];
       for (int e = 0; e < Number::kElements; ++e) v[e] = value(row, first + e * kLanes, features - first - e * kLanes);
       float lane[kLanes];
       store_lane(lane, Number::unit(v, rounded));
@@ -75,20 +84,20 @@ void pack(float* to, int64_t features, int count, Value value, Seen seen) {
   }
 }
 
-// to[r][c] = sum over units of x_r and y_c; x: [units][kRows], y: [units][kColumns].
+// to[r][c] = sum over units of x_r and y_c, in Floats or Doubles; x: [units][kRows], y: [units][kColumns].
 template <class Number, class T>
 void sums_of_tile(const T* x, const T* y, int64_t units, T (&to)[kRows][kColumns]) {
-  using Lane = decltype(all(T()));
-  constexpr int width = sizeof(Lane) / sizeof(T), held = kLanes == 16 ? 4 : 2;  // registers of columns
+  using Lanes = decltype(all(T()));
+  constexpr int width = sizeof(Lanes) / sizeof(T), held = kLanes == 16 ? 4 : 2;  // registers of columns
   for (int first = 0; first < kColumns; first += held * width) {
-    Lane sum[kRows][held] = {};
+    Lanes sum[kRows][held] = {};
     for (int64_t unit = 0; unit < units; ++unit) {
-      Lane b[held];
+      Lanes b[held];
       GENFAST_UNROLL
       for (int c = 0; c < held; ++c) b[c] = load_lane(y + unit * kColumns + first + c * width);
       GENFAST_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const Lane a = all(x[unit * kRows + r]);
+        const Lanes a = all(x[unit * kRows + r]);
         GENFAST_UNROLL
         for (int c = 0; c < held; ++c) sum[r][c] = Number::add(sum[r][c], a, b[c]);
       }

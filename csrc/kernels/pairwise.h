@@ -21,6 +21,7 @@ struct PairwiseArgs {
   int64_t n, m, features, k;  // k <= m
   bool exclude_self;          // x and y are one set: no point is its own neighbour
 };
+inline Work work(const PairwiseArgs& p) { return {p.n, 64}; }
 
 // On a GPU, 64 rows of x meet a segment of y, of which there are several where there are few rows.
 inline int64_t segment_span(int64_t n, int64_t m) {

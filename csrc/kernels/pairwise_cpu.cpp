@@ -6,15 +6,12 @@
 
 namespace genfast::cpu::GENFAST_ISA {
 
-constexpr int64_t kPacked = int64_t(1) << 20;  // units of x that a thread holds: 4 MiB
-constexpr int64_t kBlock = 2052;               // rows of x at most
-
 #if GENFAST_LANES == 1
 static unsigned bits_of(bool is) { return is; }
 #elif GENFAST_LANES == 8
-static unsigned bits_of(I are) { return unsigned(_mm256_movemask_ps((__m256)are)); }
+static unsigned bits_of(Ints are) { return unsigned(_mm256_movemask_ps((__m256)are)); }
 #else
-static unsigned bits_of(I are) { return _mm512_movepi32_mask((__m512i)are); }
+static unsigned bits_of(Ints are) { return _mm512_movepi32_mask((__m512i)are); }
 #endif
 
 // Bit c: whether holds(c), a lane of answers, is true of column c.
@@ -63,7 +60,7 @@ class Block {
       : p_(p),
         margin_(p.features, p.scale),
         units_(units_of<Number>(p.features)),
-        most_(std::clamp(kPacked / (units_ + 1), int64_t(1), std::min(kBlock, last - first)) + kRows),
+        most_(packed_rows<float>(units_, last - first)),
         x_(units_ * most_),
         y_(units_ * kColumns),
         rows_(most_) {
@@ -94,7 +91,7 @@ class Block {
 
   template <int width>
   void pack_points(float* to, const float* points, int64_t first, int count, Rounded* rounded) const {
-    F square[width] = {}, error[width] = {};
+    Floats square[width] = {}, error[width] = {};
     const auto value = [&](int row, int64_t at, int64_t left) {
       const int there = int(std::min<int64_t>(left, kLanes));
       const float* from = points + (first + row) * p_.features;
@@ -102,14 +99,14 @@ class Block {
     };
     pack<Number, width>(to, p_.features, count, value, [&](int row, const auto& v, const auto& b) {
       for (int e = 0; e < Number::kElements; ++e) {
-        const F off = v[e] - b[e];
+        const Floats off = v[e] - b[e];
         square[row] = square[row] + b[e] * b[e], error[row] = error[row] + off * off;
       }
     });
     for (int row = 0; row < count; ++row) rounded[row] = margin_.rounded(total(square[row]), total(error[row]));
   }
 
-  static float total(F a) {
+  static float total(Floats a) {
     float lane[kLanes], sum = 0;
     store_lane(lane, a);
     for (float v : lane) sum += v;
@@ -158,11 +155,11 @@ class Block {
                           margin_.rounding(row.point.square, square));
   }
 
-  F closeness(const float* sums, int c) const { return load_lane(sums + c) - load_lane(panel_.half + c); }
+  Floats closeness(const float* sums, int c) const { return load_lane(sums + c) - load_lane(panel_.half + c); }
 
   void nearest(int64_t i, const float* sums) {
     Row& row = rows_[i - first_];
-    const F outside = all(limits_of(row, panel_.largest.square, panel_.largest.error).outside);
+    const Floats outside = all(limits_of(row, panel_.largest.square, panel_.largest.error).outside);
     uint64_t candidates = panel_.live & ~columns_where([&](int c) { return closeness(sums, c) < outside; });
     if (p_.exclude_self && uint64_t(i - panel_.first) < kColumns) candidates &= ~(uint64_t(1) << (i - panel_.first));
     if (candidates) decide(i, row, sums, candidates);
@@ -190,7 +187,7 @@ class Block {
     Panel& panel = panel_;
     const Row& row = rows_[i - first_];
     const Limits limits = limits_of(row, panel.largest.square, panel.largest.error);
-    const F outside = all(limits.outside), inside = all(limits.inside), half = all(0.5f * row.point.square);
+    const Floats outside = all(limits.outside), inside = all(limits.inside), half = all(0.5f * row.point.square);
     const uint64_t away_x = columns_where([&](int c) { return closeness(sums, c) < outside; });
     const uint64_t away_y =
         columns_where([&](int c) { return load_lane(sums + c) - half < load_lane(panel.outside + c); });

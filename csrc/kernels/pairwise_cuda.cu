@@ -3,8 +3,6 @@
 
 namespace genfast::cuda {
 
-constexpr int kWarps = kThreads / 32;
-
 struct SquaredDifference {
   static __device__ float add(float sum, float x, float y) {
     const float difference = x - y;

@@ -5,8 +5,6 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-constexpr int kWarps = kThreads / 32;
-
 // The tree of math/sum.h over a warp: thread i holds accumulators 8 i to 8 i + 7.  Those 128, 64 and 32 apart lie 16, 8
 // and 4 threads away; at each of these steps a thread passes on half of what it holds and keeps the other half.
 __device__ inline float sum_of_warp(float (&v)[8]) {

@@ -14,6 +14,7 @@ struct ReparameterizeArgs {
   uint32_t stream;
   Shape shape;
 };
+inline Work work(const ReparameterizeArgs& p) { return rows_of_work(p.shape); }
 
 struct ReparameterizeBackwardArgs {
   void *grad_mu, *grad_logvar;       // [batch, features] of `dtype`
@@ -24,6 +25,7 @@ struct ReparameterizeBackwardArgs {
   uint32_t stream;
   Shape shape;
 };
+inline Work work(const ReparameterizeBackwardArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(reparameterize, ReparameterizeArgs)
 GENFAST_TWINS(reparameterize_backward, ReparameterizeBackwardArgs)

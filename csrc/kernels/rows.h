@@ -9,14 +9,14 @@ namespace genfast::inline GENFAST_ISA {
 struct Lane {
   int64_t first;
   template <class T>
-  GENFAST_HD F load(const T* row) const {
+  GENFAST_HD Floats load(const T* row) const {
     return load_lane(row + first);
   }
   template <class T>
-  GENFAST_HD void store(T* row, F a) const {
+  GENFAST_HD void store(T* row, Floats a) const {
     store_lane(row + first, a);
   }
-  GENFAST_HD F clear_tail(F a) const { return a; }
+  GENFAST_HD Floats clear_tail(Floats a) const { return a; }
 };
 
 // The last elements of a row, fewer; beyond its end one reads zeros.
@@ -24,14 +24,14 @@ struct LastLane {
   int64_t first;
   int count;
   template <class T>
-  GENFAST_HD F load(const T* row) const {
+  GENFAST_HD Floats load(const T* row) const {
     return load_part(row + first, count);
   }
   template <class T>
-  GENFAST_HD void store(T* row, F a) const {
+  GENFAST_HD void store(T* row, Floats a) const {
     store_part(row + first, a, count);
   }
-  GENFAST_HD F clear_tail(F a) const {
+  GENFAST_HD Floats clear_tail(Floats a) const {
     float values[kLanes];
     store_lane(values, a);
     return load_part(values, count);
@@ -47,9 +47,9 @@ GENFAST_HD void lanes(int64_t first, int64_t last, Visit visit) {
 
 // The end of the tree of math/sum.h: those 8, 4, 2 and 1 apart.
 #if GENFAST_LANES == 1
-GENFAST_HD float sum_of_lane(F a) { return a; }
+GENFAST_HD float sum_of_lane(Floats a) { return a; }
 #else
-GENFAST_HD float sum_of_lane(F a) {
+GENFAST_HD float sum_of_lane(Floats a) {
 #if GENFAST_LANES == 16
   const __m256 b = _mm512_castps512_ps256((__m512)a) + _mm512_extractf32x8_ps((__m512)a, 1);
 #else
@@ -67,17 +67,17 @@ GENFAST_HD void sum_chunk(int64_t begin, int64_t end, float (&total)[sums], Term
   constexpr int whole = size / kLanes, groups = whole * sums > 16 && whole > 1 ? 2 : 1, held = whole / groups;
   const int left = int((end - begin) % kLanes);
   const int64_t last = end - left;
-  Terms<F, sums> tail{};
+  Terms<Floats, sums> tail{};
   if (kLanes > 1 && left) {
     const LastLane lane{last, left};
     tail = term(lane);
-    for (F& t : tail.of) t = lane.clear_tail(t);
+    for (Floats& t : tail.of) t = lane.clear_tail(t);
   }
-  F level[sums][held];
+  Floats level[sums][held];
   GENFAST_UNROLL
   for (int group = 0; group < groups; ++group) {
-    F sum[sums][held] = {};
-    const auto add = [&](int k, const Terms<F, sums>& terms) {
+    Floats sum[sums][held] = {};
+    const auto add = [&](int k, const Terms<Floats, sums>& terms) {
       GENFAST_UNROLL
       for (int i = 0; i < sums; ++i) sum[i][k] = sum[i][k] + terms.of[i];
     };

@@ -15,6 +15,7 @@ struct RungeKuttaArgs {
   float rtol, atol;        // an element's tolerance is atol + rtol max(|x|, |out|)
   Shape shape;
 };
+inline Work work(const RungeKuttaArgs& p) { return rows_of_work(p.shape); }
 
 GENFAST_TWINS(runge_kutta, RungeKuttaArgs)
 

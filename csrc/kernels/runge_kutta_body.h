@@ -4,7 +4,7 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-GENFAST_HD F magnitude(F a) { return as_float(as_uint(a) & 0x7fffffffu); }
+GENFAST_HD Floats magnitude(Floats a) { return as_float(as_uint(a) & 0x7fffffffu); }
 
 // The stages of one row.
 struct Stages {
@@ -62,7 +62,7 @@ struct RungeKuttaErrorBody {
       typename Tile::Values out, ratio;
       stages.template operator()<true>(tile, x, out, ratio);
       for (int k = 0; k < x.kParts; ++k) {
-        const F size = at_least(magnitude(x.v[k]), magnitude(out.v[k]));
+        const Floats size = at_least(magnitude(x.v[k]), magnitude(out.v[k]));
         ratio.v[k] = ratio.v[k] / fma_(all(stages.p.rtol), size, all(stages.p.atol));
         ratio.v[k] = ratio.v[k] * ratio.v[k];
       }

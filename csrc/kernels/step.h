@@ -1,4 +1,5 @@
 #pragma once
+#include "../math/step.h"
 #include "isa.h"
 #include "types.h"
 
@@ -14,8 +15,8 @@ struct StepArgs {
   const float* guidance;      // [batch], with unconditional; a sample at 1 is the conditional one, exactly
   Keys keys;                  // [batch, 2]
   const int32_t* row;         // [batch]: which row of the plan each sample is at; beyond it, the sample becomes NaN
-  const float* coefficients;  // [rows, 44], a StepRow each
-  const int32_t* codes;       // [rows, 4], a StepCode each
+  const float* coefficients;  // [rows, kStepColumns], a StepRow each
+  const int32_t* codes;       // [rows, kCodeColumns], a StepCode each
   int64_t rows;
   const uint32_t* streams;  // [terms]: the noise of a row is the sum of its terms, weights[j] z(streams[j])
   const float* weights;     // [terms]
@@ -25,6 +26,7 @@ struct StepArgs {
   bool clamp;
   Shape shape;
 };
+inline Work work(const StepArgs& p) { return units_of_work(p.shape); }
 
 GENFAST_TWINS(step, StepArgs)
 

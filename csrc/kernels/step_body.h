@@ -1,6 +1,5 @@
 #pragma once
 #include "../math/noise.h"
-#include "../math/step.h"
 #include "step.h"
 
 namespace genfast::inline GENFAST_ISA {

@@ -12,6 +12,7 @@ struct TimeEmbeddingArgs {
   int64_t batch, count, width;
   bool flip;
 };
+inline Work work(const TimeEmbeddingArgs& p) { return {p.batch, kGrain / (p.width + 1)}; }
 
 GENFAST_TWINS(time_embedding, TimeEmbeddingArgs)
 

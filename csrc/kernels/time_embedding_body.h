@@ -20,8 +20,8 @@ GENFAST_HD void embed(const TimeEmbeddingArgs& p, int64_t row, int64_t piece) {
     const Angle a = angle(p.t[row], p.frequencies[first + i]);
     rest[i] = a.rest, quarters.of[i] = a.quarters;
   }
-  F sine, cosine;
-  sine_cosine(load_lane(rest), std::bit_cast<U>(quarters), sine, cosine);
+  Floats sine, cosine;
+  sine_cosine(load_lane(rest), std::bit_cast<Uints>(quarters), sine, cosine);
   T left[kLanes], right[kLanes];
   store_lane(left, p.flip ? cosine : sine);
   store_lane(right, p.flip ? sine : cosine);

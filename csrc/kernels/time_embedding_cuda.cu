@@ -4,19 +4,20 @@
 
 namespace genfast::cuda {
 
-constexpr int kThreads = 128;
+constexpr int kEmbeddingThreads = 128;  // of a block
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) time_embedding_kernel(const __grid_constant__ TimeEmbeddingArgs p) {
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < p.batch * pieces(p);
-       i += int64_t(gridDim.x) * kThreads)
+__global__ void __launch_bounds__(kEmbeddingThreads)
+    time_embedding_kernel(const __grid_constant__ TimeEmbeddingArgs p) {
+  for (int64_t i = blockIdx.x * int64_t(kEmbeddingThreads) + threadIdx.x; i < p.batch * pieces(p);
+       i += int64_t(gridDim.x) * kEmbeddingThreads)
     embed<T>(p, i / pieces(p), i % pieces(p));
 }
 
 const char* time_embedding(const TimeEmbeddingArgs& p, Stream stream) {
   if (p.batch == 0) return nullptr;
-  const int64_t blocks = (p.batch * pieces(p) + kThreads - 1) / kThreads;
-  const dim3 grid(unsigned(blocks < 65535 ? blocks : 65535)), block(kThreads);
+  const int64_t blocks = (p.batch * pieces(p) + kEmbeddingThreads - 1) / kEmbeddingThreads;
+  const dim3 grid(unsigned(blocks < 65535 ? blocks : 65535)), block(kEmbeddingThreads);
   with_type(p.dtype, [&](auto type) {
     GENFAST_KERNEL_LAUNCH((time_embedding_kernel<decltype(type)>), grid, block, 0, stream, p);
   });

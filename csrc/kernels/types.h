@@ -16,11 +16,20 @@ struct Shape {
   int64_t batch, features, channels;
 };
 
-// Work on the CPU is shared out in units of 64 elements; channels-last, 64 pixels of one channel.
+// A unit of a row, on the CPU: 64 elements; channels-last, 64 pixels of one channel.
 constexpr int64_t kUnit = 64;
 inline int64_t units_per_row(const Shape& shape) {
   return (shape.features / shape.channels + kUnit - 1) / kUnit * shape.channels;
 }
+
+// How the work of an op is shared out among the threads of a CPU: `count` pieces, at least `grain` of them a thread.
+// work(args) says it, beside each Args; the CPU twin takes a range of the pieces.
+struct Work {
+  int64_t count, grain;
+};
+constexpr int64_t kGrain = 16384;  // elements
+inline Work units_of_work(const Shape& shape) { return {shape.batch * units_per_row(shape), kGrain / kUnit}; }
+inline Work rows_of_work(const Shape& shape) { return {shape.batch, kGrain / (shape.features + 1)}; }
 
 // A sum over a sample is taken in chunks of 2,048 elements (math/sum.h).
 constexpr int64_t kChunk = 2048;

@@ -7,31 +7,32 @@ namespace genfast::inline GENFAST_ISA {
 // 2^scale e^(sign x) for sign x in [-87, 88]: 2^n 2^r with n + r = sign x log2(e).  Adding 1.5 * 2^23 rounds to n, and
 // leaves it in the low bits.  2^r by a minimax polynomial on [-1/2, 1/2].  Relative error below 2e-7 + 2e-8 |x|.
 template <int scale = 0, int sign = 1>
-GENFAST_HD F exp_within(F x) {
-  const F log2e = all(sign * 1.4426950216293335f), round = all(12582912.0f + scale), shifted = fma_(x, log2e, round);
-  const F r = fma_(x, log2e, round - shifted);
-  const F power = poly(r, 1.0f, 0.6931470036506653f, 0.24022240936756134f, 0.0555073507130146f, 0.009671619161963463f,
-                       0.0013264591107144952f);
+GENFAST_HD Floats exp_within(Floats x) {
+  const Floats log2e = all(sign * 1.4426950216293335f), round = all(12582912.0f + scale);
+  const Floats shifted = fma_(x, log2e, round);
+  const Floats r = fma_(x, log2e, round - shifted);
+  const Floats power = poly(r, 1.0f, 0.6931470036506653f, 0.24022240936756134f, 0.0555073507130146f,
+                            0.009671619161963463f, 0.0013264591107144952f);
   return as_float(as_uint(power) + (as_uint(shifted) << 23));
 }
 
 // 1 / sigmoid(x) = 1 + e^-x, x held to [-88, 87].
-GENFAST_HD F one_plus_exp_of_minus(F x) {
+GENFAST_HD Floats one_plus_exp_of_minus(Floats x) {
   return all(1.0f) + exp_within<0, -1>(at_most(at_least(x, all(-88.0f)), all(87.0f)));
 }
-GENFAST_HD F sigmoid(F x) { return all(1.0f) / one_plus_exp_of_minus(x); }
+GENFAST_HD Floats sigmoid(Floats x) { return all(1.0f) / one_plus_exp_of_minus(x); }
 
 // Each activation: y(u), and slope(u) = dy/du.
 struct Identity {
-  GENFAST_HD static F value(F u) { return u; }
-  GENFAST_HD static F slope(F) { return all(1.0f); }
+  GENFAST_HD static Floats value(Floats u) { return u; }
+  GENFAST_HD static Floats slope(Floats) { return all(1.0f); }
 };
 
 // u sigmoid(u)
 struct Silu {
-  GENFAST_HD static F value(F u) { return u / one_plus_exp_of_minus(u); }
-  GENFAST_HD static F slope(F u) {
-    const F s = sigmoid(u);
+  GENFAST_HD static Floats value(Floats u) { return u / one_plus_exp_of_minus(u); }
+  GENFAST_HD static Floats slope(Floats u) {
+    const Floats s = sigmoid(u);
     return s * fma_(u, all(1.0f) - s, all(1.0f));
   }
 };
@@ -39,29 +40,29 @@ struct Silu {
 // u Phi(u), Phi the normal distribution function.  With a = |u|, 2 Phi(-a) = e^(a q(a)), q a minimax polynomial on
 // [0, 8] for the error of a Phi(-a), 8e-9: one formula for the centre and for the tail, where 1 + erf would cancel.
 struct Gelu {
-  GENFAST_HD static F held(F u) { return at_most(at_least(u, all(-8.0f)), all(8.0f)); }  // Phi(-8) is 6e-16
-  GENFAST_HD static F lower(F held) {                                                    // Phi(-a)
-    const F a = as_float(as_uint(held) & 0x7fffffffu);
+  GENFAST_HD static Floats held(Floats u) { return at_most(at_least(u, all(-8.0f)), all(8.0f)); }  // Phi(-8) is 6e-16
+  GENFAST_HD static Floats lower(Floats held) {                                                    // Phi(-a)
+    const Floats a = as_float(as_uint(held) & 0x7fffffffu);
     return exp_within<-1>(a * poly(a, -0.7978851795196533f, -0.31830158829689026f, -0.03637316823005676f,
                                    0.004861260298639536f, -5.0992304750252515e-05f, -0.0001598528033355251f,
                                    3.926211502403021e-05f, -4.361928404250648e-06f, 1.9206889589895582e-07f));
   }
-  GENFAST_HD static F value(F u) {  // max(u, 0) - a Phi(-a)
-    const F h = held(u);
+  GENFAST_HD static Floats value(Floats u) {  // max(u, 0) - a Phi(-a)
+    const Floats h = held(u);
     return fma_(as_float(as_uint(h) | 0x80000000u), lower(h), at_least(u, all(0.0f)));
   }
-  GENFAST_HD static F slope(F u) {  // Phi(u) + u phi(u)
-    const F h = held(u), l = lower(h);
+  GENFAST_HD static Floats slope(Floats u) {  // Phi(u) + u phi(u)
+    const Floats h = held(u), l = lower(h);
     return fma_(h * all(0.3989422804f), exp_within(all(-0.5f) * (h * h)), u < all(0.0f) ? l : all(1.0f) - l);
   }
 };
 
 // u (1 + tanh w) / 2 = u sigmoid(2 w), w = sqrt(2 / pi) (u + 0.044715 u^3)
 struct GeluTanh {
-  GENFAST_HD static F twice_w(F u) { return u * fma_(u * u, all(0.0713548162726f), all(1.5957691216057f)); }
-  GENFAST_HD static F value(F u) { return u / one_plus_exp_of_minus(twice_w(u)); }
-  GENFAST_HD static F slope(F u) {
-    const F s = sigmoid(twice_w(u)), d = fma_(u * u, all(0.2140644488178f), all(1.5957691216057f));
+  GENFAST_HD static Floats twice_w(Floats u) { return u * fma_(u * u, all(0.0713548162726f), all(1.5957691216057f)); }
+  GENFAST_HD static Floats value(Floats u) { return u / one_plus_exp_of_minus(twice_w(u)); }
+  GENFAST_HD static Floats slope(Floats u) {
+    const Floats s = sigmoid(twice_w(u)), d = fma_(u * u, all(0.2140644488178f), all(1.5957691216057f));
     return s * fma_(u * d, all(1.0f) - s, all(1.0f));
   }
 };

@@ -5,8 +5,8 @@
 namespace genfast::inline GENFAST_ISA {
 
 // Of an angle of at most pi / 4: minimax polynomials, absolute error below 6e-8.
-GENFAST_HD void sine_cosine(F a, F& sine, F& cosine) {
-  const F a2 = a * a;
+GENFAST_HD void sine_cosine(Floats a, Floats& sine, Floats& cosine) {
+  const Floats a2 = a * a;
   sine = fma_(poly(a2, -1.6666654611e-1f, 8.3321608736e-3f, -1.9515295891e-4f) * a2, a, a);
   cosine = fma_(poly(a2, 4.166664568298827e-2f, -1.388731625493765e-3f, 2.443315711809948e-5f) * a2, a2,
                 fma_(all(-0.5f), a2, all(1.0f)));
@@ -26,10 +26,10 @@ GENFAST_HD Angle angle(double t, double frequency) {
   return {float((quarters - whole) * 1.5707963267948966), uint32_t(int32_t(odd > 0.0 ? odd : 0.0))};
 }
 
-GENFAST_HD void sine_cosine(F rest, U quarters, F& sine, F& cosine) {
-  F s, c;
+GENFAST_HD void sine_cosine(Floats rest, Uints quarters, Floats& sine, Floats& cosine) {
+  Floats s, c;
   sine_cosine(rest, s, c);
-  const U odd = quarters & 1u;
+  const Uints odd = quarters & 1u;
   sine = as_float(as_uint(odd ? c : s) ^ ((quarters & 2u) << 30));
   cosine = as_float(as_uint(odd ? s : c) ^ (((quarters + 1u) & 2u) << 30));
 }

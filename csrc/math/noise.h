@@ -21,16 +21,17 @@ GENFAST_HD NoiseRow noise_row(const int64_t* keys, int64_t r, uint32_t stream) {
 // Radius: u = (r1 + 1/2) / 2^32 in (0, 1], L = -ln u by a minimax polynomial of -ln(1 + f)/f on [sqrt(1/2), sqrt(2)),
 // relative error 2.7e-8.  Angle: the low 30 bits of r2 in [-pi/4, pi/4]; turned by 45 degrees, (c - s, c + s) absorb
 // the sqrt(2) of sqrt(2 L), and the two leftover bits are the signs.  Absolute error below 7e-7.
-GENFAST_HD void box_muller(U r1, U r2, F& first, F& second) {
-  const F u = fma_(to_float(r1), all(0x1p-32f), all(0x1p-33f));
-  const U bits = as_uint(u);
-  const I e = (I)(bits - 0x3f3504f3u) >> 23;
-  const F f = as_float(bits - ((U)e << 23)) - all(1.0f);
-  const F p = poly(f, -1.0f, 0.49999988079071045f, -0.3333418369293213f, 0.2500215470790863f, -0.19956977665424347f,
-                   0.16560696065425873f, -0.14949095249176025f, 0.14377330243587494f, -0.08743945509195328f);
-  const F radius = sqrt_(at_least(fma_(p, f, to_float(e) * all(-0.693147180559945f)), all(1e-30f)));
-  F s, c;
-  sine_cosine(to_float((I)(r2 << 2)) * all(3.6572951981679e-10f), s, c);  // (pi / 4) 2^-31
+GENFAST_HD void box_muller(Uints r1, Uints r2, Floats& first, Floats& second) {
+  const Floats u = fma_(to_float(r1), all(0x1p-32f), all(0x1p-33f));
+  const Uints bits = as_uint(u);
+  const Ints e = (Ints)(bits - 0x3f3504f3u) >> 23;
+  const Floats f = as_float(bits - ((Uints)e << 23)) - all(1.0f);
+  const Floats p =
+      poly(f, -1.0f, 0.49999988079071045f, -0.3333418369293213f, 0.2500215470790863f, -0.19956977665424347f,
+           0.16560696065425873f, -0.14949095249176025f, 0.14377330243587494f, -0.08743945509195328f);
+  const Floats radius = sqrt_(at_least(fma_(p, f, to_float(e) * all(-0.693147180559945f)), all(1e-30f)));
+  Floats s, c;
+  sine_cosine(to_float((Ints)(r2 << 2)) * all(3.6572951981679e-10f), s, c);  // (pi / 4) 2^-31
   first = as_float(as_uint(radius * (c - s)) ^ (r2 & 0x80000000u));
   second = as_float(as_uint(radius * (c + s)) ^ ((r2 << 1) & 0x80000000u));
 }
@@ -44,7 +45,7 @@ struct NoiseSum {
 };
 
 // From v[k] lane l = element 4 l + k to v[k] lane l = element kLanes k + l.
-GENFAST_HD void to_memory_order([[maybe_unused]] F (&v)[4]) {
+GENFAST_HD void to_memory_order([[maybe_unused]] Floats (&v)[4]) {
 #if GENFAST_LANES == 8
   const __m256 a = _mm256_unpacklo_ps((__m256)v[0], (__m256)v[1]), b = _mm256_unpackhi_ps((__m256)v[0], (__m256)v[1]);
   const __m256 c = _mm256_unpacklo_ps((__m256)v[2], (__m256)v[3]), d = _mm256_unpackhi_ps((__m256)v[2], (__m256)v[3]);
@@ -52,8 +53,8 @@ GENFAST_HD void to_memory_order([[maybe_unused]] F (&v)[4]) {
   const __m256 ca = (__m256)_mm256_unpackhi_pd((__m256d)a, (__m256d)c);
   const __m256 bd = (__m256)_mm256_unpacklo_pd((__m256d)b, (__m256d)d);
   const __m256 db = (__m256)_mm256_unpackhi_pd((__m256d)b, (__m256d)d);
-  v[0] = (F)_mm256_permute2f128_ps(ac, ca, 0x20), v[1] = (F)_mm256_permute2f128_ps(bd, db, 0x20);
-  v[2] = (F)_mm256_permute2f128_ps(ac, ca, 0x31), v[3] = (F)_mm256_permute2f128_ps(bd, db, 0x31);
+  v[0] = (Floats)_mm256_permute2f128_ps(ac, ca, 0x20), v[1] = (Floats)_mm256_permute2f128_ps(bd, db, 0x20);
+  v[2] = (Floats)_mm256_permute2f128_ps(ac, ca, 0x31), v[3] = (Floats)_mm256_permute2f128_ps(bd, db, 0x31);
 #elif GENFAST_LANES == 16
   const __m512 a = _mm512_unpacklo_ps((__m512)v[0], (__m512)v[1]), b = _mm512_unpackhi_ps((__m512)v[0], (__m512)v[1]);
   const __m512 c = _mm512_unpacklo_ps((__m512)v[2], (__m512)v[3]), d = _mm512_unpackhi_ps((__m512)v[2], (__m512)v[3]);
@@ -63,8 +64,8 @@ GENFAST_HD void to_memory_order([[maybe_unused]] F (&v)[4]) {
   const __m512 db = (__m512)_mm512_unpackhi_pd((__m512d)b, (__m512d)d);
   const __m512 p = _mm512_shuffle_f32x4(ac, ca, 0x88), q = _mm512_shuffle_f32x4(bd, db, 0x88);
   const __m512 r = _mm512_shuffle_f32x4(ac, ca, 0xdd), t = _mm512_shuffle_f32x4(bd, db, 0xdd);
-  v[0] = (F)_mm512_shuffle_f32x4(p, q, 0x88), v[1] = (F)_mm512_shuffle_f32x4(r, t, 0x88);
-  v[2] = (F)_mm512_shuffle_f32x4(p, q, 0xdd), v[3] = (F)_mm512_shuffle_f32x4(r, t, 0xdd);
+  v[0] = (Floats)_mm512_shuffle_f32x4(p, q, 0x88), v[1] = (Floats)_mm512_shuffle_f32x4(r, t, 0x88);
+  v[2] = (Floats)_mm512_shuffle_f32x4(p, q, 0xdd), v[3] = (Floats)_mm512_shuffle_f32x4(r, t, 0xdd);
 #endif
 }
 
@@ -73,7 +74,7 @@ GENFAST_HD Words random_words(const NoiseRow& row, int64_t quad) {
 }
 
 // The 4 kLanes elements from 4 quad on, in memory order.
-GENFAST_HD void normal(const NoiseRow& row, int64_t quad, F (&z)[4]) {
+GENFAST_HD void normal(const NoiseRow& row, int64_t quad, Floats (&z)[4]) {
   const Words r = random_words(row, quad);
   box_muller(r.x, r.y, z[0], z[1]);
   box_muller(r.z, r.w, z[2], z[3]);
@@ -81,13 +82,13 @@ GENFAST_HD void normal(const NoiseRow& row, int64_t quad, F (&z)[4]) {
 }
 
 // The same of a weighted sum; zero where it is empty.
-GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, F (&total)[4]) {
+GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, Floats (&total)[4]) {
   for (int k = 0; k < 4; ++k) total[k] = all(0.0f);
   // One copy of the body: a GPU has no registers for several.
   GENFAST_NO_UNROLL
   for (int j = 0; j < sum.count; ++j) {
     const Words r = random_words({sum.seed, sum.sample, sum.streams[j]}, quad);
-    F z[4];
+    Floats z[4];
     box_muller(r.x, r.y, z[0], z[1]);
     box_muller(r.z, r.w, z[2], z[3]);
     for (int k = 0; k < 4; ++k) total[k] = fma_(all(sum.weights[j]), z[k], total[k]);
@@ -96,10 +97,10 @@ GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, F (&total)[4]) {
 }
 
 // Uniform in [0, 1): the top 24 bits of a word, exactly.
-GENFAST_HD void uniform(const NoiseRow& row, int64_t quad, F (&u)[4]) {
+GENFAST_HD void uniform(const NoiseRow& row, int64_t quad, Floats (&u)[4]) {
   const Words r = random_words(row, quad);
-  const U words[4] = {r.x, r.y, r.z, r.w};
-  for (int k = 0; k < 4; ++k) u[k] = to_float((I)(words[k] >> 8)) * all(0x1p-24f);
+  const Uints words[4] = {r.x, r.y, r.z, r.w};
+  for (int k = 0; k < 4; ++k) u[k] = to_float((Ints)(words[k] >> 8)) * all(0x1p-24f);
   to_memory_order(u);
 }
 

@@ -55,38 +55,38 @@ GENFAST_HD void narrow(float a, Half& to) {
 // ---- kLanes consecutive values of memory ----
 #if GENFAST_LANES == 1
 template <class T>
-GENFAST_HD F load_lane(const T* p) {
+GENFAST_HD Floats load_lane(const T* p) {
   return widen(*p);
 }
 template <class T>
-GENFAST_HD void store_lane(T* p, F a) {
+GENFAST_HD void store_lane(T* p, Floats a) {
   narrow(a, *p);
 }
 #elif GENFAST_LANES == 8
-GENFAST_HD F load_lane(const float* p) { return (F)_mm256_loadu_ps(p); }
-GENFAST_HD F load_lane(const BFloat16* p) {
-  return (F)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
+GENFAST_HD Floats load_lane(const float* p) { return (Floats)_mm256_loadu_ps(p); }
+GENFAST_HD Floats load_lane(const BFloat16* p) {
+  return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
 }
-GENFAST_HD F load_lane(const Half* p) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
-GENFAST_HD void store_lane(float* p, F a) { _mm256_storeu_ps(p, (__m256)a); }
-GENFAST_HD void store_lane(BFloat16* p, F a) {
-  const U u = as_uint(a), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
+GENFAST_HD Floats load_lane(const Half* p) { return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+GENFAST_HD void store_lane(float* p, Floats a) { _mm256_storeu_ps(p, (__m256)a); }
+GENFAST_HD void store_lane(BFloat16* p, Floats a) {
+  const Uints u = as_uint(a), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
   const __m256i b = (__m256i)(a == a ? rounded : quiet);
   _mm_storeu_si128((__m128i*)p, _mm_packus_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1)));
 }
-GENFAST_HD void store_lane(Half* p, F a) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)a, 0)); }
+GENFAST_HD void store_lane(Half* p, Floats a) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)a, 0)); }
 #else
-GENFAST_HD F load_lane(const float* p) { return (F)_mm512_loadu_ps(p); }
-GENFAST_HD F load_lane(const BFloat16* p) {
-  return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+GENFAST_HD Floats load_lane(const float* p) { return (Floats)_mm512_loadu_ps(p); }
+GENFAST_HD Floats load_lane(const BFloat16* p) {
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
 }
-GENFAST_HD F load_lane(const Half* p) { return (F)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
-GENFAST_HD void store_lane(float* p, F a) { _mm512_storeu_ps(p, (__m512)a); }
-GENFAST_HD void store_lane(BFloat16* p, F a) {
-  const U u = as_uint(a), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
+GENFAST_HD Floats load_lane(const Half* p) { return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+GENFAST_HD void store_lane(float* p, Floats a) { _mm512_storeu_ps(p, (__m512)a); }
+GENFAST_HD void store_lane(BFloat16* p, Floats a) {
+  const Uints u = as_uint(a), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)(a == a ? rounded : quiet)));
 }
-GENFAST_HD void store_lane(Half* p, F a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)a, 0)); }
+GENFAST_HD void store_lane(Half* p, Floats a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)a, 0)); }
 #endif
 
 }  // namespace genfast::inline GENFAST_ISA

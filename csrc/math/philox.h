@@ -12,7 +12,7 @@ GENFAST_HD Wide wide(uint32_t a) { return a; }
 GENFAST_HD Wide counters(uint32_t first) { return first; }
 GENFAST_HD Wide multiply(Wide a, uint32_t m) { return uint64_t(uint32_t(a)) * m; }
 GENFAST_HD Wide high_xor(Wide product, Wide b, uint32_t k) { return (product >> 32) ^ b ^ k; }
-GENFAST_HD U narrow(Wide a) { return uint32_t(a); }
+GENFAST_HD Uints low_halves(Wide a) { return uint32_t(a); }
 #elif GENFAST_LANES == 8
 struct Wide {
   __m256i even, odd;
@@ -31,7 +31,9 @@ GENFAST_HD Wide high_xor(const Wide& product, const Wide& b, uint32_t k) {
   return {_mm256_xor_si256(_mm256_xor_si256(_mm256_shuffle_epi32(product.even, 0xf5), b.even), key),
           _mm256_xor_si256(_mm256_xor_si256(_mm256_shuffle_epi32(product.odd, 0xf5), b.odd), key)};
 }
-GENFAST_HD U narrow(const Wide& a) { return (U)_mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xaa); }
+GENFAST_HD Uints low_halves(const Wide& a) {
+  return (Uints)_mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xaa);
+}
 #else
 struct Wide {
   __m512i even, odd;
@@ -52,11 +54,13 @@ GENFAST_HD Wide high_xor(const Wide& product, const Wide& b, uint32_t k) {
   return {_mm512_ternarylogic_epi64(_mm512_shuffle_epi32(product.even, _MM_PERM_DDBB), b.even, key, 0x96),
           _mm512_ternarylogic_epi64(_mm512_shuffle_epi32(product.odd, _MM_PERM_DDBB), b.odd, key, 0x96)};
 }
-GENFAST_HD U narrow(const Wide& a) { return (U)_mm512_mask_shuffle_epi32(a.even, 0xaaaa, a.odd, _MM_PERM_CCAA); }
+GENFAST_HD Uints low_halves(const Wide& a) {
+  return (Uints)_mm512_mask_shuffle_epi32(a.even, 0xaaaa, a.odd, _MM_PERM_CCAA);
+}
 #endif
 
 struct Words {
-  U x, y, z, w;
+  Uints x, y, z, w;
 };
 
 // The words of kLanes consecutive counters c0, c0 + 1, ...; c1, c2, c3 are shared.
@@ -69,7 +73,7 @@ GENFAST_HD Words philox(uint64_t seed, uint32_t c0, uint32_t c1, uint32_t c2, ui
     x = high_xor(q, y, k0), y = q, z = high_xor(p, w, k1), w = p;
     k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
   }
-  return {narrow(x), narrow(y), narrow(z), narrow(w)};
+  return {low_halves(x), low_halves(y), low_halves(z), low_halves(w)};
 }
 
 }  // namespace genfast::inline GENFAST_ISA

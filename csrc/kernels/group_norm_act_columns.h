@@ -1,5 +1,5 @@
 #pragma once
-// The CPU driver of channels-last maps: registers hold neighbouring channels and walk over the pixels.
+// The passes of group norm over channels-last maps, CPU: registers hold neighbouring channels and walk over the pixels.
 #include <memory>
 
 #include "group_norm_act_body.h"
@@ -13,12 +13,12 @@ struct Columns {
   static constexpr int kCount = lanes ? lanes : 1;
   int count;  // channels
   template <class T>
-  GENFAST_HD F load(const T* p, int j) const {
+  GENFAST_HD Floats load(const T* p, int j) const {
     if constexpr (lanes) return load_lane(p + j * kLanes);
     return load_part(p, count);
   }
   template <class T>
-  GENFAST_HD void store(T* p, int j, F value) const {
+  GENFAST_HD void store(T* p, int j, Floats value) const {
     if constexpr (lanes) return store_lane(p + j * kLanes, value);
     store_part(p, value, count);
   }
@@ -62,12 +62,12 @@ class Strip {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
         const Inputs inputs(*this, at);
-        F unit[2][Block::kCount];
+        Floats unit[2][Block::kCount];
         for (int j = 0; j < Block::kCount; ++j) unit[0][j] = unit[1][j] = all(0.0f);
         for (int64_t each = pixel; each < end; ++each) {
           GENFAST_UNROLL
           for (int j = 0; j < Block::kCount; ++j) {
-            F in[Pass::kInputs], terms[2];
+            Floats in[Pass::kInputs], terms[2];
             inputs.load(each, columns, j, in);
             pass_.sum(in, q.of[j], terms);
             if constexpr (requires { pass_.keep(); })
@@ -77,7 +77,7 @@ class Strip {
         }
         for (int i = 0; i < 2; ++i)
           for (int j = 0; j < Block::kCount; ++j) {
-            const F so_far = pixel == 0 ? all(0.0f) : columns.load(to[i] + at, j);
+            const Floats so_far = pixel == 0 ? all(0.0f) : columns.load(to[i] + at, j);
             columns.store(to[i] + at, j, so_far + unit[i][j]);
           }
       });
@@ -95,7 +95,7 @@ class Strip {
         for (int64_t each = pixel; each < end; ++each) {
           GENFAST_UNROLL
           for (int j = 0; j < Block::kCount; ++j) {
-            F in[Pass::kInputs];
+            Floats in[Pass::kInputs];
             inputs.load(each, columns, j, in);
             columns.store(out + each * inputs.stride, j, pass_.map(in, q.of[j]));
           }
@@ -107,7 +107,7 @@ class Strip {
  private:
   template <class Block>
   struct Loaded {
-    F of[Block::kCount][Pass::kParameters];
+    Floats of[Block::kCount][Pass::kParameters];
     Loaded(const Strip& strip, const Block& columns, int64_t at) {
       for (int j = 0; j < Block::kCount; ++j)
         for (int i = 0; i < Pass::kParameters; ++i)
@@ -122,7 +122,7 @@ class Strip {
       for (int i = 0; i < Pass::kInputs; ++i) from[i] = strip.pass_.input(i) + strip.place(at);
     }
     template <class Block>
-    GENFAST_HD void load(int64_t pixel, const Block& columns, int j, F (&in)[Pass::kInputs]) const {
+    GENFAST_HD void load(int64_t pixel, const Block& columns, int j, Floats (&in)[Pass::kInputs]) const {
       for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
     }
   };

@@ -1,5 +1,6 @@
 #pragma once
-// The CUDA driver of channels-last maps: a thread takes eight neighbouring channels, or one, and walks over pixels.
+// The passes of group norm over channels-last maps, CUDA: a thread takes eight neighbouring channels, or one, and walks
+// over pixels.
 #include "group_norm_act_body.h"
 #include "map.cuh"
 
