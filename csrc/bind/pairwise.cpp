@@ -22,15 +22,15 @@ float largest(const float* points, int64_t rows, int64_t features, const char* n
 }
 
 // The mean of up to 256 points, times `scale`.
-std::vector<float> centre_of(const float* points, int64_t rows, int64_t features, float scale) {
+std::vector<float> center_of(const float* points, int64_t rows, int64_t features, float scale) {
   const int64_t step = std::max<int64_t>(1, rows / 256);
   const double by = double(scale) / double((rows + step - 1) / step);
   std::vector<double> sum(features);
   for (int64_t row = 0; row < rows; row += step)
     for (int64_t d = 0; d < features; ++d) sum[d] += points[row * features + d];
-  std::vector<float> centre(features);
-  for (int64_t d = 0; d < features; ++d) centre[d] = float(sum[d] * by);
-  return centre;
+  std::vector<float> center(features);
+  for (int64_t d = 0; d < features; ++d) center[d] = float(sum[d] * by);
+  return center;
 }
 
 }  // namespace
@@ -73,12 +73,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
   p.lists_distance = static_cast<double*>(lists_distance.data_ptr());
   p.lists_index = static_cast<int64_t*>(lists_index.data_ptr());
 
-  std::vector<float> centre;
+  std::vector<float> center;
   if (x.is_cpu()) {
     const float most = std::max(largest(p.x, p.n, p.features, "x"), largest(p.y, p.m, p.features, "y"));
     p.scale = most > 0.0f ? std::ldexp(1.0f, std::min(120, 38 - std::ilogb(most))) : 1.0f;
-    centre = centre_of(p.y, p.m, p.features, p.scale);
-    p.centre = centre.data();
+    center = center_of(p.y, p.m, p.features, p.scale);
+    p.center = center.data();
   }
   GENFAST_RUN(pairwise, x, p);
   return {distance, index, of_x, of_y};

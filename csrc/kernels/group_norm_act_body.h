@@ -60,7 +60,7 @@ struct MomentsPass {
   }
 };
 
-// u = slope (x - mean) + offset: what a channel is normalised and modulated by.
+// u = slope (x - mean) + offset: what a channel is normalized and modulated by.
 GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t group, int64_t c, float* to) {
   const int64_t at = n * p.groups + group;
   to[Channel::mean] = p.mean[at];
@@ -96,9 +96,9 @@ struct SlopesPass {
     line_of(p.norm, n, group, c, to);
   }
   GENFAST_HD void sum(const Floats (&in)[kInputs], const Floats (&q)[kParameters], Floats (&terms)[2]) const {
-    const Floats centred = in[Input::x] - q[Channel::mean];
-    terms[0] = in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
-    terms[1] = terms[0] * centred;
+    const Floats centered = in[Input::x] - q[Channel::mean];
+    terms[0] = in[Input::dy] * act.slope(fma_(centered, q[Channel::slope], q[Channel::offset]));
+    terms[1] = terms[0] * centered;
   }
   GENFAST_HD T* keep() const
     requires kept
@@ -123,10 +123,10 @@ struct GradientPass {
     to[Channel::plain] = p.means[at].plain, to[Channel::times] = p.means[at].times;
   }
   GENFAST_HD Floats map(const Floats (&in)[kInputs], const Floats (&q)[kParameters]) const {
-    const Floats centred = in[Input::x] - q[Channel::mean];
+    const Floats centered = in[Input::x] - q[Channel::mean];
     const Floats du =
-        kept ? in[Input::du] : in[Input::dy] * act.slope(fma_(centred, q[Channel::slope], q[Channel::offset]));
-    return fma_(q[Channel::slope], du, -fma_(centred, q[Channel::times], q[Channel::plain]));
+        kept ? in[Input::du] : in[Input::dy] * act.slope(fma_(centered, q[Channel::slope], q[Channel::offset]));
+    return fma_(q[Channel::slope], du, -fma_(centered, q[Channel::times], q[Channel::plain]));
   }
 };
 

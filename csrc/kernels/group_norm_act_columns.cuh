@@ -1,5 +1,5 @@
 #pragma once
-// The passes of group norm over channels-last maps, CUDA: a thread takes eight neighbouring channels, or one, and walks
+// The passes of group norm over channels-last maps, CUDA: a thread takes eight neighboring channels, or one, and walks
 // over pixels.
 #include "group_norm_act_body.h"
 #include "map.cuh"

@@ -1,5 +1,5 @@
 #pragma once
-// The passes of group norm over channels-last maps, CPU: registers hold neighbouring channels and walk over the pixels.
+// The passes of group norm over channels-last maps, CPU: registers hold neighboring channels and walk over the pixels.
 #include <memory>
 
 #include "group_norm_act_body.h"
@@ -7,7 +7,7 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-// `lanes` registers of neighbouring channels, or, lanes = 0, fewer channels than one register holds.
+// `lanes` registers of neighboring channels, or, lanes = 0, fewer channels than one register holds.
 template <int lanes>
 struct Columns {
   static constexpr int kCount = lanes ? lanes : 1;

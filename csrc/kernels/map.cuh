@@ -107,7 +107,7 @@ struct CudaTile {
   }
 };
 
-// A thread's tiles.  Channels-last: neighbouring threads take neighbouring channels of the same pixels.
+// A thread's tiles.  Channels-last: neighboring threads take neighboring channels of the same pixels.
 GENFAST_HD int64_t tile_start(const Shape& shape, int64_t tile) {
   const int64_t pixels = shape.features / shape.channels;
   if (shape.channels == 1 || pixels % 8 != 0) return tile * 8;

@@ -15,7 +15,7 @@ struct alignas(16) Four {
 };
 
 struct Stage {
-  alignas(16) float x[kStage][kSide + 4];  // 4 more, so that neighbouring dimensions lie in other banks
+  alignas(16) float x[kStage][kSide + 4];  // 4 more, so that neighboring dimensions lie in other banks
   alignas(16) float y[kStage][kSide + 4];
 };
 

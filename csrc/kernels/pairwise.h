@@ -16,10 +16,10 @@ struct PairwiseArgs {
   const float *x, *y;         // [n, features], [m, features]
   const double* radius_x;     // [n], squared; a negative one is an empty ball, and so are all if there is no pointer
   const double* radius_y;     // [m]
-  const float* centre;        // [features], times `scale`: anything is right, the mean is fastest
+  const float* center;        // [features], times `scale`: anything is right, the mean is fastest
   float scale;                // see math/margin.h
   int64_t n, m, features, k;  // k <= m
-  bool exclude_self;          // x and y are one set: no point is its own neighbour
+  bool exclude_self;          // x and y are one set: no point is its own neighbor
 };
 inline Work work(const PairwiseArgs& p) { return {p.n, 64}; }
 

@@ -95,7 +95,7 @@ class Block {
     const auto value = [&](int row, int64_t at, int64_t left) {
       const int there = int(std::min<int64_t>(left, kLanes));
       const float* from = points + (first + row) * p_.features;
-      return there <= 0 ? all(0.0f) : load_part(from + at, there) * all(p_.scale) - load_part(p_.centre + at, there);
+      return there <= 0 ? all(0.0f) : load_part(from + at, there) * all(p_.scale) - load_part(p_.center + at, there);
     };
     pack<Number, width>(to, p_.features, count, value, [&](int row, const auto& v, const auto& b) {
       for (int e = 0; e < Number::kElements; ++e) {

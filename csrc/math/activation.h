@@ -38,7 +38,7 @@ struct Silu {
 };
 
 // u Phi(u), Phi the normal distribution function.  With a = |u|, 2 Phi(-a) = e^(a q(a)), q a minimax polynomial on
-// [0, 8] for the error of a Phi(-a), 8e-9: one formula for the centre and for the tail, where 1 + erf would cancel.
+// [0, 8] for the error of a Phi(-a), 8e-9: one formula for the center and for the tail, where 1 + erf would cancel.
 struct Gelu {
   GENFAST_HD static Floats held(Floats u) { return at_most(at_least(u, all(-8.0f)), all(8.0f)); }  // Phi(-8) is 6e-16
   GENFAST_HD static Floats lower(Floats held) {                                                    // Phi(-a)

@@ -48,7 +48,7 @@ struct Limits {
   float outside, inside;
 };
 
-// Of sums of products of rounded points b = round(v), v = scale x - centre: closeness = b_i.b_j - |b_j|^2 / 2, so that
+// Of sums of products of rounded points b = round(v), v = scale x - center: closeness = b_i.b_j - |b_j|^2 / 2, so that
 // |b_i - b_j|^2 = |b_i|^2 - 2 closeness.  With error_i >= |v_i - b_i| the triangle inequality gives
 //
 //     | |v_i - v_j| - |b_i - b_j| | <= error_i + error_j.
