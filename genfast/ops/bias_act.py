@@ -5,8 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-import genfast._extension  # noqa: F401
-
+from .. import _extension  # noqa: F401
 from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import composed, differentiate_again, with_autograd
 

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import genfast._extension  # noqa: F401
-
+from .. import _extension  # noqa: F401
 from .dispatch import composed, differentiate_again, with_autograd
 
 

@@ -11,8 +11,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-import genfast._extension  # noqa: F401
-
+from .. import _extension  # noqa: F401
 from .dispatch import in_layout_of
 
 MAX_STEP = 2**24 - 1

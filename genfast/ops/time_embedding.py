@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-import genfast._extension  # noqa: F401
-
+from .. import _extension  # noqa: F401
 from ..common.keys import make_key
 from .dispatch import composed, wants_grad
 from .noise import Purpose, normal
