@@ -95,14 +95,14 @@ def test_the_flow_of_a_diffusion_model():
 
 
 def test_a_class_conditional_model_is_told():
-    class Told(Gaussian):
+    class Conditional(Gaussian):
         classes = 3
 
         def log_prob(self, x, label):
             return super().log_prob(x) + label
 
     label = torch.arange(90) % 3
-    found = run(Told(6), gf.data.Data(DATA.x, label))
+    found = run(Conditional(6), gf.data.Data(DATA.x, label))
     assert torch.equal(found.nats, Gaussian(6).log_prob(DATA.x) + label)
 
 
