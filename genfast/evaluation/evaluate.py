@@ -10,16 +10,20 @@ import torch
 from .._version import __version__
 from ..common import processes
 from ..data.dataset import Data
-from ..features import Features, as_features, extract
+from ..features import Features, as_features, extract, fingerprint
 from ..metrics import checks, intervals
+from .chunks import stream
 from .inputs import Extracted, Inputs
 from .labels import by_class
 from .likelihoods import likelihoods
+from .matching import matched
 from .measure import GROUPS, choose, measure
+from .model_traits import device_of
 from .pictures import save_pictures
+from .reading import read
 from .records import Record
 from .report import Report
-from .sources import Held, Source, as_source, described, device_of, read, relabeled, stream
+from .sources import Held, Source, as_source
 
 
 def evaluate(
@@ -85,7 +89,7 @@ def evaluate(
         records = (*records, agreement)
     report = Report(
         model={"name": source.name, "fingerprint": source.fingerprint},
-        data={"name": data_name, **described(data)},
+        data={"name": data_name, **_described(data)},
         features={"name": features.name, "dim": features.dim, "fingerprint": features.fingerprint},
         n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling),
         genfast=__version__, torch=str(torch.__version__),
@@ -114,11 +118,16 @@ def _extracted(features: Features, source: Source, what: str, **options) -> Extr
 
 def _other(train: Data, data: Data) -> Data:
     """The training data, if they can be that."""
-    if train.shape != data.shape:
-        raise ValueError(f"train: expected samples of shape {data.shape}, as those of data, got {train.shape}")
+    train = matched(train, data, "train")
     if torch.equal(train.x, data.x):
         raise ValueError("train: expected other samples than data, which must be held out, got the same")
-    return relabeled(train, data, "train")
+    return train
+
+
+def _described(data: Data) -> dict:
+    """Shape, classes, and a fingerprint of the samples and labels in their order."""
+    columns = {"x": data.x} | ({} if data.label is None else {"label": data.label})
+    return {"shape": list(data.shape), "classes": data.classes, "fingerprint": fingerprint(columns)}
 
 
 def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:

@@ -22,7 +22,9 @@ from tqdm import tqdm
 from ..data.dataset import Data
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
-from .sources import CHUNK, conditional, device_of, subset
+from .chunks import CHUNK
+from .model_traits import conditional, device_of
+from .splits import subset
 
 FLOW_SAMPLES = 128  # the flow costs hundreds of network evaluations a sample
 DRAWS, PART = 64, 16  # of z, and how many at a time

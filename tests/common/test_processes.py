@@ -12,7 +12,8 @@ from toys import Ring
 
 import genfast as gf
 from genfast.common import processes
-from genfast.evaluation.sources import as_source, stream
+from genfast.evaluation.chunks import stream
+from genfast.evaluation.sources import as_source
 
 PROGRAM = """
 import sys

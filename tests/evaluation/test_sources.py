@@ -6,7 +6,8 @@ import torch
 from toys import CountOnly, Gaussian, normal
 
 import genfast as gf
-from genfast.evaluation.sources import CHUNK, Held, as_source, stream
+from genfast.evaluation.chunks import CHUNK, stream
+from genfast.evaluation.sources import Held, as_source
 
 DATA = gf.data.Data(normal(100, 4))
 
