@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from .evaluate import evaluate
+from .reading import Reader
 from .records import Record, has_interval
 from .report import Report
 from .table import aligned, estimate_text
@@ -86,6 +87,11 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
         if name in named:
             raise ValueError(f"models: expected different names, got {name!r} twice; pass (name, report)")
         named[name] = value
+    if not all(isinstance(value, Report) for value in named.values()):
+        reader = Reader()  # for all of the models
+        data = reader.read(data, "data")
+        if options.get("train") is not None:
+            options["train"] = reader.read(options["train"], "train")
     reports = {
         name: value if isinstance(value, Report) else evaluate(value, data, **options) for name, value in named.items()
     }

@@ -20,7 +20,7 @@ from .matching import matched
 from .measure import GROUPS, choose, measure
 from .model_traits import device_of
 from .pictures import save_pictures
-from .reading import read
+from .reading import Reader
 from .records import Record
 from .report import Report
 from .sources import Held, Source, as_source
@@ -69,9 +69,7 @@ def evaluate(
     n, seed = n if n is None else checks.integer(n, "n", 2), checks.seed(seed)
     intervals.quantile(level)  # raises
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
-    data_name, data = read(data, "data")
-    train = None if train is None else _other(read(train, "train")[1], data)
-    source = as_source(model, data, n=n, seed=seed, settings=sampling)
+    data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
 
     extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
@@ -103,6 +101,14 @@ def evaluate(
         copies = inputs.memorization if "memorization" in report else None
         save_pictures(folder, report, source, train, copies)
     return report
+
+
+def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:
+    """The data and their name, the training data and the samples."""
+    reader = Reader()
+    real = reader.read(data, "data")
+    train = None if train is None else _other(reader.read(train, "train").data, real.data)
+    return real.name, real.data, train, as_source(model, real.data, reader, **options)
 
 
 def _settings(name: str, value: dict | None) -> dict:

@@ -11,7 +11,7 @@ from ..data.dataset import Data, permutation
 from ..features import fingerprint
 from .matching import matched
 from .model_traits import conditional
-from .reading import read
+from .reading import Reader
 from .splits import subset
 
 
@@ -98,10 +98,10 @@ class Drawn:
 Source = Held | Drawn
 
 
-def as_source(value, data: Data, *, n: int | None, seed: int, settings: dict | None) -> Source:
+def as_source(value, data: Data, reader: Reader, *, n: int | None, seed: int, settings: dict | None) -> Source:
     """The source of n samples to be held against `data`.
 
-    value: a model with `sample`, its checkpoint's folder, or what `reading.read` takes.
+    value: a model with `sample`, its checkpoint's folder, or what the reader takes.
     Raises TypeError or ValueError that names model, n or sampling.
     """
     if isinstance(value, str | Path) and (Path(value) / "model.json").exists():
@@ -110,5 +110,5 @@ def as_source(value, data: Data, *, n: int | None, seed: int, settings: dict | N
         return Drawn(value, data, n, seed, settings or {})
     if settings:
         raise ValueError(f"sampling: expected none, for these samples are drawn already, got {settings!r}")
-    name, samples = read(value, "model")
-    return Held(name, matched(samples, data, "model"), n, seed)
+    samples = reader.read(value, "model")
+    return Held(samples.name, matched(samples.data, data, "model"), n, seed)
