@@ -60,7 +60,7 @@ def diagnose(report: Report) -> Diagnosis:
     Raises TypeError unless `report` is a Report.
     """
     if not isinstance(report, Report):
-        raise TypeError(f"report: expected a Report of genfast.evaluate, got {type(report).__name__}")
+        raise TypeError(f"report must be a Report of genfast.evaluate; got {type(report).__name__}")
     found = [rule(report) for rule in (_support, _memorization, _labels)]
     found = [finding for finding in found if finding is not None]
     found += filter(None, [_difference(report, explained=bool(found)), _few_samples(report)])

@@ -9,9 +9,10 @@ import torch
 
 from .._version import __version__
 from ..common import processes
+from ..common.checks import require_integer, require_number
+from ..common.keys import MAX_SEED
 from ..data.dataset import Data
 from ..features import Features, as_features, extract, fingerprint
-from ..metrics import checks, intervals
 from .chunks import stream
 from .inputs import Extracted, Inputs
 from .labels import by_class
@@ -66,8 +67,9 @@ def evaluate(
     Raises ValueError or TypeError that names the argument.
     """
     names = choose(metrics)
-    n, seed = n if n is None else checks.integer(n, "n", 2), checks.seed(seed)
-    intervals.quantile(level)  # raises
+    n = None if n is None else require_integer("n", n, 2)
+    seed = require_integer("seed", seed, 0, MAX_SEED)
+    level = require_number("level", level, above=0, below=1)
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
     data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
@@ -113,7 +115,7 @@ def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source
 
 def _settings(name: str, value: dict | None) -> dict:
     if not isinstance(value, dict | None):
-        raise TypeError(f"{name}: expected a dict of settings, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a dict of settings; got {type(value).__name__}")
     return value or {}
 
 
@@ -126,7 +128,7 @@ def _other(train: Data, data: Data) -> Data:
     """The training data, if they can be that."""
     train = matched(train, data, "train")
     if torch.equal(train.x, data.x):
-        raise ValueError("train: expected other samples than data, which must be held out, got the same")
+        raise ValueError("train must be other samples than data, which are held out; got the same")
     return train
 
 
@@ -140,7 +142,7 @@ def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data
     there = source.label is not None and data.label is not None and len(data) > 1
     if per_class and not there:
         which = "the samples" if source.label is None else "the data"
-        raise ValueError(f"per_class: expected False or None, for {which} have no labels, or a single one, got True")
+        raise ValueError(f"per_class must be False or None, for {which} have no labels, or a single one; got True")
     return there and bool(set(names) & set(GROUPS["quality"])) if per_class is None else per_class
 
 

@@ -34,7 +34,7 @@ class Reader:
         if not isinstance(value, str | Path | Data | Tensor | np.ndarray | tuple):
             also = "a model with sample(), " if argument == "model" else ""
             forms = f"{also}Data, a tensor, an array, a pair (x, label) or a path"
-            raise TypeError(f"{argument}: expected {forms}, got {type(value).__name__}")
+            raise TypeError(f"{argument} must be {forms}; got {type(value).__name__}")
         try:
             if isinstance(value, str | Path):
                 return NamedData(Path(value).name, self._load(value))

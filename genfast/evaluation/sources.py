@@ -25,7 +25,7 @@ class Held:
 
     def __init__(self, name: str, data: Data, n: int | None = None, seed: int = 0):
         if n is not None and n > len(data):
-            raise ValueError(f"n: expected at most {len(data)}, the number of samples in {name}, got {n}")
+            raise ValueError(f"n must be at most {len(data)}, the number of samples in {name}; got {n}")
         self.name, self.n, self.shape = name, len(data) if n is None else n, data.shape
         chosen = slice(None) if n is None else subset(len(data), n, seed)  # a slice copies nothing
         self.x, self.label = data.x[chosen], None if data.label is None else data.label[chosen]
@@ -89,9 +89,9 @@ class Drawn:
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)
         if x.shape != expected:
-            raise ValueError(f"model: expected samples of shape {expected}, as those of data, got {tuple(x.shape)}")
+            raise ValueError(f"model must draw samples of shape {expected}, as those of data; got {tuple(x.shape)}")
         if not bool(x.isfinite().all()):
-            raise ValueError(f"model: expected finite samples, got NaN or infinity from {self.name}.sample")
+            raise ValueError(f"model must draw finite samples; got NaN or infinity from {self.name}.sample")
         return x
 
 
@@ -109,6 +109,6 @@ def as_source(value, data: Data, reader: Reader, *, n: int | None, seed: int, se
     if callable(getattr(value, "sample", None)):
         return Drawn(value, data, n, seed, settings or {})
     if settings:
-        raise ValueError(f"sampling: expected none, for these samples are drawn already, got {settings!r}")
+        raise ValueError(f"sampling must be empty, for these samples are drawn already; got {settings!r}")
     samples = reader.read(value, "model")
     return Held(samples.name, matched(samples.data, data, "model"), n, seed)

@@ -156,7 +156,7 @@ def test_a_pair_begins_with_a_name():
         def sample(self, *args, **options):
             pytest.fail("evaluated")
 
-    with pytest.raises(TypeError, match=r"models: expected .*\(name, model\) with data=, got tuple"):
+    with pytest.raises(TypeError, match=r"models must be .*\(name, model\) with data=; got tuple"):
         gf.compare([("never", Never()), (x, label)], data=REAL)
 
 
@@ -171,16 +171,16 @@ def test_a_pair_begins_with_a_name():
 )
 def test_what_cannot_be_compared(what, change):
     other = dataclasses.replace(report("true"), **change)
-    with pytest.raises(ValueError, match=f"models: expected the same {what} in all reports; a has .*, b has"):
+    with pytest.raises(ValueError, match=f"models must have the same {what}; got .* of a and .* of b"):
         gf.compare([("a", report("true")), ("b", other)])
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="at least two, got 1"):
+    with pytest.raises(ValueError, match="models must be at least two; got 1"):
         compare("true")
-    with pytest.raises(ValueError, match="different names, got 'Gaussian' twice"):
+    with pytest.raises(ValueError, match="models must have different names; got 'Gaussian' twice"):
         gf.compare([report("true"), report("wide")])
-    with pytest.raises(TypeError, match=r"\(name, model\) with data=, got Gaussian"):
+    with pytest.raises(TypeError, match=r"\(name, model\) with data=; got Gaussian"):
         gf.compare([("a", Gaussian(D)), ("b", Gaussian(D))])
     with pytest.raises(TypeError, match="got Gaussian"):
         gf.compare([Gaussian(D), Gaussian(D)], data=REAL)

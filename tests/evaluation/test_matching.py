@@ -15,7 +15,7 @@ def test_classes_go_by_their_names():
     found = matched(samples, DATA, "model")
     assert found.label.tolist() == [0, 2, 2, 0] and found.names == DATA.names and torch.equal(found.x, samples.x)
     other = gf.data.Data(samples.x, samples.label, names=("cat", "cow"))
-    with pytest.raises(ValueError, match="train: expected classes among cat, dog, horse, got cow"):
+    with pytest.raises(ValueError, match="train must have classes among cat, dog, horse; got cow"):
         matched(other, DATA, "train")
 
 
@@ -25,5 +25,5 @@ def test_classes_that_have_no_names_keep_their_numbers():
 
 
 def test_another_shape():
-    with pytest.raises(ValueError, match=r"train: expected samples of shape \(4,\), as those of data, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"train must be samples of shape \(4,\), as those of data; got \(3,\)"):
         matched(gf.data.Data(normal(4, 3)), DATA, "train")

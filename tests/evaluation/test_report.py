@@ -165,11 +165,11 @@ def test_estimates_of_the_wrong_type(tmp_path, name, value):
 @pytest.mark.parametrize(
     "text, match",
     [
-        ('"abc"', "expected a report"),
-        ("5", "expected a report"),
-        ("{", "expected a report"),
-        ("[]", "expected a report"),
-        ('{"schema": "genfast.evaluation", "version": 1}', "version 2, got genfast.evaluation version 1"),
+        ('"abc"', "path must be a report"),
+        ("5", "path must be a report"),
+        ("{", "path must be a report"),
+        ("[]", "path must be a report"),
+        ('{"schema": "genfast.evaluation", "version": 1}', "version 2; got genfast.evaluation version 1"),
         ('{"schema": "genfast.evaluation", "version": 2, "records": [{}]}', "is damaged"),
         ('{"schema": "genfast.evaluation", "version": 2, "records": [], "per_class": []}', "is damaged"),
     ],

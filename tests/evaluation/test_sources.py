@@ -62,9 +62,9 @@ def test_errors_of_a_model_come_through():
 
     with pytest.raises(ValueError, match="steps must be at least 1"):
         everything(source(Broken(4)))
-    with pytest.raises(ValueError, match=r"model: expected samples of shape \(64, 4\), .* got \(64, 3\)"):
+    with pytest.raises(ValueError, match=r"model must draw samples of shape \(64, 4\), .*; got \(64, 3\)"):
         everything(source(Gaussian(3)))
-    with pytest.raises(ValueError, match="model: expected finite samples"):
+    with pytest.raises(ValueError, match="model must draw finite samples"):
         everything(source(Gaussian(4, scale=float("nan"))))
     with pytest.raises(TypeError, match="steps"):
         everything(source(Gaussian(4), settings={"steps": 3}))
