@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from .evaluate import evaluate
+from .reading import Reader
 from .records import Record, has_interval
 from .report import Report
 from .table import aligned, estimate_text
@@ -80,12 +81,17 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
         pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
         name, value = item if pair else (None, item)
         if not isinstance(value, Report) and (name is None or data is None):
-            needed = "a Report, (name, Report), or (name, model) with data="
-            raise TypeError(f"models: expected {needed}, got {type(value).__name__}, data={type(data).__name__}")
+            forms = "Reports, pairs (name, Report), or pairs (name, model) with data="
+            raise TypeError(f"models must be {forms}; got {type(value).__name__}, data={type(data).__name__}")
         name = value.model["name"] if name is None else name
         if name in named:
-            raise ValueError(f"models: expected different names, got {name!r} twice; pass (name, report)")
+            raise ValueError(f"models must have different names; got {name!r} twice: pass (name, report)")
         named[name] = value
+    if not all(isinstance(value, Report) for value in named.values()):
+        reader = Reader()  # for all of the models
+        data = reader.read(data, "data")
+        if options.get("train") is not None:
+            options["train"] = reader.read(options["train"], "train")
     reports = {
         name: value if isinstance(value, Report) else evaluate(value, data, **options) for name, value in named.items()
     }
@@ -97,7 +103,7 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
 
 def _require_comparable(reports: dict[str, Report]) -> None:
     if len(reports) < 2:
-        raise ValueError(f"models: expected at least two, got {len(reports)}")
+        raise ValueError(f"models must be at least two; got {len(reports)}")
     (first, one), *others = reports.items()
     for name, other in others:
         for what, a, b in (
@@ -107,7 +113,7 @@ def _require_comparable(reports: dict[str, Report]) -> None:
             ("level", one.level, other.level),
         ):
             if a != b:
-                raise ValueError(f"models: expected the same {what} in all reports; {first} has {a}, {name} has {b}")
+                raise ValueError(f"models must have the same {what}; got {a} of {first} and {b} of {name}")
 
 
 def _usable(report: Report, name: str) -> bool:

@@ -60,7 +60,7 @@ def diagnose(report: Report) -> Diagnosis:
     Raises TypeError unless `report` is a Report.
     """
     if not isinstance(report, Report):
-        raise TypeError(f"report: expected a Report of genfast.evaluate, got {type(report).__name__}")
+        raise TypeError(f"report must be a Report of genfast.evaluate; got {type(report).__name__}")
     found = [rule(report) for rule in (_support, _memorization, _labels)]
     found = [finding for finding in found if finding is not None]
     found += filter(None, [_difference(report, explained=bool(found)), _few_samples(report)])
@@ -69,19 +69,19 @@ def diagnose(report: Report) -> Diagnosis:
 
 def _support(report: Report) -> Finding | None:
     """Collapse, junk or both, by who lies in whose neighborhood."""
-    looks, reaches = _there(report, "precision", "density"), _there(report, "recall")
-    fidelity = [record for record in looks if _lower(record)]
+    realism, reach = _there(report, "precision", "density"), _there(report, "recall")
+    fidelity = [record for record in realism if _lower(record)]
     variety = [record for record in _there(report, "recall", "coverage") if _lower(record)]
     # Junk takes samples away from where the data are, so coverage sinks with it; recall does not.
-    unreached = [record for record in reaches if _lower(record)]
+    unreached = [record for record in reach if _lower(record)]
     if variety and _loss(variety) > MAINLY * _loss(fidelity):
         but = "fidelity suffers less" if fidelity else "what is drawn looks real"
-        sentence = f"Collapse: parts of the data are never drawn. {_cited(variety)}{_while(but, looks)}."
-        return Finding("collapse", sentence, _evidence(variety + looks))
+        sentence = f"Collapse: parts of the data are never drawn. {_cited(variety)}{_while(but, realism)}."
+        return Finding("collapse", sentence, _evidence(variety + realism))
     if fidelity and _loss(fidelity) > MAINLY * _loss(unreached):
         but = "variety suffers less" if unreached else "the data are reached"
-        sentence = f"Junk: some samples are unlike any data. {_cited(fidelity)}{_while(but, reaches)}."
-        return Finding("junk", sentence, _evidence(fidelity + reaches))
+        sentence = f"Junk: some samples are unlike any data. {_cited(fidelity)}{_while(but, reach)}."
+        return Finding("junk", sentence, _evidence(fidelity + reach))
     if fidelity:
         both = fidelity + unreached
         return Finding("far", f"Far: the samples lack both fidelity and variety. {_cited(both)}.", _evidence(both))

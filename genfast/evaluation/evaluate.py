@@ -9,17 +9,22 @@ import torch
 
 from .._version import __version__
 from ..common import processes
+from ..common.checks import require_integer, require_number
+from ..common.keys import MAX_SEED
 from ..data.dataset import Data
-from ..features import Features, as_features, extract
-from ..metrics import checks, intervals
+from ..features import Features, as_features, extract, fingerprint
+from .chunks import stream
 from .inputs import Extracted, Inputs
 from .labels import by_class
 from .likelihoods import likelihoods
+from .matching import matched
 from .measure import GROUPS, choose, measure
+from .model_traits import device_of
 from .pictures import save_pictures
+from .reading import Reader
 from .records import Record
 from .report import Report
-from .sources import Held, Source, as_source, described, device_of, read, relabeled, stream
+from .sources import Held, Source, as_source
 
 
 def evaluate(
@@ -62,12 +67,11 @@ def evaluate(
     Raises ValueError or TypeError that names the argument.
     """
     names = choose(metrics)
-    n, seed = n if n is None else checks.integer(n, "n", 2), checks.seed(seed)
-    intervals.quantile(level)  # raises
+    n = None if n is None else require_integer("n", n, 2)
+    seed = require_integer("seed", seed, 0, MAX_SEED)
+    level = require_number("level", level, above=0, below=1)
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
-    data_name, data = read(data, "data")
-    train = None if train is None else _other(read(train, "train")[1], data)
-    source = as_source(model, data, n=n, seed=seed, settings=sampling)
+    data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
 
     extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
@@ -85,7 +89,7 @@ def evaluate(
         records = (*records, agreement)
     report = Report(
         model={"name": source.name, "fingerprint": source.fingerprint},
-        data={"name": data_name, **described(data)},
+        data={"name": data_name, **_described(data)},
         features={"name": features.name, "dim": features.dim, "fingerprint": features.fingerprint},
         n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling),
         genfast=__version__, torch=str(torch.__version__),
@@ -101,9 +105,17 @@ def evaluate(
     return report
 
 
+def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:
+    """The data and their name, the training data and the samples."""
+    reader = Reader()
+    real = reader.read(data, "data")
+    train = None if train is None else _other(reader.read(train, "train").data, real.data)
+    return real.name, real.data, train, as_source(model, real.data, reader, **options)
+
+
 def _settings(name: str, value: dict | None) -> dict:
     if not isinstance(value, dict | None):
-        raise TypeError(f"{name}: expected a dict of settings, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a dict of settings; got {type(value).__name__}")
     return value or {}
 
 
@@ -114,18 +126,23 @@ def _extracted(features: Features, source: Source, what: str, **options) -> Extr
 
 def _other(train: Data, data: Data) -> Data:
     """The training data, if they can be that."""
-    if train.shape != data.shape:
-        raise ValueError(f"train: expected samples of shape {data.shape}, as those of data, got {train.shape}")
+    train = matched(train, data, "train")
     if torch.equal(train.x, data.x):
-        raise ValueError("train: expected other samples than data, which must be held out, got the same")
-    return relabeled(train, data, "train")
+        raise ValueError("train must be other samples than data, which are held out; got the same")
+    return train
+
+
+def _described(data: Data) -> dict:
+    """Shape, classes, and a fingerprint of the samples and labels in their order."""
+    columns = {"x": data.x} | ({} if data.label is None else {"label": data.label})
+    return {"shape": list(data.shape), "classes": data.classes, "fingerprint": fingerprint(columns)}
 
 
 def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:
     there = source.label is not None and data.label is not None and len(data) > 1
     if per_class and not there:
         which = "the samples" if source.label is None else "the data"
-        raise ValueError(f"per_class: expected False or None, for {which} have no labels, or a single one, got True")
+        raise ValueError(f"per_class must be False or None, for {which} have no labels, or a single one; got True")
     return there and bool(set(names) & set(GROUPS["quality"])) if per_class is None else per_class
 
 

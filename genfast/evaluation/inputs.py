@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..metrics import Memorization, memorization
 from .likelihoods import Likelihoods
-from .sources import outside, subset
+from .splits import outside, subset
 
 SPLITS = 4  # repeats of a baseline
 

@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..common.checks import require_integer
 from ..data.dataset import Data
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
-from .sources import CHUNK, conditional, device_of, subset
+from .chunks import CHUNK
+from .model_traits import conditional, device_of
+from .splits import subset
 
 FLOW_SAMPLES = 128  # the flow costs hundreds of network evaluations a sample
 DRAWS, PART = 64, 16  # of z, and how many at a time
@@ -58,20 +61,21 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     kind = next((name for name in KINDS if callable(getattr(model, name, None))), None)
     if kind is None:
         if options:
-            raise ValueError(f"likelihood: expected none, for there is no model that offers one, got {options!r}")
+            raise ValueError(f"likelihood must be empty, for there is no model that offers one; got {options!r}")
         return None
     n = options.get("n", min(len(data), FLOW_SAMPLES) if kind == "log_likelihood" else len(data))
-    if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= len(data):
-        raise ValueError(f"likelihood: expected n from 2 to {len(data)}, the number of real samples, got {n!r}")
+    n = require_integer('likelihood["n"]', n, 2, len(data))
     levels = options.get("levels")
+    levels = None if levels is None else require_integer('likelihood["levels"]', levels, 2)
     options = {name: value for name, value in options.items() if name not in ("n", "levels")}
     known = {"log_weights": {"draws"}, "log_likelihood": options.keys()}.get(kind, set())
     if unknown := options.keys() - known:
-        raise ValueError(f"likelihood: expected {sorted({'n', 'levels'} | known)} for {kind}, got {sorted(unknown)}")
+        settings = ", ".join(sorted({"n", "levels"} | known))
+        raise ValueError(f"likelihood must have settings among {settings} for {kind}; got {', '.join(sorted(unknown))}")
     discrete = getattr(model, "probability_levels", None)
     if discrete is not None and levels is not None:
-        expected = f"no levels, for the model gives probabilities of {discrete} levels, no densities"
-        raise ValueError(f"likelihood: expected {expected}, got {levels!r}")
+        why = f"the model gives probabilities of {discrete} levels, no densities"
+        raise ValueError(f'likelihood["levels"] must be left out, for {why}; got {levels}')
     index = subset(len(data), n, seed)
     device = device_of(model, data)
     conditions = {"label": data.label[index].to(device)} if conditional(model, data) else {}
@@ -81,7 +85,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     for name in ("nats", "se", "elbo"):
         value = getattr(found, name)
         if value is not None and value.shape != (n,):
-            raise ValueError(f"model: expected {kind} to answer with shape ({n},), got {tuple(value.shape)}")
+            raise ValueError(f"model.{kind} must answer with shape ({n},); got {tuple(value.shape)}")
     if levels is not None:
         found = found._replace(how=f"{found.how}, dequantized from {levels} levels")
     if discrete is not None:
@@ -93,11 +97,9 @@ def _dequantized(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, fl
     """x with its bins filled evenly, and log2 of bins in a unit of length; x and 0 without levels."""
     if levels is None:
         return x, 0.0
-    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"likelihood: expected levels to be an integer of at least 2, got {levels!r}")
     step = 2 / (levels - 1)
     if not _on_grid(x, levels):
-        raise ValueError(f"likelihood: expected data of {levels} levels, -1 to 1 at equal distances, got other values")
+        raise ValueError(f"data must be of {levels} levels, -1 to 1 at equal distances; got other values")
     return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTIZE) - 0.5), -math.log2(step)
 
 
@@ -123,8 +125,7 @@ def _bound(model, x, conditions, key, progress, **_) -> Likelihoods:
 
 
 def _weighted(model, x, conditions, key, progress, draws: int = DRAWS, **_) -> Likelihoods:
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise ValueError(f"likelihood: expected draws to be an integer of at least 1, got {draws!r}")
+    draws = require_integer('likelihood["draws"]', draws, 1)
     columns = []
     for rows, own, keys in _in_chunks(x, conditions, key, progress):
         weights = ImportanceWeights()

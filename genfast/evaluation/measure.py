@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from .. import metrics as known
+from ..common.checks import require_choice
 from ..metrics import Estimate, Metric
 from .inputs import Inputs, Missing
 from .likelihoods import Likelihoods
@@ -38,10 +39,10 @@ def choose(asked: str | Sequence[str] | None) -> tuple[str, ...]:
     if asked is None:
         return tuple(METRICS)
     asked = (asked,) if isinstance(asked, str) else tuple(asked)
-    unknown = [name for name in asked if name not in METRICS and name not in GROUPS]
-    if unknown or not asked:
-        names = f"among {', '.join(METRICS)} and the groups {', '.join(GROUPS)}"
-        raise ValueError(f"metrics: expected names {names}, got {', '.join(map(repr, unknown)) or 'none'}")
+    if not asked:
+        raise ValueError("metrics must be names, one or more, or None for all; got none")
+    for name in asked:
+        require_choice("metrics", name, (*METRICS, *GROUPS))
     wanted = {name for group in asked for name in GROUPS.get(group, (group,))}
     return tuple(name for name in METRICS if name in wanted)
 

@@ -94,9 +94,9 @@ class Report:
             content = json.loads(Path(path).read_text())
             schema, version = content.pop("schema"), content.pop("version")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"path: expected a report of genfast.evaluate, got {path}: {error!r}") from error
+            raise ValueError(f"path must be a report of genfast.evaluate; got {path}: {error!r}") from error
         if (schema, version) != (SCHEMA, VERSION):
-            raise ValueError(f"path: expected {SCHEMA} version {VERSION}, got {schema} version {version} in {path}")
+            raise ValueError(f"path must be {SCHEMA} version {VERSION}; got {schema} version {version} in {path}")
         try:
             report = _decoded(content, cls, "report")
             report._header()  # which needs the keys of model, data and features
@@ -130,11 +130,11 @@ def _decoded(value, hint, where: str):
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         if not isinstance(value, dict) or value.keys() != hints.keys():
-            raise ValueError(f"{where}: expected an object with {', '.join(hints)}, got {_short(value)}")
+            raise ValueError(f"{where} must be an object with {', '.join(hints)}; got {_short(value)}")
         return kind(**{name: _decoded(value[name], hint, f"{where}.{name}") for name, hint in hints.items()})
     expected = {float: (float, int), tuple: list}.get(kind, kind)
     if not isinstance(value, expected) or isinstance(value, bool):
-        raise ValueError(f"{where}: expected {kind.__name__}, got {_short(value)}")
+        raise ValueError(f"{where} must be {kind.__name__}; got {_short(value)}")
     if kind is tuple:
         return tuple(_decoded(item, of[0], f"{where}[{i}]") for i, item in enumerate(value))
     if kind is dict:

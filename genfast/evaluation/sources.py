@@ -1,22 +1,18 @@
-"""Where samples come from: a model, or samples that are there already. Nothing here holds what a model draws."""
+"""Where samples come from: a model, or samples that are there already."""
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from ..checkpoint import load as load_model
-from ..common import processes
-from ..common.indices import share
-from ..data.dataset import Data, as_data, permutation
-from ..data.files import load as load_data
+from ..checkpoint import load
+from ..data.dataset import Data, permutation
 from ..features import fingerprint
-
-CHUNK = 64  # samples a call of model and extractor, always: their rounding may depend on it
+from .matching import matched
+from .model_traits import conditional
+from .reading import Reader
+from .splits import subset
 
 
 class Held:
@@ -29,7 +25,7 @@ class Held:
 
     def __init__(self, name: str, data: Data, n: int | None = None, seed: int = 0):
         if n is not None and n > len(data):
-            raise ValueError(f"n: expected at most {len(data)}, the number of samples in {name}, got {n}")
+            raise ValueError(f"n must be at most {len(data)}, the number of samples in {name}; got {n}")
         self.name, self.n, self.shape = name, len(data) if n is None else n, data.shape
         chosen = slice(None) if n is None else subset(len(data), n, seed)  # a slice copies nothing
         self.x, self.label = data.x[chosen], None if data.label is None else data.label[chosen]
@@ -93,95 +89,26 @@ class Drawn:
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)
         if x.shape != expected:
-            raise ValueError(f"model: expected samples of shape {expected}, as those of data, got {tuple(x.shape)}")
+            raise ValueError(f"model must draw samples of shape {expected}, as those of data; got {tuple(x.shape)}")
         if not bool(x.isfinite().all()):
-            raise ValueError(f"model: expected finite samples, got NaN or infinity from {self.name}.sample")
+            raise ValueError(f"model must draw finite samples; got NaN or infinity from {self.name}.sample")
         return x
 
 
 Source = Held | Drawn
 
 
-def subset(total: int, n: int, seed: int, split: int = 0) -> Tensor:
-    """n of 0 to total - 1 at random, at most all, ascending: (n,) int64. Splits are independent draws."""
-    return torch.from_numpy(np.sort(permutation(total, seed, split)[:n]))
-
-
-def outside(index: Tensor, total: int) -> Tensor:
-    """Those of 0 to total - 1 that are not in index, ascending."""
-    kept = torch.ones(total, dtype=torch.bool)
-    kept[index] = False
-    return kept.nonzero().flatten()
-
-
-def conditional(model, data: Data) -> bool:
-    """Whether the model is to be asked for labels: it knows classes, and the data have them."""
-    return getattr(model, "classes", 0) > 0 and data.label is not None
-
-
-def as_source(value, data: Data, *, n: int | None, seed: int, settings: dict | None) -> Source:
+def as_source(value, data: Data, reader: Reader, *, n: int | None, seed: int, settings: dict | None) -> Source:
     """The source of n samples to be held against `data`.
 
-    value: a model with `sample`, its checkpoint's folder, or what `read` takes.
+    value: a model with `sample`, its checkpoint's folder, or what the reader takes.
     Raises TypeError or ValueError that names model, n or sampling.
     """
     if isinstance(value, str | Path) and (Path(value) / "model.json").exists():
-        value = load_model(value)
+        value = load(value)
     if callable(getattr(value, "sample", None)):
         return Drawn(value, data, n, seed, settings or {})
     if settings:
-        raise ValueError(f"sampling: expected none, for these samples are drawn already, got {settings!r}")
-    name, samples = read(value, "model")
-    if samples.shape != data.shape:
-        raise ValueError(f"model: expected samples of shape {data.shape}, as those of data, got {samples.shape}")
-    return Held(name, relabeled(samples, data, "model"), n, seed)
-
-
-def read(value, argument: str) -> tuple[str, Data]:
-    """(name, Data) of a Data, a tensor or array, a pair (x, label), or what `data.load` takes: a file or a folder."""
-    if isinstance(value, str | Path):
-        try:
-            return Path(value).name, load_data(value)
-        except (TypeError, ValueError, OSError) as error:
-            raise type(error)(f"{argument}: {error}") from error
-    if not isinstance(value, Data | Tensor | np.ndarray | tuple):
-        also = "a model with sample(), " if argument == "model" else ""
-        forms = f"{also}Data, a tensor, an array, a pair (x, label) or a path"
-        raise TypeError(f"{argument}: expected {forms}, got {type(value).__name__}")
-    try:
-        return "Data" if isinstance(value, Data) else "array", as_data(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{argument}: {error}") from error
-
-
-def relabeled(samples: Data, data: Data, argument: str) -> Data:
-    """The samples with their classes numbered as those of the data, where both have names."""
-    if samples.names is None or data.names is None or samples.names == data.names:
-        return samples
-    if unknown := [name for name in samples.names if name not in data.names]:
-        raise ValueError(f"{argument}: expected classes among {', '.join(data.names)}, got {', '.join(unknown)}")
-    number = torch.tensor([data.names.index(name) for name in samples.names])
-    return Data(samples.x, number[samples.label], data.classes, samples.condition, data.names)
-
-
-def described(data: Data) -> dict:
-    """Shape, classes, and a fingerprint of the samples and labels in their order."""
-    columns = {"x": data.x} | ({} if data.label is None else {"label": data.label})
-    return {"shape": list(data.shape), "classes": data.classes, "fingerprint": fingerprint(columns)}
-
-
-def device_of(model, data: Data) -> torch.device:
-    """Where the weights of the model are; the data's, if it has none."""
-    weights = model.parameters() if callable(getattr(model, "parameters", None)) else ()
-    return next((p.device for p in weights), data.x.device)
-
-
-def stream(
-    source: Source, function: Callable[[Tensor], Tensor], *, device: torch.device, what: str, progress: bool
-) -> Tensor:
-    """f(x) of all samples, (n, D), on `device`, a chunk at a time, each process its share."""
-    rank, ranks = processes.world()
-    chunks = [index for index in share(source.n, CHUNK, rank, ranks).split(CHUNK) if len(index)]
-    bar = tqdm(chunks, desc=what, unit="chunk", delay=1, leave=False, disable=None if progress else True)
-    parts = [function(source.draw(index).to(device)).cpu() for index in bar]
-    return torch.cat(processes.gather(parts)).to(device)
+        raise ValueError(f"sampling must be empty, for these samples are drawn already; got {settings!r}")
+    samples = reader.read(value, "model")
+    return Held(samples.name, matched(samples.data, data, "model"), n, seed)

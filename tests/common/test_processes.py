@@ -12,7 +12,9 @@ from toys import Ring
 
 import genfast as gf
 from genfast.common import processes
-from genfast.evaluation.sources import as_source, stream
+from genfast.evaluation.chunks import stream
+from genfast.evaluation.reading import Reader
+from genfast.evaluation.sources import as_source
 
 PROGRAM = """
 import sys
@@ -84,7 +86,7 @@ def test_a_process_draws_its_share_only(monkeypatch):
     for rank in range(3):
         monkeypatch.setattr(processes, "world", lambda rank=rank: (rank, 3))
         monkeypatch.setattr(processes, "gather", lambda part: part)
-        source = as_source(Ring(), gf.data.Data(Ring().sample(9)), n=300, seed=0, settings=None)
+        source = as_source(Ring(), gf.data.Data(Ring().sample(9)), Reader(), n=300, seed=0, settings=None)
         parts.append(stream(source, lambda x: x, device="cpu", what="samples", progress=False))
     assert [len(part) for part in parts] == [64, 128, 108] and torch.equal(torch.cat(parts), Ring().sample(300))
 

@@ -96,19 +96,19 @@ def test_bounds_are_told():
     assert "The likelihoods are of different kinds: a exact, b lower bound (ELBO)." in found.sentences
 
 
-def with_estimate(given, name, **changes):
+def with_estimate(original, name, **changes):
     """The report with another estimate under this name."""
-    found = given[name]
+    found = original[name]
     record = dataclasses.replace(found, estimate=dataclasses.replace(found.estimate, **changes))
-    return dataclasses.replace(given, records=tuple(record if r is found else r for r in given.records))
+    return dataclasses.replace(original, records=tuple(record if r is found else r for r in original.records))
 
 
 def test_likelihoods_of_other_units_are_not_ranked():
     other = with_estimate(report("wide"), "nats", method="exact, dequantized from 16 levels; central limit")
     found = gf.compare([("a", report("true")), ("b", other)])
     assert found.likelihood is None and found.quality is not None
-    told = "a not dequantized, b dequantized from 16 levels"
-    assert f"By likelihood: no ranking, their units are different: {told}." in found.sentences
+    units = "a not dequantized, b dequantized from 16 levels"
+    assert f"By likelihood: no ranking, their units are different: {units}." in found.sentences
     assert gf.compare([("a", other), ("b", dataclasses.replace(other))]).likelihood is not None
 
 
@@ -120,9 +120,9 @@ def test_probabilities_are_not_ranked_against_densities():
     models = [("density", vae("gaussian")), ("probability", vae("bernoulli"))]
     options = {"metrics": ["likelihood"], "likelihood": {"draws": 2}, "progress": False}
     found = gf.compare(models, data=REAL.sign(), **options)
-    told = "density not dequantized, probability of probabilities"
+    units = "density not dequantized, probability of probabilities"
     assert found.likelihood is None
-    assert f"By likelihood: no ranking, their units are different: {told}." in found.sentences
+    assert f"By likelihood: no ranking, their units are different: {units}." in found.sentences
     found = gf.compare([*models[1:], ("logistic", vae("discretized_logistic"))], data=REAL.sign(), **options)
     assert found.likelihood is not None
 
@@ -156,7 +156,7 @@ def test_a_pair_begins_with_a_name():
         def sample(self, *args, **options):
             pytest.fail("evaluated")
 
-    with pytest.raises(TypeError, match=r"models: expected .*\(name, model\) with data=, got tuple"):
+    with pytest.raises(TypeError, match=r"models must be .*\(name, model\) with data=; got tuple"):
         gf.compare([("never", Never()), (x, label)], data=REAL)
 
 
@@ -171,16 +171,16 @@ def test_a_pair_begins_with_a_name():
 )
 def test_what_cannot_be_compared(what, change):
     other = dataclasses.replace(report("true"), **change)
-    with pytest.raises(ValueError, match=f"models: expected the same {what} in all reports; a has .*, b has"):
+    with pytest.raises(ValueError, match=f"models must have the same {what}; got .* of a and .* of b"):
         gf.compare([("a", report("true")), ("b", other)])
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="at least two, got 1"):
+    with pytest.raises(ValueError, match="models must be at least two; got 1"):
         compare("true")
-    with pytest.raises(ValueError, match="different names, got 'Gaussian' twice"):
+    with pytest.raises(ValueError, match="models must have different names; got 'Gaussian' twice"):
         gf.compare([report("true"), report("wide")])
-    with pytest.raises(TypeError, match=r"\(name, model\) with data=, got Gaussian"):
+    with pytest.raises(TypeError, match=r"\(name, model\) with data=; got Gaussian"):
         gf.compare([("a", Gaussian(D)), ("b", Gaussian(D))])
     with pytest.raises(TypeError, match="got Gaussian"):
         gf.compare([Gaussian(D), Gaussian(D)], data=REAL)

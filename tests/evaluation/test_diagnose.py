@@ -142,5 +142,5 @@ def test_nothing_to_judge():
 
 
 def test_bad_argument():
-    with pytest.raises(TypeError, match=r"report: expected a Report of genfast\.evaluate, got dict"):
+    with pytest.raises(TypeError, match=r"report must be a Report of genfast\.evaluate; got dict"):
         gf.diagnose({})

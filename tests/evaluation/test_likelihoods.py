@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import perturbed
@@ -69,6 +70,12 @@ def test_draws_come_in_parts_without_repeating():
     assert torch.allclose(found.nats, at_once.logsumexp(0) - math.log(40), rtol=1e-9)
 
 
+def test_bad_draws():
+    for draws in (0, 2.0, True):
+        with pytest.raises(ValueError, match=r'likelihood\["draws"\] must be an integer of at least 1; got '):
+            run(LinearVAE(), draws=draws)
+
+
 def test_a_plain_bound():
     class Bounded:
         def elbo(self, x, key):
@@ -95,14 +102,14 @@ def test_the_flow_of_a_diffusion_model():
 
 
 def test_a_class_conditional_model_is_told():
-    class Told(Gaussian):
+    class Conditional(Gaussian):
         classes = 3
 
         def log_prob(self, x, label):
             return super().log_prob(x) + label
 
     label = torch.arange(90) % 3
-    found = run(Told(6), gf.data.Data(DATA.x, label))
+    found = run(Conditional(6), gf.data.Data(DATA.x, label))
     assert torch.equal(found.nats, Gaussian(6).log_prob(DATA.x) + label)
 
 
@@ -118,10 +125,18 @@ def test_dequantized_data_of_a_uniform_model_are_log2_levels():
     report = gf.evaluate(Uniform(6), grid, metrics="likelihood", likelihood={"levels": 17}, progress=False)
     assert report["bits_per_dim"].value == pytest.approx(math.log2(17), rel=1e-6) and not report.warnings
     assert report["nats"].estimate.method.startswith("exact, dequantized from 17 levels; ")
-    with pytest.raises(ValueError, match="expected data of 16 levels"):
+    with pytest.raises(ValueError, match="data must be of 16 levels"):
         run(Uniform(6), grid, levels=16)
-    with pytest.raises(ValueError, match="expected levels to be an integer"):
+    with pytest.raises(ValueError, match=r'likelihood\["levels"\] must be an integer of at least 2; got 1'):
         run(Uniform(6), grid, levels=1)
+
+
+@pytest.mark.parametrize("integer", [np.int64, torch.tensor], ids=["numpy", "torch"])
+def test_integers_of_other_libraries(integer):
+    assert torch.equal(run(Gaussian(6), n=integer(30)).nats, run(Gaussian(6), n=30).nats)
+    assert run(LinearVAE(), draws=integer(3)).how == "lower bound (IWAE of 3)"
+    grid = gf.data.Data((DATA.x * 8).round().clamp(-8, 8) / 8)
+    assert run(Gaussian(6), grid, levels=integer(17)).how == "exact, dequantized from 17 levels"
 
 
 def test_no_gradients_are_kept():
@@ -148,13 +163,14 @@ def test_in_a_report():
 @pytest.mark.parametrize(
     "match, options",
     [
-        ("expected n from 2 to 90, .*, got 91", {"n": 91}),
-        ("expected n from 2 to 90, .*, got 1", {"n": 1}),
-        (r"expected \['levels', 'n'\] for log_prob, got \['draws', 'steps'\]", {"steps": 5, "draws": 4}),
+        (r'\["n"\] must be an integer from 2 to 90; got 91', {"n": 91}),
+        (r'\["n"\] must be an integer from 2 to 90; got 1', {"n": 1}),
+        (r'\["levels"\] must be an integer of at least 2; got 8.0', {"levels": 8.0}),
+        (" must have settings among levels, n for log_prob; got draws, steps", {"steps": 5, "draws": 4}),
     ],
 )
 def test_bad_options(match, options):
-    with pytest.raises(ValueError, match=f"likelihood: {match}"):
+    with pytest.raises(ValueError, match=f"likelihood{match}"):
         run(Gaussian(6), **options)
 
 
@@ -163,7 +179,7 @@ def test_an_answer_of_the_wrong_shape():
         def log_prob(self, x):
             return x
 
-    with pytest.raises(ValueError, match=r"model: expected log_prob to answer with shape \(90,\), got \(90, 6\)"):
+    with pytest.raises(ValueError, match=r"model.log_prob must answer with shape \(90,\); got \(90, 6\)"):
         run(Odd())
 
 
@@ -177,8 +193,8 @@ def test_probabilities_are_no_densities(name, levels):
     grid = gf.data.Data(((DATA.x.clamp(-1, 1) + 1) * (levels - 1) / 2).round() / (levels - 1) * 2 - 1)
     found = run(vae(name), grid, draws=2)
     assert found.how == "lower bound (IWAE of 2) of probabilities" and not found.note and (found.nats < 0).all()
-    expected = rf"expected no levels, for the model gives probabilities of {levels} levels, no densities, got {levels}"
-    with pytest.raises(ValueError, match=f"likelihood: {expected}"):
+    why = f"for the model gives probabilities of {levels} levels, no densities"
+    with pytest.raises(ValueError, match=rf'likelihood\["levels"\] must be left out, {why}; got {levels}'):
         run(vae(name), grid, levels=levels)
     coarse = gf.data.Data(DATA.x.sign())
     assert "distinct values" in run(vae("gaussian"), coarse, draws=2).note and not run(vae(name), coarse, draws=2).note

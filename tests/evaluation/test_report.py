@@ -16,10 +16,10 @@ def record(name, value, better="lower", baseline=None, **details):
     return Record(name, better, estimate, baseline)
 
 
-FLOOR = Baseline(0.5, 0.4, 0.6, 45, 45, 4, "parts of the data")
+BASELINE = Baseline(0.5, 0.4, 0.6, 45, 45, 4, "parts of the data")
 RECORDS = (
-    record("frechet", 2.0, baseline=FLOOR, extrapolated=1.9, se=math.nan),
-    record("recall", 0.45, "higher", FLOOR),
+    record("frechet", 2.0, baseline=BASELINE, extrapolated=1.9, se=math.nan),
+    record("recall", 0.45, "higher", BASELINE),
     record("nats", -math.inf, "higher"),
 )
 REPORT = Report(
@@ -27,7 +27,9 @@ REPORT = Report(
     data={"name": "points", "shape": [1, 8, 8], "classes": 2, "fingerprint": "d" * 16},
     features={"name": "pixels", "dim": 64, "fingerprint": "f" * 16},
     n=100, m=90, seed=3, level=0.95, sampling={"steps": 5}, genfast="0.1.0", torch="2.13.0", records=RECORDS,
-    per_class=(ClassRecord(1, 50, 45, (record("coverage", 0.9, "higher"), record("recall", 0.45, "higher", FLOOR))),),
+    per_class=(
+        ClassRecord(1, 50, 45, (record("coverage", 0.9, "higher"), record("recall", 0.45, "higher", BASELINE))),
+    ),
     left_out={"memorization": "no training data were given"}, warnings=("frechet: mind this",),
 )  # fmt: skip
 
@@ -35,7 +37,7 @@ REPORT = Report(
 def test_schema_is_pinned():
     """Whoever changes a key raises the version."""
     content = json.loads(REPORT.json())
-    assert (content["schema"], content["version"]) == ("genfast.evaluation", 1)
+    assert (content["schema"], content["version"]) == ("genfast.evaluation", 2)
     assert list(content) == [
         "schema", "version", "model", "data", "features", "n", "m", "seed", "level", "sampling", "genfast", "torch",
         "records", "per_class", "left_out", "warnings",
@@ -73,10 +75,10 @@ def test_save_and_load(tmp_path):
 @pytest.mark.parametrize("low, high", [(0.0, math.inf), (-math.inf, -math.inf), (math.nan, 1.0)])
 def test_intervals_that_say_nothing(tmp_path, low, high):
     """No verdict, a dash in the table, and the same after a file."""
-    known = record("frechet", 2.0, baseline=FLOOR, extrapolated=1.9)
+    known = record("frechet", 2.0, baseline=BASELINE, extrapolated=1.9)
     assert known.worse
     unknown = dataclasses.replace(known, estimate=dataclasses.replace(known.estimate, low=low, high=high))
-    of_baseline = dataclasses.replace(known, baseline=dataclasses.replace(FLOOR, low=low, high=high))
+    of_baseline = dataclasses.replace(known, baseline=dataclasses.replace(BASELINE, low=low, high=high))
     report = dataclasses.replace(REPORT, records=(unknown, of_baseline))
     assert unknown.worse is None and of_baseline.worse is None
     report.save(tmp_path / "report.json")
@@ -92,7 +94,7 @@ def test_intervals_that_say_nothing(tmp_path, low, high):
 
 
 def test_wide_tables_of_classes_are_folded():
-    records = tuple(record(f"number_{i}", 0.45, "higher", FLOOR) for i in range(9))
+    records = tuple(record(f"number_{i}", 0.45, "higher", BASELINE) for i in range(9))
     report = dataclasses.replace(REPORT, per_class=tuple(ClassRecord(i, 50, 45, records) for i in range(3)))
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 120 and sum(line.startswith("real data  ") for line in lines) == 2
@@ -101,7 +103,7 @@ def test_wide_tables_of_classes_are_folded():
 
 def test_reports_differ_in_any_number():
     assert dataclasses.replace(REPORT, seed=4) != REPORT and REPORT != "a report"
-    other = dataclasses.replace(REPORT, records=(record("frechet", 2.1, baseline=FLOOR), *RECORDS[1:]))
+    other = dataclasses.replace(REPORT, records=(record("frechet", 2.1, baseline=BASELINE), *RECORDS[1:]))
     assert other != REPORT and hash(dataclasses.replace(REPORT)) == hash(REPORT)
 
 
@@ -163,13 +165,13 @@ def test_estimates_of_the_wrong_type(tmp_path, name, value):
 @pytest.mark.parametrize(
     "text, match",
     [
-        ('"abc"', "expected a report"),
-        ("5", "expected a report"),
-        ("{", "expected a report"),
-        ("[]", "expected a report"),
-        ('{"schema": "genfast.evaluation", "version": 2}', "version 1, got genfast.evaluation version 2"),
-        ('{"schema": "genfast.evaluation", "version": 1, "records": [{}]}', "is damaged"),
-        ('{"schema": "genfast.evaluation", "version": 1, "records": [], "per_class": []}', "is damaged"),
+        ('"abc"', "path must be a report"),
+        ("5", "path must be a report"),
+        ("{", "path must be a report"),
+        ("[]", "path must be a report"),
+        ('{"schema": "genfast.evaluation", "version": 1}', "version 2; got genfast.evaluation version 1"),
+        ('{"schema": "genfast.evaluation", "version": 2, "records": [{}]}', "is damaged"),
+        ('{"schema": "genfast.evaluation", "version": 2, "records": [], "per_class": []}', "is damaged"),
     ],
 )
 def test_files_that_are_no_report(tmp_path, text, match):

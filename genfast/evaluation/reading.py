@@ -1,0 +1,50 @@
+"""Data from what a user hands over: a file, a folder, an array, a pair. A file is opened once in a run."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..data.dataset import Data, as_data
+from ..data.files import load
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedData:
+    """Data, and the name under which they stand in a report."""
+
+    name: str
+    data: Data
+
+
+class Reader:
+    """Reads what a user hands over, and keeps what came from files: one that two arguments name is opened once."""
+
+    def __init__(self):
+        self._loaded = {}  # by the file, or by what else `load` takes
+
+    def read(self, value, argument: str) -> NamedData:
+        """Of a Data, a tensor or array, a pair (x, label), what `data.load` takes, a file or a folder, or a NamedData.
+
+        Raises TypeError, ValueError or OSError that names the argument.
+        """
+        if isinstance(value, NamedData):
+            return value
+        if not isinstance(value, str | Path | Data | Tensor | np.ndarray | tuple):
+            also = "a model with sample(), " if argument == "model" else ""
+            forms = f"{also}Data, a tensor, an array, a pair (x, label) or a path"
+            raise TypeError(f"{argument} must be {forms}; got {type(value).__name__}")
+        try:
+            if isinstance(value, str | Path):
+                return NamedData(Path(value).name, self._load(value))
+            return NamedData("Data" if isinstance(value, Data) else "array", as_data(value))
+        except (TypeError, ValueError, OSError) as error:
+            raise type(error)(f"{argument}: {error}") from error
+
+    def _load(self, path: str | Path) -> Data:
+        file = isinstance(path, Path) or Path(path).is_file()  # a string may be the name of data, "digits"
+        key = Path(path).resolve() if file else path
+        if key not in self._loaded:
+            self._loaded[key] = load(path)
+        return self._loaded[key]
