@@ -59,11 +59,14 @@ def evaluate(
         json: Print the report as JSON instead of the table and its meaning.
     """
     from ..common import processes
+    from ..data import load
     from ..evaluation import diagnose
     from ..evaluation import evaluate as run_evaluation
 
     try:
         ours, real, other = (_images(path, size, channels) for path in (samples, data, train))
+        if features == "classifier" and isinstance(other, str):
+            other = load(other)  # once for both: the classifier learns from the same data
         report = run_evaluation(
             ours, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
             sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
@@ -85,8 +88,7 @@ def _images(path: str | None, size: int | None, channels: int | None) -> "str | 
 
 
 def _features(name: str | None, train: "str | Data | None"):
-    """What `evaluate` takes, from the words of the command line."""
-    from ..data import Data, load
+    """What `evaluate` takes, from the words of the command line; a classifier learns from `train`, which are Data."""
     from ..features import classifier, inception
 
     if name is not None and name.startswith("inception:"):
@@ -94,6 +96,5 @@ def _features(name: str | None, train: "str | Data | None"):
     if name == "classifier":
         if train is None:
             raise ValueError("features: a classifier needs --train, labeled data that are not judged with it")
-        known = train if isinstance(train, Data) else load(train)
-        return classifier(known.x, known.label, known.classes)
+        return classifier(train.x, train.label, train.classes)
     return name

@@ -1,5 +1,6 @@
 """The command: verbs, help, and exit codes."""
 
+import builtins
 import json
 import subprocess
 import sys
@@ -106,15 +107,32 @@ def test_evaluate_a_checkpoint(genfast, files):
     assert report["sampling"] == {"solver": "euler", "steps": 2}
 
 
+def test_training_data_of_a_classifier_are_opened_once(genfast, files, monkeypatch):
+    np.savez(files / "train.npz", x=Ring().sample(60, seed=2).numpy(), label=np.arange(60) % 2)
+    opened, open_file = [], builtins.open
+
+    def counted(file, *args, **options):
+        opened.append(str(file))
+        return open_file(file, *args, **options)
+
+    monkeypatch.setattr(builtins, "open", counted)
+    result = genfast(
+        "evaluate", str(files / "good.npy"), "--data", str(files / "data.npy"), "--train", str(files / "train.npz"),
+        "--features", "classifier", "--metrics", "two_sample",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert [opened.count(str(files / name)) for name in ("good.npy", "data.npy", "train.npz")] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["nothing.npy", "--data", "data.npy"], "nothing.npy"),
-        (["good.npy", "--data", "data.npy", "--metrics", "fid"], "metrics: expected names among frechet"),
+        (["good.npy", "--data", "data.npy", "--metrics", "fid"], "metrics must be one of frechet"),
         (["good.npy", "--data", "data.npy", "--metrics", "memorization"], "no training data were given: train="),
         (["good.npy", "--data", "data.npy", "--features", "inception:nothing.pth"], "nothing.pth"),
         (["good.npy", "--data", "data.npy", "--features", "classifier"], "a classifier needs --train"),
-        (["good.npy", "--data", "data.npy", "--sampling.steps", "4"], "sampling: expected none"),
+        (["good.npy", "--data", "data.npy", "--sampling.steps", "4"], "sampling must be empty"),
     ],
 )
 def test_evaluate_errors_are_a_sentence(files, arguments, message, monkeypatch, capsys):
