@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from .._version import __version__
 from ..common import processes
 from ..common.checks import require_integer, require_number
 from ..common.keys import MAX_SEED
+from ..common.versions import versions
 from ..data.dataset import Data
 from ..features import Features, as_features, extract, fingerprint
 from .chunks import stream
@@ -92,7 +92,7 @@ def evaluate(
         data={"name": data_name, **_described(data)},
         features={"name": features.name, "dim": features.dim, "fingerprint": features.fingerprint},
         n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling),
-        genfast=__version__, torch=str(torch.__version__),
+        **versions(),
         records=records, per_class=classes, left_out=left_out,
         warnings=(*_of_ranges(source, data), *_warnings(records)),
     )  # fmt: skip
