@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ... import ops
 from ..process.denoisers import Coefficients, Denoiser
-from ..process.plans import SLOTS, Plan
+from ..process.plans import Plan
 from .prepared import Prepared
 from .step_table import plan_scale, step_table
 from .trajectory import require_clamp
@@ -66,7 +66,7 @@ class SampleQueue:
         self.running: list[Request | None] = [None] * capacity
         self.x = torch.zeros(capacity, *self.shape, device=self.device)
         self.y = torch.zeros_like(self.x, dtype=net_dtype)
-        self.history = torch.zeros(SLOTS, *self.x.shape, device=self.device)
+        self.history = torch.zeros(ops.SLOTS, *self.x.shape, device=self.device)
         self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
         self.w = torch.ones(capacity, device=self.device)
         self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
@@ -135,10 +135,7 @@ class SampleQueue:
         if self.table is None:
             self.table, self.c_noise = new, c_noise
             return
-        codes = new.codes.clone()
-        codes[:, :2] += len(self.table.streams)
-        parts = zip(self.table, new._replace(codes=codes), strict=True)
-        self.table = ops.StepTable(*(torch.cat(pair) for pair in parts))
+        self.table = self.table.followed_by(new)
         self.c_noise = torch.cat([self.c_noise, c_noise])
 
     def _scale(self, plan: Plan) -> Coefficients:
