@@ -209,8 +209,8 @@ def step_reference(
         if writes.device.type == "cpu" and not bool(writes.any()):
             continue
         new = c.p.select(-1, k) * x + c.q.select(-1, k) * denoised
-        for m, h in zip(c.m.select(-2, k).unbind(-1), old):
-            new = new + m * h
+        for j, h in enumerate(old):
+            new = new + c.m.select(-2, k).select(-1, j) * h
         history[k] = torch.where(per_row(writes, x), new, old[k])
     x.copy_(following)
     if y is not None:
