@@ -12,6 +12,7 @@ from genfast import ops, testing
 from genfast.diffusion import solvers
 from genfast.diffusion.process import denoisers, schedules
 from genfast.diffusion.sampling import trajectory
+from genfast.ops.step import StepCodes
 from genfast.testing import Case
 
 SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)
@@ -52,8 +53,8 @@ def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool, nhwc
     args = testing.to(case.inputs(shape, dtype, torch.Generator().manual_seed(0)), convert)
     rest, eager = {}, peers.eager(case)
     if "table" in args:  # known on the host, beforehand: what eager code would not even write down
-        codes = args["table"].codes
-        rest = {"draws": int((codes[:, 1] - codes[:, 0]).max()), "slots": int(codes[:, 2].max()).bit_length()}
+        codes = StepCodes.of(args["table"].codes)
+        rest = {"draws": int((codes.last - codes.first).max()), "slots": int(codes.reads.max()).bit_length()}
 
     def draw(**a):
         return eager(**a, **rest, **({"z": torch.randn_like(a["x0"])} if stored else {}))

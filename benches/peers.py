@@ -15,6 +15,7 @@ from genfast.diffusion import sampling
 from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.plans import Plan
 from genfast.integrations import diffusers as bridge
+from genfast.ops.step import COLUMNS, StepCodes, StepRows
 from genfast.testing import Case
 
 try:
@@ -59,26 +60,26 @@ def eager_step(
 ):
     """One row of a plan, every sample at a row of its own, with nothing computed that the plan does not have."""
     ones = [1] * (x.ndim - 1)
-    c = table.coefficients[row.long()].view(len(x), -1, *ones).unbind(1)
+    c = StepRows.of(table.coefficients[row.long()].view(len(x), *ones, COLUMNS))
     if unconditional is not None:
         net = torch.lerp(unconditional, net, guidance.view(-1, *ones).to(net.dtype))
-    D = c[0] * x + c[1] * net
+    D = c.c_skip * x + c.c_out * net
     if clamp is not None:
         D = D.clamp(*clamp)
-    following = c[2] * x + c[3] * D
+    following = c.a * x + c.b * D
     for k in range(slots):
-        following = following + c[4 + k] * history[k]
-    first = table.codes[row.long(), 0]
+        following = following + c.e[..., k] * history[k]
+    first = StepCodes.of(table.codes[row.long()]).first
     for k in range(draws):
         weight = table.weights[first + k].view(-1, *ones)
         following = following + weight * (torch.randn_like(x) if z is None else z[k])
     kept = []
     for k in range(slots):
-        h = c[12 + 8 * k] * x + c[13 + 8 * k] * D
+        h = c.p[..., k] * x + c.q[..., k] * D
         for j in range(slots):
-            h = h + c[16 + 8 * k + j] * history[j]
+            h = h + c.m[..., k, j] * history[j]
         kept.append(h)
-    return following, (c[8] * following).to(net.dtype) if y is not None else None, *kept
+    return following, (c.c_in * following).to(net.dtype) if y is not None else None, *kept
 
 
 def eager_ddpm(plan: Plan, row: int) -> Callable[..., object]:

@@ -44,8 +44,7 @@ def noise_of(plan, key, shape):
     """noise(row, draw) for `run`: the streams that the plan names, for the samples of a key."""
 
     def noise(row, draw):
-        step, purpose = divmod(int(plan.stream[row, draw]), 256)
-        return ops.normal(key, shape, purpose, step, dtype=torch.float64).numpy()
+        return ops.normal(key, shape, *ops.split_stream(int(plan.stream[row, draw])), dtype=torch.float64).numpy()
 
     return noise
 

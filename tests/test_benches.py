@@ -118,7 +118,8 @@ def test_eager_step_is_the_step(bench_ops, name):
 def _rows_of_noise(args, draw):
     streams = args["table"].streams[args["table"].codes[args["row"].long(), 0] + draw].tolist()
     shape = args["x"].shape[1:]
-    return torch.cat([ops.normal(args["key"][i : i + 1], shape, s & 255, s >> 8) for i, s in enumerate(streams)])
+    pairs = [ops.split_stream(stream) for stream in streams]
+    return torch.cat([ops.normal(args["key"][i : i + 1], shape, *pair) for i, pair in enumerate(pairs)])
 
 
 @pytest.mark.parametrize("name", ["step_ddpm_y", "step_euler_y"])

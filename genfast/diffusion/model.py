@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
+from ..common.checks import require_choice, require_integer, require_number, require_shape
 from ..common.conditions import Label, as_conditions, with_null
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index
@@ -24,6 +25,8 @@ from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedu
 from .process.schedules import Flow as FlowSchedule
 from .sampling.brownian import aligned
 from .sampling.queue import SampleQueue
+from .sampling.sample import sample_with
+from .sampling.settings import SampleSettings
 from .solvers import plan as make_plan
 from .solvers import time_grid
 from .times import TIMES, LogNormal, Uniform
@@ -36,7 +39,7 @@ class Diffusion(nn.Module):
         x_t = alpha(t) x_0 + sigma(t) z,   loss = w(t) mean (F(c_in x_t, c_noise) - (p x_0 + q z))^2
 
     net               called as net(y, c_noise, label=..., condition=...), of which label is there with classes, and
-                      condition where it is given; y (B, *), c_noise (B,), null as in conditions.py
+                      condition where there is one; y (B, *), c_noise (B,), null as in conditions.py
     schedule          a Schedule or its name
     parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
                       schedules, "flow" on Flow, "v" otherwise
@@ -69,16 +72,13 @@ class Diffusion(nn.Module):
         if times is None:
             times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):
-            if times not in TIMES:
-                raise ValueError(f"times must be one of {', '.join(TIMES)}; got {times!r}")
-            times = TIMES[times]()
-        if not 0 <= label_dropout < 1:
-            raise ValueError(f"label_dropout must lie in [0, 1); got {label_dropout!r}")
+            times = TIMES[require_choice("times", times, TIMES)]()
         self.net = net
         self.schedule, self.parameterization = schedule, parameterization
-        self.times, self.label_dropout = times, label_dropout
-        self.classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
-        self.shape = None if shape is None else tuple(shape)
+        self.times, self.label_dropout = times, require_number("label_dropout", label_dropout, least=0, below=1)
+        classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
+        self.classes = require_integer("classes", classes, 0)
+        self.shape = None if shape is None else require_shape("shape", shape)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -144,7 +144,7 @@ class Diffusion(nn.Module):
         solver: a name in `solvers.SOLVERS`, with `steps`, `grid` and the solver's own options, or a Plan.
         guidance: a `Guidance`, or its scale w, a number or (n,); 1 is the plain conditional model. It pushes away from
         negative_label, by default from no label, and from no condition.  noise: "brownian" is one path for each
-        (seed, i), whatever the number of steps; the times of a solver that is given by name are then
+        (seed, i), whatever the number of steps; the times of a solver that goes by its name are then
         `brownian.aligned`.
         The rest as in `sampling.sample`.  Raises ValueError naming the argument.
         """
@@ -156,12 +156,14 @@ class Diffusion(nn.Module):
         )
         if unconditional is None and guidance.network is None:
             guidance = None
+        settings = SampleSettings(
+            seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
+            net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph, progress=progress, callback=callback,
+        )  # fmt: skip
         with evaluating(self, guidance and guidance.network):
-            return sampling.sample(
-                self.denoiser, shape, plan, index, seed=seed, condition=conditions, unconditional=unconditional,
-                guidance=guidance, clamp=clamp, threshold=threshold, start=start, known=known, mask=mask, noise=noise,
-                chunk=chunk, dtype=dtype, net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph,
-                progress=progress, callback=callback,
+            return sample_with(
+                settings, self.denoiser, shape, plan, index, start=start, condition=conditions,
+                unconditional=unconditional, known=known, mask=mask,
             )  # fmt: skip
 
     def sample_adaptively(
@@ -253,11 +255,12 @@ class Diffusion(nn.Module):
         with evaluating(self):
             yield {"x": x, "condition": self._conditions(x, label, condition)}
 
-    def _shape(self, shape: Sequence[int] | None) -> Sequence[int]:
-        shape = shape or self.shape
-        if shape is None:
+    def _shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
+        if shape is not None:
+            return require_shape("shape", shape)
+        if self.shape is None:
             raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-        return shape
+        return self.shape
 
     def _conditions(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
         conditions = as_conditions(len(x), self.classes, label, condition)

@@ -12,7 +12,7 @@ from .glu import geglu, geglu_reference, swiglu, swiglu_reference
 from .group_norm_act import group_norm_act, group_norm_act_reference
 from .kernel_sums import KernelSums, kernel_sums, kernel_sums_reference
 from .langevin import langevin, langevin_reference
-from .noise import Purpose, noise_reference, normal, stream, uniform
+from .noise import Purpose, noise_reference, normal, split_stream, stream, uniform
 from .norm_modulate import (
     gate_residual_norm_modulate,
     layer_norm_modulate,
@@ -46,6 +46,6 @@ __all__ = [
     "group_norm_act", "group_norm_act_reference", "in_layout_of", "kernel_sums", "kernel_sums_reference",
     "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest", "nearest_reference",
     "noise_reference", "norm_modulate_reference", "normal", "reparameterize", "reparameterize_reference",
-    "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies", "step", "step_reference",
-    "stream", "swiglu", "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
+    "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies", "split_stream", "step",
+    "step_reference", "stream", "swiglu", "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
 ]  # fmt: skip

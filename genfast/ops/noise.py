@@ -45,6 +45,11 @@ def stream(purpose: int, step: int = 0) -> int:
     return int(step) << 8 | int(purpose)
 
 
+def split_stream(stream: int) -> tuple[int, int]:
+    """(purpose, step) of a `stream`, which may also be the int32 of the same bits."""
+    return stream & 0xFF, stream >> 8 & MAX_STEP
+
+
 def _noise(key: Tensor, shape: Sequence[int], purpose: int, step: int, dtype: torch.dtype, uniform: bool) -> Tensor:
     wide = dtype == torch.float64  # the float32 number, widened: every dtype sees the same noise
     out = torch.ops.genfast.noise(key, list(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd
-from .noise import Purpose, noise_like, stream
+from .noise import Purpose, noise_like, split_stream, stream
 
 
 def reparameterize(
@@ -67,7 +67,7 @@ def _setup_backward(ctx, inputs, output):
 def _double_backward(ctx, to_grad_mu, to_grad_logvar):
     """By plain torch, in float32, from the noise drawn once more."""
     grad_z, grad_kl, mu, logvar, key = ctx.saved_tensors
-    eps = noise_like(mu, key, ctx.stream & 0xFF, ctx.stream >> 8)
+    eps = noise_like(mu, key, *split_stream(ctx.stream))
     found, above = differentiate_again(
         lambda m, v: reparameterize_reference(m, v, eps), [mu.float(), logvar.float()],
         [grad_z.float(), grad_kl], [to_grad_mu.float(), to_grad_logvar.float()],

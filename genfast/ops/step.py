@@ -1,22 +1,63 @@
 """One row of a sampler's plan for a whole batch, in one pass and in place."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .dispatch import composed, per_row
-from .noise import normal
+from .noise import normal, split_stream
 
-SLOTS = 4
+SLOTS = 4  # of the history
+COLUMNS = 4 + SLOTS + 4 + SLOTS * (4 + SLOTS)  # of a row, as it lies in memory: see StepRows.of, and csrc/math/step.h
+
+
+class StepRows(NamedTuple):
+    """The coefficients of rows by the names that the equations of `step` have for them.
+
+    c_skip, c_out, a, b, c_in: (*); e, p, q: (*, SLOTS); m: (*, SLOTS, SLOTS), the factor of h_j in h_k' at k, j.
+    """
+
+    c_skip: Tensor
+    c_out: Tensor
+    a: Tensor
+    b: Tensor
+    e: Tensor
+    c_in: Tensor
+    p: Tensor
+    q: Tensor
+    m: Tensor
+
+    @classmethod
+    def of(cls, coefficients: Tensor) -> "StepRows":
+        """Views of (*, COLUMNS): c_skip, c_out, a, b; e; c_in and 3 unused; for each slot p, q and 2 unused; m."""
+        first, e, after, slots = coefficients.split_with_sizes((4, SLOTS, 4, SLOTS * (4 + SLOTS)), -1)
+        factors, m = slots.view(*slots.shape[:-1], SLOTS, 4 + SLOTS).split_with_sizes((4, SLOTS), -1)
+        (c_skip, c_out, a, b), (p, q, *_) = first.unbind(-1), factors.unbind(-1)
+        return cls(c_skip=c_skip, c_out=c_out, a=a, b=b, e=e, c_in=after.select(-1, 0), p=p, q=q, m=m)
+
+
+class StepCodes(NamedTuple):
+    """What rows touch: the first of their noise terms and the one after the last, bit masks of slots read and written;
+    (*) each."""
+
+    first: Tensor
+    last: Tensor
+    reads: Tensor
+    writes: Tensor
+
+    @classmethod
+    def of(cls, codes: Tensor) -> "StepCodes":
+        """Views of the columns of (*, 4)."""
+        return cls._make(codes.unbind(-1))
 
 
 class StepTable(NamedTuple):
     r"""A plan as the kernel reads it: R rows, and the T terms of their noise.
 
-    coefficients: (R, 44) float32: c_skip, c_out, a, b, e_0..e_3, c_in, 0, 0, 0, then for each of four slots p, q, 0, 0,
-    m_0..m_3.  codes: (R, 4) int32: the first of the row's noise terms and the one after the last, bit masks of the
-    slots read and written.  streams: (T,) int32 (the bits of a uint32), weights: (T,) float32.
+    coefficients: (R, COLUMNS) float32, see `StepRows`.  codes: (R, 4) int32, see `StepCodes`.  streams: (T,) int32 (the
+    bits of a uint32), weights: (T,) float32.
     """
 
     coefficients: Tensor
@@ -24,8 +65,61 @@ class StepTable(NamedTuple):
     streams: Tensor
     weights: Tensor
 
+    @classmethod
+    def pack(
+        cls,
+        *,
+        c_skip: Tensor | float,
+        c_out: Tensor | float,
+        a: Tensor,
+        b: Tensor,
+        c_in: Tensor | float,
+        e: Tensor | float = 0.0,
+        p: Tensor | float = 0.0,
+        q: Tensor | float = 0.0,
+        m: Tensor | float = 0.0,
+        writes: Tensor | bool = False,
+        terms: Sequence[Sequence[tuple[int, float]]] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "StepTable":
+        """The table of R rows, whose length is that of a: numbers as in `StepRows`, or that broadcast to these shapes.
+
+        writes: (R, SLOTS) bool, which slots a row writes; it reads those that e or m have a factor for.  terms: for
+        each row the (stream, weight) of its noise, by default none.  Rounded to `dtype` at the end.
+        """
+        coefficients = torch.zeros(len(a), COLUMNS, dtype=torch.float64)
+        rows = StepRows.of(coefficients)
+        values = {
+            "c_skip": c_skip, "c_out": c_out, "a": a, "b": b, "e": e, "c_in": c_in, "p": p, "q": q, "m": m,
+        }  # fmt: skip
+        for name, value in values.items():
+            getattr(rows, name).copy_(torch.as_tensor(value))
+        terms = [[] for _ in range(len(a))] if terms is None else terms
+        last = torch.tensor([len(of_row) for of_row in terms]).cumsum(0)
+        codes = StepCodes(
+            first=torch.cat([last.new_zeros(1), last[:-1]]), last=last,
+            reads=_mask((rows.e != 0) | (rows.m != 0).any(-2)),
+            writes=_mask(torch.as_tensor(writes).expand(len(a), SLOTS)),
+        )  # fmt: skip
+        streams = torch.tensor([stream for of_row in terms for stream, _ in of_row], dtype=torch.int64)
+        weights = torch.tensor([weight for of_row in terms for _, weight in of_row], dtype=dtype)
+        signed = torch.where(streams >= 2**31, streams - 2**32, streams)
+        return cls(coefficients.to(dtype), torch.stack(codes, 1).int(), signed.int(), weights)
+
+    def followed_by(self, other: "StepTable") -> "StepTable":
+        """The rows of this table, then those of the other."""
+        codes = StepCodes.of(other.codes)
+        codes = codes._replace(first=codes.first + len(self.streams), last=codes.last + len(self.streams))
+        other = other._replace(codes=torch.stack(codes, 1))
+        return StepTable(**{name: torch.cat([part, getattr(other, name)]) for name, part in self._asdict().items()})
+
     def to(self, device: torch.device | str) -> "StepTable":
-        return StepTable(*(part.to(device) for part in self))
+        return StepTable(**{name: part.to(device) for name, part in self._asdict().items()})
+
+
+def _mask(slots: Tensor) -> Tensor:
+    """(R, SLOTS) bool as the bits of (R,) integers."""
+    return (slots * torch.tensor([1 << k for k in range(SLOTS)])).sum(1)
 
 
 def step(
@@ -50,7 +144,7 @@ def step(
         y   = c_in x'
 
     x: (B, *) float32, becomes x'.  net, unconditional: (B, *) the network's outputs, float32, bfloat16 or float16.
-    y: (B, *) of net's dtype, becomes the next network input.  history: (S, B, *) float32, S <= 4, becomes h'.
+    y: (B, *) of net's dtype, becomes the next network input.  history: (S, B, *) float32, S <= SLOTS, becomes h'.
     guidance: (B,) float32, w; 1 is F_c, exactly.  key: (B, 2).  row: (B,) int32.  All in the memory format of x.
     Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
@@ -65,15 +159,18 @@ def step(
             )  # fmt: skip
         return
     low, high = clamp if clamp is not None else (None, None)
-    torch.ops.genfast.step(x, y, history, net, unconditional, guidance, key, row, *table, low, high)
+    torch.ops.genfast.step(
+        x, y, history, net, unconditional, guidance, key, row,
+        table.coefficients, table.codes, table.streams, table.weights, low, high,
+    )  # fmt: skip
 
 
 def _require_rows(row: Tensor, table: StepTable, slots: int) -> None:
-    """Raises as the kernel does for a row that the table does not have, and a slot that is not given."""
-    count = len(table.codes)
+    """Raises as the kernel does for a row that the table does not have, and a slot that the history does not have."""
+    count, codes = len(table.codes), StepCodes.of(table.codes)
     if bool(((row < 0) | (row >= count)).any()):
         raise RuntimeError(f"step: row must lie in 0 to {count - 1}, got {row.tolist()}")
-    if bool((table.codes[:, 2:] >> slots).any()):
+    if bool(((codes.reads | codes.writes) >> slots).any()):
         raise RuntimeError(f"step: the plan touches a history slot beyond the {slots} given")
 
 
@@ -91,43 +188,43 @@ def step_reference(
     clamp: tuple[float, float] | None = None,
 ) -> None:
     """`step` in plain torch, in the dtype of x; the coefficients may be float64."""
-    c = table.coefficients[row.long()].to(x.dtype)
-    codes = table.codes[row.long()]
-    column = c.T.reshape(-1, len(x), *[1] * (x.ndim - 1)).unbind()
+    row = row.long()
+    c = table.coefficients[row].to(x.dtype)
+    c = StepRows.of(c.view(len(x), *[1] * (x.ndim - 1), COLUMNS))
     net = net.to(x.dtype)
     if unconditional is not None:
         w = per_row(guidance.to(x.dtype), x)
         net = torch.where(w == 1, net, unconditional + w * (net - unconditional))
-    denoised = column[0] * x + column[1] * net
+    denoised = c.c_skip * x + c.c_out * net
     if clamp is not None:
         denoised = denoised.clamp(*clamp)
     old = [] if history is None else list(history.clone())
-    following = column[2] * x + column[3] * denoised
+    following = c.a * x + c.b * denoised
     for k, h in enumerate(old):
-        following = following + column[4 + k] * h
+        following = following + c.e.select(-1, k) * h
     following = following + _noise(x, key, row, table)
+    written = StepCodes.of(table.codes[row]).writes if old else None
     for k in range(len(old)):
-        writes = (codes[:, 3] >> k & 1).bool()
+        writes = (written >> k & 1).bool()
         if writes.device.type == "cpu" and not bool(writes.any()):
             continue
-        at = 12 + 8 * k
-        new = column[at] * x + column[at + 1] * denoised
+        new = c.p.select(-1, k) * x + c.q.select(-1, k) * denoised
         for j, h in enumerate(old):
-            new = new + column[at + 4 + j] * h
+            new = new + c.m.select(-2, k).select(-1, j) * h
         history[k] = torch.where(per_row(writes, x), new, old[k])
     x.copy_(following)
     if y is not None:
-        y.copy_(column[8] * following)
+        y.copy_(c.c_in * following)
 
 
 def _noise(x: Tensor, key: Tensor, row: Tensor, table: StepTable) -> Tensor:
     """sum_j weights_j z_j, for each sample over the terms of the row that it is at."""
     total = torch.zeros_like(x)
     for at in row.unique().tolist() if len(table.weights) else ():
-        here = row == at
-        first, last = table.codes[at, :2].tolist()
-        for stream, weight in zip(table.streams[first:last].tolist(), table.weights[first:last], strict=True):
-            z = normal(key[here], x.shape[1:], stream & 0xFF, stream >> 8 & 0xFFFFFF)
+        here, code = row == at, StepCodes._make(table.codes[at].tolist())
+        terms = slice(code.first, code.last)
+        for stream, weight in zip(table.streams[terms].tolist(), table.weights[terms], strict=True):
+            z = normal(key[here], x.shape[1:], *split_stream(stream))
             total[here] += weight.to(x.dtype) * z.to(x.dtype)
     return total
 

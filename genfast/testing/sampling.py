@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..ops.step import COLUMNS, StepRows
 from .case import Case, base
 
 
 def _noise(uniform: bool) -> Case:
     def inputs(shape, dtype, generator):
-        return {"key": base(shape, generator)[1], "shape": shape[1:], "purpose": 4, "step": 123456, "dtype": dtype}
+        key, purpose = base(shape, generator)[1], ops.Purpose.TRAIN
+        return {"key": key, "shape": shape[1:], "purpose": purpose, "step": 123456, "dtype": dtype}
 
     def eager(key, shape, purpose, step, dtype):
         return (ops.noise_reference(key, shape, purpose, step, uniform),)
@@ -132,14 +134,12 @@ def _runge_kutta(stages: int, with_error: bool) -> Case:
 
 def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) -> ops.StepTable:
     """A random plan: every row draws `draws` times, reads and writes `slots` slots."""
-    c = 0.4 * randn(rows, 44)
-    c[:, 4 + slots : 8] = 0
-    for k in range(4):
-        c[:, 12 + 8 * k + 4 + slots : 12 + 8 * k + 8] = 0
-    terms = draws * torch.arange(rows)
-    codes = torch.stack([terms, terms + draws, *[torch.full((rows,), 2**slots - 1)] * 2], 1)
-    streams = torch.arange(draws * rows) << 8 | ops.Purpose.STEP
-    return ops.StepTable(c, codes.int(), streams.int(), 0.4 * randn(draws * rows))
+    c = StepRows.of(0.4 * randn(rows, COLUMNS))
+    c.e[:, slots:], c.m[:, :, slots:] = 0, 0
+    weights = (0.4 * randn(draws * rows)).tolist()
+    draw = [(ops.stream(ops.Purpose.STEP, step), weight) for step, weight in enumerate(weights)]
+    terms = [draw[draws * row : draws * (row + 1)] for row in range(rows)]
+    return ops.StepTable.pack(**c._asdict(), writes=torch.arange(ops.SLOTS) < slots, terms=terms)
 
 
 def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp: bool = False) -> Case:

@@ -344,8 +344,11 @@ CONSTRUCTION = [
     ({"schedule": 3}, TypeError, "schedule must be a Schedule or a name"),
     ({"parameterization": "epsilon"}, ValueError, "parameterization must be one of"),
     ({"times": "normal"}, ValueError, "times must be one of uniform, lognormal; got 'normal'"),
-    ({"label_dropout": 1.0}, ValueError, r"label_dropout must lie in \[0, 1\); got 1.0"),
-    ({"label_dropout": -0.1}, ValueError, r"label_dropout must lie in \[0, 1\)"),
+    ({"label_dropout": 1.0}, ValueError, r"label_dropout must be a number in \[0, 1\); got 1.0"),
+    ({"label_dropout": "0.1"}, ValueError, r"label_dropout must be a number in \[0, 1\); got '0.1'"),
+    ({"classes": -1}, ValueError, "classes must be an integer of at least 0; got -1"),
+    ({"classes": 2.0}, ValueError, "classes must be an integer of at least 0; got 2.0"),
+    ({"shape": (2, 0)}, ValueError, "shape must be a positive integer or a sequence of them"),
     ({"net": 3}, TypeError, "net must be callable"),
 ]
 
@@ -370,8 +373,8 @@ SAMPLING = [
     ({"grid": "linear"}, ValueError, "grid must be a function or one of"),
     ({"eta": 1.0}, TypeError, "dpmpp_2m has no option eta"),
     ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1"),
-    ({"seed": -1}, ValueError, "seed must lie in"),
-    ({"dtype": torch.float16}, ValueError, "dtype, of the state, must be float32 or float64"),
+    ({"seed": -1}, ValueError, r"seed must be an integer from 0 to 2\^63 - 1; got -1"),
+    ({"dtype": torch.float16}, ValueError, "dtype must be one of torch.float32, torch.float64; got torch.float16"),
 ]
 
 
@@ -395,12 +398,12 @@ def test_bad_batches_are_refused():
         model.loss(batch(3, 2) | {"label": torch.tensor([0, 1, 4])}, key)
     with pytest.raises(ValueError, match=r"key must have shape \(3, 2\)"):
         model.loss(batch(3, 2), ops.make_key(0, 2))
-    without = gf.Diffusion(mlp(), shape=(2,))
-    for call in (lambda: without.sample(2, label=0), lambda: without.denoise(torch.zeros(1, 2), 0.5, label=0)):
+    plain = gf.Diffusion(mlp(), shape=(2,))
+    for call in (lambda: plain.sample(2, label=0), lambda: plain.denoise(torch.zeros(1, 2), 0.5, label=0)):
         with pytest.raises(ValueError, match="label was given to a model without classes"):
             call()
     with pytest.raises(ValueError, match="guidance needs a label"):
-        without.sample(2, guidance=2.0)
+        plain.sample(2, guidance=2.0)
     with pytest.raises(ValueError, match="shape of a sample is not known yet"):
         gf.Diffusion(mlp()).sample(2)
 

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from ...common.precision import as_float64
+from ...ops import SLOTS, Purpose, stream
 from .schedules import as_schedule
 
-SLOTS = 4
-DRAWS = 2
-PURPOSES = (1, 2)  # Purpose.STEP and Purpose.CHURN of genfast.ops: the noise streams of the two draws of a row
+PURPOSES = (Purpose.STEP, Purpose.CHURN)  # of the noise of the two draws of a row
+DRAWS = len(PURPOSES)
 _FIELDS = {  # per row: shape and kind
     "t": ((), float),
     "alpha": ((), float),
@@ -47,7 +47,7 @@ class Plan:
     printable.
 
     R rows: t, alpha, sigma, a, b (R,); e, p, q (R, 4); s (R, 2); m (R, 4, 4); writes (R, 4) bool; stream (R, 2) int64,
-    the noise stream `step << 8 | purpose` of each draw; span (R, 2), the (alpha / sigma)^2 between which z_0 is drawn,
+    the noise `ops.stream` of each draw; span (R, 2), the (alpha / sigma)^2 between which z_0 is drawn,
     for Brownian noise, (0, 0) if it belongs to no interval; snr (R,), above 0 in Langevin rows. `order` is the order
     of convergence that the solver claims, `steps` the number of its time steps, `prior_std` the standard deviation of
     the x that it starts from. Raises a ValueError that names a field of a wrong shape, a coefficient that is not
@@ -270,7 +270,7 @@ class Rows:
             q=kept[:, :, 1],
             m=kept[:, :, 2 : 2 + SLOTS],
             writes=[[entry is not None for entry in row] for row in self.kept],
-            stream=[[row << 8 | purpose for purpose in PURPOSES] for row in range(len(self.at))],
+            stream=[[stream(purpose, row) for purpose in PURPOSES] for row in range(len(self.at))],
             span=self.spans,
             snr=self.snrs,
         )

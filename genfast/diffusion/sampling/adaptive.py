@@ -8,7 +8,6 @@ network calls in which they rest.
 """
 
 import math
-import numbers
 from collections.abc import Sequence
 
 import torch
@@ -17,10 +16,13 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from ... import ops
+from ...common.checks import require_choice, require_integer, require_number, require_shape
 from ...common.indices import as_index, chunk_passes, spread
+from ...common.keys import MAX_SEED
 from ...ops.dispatch import per_row
 from ..process.denoisers import Denoiser
 from .sample import network_arguments
+from .settings import DTYPES
 
 # Dormand & Prince 1980, J. Comput. Appl. Math. 6, 19-26: the nodes, the stages, and fifth minus fourth order.  The last
 # stage is the result itself, so its slope is the first of the next step.
@@ -51,9 +53,9 @@ class _Field:
         t, schedule = times.flatten(), self.denoiser.schedule
         c = self.denoiser.coefficients(t)
         rate = schedule.d_sigma(t) / schedule.sigma(t)
-        rate_of_D = schedule.d_alpha(t) - schedule.alpha(t) * rate
+        D_rate = schedule.d_alpha(t) - schedule.alpha(t) * rate
         # D = c_skip x + c_out F is put in before rounding: where F is nearly dx/dt, its factors nearly cancel.
-        factors = torch.stack([c.c_in, c.c_noise, rate + rate_of_D * c.c_skip, rate_of_D * c.c_out])
+        factors = torch.stack([c.c_in, c.c_noise, rate + D_rate * c.c_skip, D_rate * c.c_out])
         return factors.view(4, *times.shape)
 
     def denoised(self, times: Tensor) -> Tensor:
@@ -62,17 +64,17 @@ class _Field:
         return torch.stack([c.c_in, c.c_noise, c.c_skip, c.c_out])
 
     def __call__(self, x: Tensor, factors: Tensor) -> Tensor:
-        """of_x x + of_F F at x: (B, *), for factors (4, B) or longer.
+        """x_factor x + F_factor F at x: (B, *), for factors (4, B) or longer.
 
         Each operation is rounded by itself, the same anywhere in a tensor.
         """
-        c_in, c_noise, of_x, of_F = factors[:, : len(x)].to(x.dtype)
+        c_in, c_noise, x_factor, F_factor = factors[:, : len(x)].to(x.dtype)
         y = per_row(c_in, x) * x
         F = self.denoiser.net(y, c_noise, **self.condition)
         if F.shape != y.shape:
             shapes = f"{tuple(y.shape)}; got {tuple(F.shape)}"
             raise ValueError(f"the network must answer with the shape of its input, {shapes}")
-        return per_row(of_x, x) * x + per_row(of_F, x) * F.to(x.dtype)
+        return per_row(x_factor, x) * x + per_row(F_factor, x) * F.to(x.dtype)
 
 
 def _longer(values: Tensor, count: int) -> Tensor:
@@ -154,8 +156,8 @@ def sample_adaptively(
 
     index: N, for samples 0 to N - 1, or the (N,) indices themselves.  condition: keyword arguments of the network, each
     (N, *).  chunk: samples per network call, slot = index mod chunk, as in `sampling.sample`; samples that are done go
-    on with steps of 0 until all of their chunk are.  dtype: of the state; float64 runs by plain torch.  max_steps: that
-    a sample may try.
+    on with steps of 0 until all of their chunk are.  dtype: of the state; float64 runs by plain torch.  rtol: at least
+    8 eps of the dtype, which it can resolve.  max_steps: that a sample may try.
 
     This is the one sampler that must read the device: one flag a step, whether any sample is still on its way.
 
@@ -163,16 +165,11 @@ def sample_adaptively(
     is not finite.
     """
     index = as_index("index", index)
-    for name, value in (("chunk", chunk), ("max_steps", max_steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
-    least = 8 * torch.finfo(dtype).eps
-    if isinstance(rtol, bool) or not isinstance(rtol, numbers.Real) or not least <= rtol < math.inf:
-        raise ValueError(f"rtol must be a number of at least {least:.2g}, which {dtype} can resolve; got {rtol!r}")
-    if isinstance(atol, bool) or not isinstance(atol, numbers.Real) or not 0 < atol < math.inf:
-        raise ValueError(f"atol must be a positive number; got {atol!r}")
+    shape, seed = require_shape("shape", shape), require_integer("seed", seed, 0, MAX_SEED)
+    chunk, max_steps = require_integer("chunk", chunk, 1), require_integer("max_steps", max_steps, 1)
+    dtype = require_choice("dtype", dtype, DTYPES)
+    rtol = require_number("rtol", rtol, least=8 * torch.finfo(dtype).eps)
+    atol = require_number("atol", atol, above=0)
     condition = network_arguments(None, condition or {}, None, index, dtype)[0]
 
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)

@@ -16,12 +16,13 @@ import math
 import numpy as np
 import torch
 
+from ...ops import Purpose, stream
+from ...ops.noise import MAX_STEP
 from ..process.plans import Plan
 from ..process.schedules import Schedule, as_schedule
 
 CELL = 0.125  # of log(alpha / sigma)
 LEVELS = 7  # of the bridge within a cell, whose leaves are CELL / 128 long
-PURPOSE = 11  # Purpose.BROWNIAN of genfast.ops
 _NEGLIGIBLE = 1e-7  # in units of the increment's standard deviation
 _AT = 1e-9  # a time this near a node is the node
 
@@ -111,4 +112,4 @@ def _increment(first: float, last: float) -> list[tuple[int, float]]:
         total[cell << 9] = total.get(cell << 9, 0.0) + size
     norm = math.sqrt(1 - _u(first, last))
     weights = {key: weight / norm for key, weight in total.items() if abs(weight) > _NEGLIGIBLE * norm}
-    return [((key & 0xFFFFFF) << 8 | PURPOSE, weights[key]) for key in sorted(weights)]
+    return [(stream(Purpose.BROWNIAN, key & MAX_STEP), weights[key]) for key in sorted(weights)]

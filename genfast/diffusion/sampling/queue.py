@@ -2,7 +2,6 @@
 its own row of its own plan."""
 
 import collections
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ... import ops
+from ...common.checks import require_integer, require_number, require_shape
+from ...common.keys import MAX_SEED
 from ..process.denoisers import Coefficients, Denoiser
-from ..process.plans import SLOTS, Plan
+from ..process.plans import Plan
 from .prepared import Prepared
+from .settings import require_clamp
 from .step_table import plan_scale, step_table
-from .trajectory import require_clamp
 
 
 class Request(NamedTuple):
@@ -57,16 +58,14 @@ class SampleQueue:
         net_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise ValueError(f"capacity must be an integer of at least 1; got {capacity!r}")
-        require_clamp(clamp)
-        self.denoiser, self.shape, self.capacity = denoiser, tuple(shape), capacity
-        self.clamp, self.net_dtype, self.device = clamp, net_dtype, torch.device(device)
+        capacity = require_integer("capacity", capacity, 1)
+        self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
+        self.clamp, self.net_dtype, self.device = require_clamp(clamp), net_dtype, torch.device(device)
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
         self.x = torch.zeros(capacity, *self.shape, device=self.device)
         self.y = torch.zeros_like(self.x, dtype=net_dtype)
-        self.history = torch.zeros(SLOTS, *self.x.shape, device=self.device)
+        self.history = torch.zeros(ops.SLOTS, *self.x.shape, device=self.device)
         self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
         self.w = torch.ones(capacity, device=self.device)
         self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
@@ -90,12 +89,10 @@ class SampleQueue:
         dimension. Raises ValueError naming the argument."""
         if (guidance is None) != (unconditional is None):
             raise ValueError("guidance and unconditional go together")
-        w = 1.0 if guidance is None else float(guidance)
-        if not math.isfinite(w):
-            raise ValueError(f"guidance must be a finite number; got {guidance!r}")
+        w = 1.0 if guidance is None else require_number("guidance", guidance)
         if plan.snr.any():
             raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
-        ops.make_key(seed, [index])
+        index, seed = require_integer("index", index, 0, MAX_SEED), require_integer("seed", seed, 0, MAX_SEED)
         condition = {name: torch.as_tensor(value) for name, value in (condition or {}).items()}
         unconditional = {
             name: torch.as_tensor(value)
@@ -113,10 +110,13 @@ class SampleQueue:
             with torch.no_grad():  # a label that the network does not have is refused here
                 for conditions in (condition, unconditional):
                     self.prepared[plan].table(int(conditions["label"]) if conditions else None)
-        self.waiting.append(Request(int(index), seed, plan, w, noise, condition, unconditional))
+        request = Request(
+            index=index, seed=seed, plan=plan, guidance=w, noise=noise, condition=condition, unconditional=unconditional
+        )
+        self.waiting.append(request)
 
     def __len__(self) -> int:
-        """Requests that wait or run, or have failed and not been told yet."""
+        """Requests that wait or run, or have failed and not been reported yet."""
         return len(self.failed) + len(self.waiting) + sum(request is not None for request in self.running)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
@@ -135,10 +135,7 @@ class SampleQueue:
         if self.table is None:
             self.table, self.c_noise = new, c_noise
             return
-        codes = new.codes.clone()
-        codes[:, :2] += len(self.table.streams)
-        parts = zip(self.table, new._replace(codes=codes), strict=True)
-        self.table = ops.StepTable(*(torch.cat(pair) for pair in parts))
+        self.table = self.table.followed_by(new)
         self.c_noise = torch.cat([self.c_noise, c_noise])
 
     def _scale(self, plan: Plan) -> Coefficients:
@@ -194,7 +191,7 @@ class SampleQueue:
         return self._advance(active)
 
     def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:
-        """What the network is given beside y and t, for every row of its batch."""
+        """What the network takes beside y and t, for every row of its batch."""
         requests = [self.running[slot] for slot in sources]
         conditions = [request.condition for request in requests]
         conditions += [request.unconditional for request in requests] if guided else []

@@ -6,8 +6,6 @@ how many samples were asked for, or on which. All coefficients are computed befo
 in the loop reads the device.
 """
 
-import numbers
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,12 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ... import ops
-from ...common.indices import as_index, chunk_passes, require_chunk, spread
-from ..guidance.classifier_free import Guidance, as_guidance
+from ...common.checks import require_shape
+from ...common.indices import as_index, chunk_passes, spread
+from ..guidance.classifier_free import Guidance
 from ..process.denoisers import Denoiser
 from ..process.plans import Plan
 from .graph import captured
-from .trajectory import Chunk, Trajectory, require_clamp
+from .settings import SampleSettings
+from .trajectory import Chunk, Trajectory
 
 
 class State(NamedTuple):
@@ -130,57 +130,63 @@ def sample(
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
-    index = as_index("index", index)
-    require_chunk(chunk)
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
-    require_clamp(clamp)
-    if net_dtype is not None and not net_dtype.is_floating_point:
-        raise ValueError(f"net_dtype must be a floating-point dtype; got {net_dtype}")
-    if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 < threshold <= 1):
-        raise ValueError(f"threshold must be a quantile in (0, 1]; got {threshold!r}")
-    guidance = as_guidance(guidance)
-    condition, unconditional, w = network_arguments(guidance, condition or {}, unconditional, index, dtype)
+    settings = SampleSettings(
+        seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
+        net_dtype=net_dtype, device=device, graph=graph, progress=progress, callback=callback,
+    )  # fmt: skip
+    return sample_with(
+        settings, denoiser, require_shape("shape", shape), plan, as_index("index", index),
+        start=start, condition=condition or {}, unconditional=unconditional, known=known, mask=mask,
+    )  # fmt: skip
+
+
+def sample_with(
+    settings: SampleSettings,
+    denoiser: Denoiser,
+    shape: tuple[int, ...],
+    plan: Plan,
+    index: Tensor,
+    *,
+    start: Tensor | None,
+    condition: dict[str, Tensor],
+    unconditional: dict[str, Tensor] | None,
+    known: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    """`sample` once its settings are checked, with gradients off. index: (N,) int64."""
+    dtype, device, chunk = settings.dtype, settings.device, settings.chunk
+    condition, unconditional, w = network_arguments(settings.guidance, condition, unconditional, index, dtype)
     extra = {"start": start, "known": known, "mask": mask}
-    extra = _whole_samples(extra, index, tuple(shape), dtype) | ({} if w is None else {"w": w})
+    extra = _whole_samples(extra, index, shape, dtype) | ({} if w is None else {"w": w})
     if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
-    device = torch.device(device)
-    capture = graph and device.type == "cuda"
-    if graph and not capture:
-        warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {device}", stacklevel=2)
-    if capture and dtype == torch.float64:
-        raise ValueError("graph=True needs dtype float32: float64 runs by plain torch, which reads the device")
-    if capture and callback is not None:
-        raise ValueError("callback cannot be called from within a CUDA graph: leave out one of the two")
 
-    trajectory = Trajectory(
-        denoiser, plan, guidance=guidance, noise=noise, clamp=clamp, threshold=threshold, dtype=dtype,
-        net_dtype=net_dtype or dtype, device=device,
-    )  # fmt: skip
+    trajectory = Trajectory(denoiser, plan, settings)
     replay = None
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))
     with tqdm(
-        total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not progress
+        total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not settings.progress
     ) as bar:
         for first, where in passes:
             slots = index[where] - first
-            key = ops.make_key(seed, torch.arange(first, first + chunk), device)
+            key = ops.make_key(settings.seed, torch.arange(first, first + chunk), device)
             conditions, unconditionals, more = (
                 {name: spread(values[where], slots, chunk).to(device) for name, values in group.items()}
                 for group in (condition, unconditional, extra)
             )
             if "start" not in more:
                 more["start"] = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype).mul_(plan.prior_std)
-            rest = (more.get(name) for name in ("w", "known", "mask"))
-            inputs = Chunk(key, more["start"], conditions, unconditionals, *rest)
-            if capture:
+            inputs = Chunk(
+                key=key, x=more["start"], condition=conditions, unconditional=unconditionals, w=more.get("w"),
+                known=more.get("known"), mask=more.get("mask"),
+            )  # fmt: skip
+            if settings.captures:
                 replay = replay or captured(trajectory, inputs)
                 x = replay(inputs)
                 bar.update(len(plan))
             else:
-                watch = None if callback is None else _watcher(callback, len(plan), where, slots)
+                watch = settings.callback and _watcher(settings.callback, len(plan), where, slots)
                 x = trajectory.run(inputs, watch, bar.update)
             whole = torch.arange(chunk)
             if torch.equal(slots, whole) and torch.equal(where, where[0] + whole):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 
 from ... import ops
+from ...common.checks import require_choice
 from ..process.denoisers import Coefficients, Denoiser, Parameterization
-from ..process.plans import SLOTS, Plan
+from ..process.plans import Plan
 from ..process.schedules import Schedule
 from .brownian import brownian_terms
 
@@ -23,12 +24,11 @@ def step_table(
 ) -> ops.StepTable:
     """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them. The tables last used are kept.
 
-    noise: "white", each draw on its own, or "brownian" (see brownian.py).  takes_denoised: for steps that are
-    given D in place of the network's output.
+    noise: "white", each draw on its own, or "brownian" (see brownian.py).  takes_denoised: for steps that take D in
+    place of the network's output.
     Raises ValueError for a noise of another name, or a plan that has no such noise.
     """
-    if noise not in NOISES:
-        raise ValueError(f"noise must be one of {', '.join(NOISES)}; got {noise!r}")
+    require_choice("noise", noise, NOISES)
     return _table(plan, denoiser.schedule, denoiser.parameterization, dtype, noise, takes_denoised)
 
 
@@ -63,36 +63,27 @@ def plan_scale(plan: Plan, schedule: Schedule, parameterization: Parameterizatio
     return parameterization.coefficients(schedule, t)
 
 
+def plan_rows(plan: Plan, scale: Coefficients, noise: str = "white") -> dict:
+    """The plan's rows joined with the denoiser's scalings, in float64, as `StepTable.pack` takes them."""
+    rows = {name: torch.tensor(getattr(plan, name)) for name in ("a", "b", "e", "p", "q", "m", "writes")}
+    following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
+    terms = _white_terms(plan) if noise == "white" else _brownian_terms(plan)
+    return rows | {"c_skip": scale.c_skip, "c_out": scale.c_out, "c_in": following, "terms": terms}
+
+
+def _white_terms(plan: Plan) -> list[list[tuple[int, float]]]:
+    rows = zip(plan.stream.tolist(), plan.s.tolist(), strict=True)
+    return [[(stream, s) for stream, s in zip(*row, strict=True) if s] for row in rows]
+
+
+def _brownian_terms(plan: Plan) -> list[list[tuple[int, float]]]:
+    rows = zip(plan.s[:, 0].tolist(), brownian_terms(plan), strict=True)
+    return [[(stream, s * weight) for stream, weight in row] for s, row in rows]
+
+
 @_remembered
 def _table(plan, schedule, parameterization, dtype, noise, takes_denoised) -> ops.StepTable:
-    scale = plan_scale(plan, schedule, parameterization)
-    c_skip, c_out = scale.c_skip, scale.c_out
+    rows = plan_rows(plan, plan_scale(plan, schedule, parameterization), noise)
     if takes_denoised:
-        c_skip, c_out = c_skip * 0, torch.ones_like(c_out)
-    e, m, writes = torch.tensor(plan.e), torch.tensor(plan.m), torch.tensor(plan.writes)
-    following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
-    step = torch.stack([c_skip, c_out, torch.tensor(plan.a), torch.tensor(plan.b)], 1)
-    slots = torch.zeros(len(plan), SLOTS, 8, dtype=torch.float64)
-    slots[:, :, 0], slots[:, :, 1], slots[:, :, 4:] = torch.tensor(plan.p), torch.tensor(plan.q), m
-    table = torch.cat([step, e, following[:, None], torch.zeros(len(plan), 3), slots.flatten(1)], 1)
-
-    if noise == "white":
-        terms = [
-            [(stream, s) for stream, s in zip(*row, strict=True) if s]
-            for row in zip(plan.stream.tolist(), plan.s.tolist(), strict=True)
-        ]
-    else:
-        terms = [
-            [(stream, s * weight) for stream, weight in row]
-            for s, row in zip(plan.s[:, 0].tolist(), brownian_terms(plan), strict=True)
-        ]
-    last = torch.tensor([len(row) for row in terms]).cumsum(0)
-    bits = torch.tensor([1 << k for k in range(SLOTS)])
-    reads = (e != 0) | (m != 0).any(1)
-    codes = torch.stack(
-        [torch.cat([last.new_zeros(1), last[:-1]]), last, (reads * bits).sum(1), (writes * bits).sum(1)]
-    )
-    streams = torch.tensor([stream for row in terms for stream, _ in row], dtype=torch.int64)
-    streams = torch.where(streams >= 2**31, streams - 2**32, streams).int()
-    weights = torch.tensor([weight for row in terms for _, weight in row], dtype=dtype)
-    return ops.StepTable(table.to(dtype), codes.T.int().contiguous(), streams, weights)
+        rows |= {"c_skip": 0 * rows["c_skip"], "c_out": 1.0}
+    return ops.StepTable.pack(**rows, dtype=dtype)

@@ -1,6 +1,5 @@
 """One chunk's way along a Plan: the network, then one fused step, row by row; nothing reads the device."""
 
-import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,18 +7,12 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ..guidance.classifier_free import Guidance, mixed
+from ..guidance.classifier_free import mixed
 from ..process.denoisers import Denoiser
 from ..process.plans import Plan
 from .prepared import Prepared
+from .settings import SampleSettings
 from .step_table import plan_scale, step_table
-
-
-def require_clamp(clamp: object) -> None:
-    """Raises a ValueError unless clamp is None or (low, high)."""
-    pair = isinstance(clamp, (tuple, list)) and all(isinstance(bound, numbers.Real) for bound in clamp)
-    if clamp is not None and not (pair and len(clamp) == 2 and clamp[0] <= clamp[1]):
-        raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
 
 
 class Chunk(NamedTuple):
@@ -38,24 +31,24 @@ class Chunk(NamedTuple):
 class Trajectory:
     """A plan joined with a denoiser, on a device: all that the samples have in common."""
 
-    def __init__(
-        self, denoiser: Denoiser, plan: Plan, *, guidance: Guidance | None = None, noise: str = "white", clamp=None,
-        threshold=None, dtype=torch.float32, net_dtype=torch.float32, device="cpu",
-    ):  # fmt: skip
-        self.denoiser, self.plan, self.guidance = denoiser, plan, guidance
-        self.clamp, self.threshold, self.dtype, self.net_dtype = clamp, threshold, dtype, net_dtype
-        self.takes_denoised = threshold is not None or (guidance is not None and guidance.rescale > 0)
-        self.takes_denoised |= clamp is not None and bool(plan.snr.any())  # a Langevin row is given D as it is to be
+    def __init__(self, denoiser: Denoiser, plan: Plan, settings: SampleSettings):
+        dtype, guidance, device = settings.dtype, settings.guidance, settings.device
+        self.denoiser, self.plan, self.settings = denoiser, plan, settings
+        self.net_dtype = settings.net_dtype or dtype
+        self.takes_denoised = settings.threshold is not None or (guidance is not None and guidance.rescale > 0)
+        # A Langevin row takes D as it is to be.
+        self.takes_denoised |= settings.clamp is not None and bool(plan.snr.any())
         self.scale = plan_scale(plan, denoiser.schedule, denoiser.parameterization)
-        self.table = step_table(plan, denoiser, dtype, noise, self.takes_denoised).to(device)
+        self.table = step_table(plan, denoiser, dtype, settings.noise, self.takes_denoised).to(device)
         # Where nothing scales or rounds it, the state itself is the network's input.
-        self.unscaled = net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())
+        self.unscaled = self.net_dtype == dtype and bool((self.scale.c_in.to(dtype) == 1).all())
         self.c_noise = self.scale.c_noise.to(device, dtype)
         self.prepared = Prepared(denoiser.net, self.c_noise)
 
     def mixes(self, r: int) -> bool:
         """Whether row r is guided."""
-        return self.guidance is not None and self.guidance.acts(float(self.plan.t[r]))
+        guidance = self.settings.guidance
+        return guidance is not None and guidance.acts(float(self.plan.t[r]))
 
     def run(
         self, chunk: Chunk, watch: Callable[[int, Tensor, Tensor], None] | None = None, done=lambda: None
@@ -95,7 +88,8 @@ class Trajectory:
             if plan.snr[r]:
                 self._langevin(r, x, F_c, key, y, guided)
             else:
-                ops.step(x, F_c, key, rows[r], self.table, y=y, history=history, clamp=self.clamp, **guided)
+                clamp = self.settings.clamp
+                ops.step(x, F_c, key, rows[r], self.table, y=y, history=history, clamp=clamp, **guided)
             if chunk.known is not None:
                 self._replace(r, x, chunk)
                 y = None if y is None else (self._c_in_after(r) * x).to(y.dtype)
@@ -106,11 +100,12 @@ class Trajectory:
 
     def denoised(self, r: int, x: Tensor, F_c: Tensor, F_u: Tensor | None, w: Tensor | None) -> Tensor:
         """D of row r, in the dtype of the state."""
-        F = F_c.to(x.dtype) if F_u is None else mixed(F_c, F_u, w, self.guidance.rescale)
+        settings = self.settings
+        F = F_c.to(x.dtype) if F_u is None else mixed(F_c, F_u, w, settings.guidance.rescale)
         D = float(self.scale.c_skip[r]) * x + float(self.scale.c_out[r]) * F
-        if self.clamp is not None:
-            D = D.clamp(*self.clamp)
-        return D if self.threshold is None else ops.dynamic_threshold(D, self.threshold)
+        if settings.clamp is not None:
+            D = D.clamp(*settings.clamp)
+        return D if settings.threshold is None else ops.dynamic_threshold(D, settings.threshold)
 
     def _langevin(
         self, r: int, x: Tensor, F_c: Tensor, key: Tensor, y: Tensor | None, guided: dict[str, Tensor]
@@ -149,7 +144,7 @@ class _Network:
     def __init__(self, trajectory: Trajectory, chunk: Chunk):
         self.trajectory, self.condition, self.unconditional = trajectory, chunk.condition, chunk.unconditional
         self.net = trajectory.denoiser.net
-        self.other = trajectory.guidance and trajectory.guidance.network
+        self.other = trajectory.settings.guidance and trajectory.settings.guidance.network
         self.both, self.prepared, self.count = {}, None, len(chunk.x)
         self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
@@ -177,7 +172,7 @@ class _Network:
         if answer.dtype != y.dtype:  # the wider of the two, so that neither input nor answer is rounded again
             answer = answer.to(torch.promote_types(answer.dtype, y.dtype))
         # The kernels take no float64 beside a float32 state.
-        return answer.to(self.trajectory.dtype) if answer.dtype == torch.float64 else answer
+        return answer.to(self.trajectory.settings.dtype) if answer.dtype == torch.float64 else answer
 
     def _known_of(self, net: Callable, r: int, count: int, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.prepared is None or net is not self.net:

@@ -3,30 +3,24 @@
 import torch
 
 from ... import ops
-from ...diffusion.process.denoisers import Denoiser
-from ...diffusion.sampling.step_table import step_table
+from ...common.keys import MAX_SEED
+from ...diffusion.sampling.step_table import plan_rows, plan_scale
 from ...ops.dispatch import dense, in_layout_of, wants_grad
-from ...ops.step import StepTable, step_reference
+from ...ops.step import step_reference
 from .plans import build
 
 
-def _no_net(*_):
-    raise NotImplementedError
-
-
 class Prepared:
-    """What all runs of the same steps share: the plan from network call `begin` on, and its tables."""
+    """What all runs of the same steps share: the plan from network call `begin` on, its rows and their tables."""
 
     def __init__(self, scheduler, begin, options):
         grid, self.plan = build(scheduler, begin, options)
         self.scheduler, self.begin, self.options = scheduler, begin, options
-        net = Denoiser(_no_net, grid.schedule, grid.parameterization)
-        scale = net.coefficients(torch.tensor(self.plan.t))
+        scale = plan_scale(self.plan, grid.schedule, grid.parameterization)
         self.c_skip, self.c_out = scale.c_skip.tolist(), scale.c_out.tolist()
         self.scales = bool((scale.c_in != 1).any())
         self.noisy = bool(self.plan.s.any())
-        self.wide = step_table(self.plan, net, torch.float64)
-        self.tables = {}
+        self.rows, self.tables = plan_rows(self.plan, scale), {}
         config = scheduler.config
         self.thresholding = bool(config.get("thresholding", False))
         clip = config.get("clip_sample", False) and not self.thresholding
@@ -39,18 +33,16 @@ class Prepared:
         """
         key = quiet, raw, dtype, device
         if key not in self.tables:
-            c, codes = self.wide.coefficients.clone(), self.wide.codes.clone()
+            rows = dict(self.rows)
             if quiet:
-                codes[:, 1] = codes[:, 0]
+                rows["terms"] = None
             if raw:
-                alpha = torch.tensor(self.plan.alpha)
-                a = c[:, 2].clone()
-                c[:, 2], c[:, 3], c[:, 4] = a * (1 - alpha * c[:, 0]), c[:, 3] + a * alpha, -a * alpha * c[:, 1]
-                codes[:, 2] |= 1
+                alpha, a, e = torch.tensor(self.plan.alpha), rows["a"], rows["e"].clone()
+                e[:, 0] = -a * alpha * rows["c_out"]
+                rows |= {"a": a * (1 - alpha * rows["c_skip"]), "b": rows["b"] + a * alpha, "e": e}
             if self.thresholding:
-                c[:, 0], c[:, 1] = 0, 1
-            noise = self.wide.streams, self.wide.weights.to(dtype)
-            self.tables[key] = StepTable(c.to(dtype), codes, *noise).to(device)
+                rows |= {"c_skip": 0.0, "c_out": 1.0}
+            self.tables[key] = ops.StepTable.pack(**rows, dtype=dtype).to(device)
         return self.tables[key]
 
 
@@ -134,4 +126,4 @@ def _key(count, device, generator, seed, noisy):
 
 def _draw(generator):
     device = "cpu" if generator is None else generator.device
-    return int(torch.randint(ops.noise.MAX_SEED, (), generator=generator, device=device))
+    return int(torch.randint(MAX_SEED, (), generator=generator, device=device))

@@ -8,16 +8,10 @@ import pytest
 from helpers import run
 
 from genfast.diffusion.process import schedules
-from genfast.diffusion.process.plans import PURPOSES, D, Plan, Rows, h, x
+from genfast.diffusion.process.plans import D, Plan, Rows, h, x
 from genfast.diffusion.solvers import SOLVERS, plan
-from genfast.ops import Purpose
 
 VP = schedules.VPLinear()
-
-
-def test_purposes_of_the_two_draws_are_those_of_the_ops():
-    """plans.py does not import ops: this keeps its two numbers and theirs the same."""
-    assert PURPOSES == (Purpose.STEP, Purpose.CHURN)
 
 
 def test_plans_are_immutable_values():

@@ -11,17 +11,12 @@ from helpers import MEANS, VARIANCES, WEIGHTS
 from genfast import ops
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.grids import GRIDS
-from genfast.diffusion.sampling.brownian import CELL, LEVELS, PURPOSE, aligned, brownian_terms
+from genfast.diffusion.sampling.brownian import CELL, LEVELS, aligned, brownian_terms
 from genfast.diffusion.sampling.sample import sample
 from genfast.diffusion.solvers import SOLVERS, plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
-from genfast.ops import Purpose
 
 VP = schedules.VPLinear()
-
-
-def test_the_purpose_is_that_of_the_ops():
-    assert PURPOSE == Purpose.BROWNIAN
 
 
 def on(times, schedule=VP, solver="dpmpp_2m_sde"):
@@ -107,12 +102,10 @@ def test_the_path_is_that_of_the_seed_and_the_index():
 def test_the_kernel_adds_up_the_terms():
     one = plan("dpmpp_2m_sde", VP, 4)
     key, terms = ops.make_key(5, 3), brownian_terms(one)[1]
-    z = sum(weight * ops.normal(key, (7,), s & 255, s >> 8, torch.float64) for s, weight in terms)
-    table = ops.StepTable(
-        torch.zeros(1, 44), torch.tensor([[0, len(terms), 0, 0]], dtype=torch.int32),
-        torch.tensor([s - 2**32 if s >= 2**31 else s for s, _ in terms], dtype=torch.int32),
-        torch.tensor([weight for _, weight in terms]),
-    )  # fmt: skip
+    assert {ops.split_stream(s)[0] for s, _ in terms} == {ops.Purpose.BROWNIAN}
+    z = sum(weight * ops.normal(key, (7,), *ops.split_stream(s), torch.float64) for s, weight in terms)
+    none = torch.zeros(1)
+    table = ops.StepTable.pack(c_skip=none, c_out=none, a=none, b=none, c_in=none, terms=[terms])
     x = torch.randn(3, 7)
     ops.step(x, torch.zeros(3, 7), key, torch.zeros(3, dtype=torch.int32), table)
     assert (x - z).abs().max() < 2e-6 and z.std() > 0.5

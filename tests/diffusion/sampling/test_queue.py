@@ -126,8 +126,9 @@ def test_bad_requests_are_refused():
         ({"guidance": 2.0, "unconditional": {}}, r"names and shapes of condition, {'label': \(\)}; got {}"),
         ({"condition": {"label": [1]}}, r"of the other requests, {'label': \(\)}; got {'label': \(1,\)}"),
         ({"guidance": math.nan, "unconditional": {"label": 1}}, "guidance must be a finite number; got nan"),
-        ({"seed": -1}, "seed must lie in"),
-        ({"index": -1}, "index must not be negative"),
+        ({"seed": -1}, r"seed must be an integer from 0 to 2\^63 - 1; got -1"),
+        ({"index": -1}, r"index must be an integer from 0 to 2\^63 - 1; got -1"),
+        ({"index": 0.5}, "index must be an integer"),
         ({"noise": "pink"}, "noise must be one of white, brownian"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -172,8 +172,8 @@ def test_guidance_mixes_the_two_networks():
     weights = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, -1.0, 7.5], dtype=torch.float64)
 
     def mixed(y, t, label, w):
-        without = net(y, t, label=torch.full_like(label, 3))
-        return without + w[:, None] * (net(y, t, label=label) - without)
+        plain = net(y, t, label=torch.full_like(label, 3))
+        return plain + w[:, None] * (net(y, t, label=label) - plain)
 
     expected = sample(
         Denoiser(mixed, VP, "v"), (2,), NOISY, 7, condition={"label": LABEL, "w": weights}, chunk=4, dtype=torch.float64
@@ -314,43 +314,34 @@ def test_a_second_order_solver_at_20_steps_beats_a_first_order_one_at_40(schedul
 # Bad requests ---------------------------------------------------------------------------------------------------------
 
 BAD = [
-    ({"index": -1}, ValueError, "index must be"),
-    ({"index": [3, -1]}, ValueError, "index must be"),
-    ({"index": [[0, 1]]}, ValueError, "index must be"),
-    ({"index": [0.5]}, ValueError, "index must be"),
-    ({"index": 2.0}, ValueError, "index must be"),
-    ({"index": True}, ValueError, "index must be"),
-    ({"index": "3"}, ValueError, "index must be"),
-    ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1; got 0"),
-    ({"chunk": 2.5}, ValueError, "chunk must be an integer of at least 1; got 2.5"),
-    ({"dtype": torch.bfloat16}, ValueError, "dtype, of the state, must be float32 or float64; got torch.bfloat16"),
-    ({"seed": -1}, ValueError, "seed must lie in"),
-    ({"seed": 0.5}, TypeError, "seed must be an int"),
-    ({"guidance": 2.0}, ValueError, "guidance and unconditional go together"),
-    ({"unconditional": {"label": NULL}}, ValueError, "guidance and unconditional go together"),
+    ({"index": -1}, "index must be"),
+    ({"index": [3, -1]}, "index must be"),
+    ({"index": [[0, 1]]}, "index must be"),
+    ({"index": [0.5]}, "index must be"),
+    ({"index": 2.0}, "index must be"),
+    ({"index": True}, "index must be"),
+    ({"index": "3"}, "index must be"),
+    ({"shape": (2, 0)}, r"shape must be a positive integer or a sequence of them; got \(2, 0\)"),
+    ({"guidance": 2.0}, "guidance and unconditional go together"),
+    ({"unconditional": {"label": NULL}}, "guidance and unconditional go together"),
     (
         {"guidance": 2.0, "unconditional": {"other": NULL}, "condition": {"label": LABEL}},
-        ValueError,
         r"unconditional must have the names of condition, \['label'\]; got \['other'\]",
     ),
     (
         {"guidance": torch.ones(3), "unconditional": {"label": NULL}, "condition": {"label": LABEL}},
-        ValueError,
         r"guidance must be a number or have shape \(7,\); got \(3,\)",
     ),
-    ({"condition": {"label": LABEL[:6]}}, ValueError, r"condition 'label' must be a tensor \(7, \*\)"),
-    ({"condition": {"label": [0] * 7}}, ValueError, r"condition 'label' must be a tensor \(7, \*\)"),
-    ({"clamp": (1.0, -1.0)}, ValueError, "clamp must be"),
-    ({"clamp": 1.0}, ValueError, "clamp must be"),
-    ({"clamp": (0.0, math.nan)}, ValueError, "clamp must be"),
+    ({"condition": {"label": LABEL[:6]}}, r"condition 'label' must be a tensor \(7, \*\)"),
+    ({"condition": {"label": [0] * 7}}, r"condition 'label' must be a tensor \(7, \*\)"),
 ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("settings", "error", "message"), BAD)
-def test_bad_settings_are_refused(settings, error, message, dtype):
+@pytest.mark.parametrize(("settings", "message"), BAD)
+def test_bad_settings_are_refused(settings, message, dtype):
     settings = {"shape": (2,), "plan": NOISY, "index": 7, "dtype": dtype} | settings
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         sample(Denoiser(mlp(classes=3), VP, "v"), **settings)
 
 

@@ -1,0 +1,77 @@
+"""How samples are drawn: what all samples of a call have in common beside the network and the plan."""
+
+import dataclasses
+import numbers
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from ...common.checks import require_bool, require_choice, require_integer, require_number
+from ...common.keys import MAX_SEED
+from ..guidance.classifier_free import Guidance, as_guidance
+from .step_table import NOISES
+
+DTYPES = (torch.float32, torch.float64)  # of the state
+
+
+def require_clamp(clamp: object) -> tuple[float, float] | None:
+    """clamp, None or (low, high) of which either may be infinite."""
+    if clamp is None:
+        return None
+    pair = isinstance(clamp, (tuple, list)) and all(isinstance(bound, numbers.Real) for bound in clamp)
+    if not (pair and len(clamp) == 2 and clamp[0] <= clamp[1]):
+        raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
+    return float(clamp[0]), float(clamp[1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SampleSettings:
+    """The arguments of `sampling.sample` that say how, not what, as they are used from there down; what each means is
+    said there. Raises ValueError naming the setting.
+
+    A new one is a field here, a keyword of `sampling.sample` and of `Diffusion.sample`, and the place that uses it.
+    """
+
+    seed: int = 0
+    guidance: Guidance | None = None
+    clamp: tuple[float, float] | None = None
+    threshold: float | None = None
+    noise: str = "white"
+    chunk: int = 64
+    dtype: torch.dtype = torch.float32
+    net_dtype: torch.dtype | None = None
+    device: torch.device | str = "cpu"
+    graph: bool = False
+    progress: bool = True
+    callback: Callable[..., None] | None = None
+
+    def __post_init__(self):
+        checked = {
+            "seed": require_integer("seed", self.seed, 0, MAX_SEED),
+            "guidance": as_guidance(self.guidance),
+            "clamp": require_clamp(self.clamp),
+            "noise": require_choice("noise", self.noise, NOISES),
+            "chunk": require_integer("chunk", self.chunk, 1),
+            "dtype": require_choice("dtype", self.dtype, DTYPES),
+            "device": torch.device(self.device),
+            "graph": require_bool("graph", self.graph),
+        }
+        if self.threshold is not None:
+            checked["threshold"] = require_number("threshold", self.threshold, above=0, most=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        of_net = self.net_dtype
+        if of_net is not None and not (isinstance(of_net, torch.dtype) and of_net.is_floating_point):
+            raise ValueError(f"net_dtype must be a floating-point dtype; got {of_net!r}")
+        if self.graph and not self.captures:  # five frames up is who calls a public `sample`
+            warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {self.device}", stacklevel=5)
+        if self.captures and self.dtype == torch.float64:
+            raise ValueError("graph=True needs dtype float32: float64 runs by plain torch, which reads the device")
+        if self.captures and self.callback is not None:
+            raise ValueError("callback cannot be called from within a CUDA graph: leave out one of the two")
+
+    @property
+    def captures(self) -> bool:
+        """Whether the trajectory of a chunk becomes a CUDA graph."""
+        return self.graph and self.device.type == "cuda"
