@@ -72,7 +72,7 @@ def _require_rows(row: Tensor, table: StepTable, slots: int) -> None:
     """Raises as the kernel does for a row that the table does not have, and a slot that is not given."""
     count = len(table.codes)
     if bool(((row < 0) | (row >= count)).any()):
-        raise RuntimeError(f"step: row must lie in 0 to {count - 1}, got {row.tolist()}")
+        raise RuntimeError(f"step: row must lie in 0 to {count - 1}; got {row.tolist()}")
     if bool((table.codes[:, 2:] >> slots).any()):
         raise RuntimeError(f"step: the plan touches a history slot beyond the {slots} given")
 
