@@ -172,7 +172,7 @@ BAD = [
     ({"rtol": math.nan}, "rtol must be a number"),
     ({"atol": 0.0}, "atol must be a positive number; got 0.0"),
     ({"atol": "1"}, "atol must be a positive number; got '1'"),
-    ({"seed": -1}, "seed must lie in"),
+    ({"seed": -1}, "seed must be an integer from 0 to"),
     ({"condition": {"gain": torch.ones(4)}}, r"condition 'gain' must be a tensor \(5, \*\)"),
 ]
 

@@ -126,7 +126,7 @@ def test_bad_requests_are_refused():
         ({"guidance": 2.0, "unconditional": {}}, r"names and shapes of condition, {'label': \(\)}; got {}"),
         ({"condition": {"label": [1]}}, r"of the other requests, {'label': \(\)}; got {'label': \(1,\)}"),
         ({"guidance": math.nan, "unconditional": {"label": 1}}, "guidance must be a finite number; got nan"),
-        ({"seed": -1}, "seed must lie in"),
+        ({"seed": -1}, "seed must be an integer from 0 to"),
         ({"index": -1}, "index must not be negative"),
         ({"noise": "pink"}, "noise must be one of white, brownian"),
     ):

@@ -324,8 +324,8 @@ BAD = [
     ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1; got 0"),
     ({"chunk": 2.5}, ValueError, "chunk must be an integer of at least 1; got 2.5"),
     ({"dtype": torch.bfloat16}, ValueError, "dtype, of the state, must be float32 or float64; got torch.bfloat16"),
-    ({"seed": -1}, ValueError, "seed must lie in"),
-    ({"seed": 0.5}, TypeError, "seed must be an int"),
+    ({"seed": -1}, ValueError, "seed must be an integer from 0 to"),
+    ({"seed": 0.5}, ValueError, "seed must be an integer from 0 to"),
     ({"guidance": 2.0}, ValueError, "guidance and unconditional go together"),
     ({"unconditional": {"label": NULL}}, ValueError, "guidance and unconditional go together"),
     (
