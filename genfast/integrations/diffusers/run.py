@@ -3,6 +3,7 @@
 import torch
 
 from ... import ops
+from ...common.keys import MAX_SEED
 from ...diffusion.process.denoisers import Denoiser
 from ...diffusion.sampling.step_table import step_table
 from ...ops.dispatch import dense, in_layout_of, wants_grad
@@ -134,4 +135,4 @@ def _key(count, device, generator, seed, noisy):
 
 def _draw(generator):
     device = "cpu" if generator is None else generator.device
-    return int(torch.randint(ops.noise.MAX_SEED, (), generator=generator, device=device))
+    return int(torch.randint(MAX_SEED, (), generator=generator, device=device))
