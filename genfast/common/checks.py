@@ -72,10 +72,13 @@ def require_number(
 
 def require_choice(name: str, value: object, choices: Iterable) -> object:
     """value, one of the choices; an integer of any kind stands for Python's."""
-    choices, value = list(choices), int(value) if is_integer(value) else value
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
-    return value
+    choices = tuple(choices)
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return value
+    if is_integer(value) and type(value) is not int:
+        return require_choice(name, int(value), choices)
+    raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
 
 
 def require_bool(name: str, value: object) -> bool:
