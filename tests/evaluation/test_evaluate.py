@@ -138,7 +138,7 @@ def test_asked_for_but_impossible_is_an_error(name, reason):
 def test_too_few_samples_leave_a_metric_out():
     report = evaluate(normal(4, 3), REAL)
     assert "frechet" in report and "6" in report.left_out["precision_recall"]
-    with pytest.raises(ValueError, match="metrics: precision_recall does not apply: samples: expected shape"):
+    with pytest.raises(ValueError, match="metrics: precision_recall does not apply: samples must have shape"):
         evaluate(normal(4, 3), REAL, metrics="precision_recall")
 
 
@@ -168,7 +168,7 @@ def test_baselines_where_samples_are_many_or_training_data_few():
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"seed": 2**64}, "seed"), ({"seed": True}, "seed"), ({"n": 2.0}, "n: "), ({"sampling": [1]}, "sampling: "),
+    ({"seed": 2**64}, "seed"), ({"seed": True}, "seed"), ({"n": 2.0}, "n must be"), ({"sampling": [1]}, "sampling: "),
     ({"likelihood": [1]}, "likelihood: expected a dict"), ({"likelihood": {"levels": 4}}, "likelihood: expected none"),
 ])  # fmt: skip
 def test_settings_are_checked(settings, message):
@@ -333,11 +333,11 @@ def test_a_diffusion_model_of_digits(tmp_path):
         (TypeError, "data: .*floating-point", {"data": np.zeros((5, 3), int)}),
         (ValueError, r"model: expected samples of shape \(3,\)", {"model": normal(9, 2)}),
         (ValueError, "n: expected at most 60", {"n": 61}),
-        (ValueError, "n: expected an integer of at least 2", {"n": 1}),
-        (ValueError, "n: expected an integer of at least 2", {"n": 9.0}),
-        (ValueError, "seed: expected an integer in", {"seed": -1}),
-        (ValueError, r"level: expected a number in \(0, 1\)", {"level": 95}),
-        (ValueError, "features: expected one of", {"features": "fid"}),
+        (ValueError, "n must be an integer of at least 2", {"n": 1}),
+        (ValueError, "n must be an integer of at least 2", {"n": 9.0}),
+        (ValueError, "seed must be an integer from 0 to", {"seed": -1}),
+        (ValueError, r"level must be a number in \(0, 1\)", {"level": 95}),
+        (ValueError, "features must be one of", {"features": "fid"}),
         (ValueError, "sampling: expected none", {"sampling": {"steps": 3}}),
         (ValueError, r"train: expected samples of shape \(3,\)", {"train": normal(9, 2)}),
         (ValueError, "train: expected other samples than data", {"train": REAL}),
