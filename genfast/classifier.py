@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .common.checks import require_integer, require_number
 from .common.keys import make_key
 from .data.dataset import Data, as_data
 
@@ -40,11 +41,11 @@ class GenerativeClassifier:
         for model in [models] if self.conditional else models:
             wanted = ("elbo",) if bound else ("log_likelihood",) if self.conditional else ("log_prob", "log_likelihood")
             if not any(callable(getattr(model, name, None)) for name in wanted):
-                raise TypeError(f"models: expected a method {' or '.join(wanted)}, which {type(model).__name__} lacks")
+                raise TypeError(f"models must have a method {' or '.join(wanted)}; got {type(model).__name__}")
         self.classes = getattr(models, "classes", 0) if self.conditional else len(models)
         if self.classes < 2:
             expected = "a list of two or more, one a class, or one model with classes"
-            raise ValueError(f"models: expected {expected}, got {self.classes} classes")
+            raise ValueError(f"models must be {expected}; got {self.classes} classes")
         if options and not (bound or self.conditional) and all(callable(getattr(m, "log_prob", None)) for m in models):
             raise TypeError(f"{', '.join(options)}: options are for log_likelihood, and all models have log_prob")
         self.models, self.options = models, options
@@ -65,14 +66,15 @@ class GenerativeClassifier:
         if self.conditional:
             raise TypeError("fit: a class-conditional model is trained beforehand, by genfast.fit")
         if len({id(model) for model in self.models}) < self.classes:
-            raise ValueError("models: expected an object for each class, got one that stands for several")
+            raise ValueError("models must be an object for each class; got one that stands for several")
         x, label = self._labeled(data)
         counts = torch.bincount(label, minlength=self.classes)
         if not bool((counts > 0).all()):
-            raise ValueError(f"data: no samples of the classes {(counts == 0).nonzero().flatten().tolist()}")
+            missing = (counts == 0).nonzero().flatten().tolist()
+            raise ValueError(f"data must have samples of every class; got none of the classes {missing}")
         for k, model in enumerate(self.models):
             if not callable(getattr(model, "fit", None)):
-                raise TypeError(f"models: expected a method fit(x), which {type(model).__name__} lacks")
+                raise TypeError(f"models must have a method fit(x); got {type(model).__name__}")
             model.fit(x[label == k])
         self.prior = self._as_prior(counts)
         return self
@@ -92,7 +94,7 @@ class GenerativeClassifier:
                 nats = model.log_likelihood(x, **label, **self.options)
             nats = nats[0] if isinstance(nats, tuple) else nats
             if nats.shape != (len(x),):
-                raise ValueError(f"models: expected a likelihood of shape ({len(x)},), got {tuple(nats.shape)}")
+                raise ValueError(f"models must answer with a likelihood of shape ({len(x)},); got {tuple(nats.shape)}")
             columns.append(nats.detach().double().cpu())
         return torch.stack(columns, 1)
 
@@ -127,10 +129,8 @@ class GenerativeClassifier:
         x: (N, *), unlabeled: a tensor, an array or Data, of which the labels are not looked at.
         Saerens, Latinne & Decaestecker 2002, Neural Computation 14(1), equation 2.6.
         """
-        if not isinstance(max_iterations, int) or max_iterations < 1:
-            raise ValueError(f"max_iterations must be an integer of at least 1; got {max_iterations!r}")
-        if not tolerance > 0:
-            raise ValueError(f"tolerance must be positive; got {tolerance!r}")
+        max_iterations = require_integer("max_iterations", max_iterations, 1)
+        tolerance = require_number("tolerance", tolerance, above=0)
         log_likelihoods, prior = self.log_likelihoods(x), self.prior
         for iteration in range(1, max_iterations + 1):
             following = torch.softmax(log_likelihoods + prior.log(), 1).mean(0)
@@ -147,6 +147,6 @@ class GenerativeClassifier:
         """x and label, below the number of classes; x of a pair in its own precision."""
         checked = as_data(data)
         if checked.label is None or checked.classes > self.classes:
-            raise ValueError(f"data: expected labels in [0, {self.classes}), got {checked}")
+            raise ValueError(f"data must hold labels in [0, {self.classes}); got {checked}")
         x = torch.as_tensor(data[0]) if isinstance(data, tuple) else checked.x
         return x, checked.label

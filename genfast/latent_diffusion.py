@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from . import ops
 from .checkpoint import register
+from .common.checks import require_integer
 from .common.conditions import Label
-from .common.indices import as_index, require_chunk, spread
+from .common.indices import as_index, spread
 from .diffusion.model import Diffusion
 from .vae.model import VAE
 
@@ -76,8 +77,7 @@ class LatentDiffusion(nn.Module):
     ) -> Tensor:
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
         those of `Diffusion.sample`; the mean of x given its latent."""
-        index = as_index("n", n)
-        require_chunk(chunk)
+        index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first")
         u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, **settings)

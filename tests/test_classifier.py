@@ -245,22 +245,22 @@ def test_models_with_a_bound_beside_models_with_a_density():
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: gf.GenerativeClassifier([]), ValueError, "models: expected a list of two or more.*got 0 classes"),
+        (lambda: gf.GenerativeClassifier([]), ValueError, "models must be a list of two or more.*; got 0 classes"),
         (lambda: gf.GenerativeClassifier([gf.Gaussian()]), ValueError, "got 1 classes"),
-        (lambda: gf.GenerativeClassifier([1, 2]), TypeError, "a method log_prob or log_likelihood, which int lacks"),
-        (lambda: gf.GenerativeClassifier(gf.Gaussian()), TypeError, "a method log_likelihood, which Gaussian lacks"),
-        (lambda: gf.GenerativeClassifier(Recorder(), bound=True), TypeError, "a method elbo, which Recorder lacks"),
-        (lambda: gf.GenerativeClassifier([gf.Gaussian()] * 2, bound=True), TypeError, "elbo, which Gaussian lacks"),
+        (lambda: gf.GenerativeClassifier([1, 2]), TypeError, "a method log_prob or log_likelihood; got int"),
+        (lambda: gf.GenerativeClassifier(gf.Gaussian()), TypeError, "a method log_likelihood; got Gaussian"),
+        (lambda: gf.GenerativeClassifier(Recorder(), bound=True), TypeError, "a method elbo; got Recorder"),
+        (lambda: gf.GenerativeClassifier([gf.Gaussian()] * 2, bound=True), TypeError, "elbo; got Gaussian"),
         (lambda: gf.GenerativeClassifier([gf.Gaussian()] * 2, steps=3), TypeError, "steps: options are for log_likeli"),
         (lambda: gaussian_classes([1, 2]), ValueError, r"prior must be \(3,\) finite numbers, none negative"),
         (lambda: gaussian_classes([1, -2, 3]), ValueError, r"prior must be .*got \[1.0, -2.0, 3.0\]"),
         (lambda: gaussian_classes([0, 0, 0]), ValueError, "not all 0"),
         (lambda: gaussian_classes().with_prior([1, math.nan, 1]), ValueError, "prior must be"),
-        (lambda: gaussian_classes().fit(torch.zeros(4, 2)), ValueError, r"data: expected labels in \[0, 3\), got Data"),
+        (lambda: gaussian_classes().fit(torch.zeros(4, 2)), ValueError, r"data must hold labels in \[0, 3\); got Data"),
         (
             lambda: gaussian_classes().fit((torch.zeros(4, 2), torch.arange(4))),
             ValueError,
-            r"expected labels in \[0, 3",
+            r"data must hold labels in \[0, 3",
         ),
         (lambda: gaussian_classes().fit((torch.zeros(4, 2), torch.ones(4).long())), ValueError, r"classes \[0, 2\]"),
         (lambda: gf.GenerativeClassifier(Recorder()).fit((torch.zeros(1, 2), torch.zeros(1).long())), TypeError, "fit"),
@@ -277,5 +277,5 @@ def test_bad_input_is_refused(make, error, message):
 def test_a_likelihood_of_the_wrong_shape_is_refused():
     model = Recorder()
     model.log_likelihood = lambda x, **options: torch.zeros(1)
-    with pytest.raises(ValueError, match=r"models: expected a likelihood of shape \(4,\), got \(1,\)"):
+    with pytest.raises(ValueError, match=r"models must answer with a likelihood of shape \(4,\); got \(1,\)"):
         gf.GenerativeClassifier(model).predict(torch.zeros(4, 2))

@@ -5,7 +5,6 @@ A check answers with the value as the rest of the code wants it, or raises a Val
 
 import math
 import numbers
-import operator
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,18 +13,24 @@ import torch
 
 def is_integer(value: object) -> bool:
     """Whether value is an integer: Python's, NumPy's, or a tensor or array of no dimensions that holds one; no bool."""
+    if isinstance(value, int):  # first, since ops ask it at every call
+        return not isinstance(value, bool)
     if isinstance(value, torch.Tensor):
-        integral = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
-        return value.ndim == 0 and integral
+        return value.ndim == 0 and holds_integers(value)
     if isinstance(value, np.ndarray):
         return value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral)
+
+
+def holds_integers(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's dtype is an integer one, of any width; bool is not."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def require_integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
     """value as an int, in [least, most]; see `is_integer` for what counts as one."""
     if is_integer(value):
-        number = operator.index(value)
+        number = int(value)
         if (least is None or number >= least) and (most is None or number <= most):
             return number
     wanted = "an integer"
@@ -34,6 +39,11 @@ def require_integer(name: str, value: object, least: int | None = None, most: in
     elif most is not None:
         wanted += f" of at most {_power(most)}"
     raise ValueError(f"{name} must be {wanted}; got {value!r}")
+
+
+def require_integers(least: int, **values: object) -> list[int]:
+    """`require_integer` of each."""
+    return [require_integer(name, value, least) for name, value in values.items()]
 
 
 def require_number(
@@ -61,11 +71,14 @@ def require_number(
 
 
 def require_choice(name: str, value: object, choices: Iterable) -> object:
-    """value, one of the choices."""
-    choices = list(choices)
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
-    return value
+    """value, one of the choices; an integer of any kind stands for Python's."""
+    choices = tuple(choices)
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return value
+    if is_integer(value) and type(value) is not int:
+        return require_choice(name, int(value), choices)
+    raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
 
 
 def require_bool(name: str, value: object) -> bool:
@@ -83,12 +96,12 @@ def require_shape(name: str, value: object) -> tuple[int, ...]:
     lengths = tuple(lengths)
     if not lengths or not all(is_integer(length) and length >= 1 for length in lengths):
         raise ValueError(f"{name} must be a positive integer or a sequence of them; got {value!r}")
-    return tuple(operator.index(length) for length in lengths)
+    return tuple(int(length) for length in lengths)
 
 
 def _power(number: int) -> str:
     """The number, in powers of two where it is a large one: 2^63 - 1."""
     large = number + 1 if number % 2 else number
-    if number >= 2**24 and large.bit_count() == 1:
+    if large >= 2**24 and large.bit_count() == 1:
         return f"2^{large.bit_length() - 1}" + (" - 1" if number % 2 else "")
     return str(number)

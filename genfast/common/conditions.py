@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .checks import holds_integers
+
 Label = int | Sequence[int] | Tensor | None
 
 
@@ -43,13 +45,17 @@ def with_null(conditions: dict[str, Tensor], classes: int, which: Tensor) -> dic
 def label_condition(batch: dict[str, Tensor | None], classes: int) -> dict[str, Tensor]:
     """{"label"} of a training batch, {} without classes, for networks that know no null label.
 
-    Raises ValueError where it is missing or, on the CPU, no class: to look at it on a GPU would be to wait for it.
+    Raises ValueError where it is missing, holds no integers or, on the CPU, no class: to look at it on a GPU would be
+    to wait for it.
     """
     if not classes:
         return {}
     label = batch.get("label")
     if label is None:
         raise ValueError(f"label is needed: the model has {classes} classes; got a batch without")
+    if not holds_integers(label):
+        raise ValueError(f"label must hold integers; got {label.dtype}")
+    label = label.long()
     if label.device.type == "cpu" and len(label) and not 0 <= int(label.min()) <= int(label.max()) < classes:
         raise ValueError(f"label must lie in [0, {classes}); got {label.tolist()[:9]}")
     return {"label": label}
@@ -58,9 +64,10 @@ def label_condition(batch: dict[str, Tensor | None], classes: int) -> dict[str, 
 def _labels(label: Label, count: int, classes: int, null: bool) -> Tensor:
     label = torch.as_tensor(label).cpu()
     label = label.expand(count) if label.ndim == 0 else label
-    if label.shape != (count,) or label.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"label must be an integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
+    if label.shape != (count,) or not holds_integers(label):
+        raise ValueError(f"label must be one integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
+    label = label.long()
     if count and not 0 <= int(label.min()) <= int(label.max()) < classes + null:
         most = f"{classes}] ({classes} is none)" if null else f"{classes})"
         raise ValueError(f"label must lie in [0, {most}; got {label.tolist()[:9]}")
-    return label.long()
+    return label

@@ -4,20 +4,20 @@ Sample i always has slot i mod chunk, so that not even the network's own roundin
 for, or on which.
 """
 
-import numbers
 import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from .checks import holds_integers, is_integer, require_integer
 from .keys import make_key
 
 
 def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     """Sample indices, (N,) int64 on the CPU, from their number N or the indices; a ValueError names the argument."""
     problem = ValueError(f"{name} must be a number of samples or their indices, integers, none negative; got {index!r}")
-    if isinstance(index, numbers.Integral) and not isinstance(index, bool):
+    if is_integer(index):
         if index < 0:
             raise problem
         return torch.arange(int(index))
@@ -25,8 +25,7 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
         tensor = torch.as_tensor(index).cpu()
     except (TypeError, ValueError, RuntimeError):
         raise problem from None
-    integers = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-    if tensor.ndim != 1 or (len(tensor) and not integers):
+    if tensor.ndim != 1 or (len(tensor) and not holds_integers(tensor)):
         raise problem
     tensor = tensor.to(torch.int64)
     if len(tensor) and int(tensor.min()) < 0:
@@ -81,29 +80,18 @@ def in_chunks(
     return torch.empty(0, *shape, device=device)
 
 
-def as_latent(latent: int | Sequence[int]) -> tuple[int, ...]:
-    """The shape of a latent; a ValueError unless it is a positive integer or several."""
-    shape = (latent,) if isinstance(latent, int) else tuple(latent)
-    if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
-        raise ValueError(f"latent must be a positive integer or several; got {latent!r}")
-    return shape
-
-
-def require_chunk(chunk: int) -> None:
-    """Raises a ValueError unless chunk is an integer of at least 1."""
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk must be an integer of at least 1; got {chunk!r}")
+def require_chunk(chunk: int) -> int:
+    """chunk, an integer of at least 1."""
+    return require_integer("chunk", chunk, 1)
 
 
 def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = None) -> Tensor:
     """The sample indices of one process of several, (m,) int64: whole chunks, so that the union over the ranks equals,
     bit for bit, what one process draws: `model.sample(share(n))` under torchrun, whose RANK and WORLD_SIZE are the
     defaults (0 and 1 without it)."""
-    require_chunk(chunk)
-    rank = int(os.environ.get("RANK", 0)) if rank is None else rank
-    ranks = int(os.environ.get("WORLD_SIZE", 1)) if ranks is None else ranks
-    if not 0 <= rank < ranks:
-        raise ValueError(f"rank must lie in [0, {ranks}), ranks being {ranks}; got {rank}")
-    chunks = -(-len(as_index("n", n)) // chunk)
+    n, chunk = require_integer("n", n, 0), require_integer("chunk", chunk, 1)
+    ranks = require_integer("ranks", int(os.environ.get("WORLD_SIZE", 1)) if ranks is None else ranks, 1)
+    rank = require_integer("rank", int(os.environ.get("RANK", 0)) if rank is None else rank, 0, ranks - 1)
+    chunks = -(-n // chunk)
     first, last = (chunks * r // ranks * chunk for r in (rank, rank + 1))
     return torch.arange(min(first, n), min(last, n))

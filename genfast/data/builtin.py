@@ -2,6 +2,7 @@
 
 import torch
 
+from ..common.checks import require_choice, require_number
 from .dataset import Data, permutation
 
 
@@ -11,10 +12,8 @@ def digits(split=None, fraction=0.25):
     split      None for all of them, "train" or "test": a fixed split with the share `fraction` of every class in "test"
     Needs scikit-learn, which carries the images: nothing is downloaded.
     """
-    if split not in (None, "train", "test"):
-        raise ValueError(f'split: expected None, "train" or "test", got {split!r}')
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction: expected a number in (0, 1), got {fraction!r}")
+    split = require_choice("split", split, (None, "train", "test"))
+    fraction = require_number("fraction", fraction, above=0, below=1)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -7,7 +7,8 @@ Sample counter c = 0, 1, 2, ... of a run is row `order[c mod N]` of the data, wh
 import numpy as np
 import torch
 
-_SEEDS = 2**63
+from ..common.checks import holds_integers, require_integer, require_integers
+from ..common.keys import MAX_SEED
 
 
 def permutation(n, seed, epoch):
@@ -16,12 +17,13 @@ def permutation(n, seed, epoch):
     Ranks n 64-bit words of the Philox stream with key (seed, epoch). NumPy keeps the words of a bit generator fixed
     for ever, which it does not promise for `Generator.permutation`; a run must resume under another version.
     """
+    n, seed, epoch = require_integers(0, n=n, seed=seed, epoch=epoch)
     words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(n)
     return np.argsort(words, kind="stable")
 
 
 class Data:
-    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` int64 in [0, classes) and conditions
+    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` integers in [0, classes) and conditions
     `condition: (N, *)` floating-point, attributes or embeddings, NaN where one is missing.
 
     shape      shape of one sample, without N
@@ -37,12 +39,11 @@ class Data:
         self.shape = tuple(self.x.shape[1:])
         self.label = None if label is None else _labels(label, len(self.x))
         found = 0 if label is None else int(self.label.max()) + 1
-        self.classes = found if classes is None else classes
-        if not isinstance(self.classes, int) or self.classes < found or (label is None and self.classes):
-            raise ValueError(f"classes: expected an integer of at least {found} (0 without labels), got {classes!r}")
+        most = 0 if label is None else None
+        self.classes = found if classes is None else require_integer("classes", classes, found, most)
         self.names = None if names is None else tuple(names)
         if self.names is not None and len(self.names) != self.classes:
-            raise ValueError(f"names: expected {self.classes}, one a class, got {len(self.names)}")
+            raise ValueError(f"names must be {self.classes}, one a class; got {len(self.names)}")
         self._cached = (None, None, None)  # seed, epoch, its permutation
 
     def __len__(self):
@@ -54,9 +55,10 @@ class Data:
     def batch(self, seed, first, size):
         """Samples first, ..., first + size - 1 of the run `seed`: a dict of x (size, *), label (size,) or None, and
         condition (size, *) or None."""
-        for name, value, low in (("seed", seed, 0), ("first", first, 0), ("size", size, 1)):
-            if not isinstance(value, int | np.integer) or not low <= value < _SEEDS:
-                raise ValueError(f"{name}: expected an integer in [{low}, 2**63), got {value!r}")
+        seed, first, size = (
+            require_integer(name, value, least, MAX_SEED)
+            for name, value, least in (("seed", seed, 0), ("first", first, 0), ("size", size, 1))
+        )
         epoch, position = np.divmod(np.arange(first, first + size), len(self))
         index = np.concatenate([self._order(seed, e)[position[epoch == e]] for e in range(epoch[0], epoch[-1] + 1)])
         index, columns = torch.from_numpy(index), {"x": self.x, "label": self.label, "condition": self.condition}
@@ -82,44 +84,44 @@ def as_data(data):
         return Data(data)
     if isinstance(data, tuple) and len(data) == 2:
         return Data(*data)
-    raise TypeError(f"data: expected Data, a tensor, an array or a pair (x, label), got {type(data).__name__}")
+    raise TypeError(f"data must be Data, a tensor, an array or a pair (x, label); got {type(data).__name__}")
 
 
 def _samples(x):
     if not isinstance(x, torch.Tensor | np.ndarray):
-        raise TypeError(f"x: expected a tensor or an array, got {type(x).__name__}")
+        raise TypeError(f"x must be a tensor or an array; got {type(x).__name__}")
     x = torch.as_tensor(x)
     if not x.is_floating_point():
-        raise TypeError(f"x: expected floating-point samples, got {x.dtype}; scale images first, e.g. x / 127.5 - 1")
+        raise TypeError(f"x must hold floating-point samples; got {x.dtype}: scale images first, e.g. x / 127.5 - 1")
     if x.ndim < 2 or x.numel() == 0:
-        raise ValueError(f"x: expected at least one sample, of shape (N, *), got shape {tuple(x.shape)}")
+        raise ValueError(f"x must have at least one sample, of shape (N, *); got shape {tuple(x.shape)}")
     x = x.detach().to(torch.float32)
     if not (finite := torch.isfinite(x)).all():
         bad = (~finite).flatten(1).any(1).nonzero().flatten()
-        raise ValueError(f"x: expected finite values, got NaN or infinity in {len(bad)} samples, the first is {bad[0]}")
+        raise ValueError(f"x must hold finite values; got NaN or infinity in {len(bad)} samples, the first is {bad[0]}")
     return x
 
 
 def _labels(label, n):
     if not isinstance(label, torch.Tensor | np.ndarray):
-        raise TypeError(f"label: expected a tensor or an array, got {type(label).__name__}")
+        raise TypeError(f"label must be a tensor or an array; got {type(label).__name__}")
     label = torch.as_tensor(label)
-    if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
-        raise TypeError(f"label: expected integers, got {label.dtype}")
+    if not holds_integers(label):
+        raise TypeError(f"label must hold integers; got {label.dtype}")
     if label.shape != (n,):
-        raise ValueError(f"label: expected shape ({n},), one per sample, got {tuple(label.shape)}")
+        raise ValueError(f"label must have shape ({n},), one per sample; got {tuple(label.shape)}")
     label = label.to(torch.int64)
     if label.min() < 0:
-        raise ValueError(f"label: expected values of at least 0, got {int(label.min())}")
+        raise ValueError(f"label must hold values of at least 0; got {int(label.min())}")
     return label
 
 
 def _conditions(condition, n):
     if not isinstance(condition, torch.Tensor | np.ndarray):
-        raise TypeError(f"condition: expected a tensor or an array, got {type(condition).__name__}")
+        raise TypeError(f"condition must be a tensor or an array; got {type(condition).__name__}")
     condition = torch.as_tensor(condition)
     if not condition.is_floating_point():
-        raise TypeError(f"condition: expected floating-point numbers, got {condition.dtype}")
+        raise TypeError(f"condition must hold floating-point numbers; got {condition.dtype}")
     if condition.ndim < 2 or len(condition) != n:
-        raise ValueError(f"condition: expected shape ({n}, *), one row per sample, got {tuple(condition.shape)}")
+        raise ValueError(f"condition must have shape ({n}, *), one row per sample; got {tuple(condition.shape)}")
     return condition.detach().to(torch.float32)

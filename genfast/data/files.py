@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 from PIL import Image, ImageOps
 
+from ..common.checks import require_choice, require_integer
 from .builtin import digits
 from .dataset import Data
 
@@ -23,13 +24,11 @@ def folder(path, size=None, channels=None):
     channels  1 for gray, 3 for color; None for gray if all of them are
     Raises ValueError naming the first file that cannot be read, has another size, or lies beside the subfolders.
     """
-    if size is not None and (not isinstance(size, int) or size < 1):
-        raise ValueError(f"size: expected a positive integer, got {size!r}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels: expected None, 1 or 3, got {channels!r}")
+    size = None if size is None else require_integer("size", size, 1)
+    channels = require_choice("channels", channels, (None, 1, 3))
     root = Path(path)
     if not root.is_dir():
-        raise NotADirectoryError(f"path: expected a folder, got {path}")
+        raise NotADirectoryError(f"path must be a folder; got {path}")
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_FILES and file.is_file())
     names = [file.relative_to(root) for file in files]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
@@ -69,14 +68,14 @@ def load(path, size=None, channels=None):
         raise FileNotFoundError(f"path: there is no file {path}")
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": safetensors.torch.load_file}
     if path.suffix not in readers:
-        raise ValueError(f'path: expected "digits", a folder, or a file {", ".join(readers)}, got {path}')
+        raise ValueError(f'path must be "digits", a folder, or a file {", ".join(readers)}; got {path}')
     try:
         columns = readers[path.suffix](path)
     except Exception as error:  # each format has errors of its own
         raise ValueError(f"path: {path} cannot be read: {error}") from error
     names = [name for name in ("x", "images", "arr_0") if name in columns]
     if not names:
-        raise ValueError(f'path: {path} holds {sorted(columns)}, expected one of them to be "x", "images" or "arr_0"')
+        raise ValueError(f'path must hold one of "x", "images" and "arr_0"; got {sorted(columns)} in {path}')
     label = next((columns[name] for name in ("label", "labels") if name in columns), None)
     try:
         x = torch.as_tensor(columns[names[0]])
@@ -100,8 +99,8 @@ def _scaled(image, path):
         image = image[:, None]
     first, last = (image.ndim == 4 and image.shape[axis] in (1, 3) for axis in (1, 3))
     if first == last:
-        why = "which axis holds the channels is not clear" if first else "expected 1 or 3 channels"
-        raise ValueError(f"path: {path} holds uint8 of shape {tuple(image.shape)}: {why}; floats are taken as they are")
+        wanted = "uint8 images with 1 or 3 channels, either first or last, or floats"
+        raise ValueError(f"path must hold {wanted}; got shape {tuple(image.shape)} in {path}")
     return (image if first else image.permute(0, 3, 1, 2).contiguous()) / 127.5 - 1
 
 
@@ -113,7 +112,7 @@ def _read_image(file, size, channels):
     except Exception as error:  # each format has errors of its own
         raise ValueError(f"path: {file} cannot be read: {error}") from error
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"path: expected 8-bit images, got mode {image.mode} in {file}")
+        raise ValueError(f"path must hold 8-bit images; got mode {image.mode} in {file}")
     gray = image.mode in ("1", "L", "LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")

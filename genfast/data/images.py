@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..common.checks import require_integer
 from ..common.files import write_file
 
 
@@ -20,17 +21,15 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
     """
     images = torch.as_tensor(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
-        raise ValueError(f"images: expected shape (N, 1 or 3, h, w), got {tuple(images.shape)}")
+        raise ValueError(f"images must have shape (N, 1 or 3, h, w); got {tuple(images.shape)}")
     if not images.is_floating_point() or not torch.isfinite(images).all():
-        raise ValueError(f"images: expected finite floating-point values, got {images.dtype} or NaN or infinity")
+        raise ValueError(f"images must hold finite floating-point values; got {images.dtype} or NaN or infinity")
     low, high = value_range
     if not low < high:
-        raise ValueError(f"value_range: expected (low, high) with low < high, got {value_range!r}")
+        raise ValueError(f"value_range must be (low, high) with low < high; got {value_range!r}")
     n, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(n)) if columns is None else columns
-    for name, value, least in (("columns", columns, 1), ("padding", padding, 0), ("scale", scale, 1)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+    columns = require_integer("columns", math.ceil(math.sqrt(n)) if columns is None else columns, 1)
+    padding, scale = require_integer("padding", padding, 0), require_integer("scale", scale, 1)
 
     gray = (images.detach().cpu().double() - low) / (high - low)
     pixels = (gray.clamp(0, 1) * 255).round().to(torch.uint8).numpy().transpose(0, 2, 3, 1)
@@ -48,7 +47,7 @@ def strip(trajectory, **options):
     """`trajectory: (T, N, C, h, w)` as uint8 (H, W, C): a row per sample, time to the right; options of `grid`."""
     trajectory = torch.as_tensor(trajectory)
     if trajectory.ndim != 5:
-        raise ValueError(f"trajectory: expected shape (T, N, C, h, w), got {tuple(trajectory.shape)}")
+        raise ValueError(f"trajectory must have shape (T, N, C, h, w); got {tuple(trajectory.shape)}")
     return grid(trajectory.transpose(0, 1).flatten(0, 1), columns=trajectory.shape[0], **options)
 
 
@@ -57,9 +56,9 @@ def save_png(path, images, **options):
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
         images = grid(images, **options)
     elif options:
-        raise ValueError(f"options: a finished uint8 picture takes none, got {sorted(options)}")
+        raise ValueError(f"options must be none for a finished uint8 picture; got {sorted(options)}")
     if images.ndim != 3 or images.shape[2] not in (1, 3):
-        raise ValueError(f"images: expected a picture of shape (H, W, 1 or 3), got {images.shape}")
+        raise ValueError(f"images must be a picture of shape (H, W, 1 or 3); got {images.shape}")
     data = io.BytesIO()
     Image.fromarray(images[:, :, 0] if images.shape[2] == 1 else images).save(data, format="PNG")
     write_file(path, data.getvalue())

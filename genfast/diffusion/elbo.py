@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .likelihood import network_dtype, prior_variance, require_finite, require_integers, require_samples
+from ..common.checks import require_integers
+from .likelihood import network_dtype, prior_variance, require_finite, require_samples
 from .process.denoisers import Denoiser
 from .sampling.sample import network_arguments
 
@@ -58,7 +59,7 @@ def elbo(
     if not isinstance(key, Tensor) or key.shape != (len(x), 2):
         got = tuple(key.shape) if isinstance(key, Tensor) else type(key).__name__
         raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {got}")
-    require_integers(1, samples=samples, chunk=chunk)
+    samples, chunk = require_integers(1, samples=samples, chunk=chunk)
     net_dtype = network_dtype(denoiser, x.dtype) if net_dtype is None else net_dtype
     index, condition = torch.arange(len(x)), condition or {}
     network_arguments(None, condition, None, index, net_dtype)  # raises

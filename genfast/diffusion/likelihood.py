@@ -12,7 +12,6 @@ arXiv:2206.00364, equation 4, for this form of the flow.
 
 import functools
 import math
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import ops
+from ..common.checks import require_choice, require_integer, require_integers, require_number
 from ..common.indices import as_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood
 from .process.denoisers import Denoiser
@@ -142,13 +142,11 @@ def log_likelihood(
     A likelihood is a function of (weights, x_i, seed, index_i, settings), as in `sampling.sample`.
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
-    index = _checked(denoiser, x, index, condition, divergence, chunk, dtype)
-    require_integers(1, probes=probes, steps=steps)
-    require_integers(0, first_probe=first_probe)
+    index = _checked(denoiser, x, index, condition, divergence, dtype)
+    probes, steps, chunk = require_integers(1, probes=probes, steps=steps, chunk=chunk)
+    first_probe = require_integer("first_probe", first_probe, 0)
     schedule, t_max = denoiser.schedule, denoiser.schedule.t_max
-    t_min = schedule.t_min if t_min is None else t_min
-    if isinstance(t_min, bool) or not isinstance(t_min, numbers.Real) or not 0 < t_min < t_max:
-        raise ValueError(f"t_min must be a number in (0, {t_max:g}); got {t_min!r}")
+    t_min = require_number("t_min", schedule.t_min if t_min is None else t_min, above=0, below=t_max)
     net_dtype = network_dtype(denoiser, dtype) if net_dtype is None else net_dtype
     condition, shape, size, device = condition or {}, x.shape[1:], x.shape[1:].numel(), x.device
     time_dtype = torch.promote_types(net_dtype, torch.float32)
@@ -236,8 +234,8 @@ def bits_per_dim(
     A draw has its own probes, so the standard error over draws covers both. The options are those of `log_likelihood`.
     Theis et al. 2016, arXiv:1511.01844; Ho et al. 2019, arXiv:1902.00275.
     """
-    require_integers(1, draws=draws, probes=probes)
-    require_integers(2, levels=levels)
+    draws, probes = require_integers(1, draws=draws, probes=probes)
+    levels = require_integer("levels", levels, 2)
     if not isinstance(x, Tensor) or x.is_complex():
         raise TypeError(f"x must be a tensor (N, *) of integers or floating-point numbers; got {type(x).__name__}")
     if x.ndim < 2:
@@ -248,7 +246,7 @@ def bits_per_dim(
     # float32 keeps the points of 16-bit data to 0.004 of their distance.
     if not bool(((k - whole).abs() < 0.01).all() & (whole >= 0).all() & (whole < levels).all()):
         expected = "integers from 0 to levels - 1" if count == levels else "-1 to 1 at `levels` equal distances"
-        low, high = (f"{value:g}" for value in (x.min(), x.max()))
+        low, high = (f"{value:g}" for value in x.double().aminmax())
         raise ValueError(f"x must be {expected}; got levels = {levels} and values from {low} to {high}")
     index = as_index("index", len(x) if index is None else index)
     if len(index) != len(x):
@@ -301,28 +299,20 @@ def require_samples(denoiser: Denoiser, x: Tensor):
         raise ValueError(f"x must be finite; rows {(~finite).nonzero().flatten().tolist()[:5]} are not")
 
 
-def require_integers(least: int, **values: int):
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
-
-
 def require_finite(values: Tensor, index: Tensor):
     finite = values.isfinite().all(0).cpu()
     if not bool(finite.all()):
         raise FloatingPointError(f"the likelihoods of samples {index[~finite].tolist()[:5]} are not finite")
 
 
-def _checked(denoiser, x, index, condition, divergence, chunk, dtype) -> Tensor:
+def _checked(denoiser, x, index, condition, divergence, dtype) -> Tensor:
     """The sample indices; a TypeError or ValueError for an argument that is not as `log_likelihood` says."""
     require_samples(denoiser, x)
     index = as_index("index", len(x) if index is None else index)
     if len(index) != len(x):
         raise ValueError(f"index must have shape ({len(x)},), one a sample; got ({len(index)},)")
     network_arguments(None, condition or {}, None, index, dtype)  # raises
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"divergence must be one of {', '.join(DIVERGENCES)}; got {divergence!r}")
-    require_integers(1, chunk=chunk)
+    require_choice("divergence", divergence, DIVERGENCES)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
     return index

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..common.checks import require_integer
 from ..common.eval_mode import evaluating
 from ..data.dataset import as_data
 
@@ -47,20 +48,19 @@ def extract(features, x, *, batch=64):
     not (batch, D) float32 or not finite.
     """
     if not isinstance(features, Features):
-        raise TypeError(f"features: expected name, dim, fingerprint and a call, got {type(features).__name__}")
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch: expected an integer of at least 1, got {batch!r}")
+        raise TypeError(f"features must have name, dim, fingerprint and a call; got {type(features).__name__}")
+    batch = require_integer("batch", batch, 1)
 
     def checked(chunk):
         answer = features(chunk)
         if answer.shape != (batch, features.dim) or answer.dtype != torch.float32:
-            wanted = f"{features.name}: expected features of shape ({batch}, {features.dim}), float32"
-            raise RuntimeError(f"{wanted}, got {tuple(answer.shape)}, {answer.dtype}")
+            wanted = f"{features.name} must answer with shape ({batch}, {features.dim}), float32"
+            raise RuntimeError(f"{wanted}; got {tuple(answer.shape)}, {answer.dtype}")
         return answer
 
     answer = in_chunks(checked, as_data(x).x, batch)
     if len(bad := (~torch.isfinite(answer).all(1)).nonzero()):
-        raise RuntimeError(f"{features.name}: NaN or infinity in the features of sample {int(bad[0])}")
+        raise RuntimeError(f"{features.name} must give finite features; got NaN or infinity for sample {int(bad[0])}")
     return answer
 
 
@@ -81,17 +81,9 @@ def in_chunks(function, x, batch=64):
 def check_samples(x, shape):
     """Raises TypeError or ValueError unless x is (B, *shape) float32."""
     if not isinstance(x, Tensor) or x.dtype != torch.float32:
-        raise TypeError(f"x: expected a float32 tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
+        raise TypeError(f"x must be a float32 tensor; got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
     if x.ndim != len(shape) + 1 or x.shape[1:] != shape:
-        raise ValueError(f"x: expected shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
-
-
-def check_shape(shape):
-    """The shape of one sample as a tuple of positive integers."""
-    shape = tuple(shape)
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"shape: expected the positive sizes of one sample, got {shape}")
-    return shape
+        raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}); got {tuple(x.shape)}")
 
 
 def is_image(shape):

@@ -4,7 +4,8 @@ import math
 
 from torch import nn
 
-from .base import Features, check_shape, is_image
+from ..common.checks import require_choice, require_shape
+from .base import Features, is_image
 from .inception import inception
 from .module import module
 from .pixels import pixels
@@ -21,19 +22,17 @@ def as_features(value, shape):
     torch.nn.Module, whose output they are; or Features, as they are.
     Raises TypeError or ValueError for anything else.
     """
-    shape = check_shape(shape)
+    shape = require_shape("shape", shape)
     if value is None:
         large = math.prod(shape) > 256 and is_image(shape) and min(shape[1:]) >= 8
         value = "random_conv" if large else "pixels"
     if isinstance(value, str):
-        if value not in NAMED:
-            raise ValueError(f"features: expected one of {sorted(NAMED)}, got {value!r}")
-        return NAMED[value](shape)
+        return NAMED[require_choice("features", value, NAMED)](shape)
     if isinstance(value, Features) and not isinstance(value, type):
         return value
     if isinstance(value, nn.Module):
         return module(value, shape=shape)
     raise TypeError(
-        f"features: expected None, one of {sorted(NAMED)}, a torch.nn.Module or an object with name, dim, fingerprint "
-        f"and a call, got {type(value).__name__}"
+        f"features must be None, one of {', '.join(NAMED)}, a torch.nn.Module or an object with name, dim, fingerprint "
+        f"and a call; got {type(value).__name__}"
     )

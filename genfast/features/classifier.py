@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..common.checks import require_integer
+from ..common.keys import MAX_SEED
 from ..data.dataset import Data, permutation
 from ..nn.layers import NormAct
 from ..ops import Purpose, make_key, normal
@@ -28,9 +30,8 @@ def classifier(x, label, classes=None, *, seed=0, steps=200, progress=False):
     """
     data = Data(x, label, classes)
     if len(data) < 10 or data.classes < 2:
-        raise ValueError(f"label: expected labels of 2 or more classes for 10 or more samples, got {data}")
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer in [0, 2**63), got {seed!r}")
+        raise ValueError(f"label must hold labels of 2 or more classes for 10 or more samples; got {data}")
+    seed, steps = require_integer("seed", seed, 0, MAX_SEED), require_integer("steps", steps, 1)
     order = torch.from_numpy(permutation(len(data), seed, 0))
     order = order[torch.sort(data.label.cpu()[order], stable=True).indices]  # by class, at random within one
     held = torch.zeros(len(data), dtype=torch.bool)

@@ -9,6 +9,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from ..common.checks import require_choice
 from .base import extract, fingerprint, in_chunks, inference
 from .inception_v3 import MIXED, Inception, quantize, resize_pytorch_fid, resize_torch_fidelity
 
@@ -39,8 +40,7 @@ def inception(path=None, *, mode="torch_fidelity"):
     Raises FileNotFoundError saying which file to get if there is none, ValueError if the file cannot be read or holds
     something else, or mode is unknown.
     """
-    if mode not in RESIZES:
-        raise ValueError(f"mode: expected one of {sorted(RESIZES)}, got {mode!r}")
+    mode = require_choice("mode", mode, RESIZES)
     path = os.environ.get(VARIABLE) if path is None else path
     if path is None or not Path(path).is_file():
         said = f"path and {VARIABLE} say nothing" if path is None else f"there is no file {path}"
@@ -74,9 +74,9 @@ class InceptionFeatures:
 
     def __call__(self, x):
         if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
-            raise TypeError(f"x: expected a float32 tensor, got {x.dtype if hasattr(x, 'dtype') else type(x).__name__}")
+            raise TypeError(f"x must be a float32 tensor; got {x.dtype if hasattr(x, 'dtype') else type(x).__name__}")
         if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise ValueError(f"x: expected images of shape (B, 1 or 3, H, W), got {tuple(x.shape)}")
+            raise ValueError(f"x must hold images of shape (B, 1 or 3, H, W); got {tuple(x.shape)}")
         self.net.to(x.device)
         with inference(self.net, x.device):
             return self.net(RESIZES[self.mode](quantize(x)))
@@ -111,7 +111,7 @@ def _read(path, content):
     except Exception as error:  # unpickling raises whatever it pleases
         raise ValueError(f"path: {path} cannot be read as weights: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"path: expected {path} to hold a dict of tensors, got {type(state).__name__}")
+        raise ValueError(f"path must hold a dict of tensors; got {type(state).__name__} in {path}")
     return state
 
 

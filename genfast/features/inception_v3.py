@@ -173,7 +173,7 @@ def quantize(x):
     """
     if x.numel() and x.min() >= 0 and x.max() > 2:
         raise ValueError(
-            f"x: expected images in [-1, 1], got values from {x.min():g} to {x.max():g}; see x / 127.5 - 1"
+            f"x must hold images in [-1, 1]; got values from {x.min():g} to {x.max():g}; see x / 127.5 - 1"
         )
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from .base import check_samples, check_shape, fingerprint, inference
+from ..common.checks import require_shape
+from .base import check_samples, fingerprint, inference
 
 
 class Network:
@@ -16,7 +17,7 @@ class Network:
     """
 
     def __init__(self, net, name, shape, *, follow=False, **settings):
-        self.net, self.name, self.shape = net, name, check_shape(shape)
+        self.net, self.name, self.shape = net, name, require_shape("shape", shape)
         self.follow, self.settings = follow, settings
         self.dim = self(torch.zeros(1, *self.shape, device=self._device())).shape[1]
 
@@ -34,7 +35,7 @@ class Network:
             y = self.net(x.to(device))
         if not isinstance(y, Tensor) or not y.is_floating_point() or y.ndim < 2 or len(y) != len(x):
             got = f"{tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
-            raise TypeError(f"net: expected an answer of shape ({len(x)}, *), floating-point, got {got}")
+            raise TypeError(f"net must answer with shape ({len(x)}, *), floating-point; got {got}")
         return y.flatten(1).float()
 
     def _device(self):
@@ -51,5 +52,5 @@ def module(net, name=None, *, shape):
     Raises TypeError if net is no module or answers with something else.
     """
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net: expected a torch.nn.Module, got {type(net).__name__}")
+        raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
     return Network(net, type(net).__name__ if name is None else name, shape)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..common.checks import require_shape
 from ..ops import make_key, normal
-from .base import check_shape, is_image
+from .base import is_image
 from .module import Network
 
 VERSION = 1  # to be raised with every change of what is computed
@@ -22,9 +23,9 @@ def random_conv(shape):
     shape: (1 or 3, height, width), at least 8 x 8. Grey and colored images have different features.
     Raises ValueError for any other shape.
     """
-    shape = check_shape(shape)
+    shape = require_shape("shape", shape)
     if not is_image(shape) or min(shape[1:]) < 8:
-        raise ValueError(f"shape: expected (1 or 3, height, width) of at least 8 x 8, got {shape}")
+        raise ValueError(f"shape must be (1 or 3, height, width) of at least 8 x 8; got {shape}")
     return Network(RandomConv(shape[0]), "random_conv", shape, follow=True, version=VERSION)
 
 

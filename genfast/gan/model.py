@@ -1,7 +1,6 @@
 """Generative adversarial networks: a generator and a discriminator, with loss() and sample()."""
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,9 +9,10 @@ from torch.nn.utils import parametrizations, parametrize
 
 from .. import ops
 from ..checkpoint import register
+from ..common.checks import require_bool, require_choice, require_integer, require_number, require_shape
 from ..common.conditions import Label, as_conditions, label_condition
 from ..common.eval_mode import evaluating
-from ..common.indices import as_index, as_latent, in_chunks, require_chunk
+from ..common.indices import as_index, in_chunks
 from ..ops import Purpose
 from .augment import AUGMENTATIONS, augmented
 from .losses import LOSSES, PAIRED, PlayerLosses, interpolated, one_centered_penalty, perturbed, zero_centered_penalty
@@ -77,25 +77,17 @@ class GAN(nn.Module):
             if not isinstance(net, nn.Module):
                 raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
         weights = {"r1": r1, "r2": r2, "gradient_penalty": gradient_penalty, "dragan": dragan}
-        for name, value in weights.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number of at least 0; got {value!r}")
-        for name, value, least in (("lazy", lazy, 1), ("classes", classes, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
-        if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+        self.weights = {name: require_number(name, value, least=0) for name, value in weights.items()}
+        self.lazy, self.classes = require_integer("lazy", lazy, 1), require_integer("classes", classes, 0)
+        self.loss_name = require_choice("loss", loss, LOSSES)
         if isinstance(augment, str) or any(name not in AUGMENTATIONS for name in augment):
             raise ValueError(f"augment must be a sequence of names of {', '.join(AUGMENTATIONS)}; got {augment!r}")
-        if not isinstance(spectral_norm, bool):
-            raise TypeError(f"spectral_norm must be True or False; got {spectral_norm!r}")
-        self.latent = as_latent(latent)
+        self.spectral_norm, self.augment = require_bool("spectral_norm", spectral_norm), tuple(augment)
+        self.latent = require_shape("latent", latent)
+        self.shape = None if shape is None else require_shape("shape", shape)
         self.generator, self.discriminator = generator, discriminator
-        self.loss_name, self.weights, self.lazy = loss, {k: float(v) for k, v in weights.items()}, lazy
-        self.spectral_norm, self.augment, self.classes = spectral_norm, tuple(augment), classes
-        self.shape = None if shape is None else tuple(shape)
         self.monitor = Monitor()
-        if spectral_norm:
+        if self.spectral_norm:
             for module in discriminator.modules():
                 if isinstance(module, WEIGHTED) and not parametrize.is_parametrized(module, "weight"):
                     parametrizations.spectral_norm(module)
@@ -113,15 +105,14 @@ class GAN(nn.Module):
 
         The gradient of each is in its own player's weights alone, so that the sum of the two may be taken backward.
 
-        batch: x (B, *shape) floating point and, with classes, label (B,) int64.  key: (B, 2), see `ops.make_key`: z,
+        batch: x (B, *shape) floating point and, with classes, label (B,) integers.  key: (B, 2), see `ops.make_key`: z,
         of each side its own, and all that is random is a function of it. Penalties are there when the number of the
         batch, key[0, 1] // B, is a multiple of `lazy`.
         """
         x, conditions = self._checked(batch, key)
         if player is None:
             return PlayerLosses(self._discriminator_loss(x, key, conditions), self._generator_loss(x, key, conditions))
-        if player not in PlayerLosses._fields:
-            raise ValueError(f"player must be one of {', '.join(PlayerLosses._fields)}; got {player!r}")
+        require_choice("player", player, PlayerLosses._fields)
         return getattr(self, f"_{player}_loss")(x, key, conditions)
 
     def _discriminator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor]) -> Tensor:
@@ -178,10 +169,8 @@ class GAN(nn.Module):
         scaled by it, towards the mean latent: fewer kinds of samples, and better ones, below 1.  chunk: rows that the
         generator gets at once, always so many, that its rounding does not depend on n.
         """
-        index = as_index("n", n)
-        require_chunk(chunk)
-        if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation < math.inf:
-            raise ValueError(f"truncation must be a number of at least 0; got {truncation!r}")
+        index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
+        truncation = require_number("truncation", truncation, least=0)
         conditions = as_conditions(len(index), self.classes, label, null=False)
         like = next(self.generator.parameters(), torch.empty(0))
 

@@ -1,10 +1,10 @@
 """The exact denoiser of a mixture of Gaussians."""
 
 import math
-import numbers
 
 import torch
 
+from ..common.checks import require_integer
 from ..diffusion.process.denoisers import Denoiser, Unscaled, batch_times
 from .spectral import as_spectral
 
@@ -75,8 +75,7 @@ class GaussianMixtureDenoiser(Denoiser):
 
     def sample(self, n, generator=None):
         """n draws of x_0: (n, *), float64."""
-        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
-            raise ValueError(f"n must be a non-negative integer; got {n!r}")
+        n = require_integer("n", n, 0)
         component = (
             torch.multinomial(self.weights, n, replacement=True, generator=generator) if n else torch.zeros(0).long()
         )

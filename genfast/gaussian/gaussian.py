@@ -3,8 +3,9 @@
 import torch
 
 from ..checkpoint import register
+from ..common.checks import require_number
 from .estimate import check_capacity, maximum_likelihood, require_regular
-from .model import ClosedForm, require_number
+from .model import ClosedForm
 from .spectral import Spectral, as_spectral
 
 
@@ -21,8 +22,8 @@ class Gaussian(ClosedForm):
 
     def __init__(self, covariance="full", *, rank=None, shrinkage=0.0, ridge=0.0, shape=None):
         super().__init__(1, covariance, rank, shape)
-        self.shrinkage = require_number("shrinkage", shrinkage, 0, 1)
-        self.ridge = require_number("ridge", ridge, 0)
+        self.shrinkage = require_number("shrinkage", shrinkage, least=0, most=1)
+        self.ridge = require_number("ridge", ridge, least=0)
 
     @classmethod
     def from_moments(cls, mean, covariance):

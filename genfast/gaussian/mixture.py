@@ -7,9 +7,11 @@ from torch import Tensor
 
 from .. import ops
 from ..checkpoint import register
+from ..common.checks import require_integer, require_integers, require_number
+from ..common.keys import MAX_SEED
 from .denoiser import GaussianMixtureDenoiser
 from .estimate import check_capacity, maximum_likelihood
-from .model import ClosedForm, require_integer, require_number
+from .model import ClosedForm
 from .spectral import Spectral
 
 
@@ -39,10 +41,10 @@ class GaussianMixture(ClosedForm):
         starts=1, seed=0, shape=None,
     ):  # fmt: skip
         super().__init__(components, covariance, rank, shape)
-        self.min_variance = require_number("min_variance", min_variance, 0, 1, positive=True)
-        self.tolerance = require_number("tolerance", tolerance, 0)
-        self.max_iterations = require_integer("max_iterations", max_iterations, 1)
-        self.starts, self.seed = require_integer("starts", starts, 1), require_integer("seed", seed, 0)
+        self.min_variance = require_number("min_variance", min_variance, above=0, most=1)
+        self.tolerance = require_number("tolerance", tolerance, least=0)
+        self.max_iterations, self.starts = require_integers(1, max_iterations=max_iterations, starts=starts)
+        self.seed = require_integer("seed", seed, 0, MAX_SEED)
         self.trace, self.converged = (), None
 
     @classmethod

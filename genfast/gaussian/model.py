@@ -1,13 +1,13 @@
 """What all models in closed form share: sum_k w_k N(m_k, C_k), its density, score, samples and denoiser."""
 
 import math
-import numbers
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.checks import require_choice, require_integer, require_shape
 from ..common.indices import as_index
 from ..data.dataset import Data
 from .denoiser import GaussianMixtureDenoiser
@@ -29,17 +29,14 @@ class ClosedForm(nn.Module):
     def __init__(self, components: int, covariance: str, rank: int | None, shape):
         super().__init__()
         self.components = require_integer("components", components, 1)
-        if covariance not in COVARIANCES:
-            raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}; got {covariance!r}")
+        covariance = require_choice("covariance", covariance, COVARIANCES)
         if (rank is None) != (covariance != "low_rank"):
             raise ValueError(f"rank goes with covariance='low_rank', which needs it; got {rank!r} with {covariance!r}")
         self.covariance = covariance
         self.rank = None if rank is None else require_integer("rank", rank, 0)
         self.shape = None
         if shape is not None:
-            if not isinstance(shape, tuple | list) or not shape:
-                raise TypeError(f"shape must be a tuple of one or more integers, e.g. (3,); got {shape!r}")
-            self._allocate(tuple(require_integer("shape", length, 1) for length in shape))
+            self._allocate(require_shape("shape", shape))
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
@@ -195,19 +192,3 @@ def as_samples(name: str, data, missing: bool = False) -> Tensor:
         rows = bad.nonzero().flatten().tolist()[:5]
         raise ValueError(f"{name} must be finite{' or NaN where missing' if missing else ''}; rows {rows} are not")
     return x.double()
-
-
-def require_integer(name: str, value, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
-    return int(value)
-
-
-def require_number(name: str, value, low: float, high: float = math.inf, *, positive: bool = False) -> float:
-    """value, in [low, high], finite."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not low <= value <= high or not math.isfinite(value) or (positive and value == low):
-        most = "" if high == math.inf else f", at most {high:g}"
-        raise ValueError(f"{name} must be finite, {'above' if positive else 'at least'} {low:g}{most}; got {value!r}")
-    return float(value)

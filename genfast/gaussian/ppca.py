@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import register
+from ..common.checks import require_integer, require_number
 from .estimate import require_regular, upright
 from .gaussian import Gaussian
 from .missing import em_step
-from .model import as_samples, require_integer, require_number
+from .model import as_samples
 from .spectral import Spectral
 
 
@@ -30,7 +31,7 @@ class PPCA(Gaussian):
 
     def __init__(self, q, *, tolerance=1e-7, max_iterations=2000, shape=None):
         super().__init__("low_rank", rank=require_integer("q", q, 1), shape=shape)
-        self.tolerance = require_number("tolerance", tolerance, 0)
+        self.tolerance = require_number("tolerance", tolerance, least=0)
         self.max_iterations = require_integer("max_iterations", max_iterations, 1)
         self.trace, self.converged = (), None
 

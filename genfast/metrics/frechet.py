@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.checks import require_integer
+from ..common.keys import MAX_SEED
 from ..data.dataset import permutation
 from . import checks, intervals
 from .estimate import Estimate
@@ -65,7 +67,7 @@ def frechet(samples: Tensor | np.ndarray, real: Tensor | np.ndarray, *, seed: in
     """
     samples, real = (value.cpu() for value in checks.matrices(torch.float64, 4, samples=samples, real=real))
     n, m, d = len(samples), len(real), samples.shape[1]
-    seed = checks.seed(seed)
+    seed = require_integer("seed", seed, 0, MAX_SEED)
     z = intervals.quantile(level)
     warnings = []
     if min(n, m) <= d:

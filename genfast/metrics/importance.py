@@ -32,17 +32,17 @@ class ImportanceWeights:
 
         Raises TypeError or ValueError for anything but floating-point numbers of that shape, NaN or +infinity."""
         if not isinstance(log_weights, torch.Tensor | np.ndarray):
-            raise TypeError(f"log_weights: expected a tensor or an array, got {type(log_weights).__name__}")
+            raise TypeError(f"log_weights must be a tensor or an array; got {type(log_weights).__name__}")
         log_w = torch.as_tensor(log_weights).detach()
         if not log_w.is_floating_point():
-            raise TypeError(f"log_weights: expected floating-point numbers, got {log_w.dtype}")
+            raise TypeError(f"log_weights must hold floating-point numbers; got {log_w.dtype}")
         if log_w.ndim != 2 or 0 in log_w.shape or (self.k and log_w.shape[1] != len(self.elbo)):
             samples = len(self.elbo) if self.k else "N"
-            raise ValueError(f"log_weights: expected shape (K, {samples}), got {tuple(log_w.shape)}")
+            raise ValueError(f"log_weights must have shape (K, {samples}); got {tuple(log_w.shape)}")
         log_w = log_w.double().cpu()
         if (bad := (log_w.isnan() | torch.isposinf(log_w)).any(0)).any():
             count, first = int(bad.sum()), int(bad.nonzero()[0])
-            raise ValueError(f"log_weights: NaN or +infinity for {count} samples, the first is {first}")
+            raise ValueError(f"log_weights must not hold NaN or +infinity; got {count} such samples, first {first}")
         mean = log_w.mean(0)
         scatter = (log_w - mean).square().sum(0)
         return self._add(len(log_w), mean, scatter, log_w.logsumexp(0), (2 * log_w).logsumexp(0))
@@ -50,9 +50,9 @@ class ImportanceWeights:
     def merge(self, other: "ImportanceWeights") -> "ImportanceWeights":
         """Take in the weights that another one has seen of the same samples; answers with itself."""
         if not isinstance(other, ImportanceWeights):
-            raise TypeError(f"other: expected ImportanceWeights, got {type(other).__name__}")
+            raise TypeError(f"other must be ImportanceWeights; got {type(other).__name__}")
         if self.k and other.k and len(self.elbo) != len(other.elbo):
-            raise ValueError(f"other: expected weights of {len(self.elbo)} samples, got {len(other.elbo)}")
+            raise ValueError(f"other must have weights of {len(self.elbo)} samples; got {len(other.elbo)}")
         if other.k:
             self._add(other.k, other.elbo, other._scatter, other._log_sum, other._log_sum_square)
         return self

@@ -26,11 +26,11 @@ def inception_score(probabilities: Tensor | np.ndarray, *, level: float = 0.95) 
     z = intervals.quantile(level)
     p = checks.matrix(probabilities, "probabilities", torch.float64).cpu()
     if (p < 0).any():
-        raise ValueError(f"probabilities: expected values of at least 0, got {p.min().item():.4g}")
+        raise ValueError(f"probabilities must hold values of at least 0; got {p.min().item():.4g}")
     wrong = (p.sum(1) - 1).abs() > _SUM_TOLERANCE
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise ValueError(f"probabilities: expected rows that sum to 1, got {p[row].sum().item():.4g} in row {row}")
+        raise ValueError(f"probabilities must hold rows that sum to 1; got {p[row].sum().item():.4g} in row {row}")
     p = p / p.sum(1, keepdim=True)
     n, classes = p.shape
     marginal = p.mean(0)

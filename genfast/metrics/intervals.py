@@ -1,8 +1,9 @@
 """Intervals, each a pair (low, high), of z standard errors."""
 
 import math
-from numbers import Real
 from statistics import NormalDist
+
+from ..common.checks import require_number
 
 
 def quantile(level: float, degrees: float = math.inf) -> float:
@@ -11,8 +12,7 @@ def quantile(level: float, degrees: float = math.inf) -> float:
     To first order in 1 / degrees (Abramowitz & Stegun 26.7.5), which at 10 degrees and a level of 0.95 gives 2.20 for
     2.23. Raises ValueError for a level outside (0, 1).
     """
-    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"level: expected a number in (0, 1), got {level!r}")
+    level = require_number("level", level, above=0, below=1)
     z = NormalDist().inv_cdf((1 + level) / 2)
     return z + (z**3 + z) / (4 * degrees)
 

@@ -1,12 +1,12 @@
 """The kernel distance: a maximum mean discrepancy, unbiased, with its variance."""
 
-from numbers import Real
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import ops
+from ..common.checks import require_choice, require_integer, require_number
+from ..common.keys import MAX_SEED
 from ..data.dataset import permutation
 from . import checks, intervals
 from .estimate import Estimate
@@ -44,13 +44,11 @@ def kernel_distance(
     (0, 1).
     """
     x, y = checks.matrices(torch.float32, 4, samples=samples, real=real)
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: expected one of {KERNELS}, got {kernel!r}")
-    seed, z = checks.seed(seed), intervals.quantile(level)
+    kernel, seed = require_choice("kernel", kernel, KERNELS), require_integer("seed", seed, 0, MAX_SEED)
+    z = intervals.quantile(level)
     if gamma is None:
         gamma = 1 / x.shape[1] if kernel == "polynomial" else _median_gamma(x, y, seed)
-    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma < float("inf"):
-        raise ValueError(f"gamma: expected a positive number, got {gamma!r}")
+    gamma = require_number("gamma", gamma, above=0)
     n, m = len(x), len(y)
     options = {"kernel": kernel, "gamma": gamma}
     within_x, within_y = (ops.kernel_sums(rows, rows, exclude_self=True, **options) for rows in (x, y))
@@ -68,7 +66,7 @@ def kernel_distance(
     growth = first / max(value, se) if first else 0.0  # below one standard error, a ratio of noise to noise
     return Estimate(
         value, *intervals.growing(value, second, growth, z), "variance of the U-statistic", n, m, level,
-        {"se": se, "gamma": float(gamma)},
+        {"se": se, "gamma": gamma},
     )  # fmt: skip
 
 
@@ -77,7 +75,7 @@ def _median_gamma(x: Tensor, y: Tensor, seed: int) -> float:
     pooled = torch.cat(parts).double()
     median = torch.pdist(pooled).square().median().item()
     if median == 0:
-        raise ValueError("gamma: expected a number, for more than half of the distances are 0, got None")
+        raise ValueError("gamma must be a number, for more than half of the distances are 0; got None")
     return 1 / (2 * median)
 
 

@@ -1,13 +1,13 @@
 """Mean log-likelihood of data under a model, in nats and in bits per dimension."""
 
 import math
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks, intervals
+from ..common.checks import require_integer, require_number
+from . import intervals
 from .estimate import Estimate
 
 
@@ -32,9 +32,8 @@ def likelihood(
     Raises TypeError or ValueError for anything but (N,) floating-point numbers, N at least 2, for NaN or +infinity.
     """
     nats = _vector(nats, "nats")
-    dims = checks.integer(dims, "dims", 1)
-    if isinstance(bits_offset, bool) or not isinstance(bits_offset, Real) or not math.isfinite(bits_offset):
-        raise ValueError(f"bits_offset: expected a finite number, got {bits_offset!r}")
+    dims = require_integer("dims", dims, 1)
+    bits_offset = require_number("bits_offset", bits_offset)
     n, z, warnings, details = len(nats), intervals.quantile(level), (), {}
     outside = torch.isneginf(nats)
     if outside.any():
@@ -47,9 +46,9 @@ def likelihood(
     if se is not None:
         se = _vector(se, "se")
         if len(se) != n:
-            raise ValueError(f"se: expected shape ({n},), one per sample, got ({len(se)},)")
+            raise ValueError(f"se must have shape ({n},), one per sample; got ({len(se)},)")
         if (se < 0).any():
-            raise ValueError(f"se: expected values of at least 0, got {se.min().item():.4g}")
+            raise ValueError(f"se must hold values of at least 0; got {se.min().item():.4g}")
         details["se_of_estimates"] = se.square().sum().item() ** 0.5 / n
     per_bit = dims * math.log(2)
     return {
@@ -64,16 +63,16 @@ def likelihood(
 def _vector(values: Tensor | np.ndarray, name: str) -> Tensor:
     """float64, on the CPU, without NaN or +infinity."""
     if not isinstance(values, torch.Tensor | np.ndarray):
-        raise TypeError(f"{name}: expected a tensor or an array, got {type(values).__name__}")
+        raise TypeError(f"{name} must be a tensor or an array; got {type(values).__name__}")
     values = torch.as_tensor(values).detach()
     if not values.is_floating_point():
-        raise TypeError(f"{name}: expected floating-point numbers, got {values.dtype}")
+        raise TypeError(f"{name} must hold floating-point numbers; got {values.dtype}")
     if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"{name}: expected shape (N,) with N of at least 2, got {tuple(values.shape)}")
+        raise ValueError(f"{name} must have shape (N,) with N of at least 2; got {tuple(values.shape)}")
     values = values.double().cpu()
     if (bad := values.isnan() | torch.isposinf(values)).any():
         first = int(bad.nonzero()[0])
         raise ValueError(
-            f"{name}: {int(bad.sum())} of {len(values)} are NaN or +infinity, the first is of sample {first}"
+            f"{name} must not hold NaN or +infinity; got {int(bad.sum())} of {len(values)}, the first of sample {first}"
         )
     return values

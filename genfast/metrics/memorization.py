@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..common.checks import require_integer, require_number
 from . import checks, intervals
 from .estimate import Estimate
 
@@ -51,12 +52,11 @@ def memorization(
     Features are compared in float32. Raises TypeError or ValueError for anything but three finite floating-point
     matrices of equal width, of 2+ rows and more than k in `train`, or a quantile outside (0, 1).
     """
-    k = checks.integer(k, "k", 1)
+    k = require_integer("k", k, 1)
     x, t, h = checks.matrices(torch.float32, samples=samples, train=train, held_out=held_out)
     if len(t) <= k:
-        raise ValueError(f"train: expected more than k = {k} rows, got {len(t)}")
-    if isinstance(quantile, bool) or not isinstance(quantile, float) or not 0 < quantile < 1:
-        raise ValueError(f"quantile: expected a number in (0, 1), got {quantile!r}")
+        raise ValueError(f"train must have more than k = {k} rows; got {len(t)}")
+    quantile = require_number("quantile", quantile, above=0, below=1)
     n, z = len(x), intervals.quantile(level)
     scale = ops.nearest(t, t, k, exclude_self=True).distance.sqrt().mean(1)
     ratio, nearest, distance = _ratio(x, t, scale)

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..common.checks import require_integer
 from ..common.files import CorruptCheckpoint, write_file
 from . import checks
 from .frechet import Gaussian, distance
@@ -26,9 +27,9 @@ class Moments:
     """
 
     def __init__(self, dim: int, fingerprint: str | None = None):
-        dim = checks.integer(dim, "dim", 1)
+        dim = require_integer("dim", dim, 1)
         if fingerprint is not None and not isinstance(fingerprint, str):
-            raise TypeError(f"fingerprint: expected a string or None, got {type(fingerprint).__name__}")
+            raise TypeError(f"fingerprint must be a string or None; got {type(fingerprint).__name__}")
         self.fingerprint, self.n = fingerprint, 0
         self.mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter = torch.zeros(dim, dim, dtype=torch.float64)
@@ -42,14 +43,14 @@ class Moments:
     def covariance(self) -> Tensor:
         """(D, D), unbiased. Raises ValueError before there are two samples."""
         if self.n < 2:
-            raise ValueError(f"covariance: expected at least 2 samples, got {self.n}")
+            raise ValueError(f"covariance must be of at least 2 samples; got {self.n}")
         return self._scatter / (self.n - 1)
 
     def update(self, x: Tensor | np.ndarray) -> "Moments":
         """Take in x: (B, D), finite and floating-point; answers with itself."""
         x = checks.matrix(x, "x", torch.float64, rows=1).cpu()
         if x.shape[1] != self.dim:
-            raise ValueError(f"x: expected {self.dim} features per sample, got {x.shape[1]}")
+            raise ValueError(f"x must have {self.dim} features per sample; got {x.shape[1]}")
         mean = x.mean(0)
         centered = x - mean
         return self._add(len(x), mean, centered.T @ centered)
@@ -116,7 +117,7 @@ def _root(covariance: Tensor) -> Tensor:
 def _require_comparable(a: Moments, b: Moments) -> None:
     for moments in (a, b):
         if not isinstance(moments, Moments):
-            raise TypeError(f"moments: expected Moments, got {type(moments).__name__}")
+            raise TypeError(f"moments must be Moments; got {type(moments).__name__}")
     if a.fingerprint != b.fingerprint:
         raise ValueError(f"moments of different features: fingerprints {a.fingerprint!r} and {b.fingerprint!r}")
     if a.dim != b.dim:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..common.checks import require_integer
+from ..common.keys import MAX_SEED
 from ..data.dataset import permutation
 from . import checks, intervals
 from .estimate import Estimate
@@ -37,7 +39,7 @@ def precision_recall(
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and more than k rows, a k below 1, a level outside (0, 1).
     """
-    k, seed = checks.integer(k, "k", 1), checks.seed(seed)
+    k, seed = require_integer("k", k, 1), require_integer("seed", seed, 0, MAX_SEED)
     z = intervals.quantile(level, _DEGREES / 2)
     x, y = checks.matrices(torch.float32, k + 1, samples=samples, real=real)
     n, m = len(x), len(y)

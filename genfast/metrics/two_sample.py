@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..common.checks import require_integer
+from ..common.keys import MAX_SEED
 from ..data.dataset import permutation
 from . import checks, intervals
 from .estimate import Estimate
@@ -49,7 +51,7 @@ def two_sample_test(
     Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
     of equal width and 2+ rows, or for more neighbors than points.
     """
-    k, seed = checks.integer(k, "k", 1), checks.seed(seed)
+    k, seed = require_integer("k", k, 1), require_integer("seed", seed, 0, MAX_SEED)
     z = intervals.quantile(level)
     x, y = checks.matrices(torch.float32, samples=samples, real=real)
     n, m = len(x), len(y)
@@ -60,7 +62,7 @@ def two_sample_test(
         fit.append(chosen[: size // 2])
         held_out.append(chosen[size // 2 :])
     if classifier is None and k > 2 * (size // 2):
-        raise ValueError(f"k: expected at most {2 * (size // 2)}, the points to fit to, got {k}")
+        raise ValueError(f"k must be at most {2 * (size // 2)}, the points to fit to; got {k}")
     label, truth = (torch.arange(2).flip(0).repeat_interleave(len(half[0])).to(x.device) for half in (fit, held_out))
     if classifier is None:
         answer = NearestNeighbors(k).fit(torch.cat(fit), label).predict(torch.cat(held_out))
@@ -68,7 +70,7 @@ def two_sample_test(
         classifier.fit(torch.cat(fit).cpu().numpy(), label.cpu().numpy())
         answer = torch.as_tensor(np.asarray(classifier.predict(torch.cat(held_out).cpu().numpy()))).to(truth.device)
         if answer.shape != truth.shape:
-            raise ValueError(f"classifier: expected {len(truth)} answers, got shape {tuple(answer.shape)}")
+            raise ValueError(f"classifier must give {len(truth)} answers; got shape {tuple(answer.shape)}")
     right, trials = int((answer == truth).sum()), len(truth)
     warnings = (f"{n} samples and {m} real ones: {size} of each were used",) if n != m else ()
     return Estimate(

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.checks import holds_integers, require_integer, require_integers
 
 
 class TimeFeatures(nn.Module):
@@ -34,15 +35,16 @@ class FourierFeatures(TimeFeatures):
     """
 
     def __init__(self, features: int, maximum: float = 100.0):
-        if features < 4 or features % 2:
-            raise ValueError(f"features must be an even number of at least 4, got {features}")
+        features = require_integer("features", features, 4)
+        if features % 2:
+            raise ValueError(f"features must be even; got {features}")
         super().__init__(ops.geometric_frequencies(features // 2, 1.0, maximum), flip=True)
 
 
 class Conditions(nn.Module):
     """What a network is told beside time, added to a vector: h + e_label + W c.
 
-    h: (B, features); label: (B,) int64 in [0, classes], where `classes` itself is the null label; c, the argument
+    h: (B, features); label: (B,) integers in [0, classes], where `classes` itself is the null label; c, the argument
     `condition`: (B, condition) float, attributes or an embedding -> (B, features).
     None is null for all rows, and so is a row of `condition` with a NaN in it, a missing value: a learned vector takes
     the place of W c. With classes = 0 no label may be given, with condition = 0 no condition.
@@ -51,9 +53,8 @@ class Conditions(nn.Module):
 
     def __init__(self, features: int, classes: int = 0, condition: int = 0):
         super().__init__()
-        for name, value in (("classes", classes), ("condition", condition)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+        features = require_integer("features", features, 0)
+        classes, condition = require_integers(0, classes=classes, condition=condition)
         self.classes, self.width = classes, condition
         self.label = nn.Embedding(classes + 1, features) if classes else None
         self.vector = nn.Linear(condition, features, bias=False) if condition else None
@@ -64,7 +65,7 @@ class Conditions(nn.Module):
         if self.label is not None:
             if label is None:
                 label = torch.full((len(h),), self.classes, device=h.device)
-            h = h + self.label(label)
+            h = h + self.label(label.long())
         if self.vector is not None:
             if condition is None:
                 return h + self.null
@@ -80,24 +81,24 @@ class Conditions(nn.Module):
             if not self.width:
                 raise ValueError("condition was given to a network without one: build it with condition > 0")
             if not condition.is_floating_point():
-                raise TypeError(f"condition must be a floating-point tensor, got {condition.dtype}")
+                raise TypeError(f"condition must be a floating-point tensor; got {condition.dtype}")
             if condition.shape != (len(rows), self.width):
-                raise ValueError(f"condition must have shape ({len(rows)}, {self.width}), got {tuple(condition.shape)}")
+                raise ValueError(f"condition must have shape ({len(rows)}, {self.width}); got {tuple(condition.shape)}")
         if label is None:
             return
         if not self.classes:
             raise ValueError("label was given to an unconditional network: build it with classes > 0")
-        if label.dtype != torch.int64:
-            raise TypeError(f"label must be an int64 tensor, got {label.dtype}")
+        if not holds_integers(label):
+            raise TypeError(f"label must hold integers; got {label.dtype}")
         if label.shape != rows.shape[:1]:
-            raise ValueError(f"label must have shape ({len(rows)},), one value per row of x, got {tuple(label.shape)}")
+            raise ValueError(f"label must have shape ({len(rows)},), one value per row of x; got {tuple(label.shape)}")
         # Looking at the values would stall a GPU, break a traced graph and stop vmap; there the embedding's own check
         # stands.
         hidden = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(label)
         if label.device.type == "cpu" and label.numel() and not hidden:
-            low, high = (int(bound) for bound in label.aminmax())
+            low, high = (int(bound) for bound in label.long().aminmax())
             if low < 0 or high > self.classes:
-                raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null), got {low}..{high}")
+                raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null); got {low}..{high}")
 
 
 class Conditioning(nn.Module):
@@ -118,9 +119,9 @@ class Conditioning(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """`x` is only looked at for the number of rows."""
         if not isinstance(t, Tensor) or not t.is_floating_point():
-            raise TypeError(f"t must be a floating-point tensor, got {getattr(t, 'dtype', repr(t))}")
+            raise TypeError(f"t must be a floating-point tensor; got {getattr(t, 'dtype', repr(t))}")
         if t.shape != x.shape[:1]:
-            raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x, got {tuple(t.shape)}")
+            raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x; got {tuple(t.shape)}")
         hidden = self.first(self.time(t).to(self.first.weight.dtype))
         return F.silu(self.conditions(self.second(F.silu(hidden)), label, condition))
 
@@ -160,8 +161,8 @@ class Prepares(nn.Module):
     def prepare(
         self, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None, *, rows: Tensor | None = None
     ) -> Tensor:
-        """Every layer's vectors, (B, M). t: (B,) float; label: (B,) int64; condition: (B, n) float; rows: (B, *), whose
-        they are."""
+        """Every layer's vectors, (B, M). t: (B,) float; label: (B,) integers; condition: (B, n) float; rows: (B, *),
+        whose they are."""
         c = self.condition(t if rows is None else rows, t, label, condition)
         return torch.cat([layer(c) for layer in self._modulations()], dim=1)
 

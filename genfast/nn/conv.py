@@ -1,8 +1,8 @@
 """Convolutional trunks of autoencoders and adversarial pairs: between images of one size and latents.
 
 Level l has width * multipliers[l] channels and `blocks` residual blocks, at half the size of the level before, rounded
-up, so that any size will do. Every network takes label, (B,) int64 in [0, classes], and condition, (B, condition) float
-(see `Conditions`), and keeps rows apart. Each raises ValueError / TypeError for arguments or tensors of the wrong
+up, so that any size will do. Every network takes label, (B,) integers in [0, classes], and condition, (B, condition)
+float (see `Conditions`), and keeps rows apart. Each raises ValueError / TypeError for arguments or tensors of the wrong
 shape, dtype or range.
 """
 
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..common.checks import require_integers, require_shape
 from .conditioning import Conditions
-from .layers import NormAct, positive_int
+from .layers import NormAct
 
 
 class Encoder(nn.Module):
@@ -36,6 +37,11 @@ class Encoder(nn.Module):
         condition: int = 0,
     ):
         super().__init__()
+        size, multipliers = require_shape("size", size), require_shape("multipliers", multipliers)
+        channels, latent, width, blocks = require_integers(
+            1, channels=channels, latent=latent, width=width, blocks=blocks
+        )  # fmt: skip
+        classes, condition = require_integers(0, classes=classes, condition=condition)
         self.config = {
             "size": list(size), "channels": channels, "latent": latent, "width": width,
             "multipliers": list(multipliers), "blocks": blocks, "spatial": spatial, "classes": classes,
@@ -44,7 +50,7 @@ class Encoder(nn.Module):
         self.features = 4 * width if classes or condition else 0
         self.conditions = Conditions(self.features, classes, condition)
         self.down = Down(size, channels, width, multipliers, blocks, self.features)
-        (last, *end), outputs = self.down.shape, 2 * positive_int("latent", latent)
+        (last, *end), outputs = self.down.shape, 2 * latent
         self.norm = StyledNormAct(last, self.features)
         if spatial:
             self.output = nn.Conv2d(last, outputs, 3, padding=1)
@@ -77,6 +83,11 @@ class Decoder(nn.Module):
         condition: int = 0,
     ):
         super().__init__()
+        size, multipliers = require_shape("size", size), require_shape("multipliers", multipliers)
+        channels, latent, width, blocks = require_integers(
+            1, channels=channels, latent=latent, width=width, blocks=blocks
+        )  # fmt: skip
+        classes, condition = require_integers(0, classes=classes, condition=condition)
         self.config = {
             "size": list(size), "channels": channels, "latent": latent, "width": width,
             "multipliers": list(multipliers), "blocks": blocks, "spatial": spatial, "classes": classes,
@@ -84,7 +95,7 @@ class Decoder(nn.Module):
         }  # fmt: skip
         self.sizes, widths = pyramid(size, width, multipliers)
         end, last = self.sizes[-1], widths[-1]
-        self.shape = (positive_int("latent", latent), *(end if spatial else ()))
+        self.shape = (latent, *(end if spatial else ()))
         self.features = 4 * width if classes or condition or not spatial else 0
         self.style = None if spatial else nn.Linear(latent, self.features)
         self.conditions = Conditions(self.features, classes, condition)
@@ -97,11 +108,11 @@ class Decoder(nn.Module):
             for below, here in zip([last, *widths[:0:-1]], reversed(widths), strict=True)
         )
         self.norm = StyledNormAct(widths[0], self.features)
-        self.output = nn.Conv2d(widths[0], positive_int("channels", channels), 3, padding=1)
+        self.output = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         if z.shape[1:] != self.shape:
-            raise ValueError(f"z must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(z.shape)}")
+            raise ValueError(f"z must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(z.shape)}")
         c = z.new_zeros(len(z), self.features) if self.style is None else self.style(z)
         c = F.silu(self.conditions(c, label, condition))
         hidden = self.input(z)
@@ -137,6 +148,9 @@ class Discriminator(nn.Module):
         condition: int = 0,
     ):
         super().__init__()
+        size, multipliers = require_shape("size", size), require_shape("multipliers", multipliers)
+        channels, width, blocks = require_integers(1, channels=channels, width=width, blocks=blocks)
+        classes, condition = require_integers(0, classes=classes, condition=condition)
         self.config = {
             "size": list(size), "channels": channels, "width": width, "multipliers": list(multipliers),
             "blocks": blocks, "classes": classes, "condition": condition,
@@ -157,12 +171,10 @@ class Discriminator(nn.Module):
 
 def pyramid(size: Sequence[int], width: int, multipliers: Sequence[int]) -> tuple[list[tuple[int, ...]], list[int]]:
     """Size and number of channels of each level."""
-    if not isinstance(size, Sequence) or len(size) != 2:
-        raise ValueError(f"size must be (height, width), got {size!r}")
-    widths = [positive_int("width", width) * positive_int("multipliers", factor) for factor in multipliers]
-    if not widths:
-        raise ValueError("multipliers must name at least one level, got none")
-    return [tuple(-(-positive_int("size", n) // 2**level) for n in size) for level in range(len(widths))], widths
+    if len(size) != 2:
+        raise ValueError(f"size must be (height, width); got {size!r}")
+    sizes = [tuple(-(-n // 2**level) for n in size) for level in range(len(multipliers))]
+    return sizes, [width * factor for factor in multipliers]
 
 
 class Down(nn.Module):
@@ -174,7 +186,7 @@ class Down(nn.Module):
     ):  # fmt: skip
         super().__init__()
         sizes, widths = pyramid(size, width, multipliers)
-        self.expected, self.shape = (positive_int("channels", channels), *sizes[0]), (widths[-1], *sizes[-1])
+        self.expected, self.shape = (channels, *sizes[0]), (widths[-1], *sizes[-1])
         self.input = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
             residual_blocks(above, here, blocks, features, norm)
@@ -184,7 +196,7 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.expected:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.expected))}), got {tuple(x.shape)}")
+            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.expected))}); got {tuple(x.shape)}")
         hidden = self.input(x)
         for index, level in enumerate(self.levels):
             if index:
@@ -195,7 +207,7 @@ class Down(nn.Module):
 
 
 def residual_blocks(inputs: int, outputs: int, blocks: int, features: int, norm: bool = True) -> nn.ModuleList:
-    counts = [inputs] + [outputs] * positive_int("blocks", blocks)
+    counts = [inputs] + [outputs] * blocks
     return nn.ModuleList(ConvBlock(*pair, features, norm) for pair in itertools.pairwise(counts))
 
 

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.checks import is_integer, require_choice, require_integers, require_number, require_shape
 from .attention import attend
 from .conditioning import Conditioning, Modulation, Prepares, TimeFeatures
-from .layers import positive_int, zero
+from .layers import zero
 
 
 class DiT(Prepares):
@@ -24,7 +25,7 @@ class DiT(Prepares):
     keys by their root mean square, times a learned weight (Dehghani et al. 2023, arXiv:2302.05442).
 
     x: (B, channels, *size) float, every size divisible by its patch; t: (B,) float, the conditioning value of the
-    parameterization; label: (B,) int64 in [0, classes]; condition: (B, condition) float; of both None is null
+    parameterization; label: (B,) integers in [0, classes]; condition: (B, condition) float; of both None is null
     (`Conditions`) -> the shape of x. The output starts at zero, every block as the identity.
     Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.
     """
@@ -43,16 +44,18 @@ class DiT(Prepares):
         condition: int = 0,
     ):
         super().__init__()
-        patch = list(patch) if isinstance(patch, Sequence) else [patch, patch]
+        channels, width, depth, heads = require_integers(1, channels=channels, width=width, depth=depth, heads=heads)
+        classes, condition = require_integers(0, classes=classes, condition=condition)
+        patch = list(require_shape("patch", [patch, patch] if is_integer(patch) else patch))
+        ratio = require_number("ratio", ratio, above=0)
         self.config = {
             "channels": channels, "patch": patch, "width": width, "depth": depth, "heads": heads, "ratio": ratio,
             "feedforward": feedforward, "qk_norm": qk_norm, "classes": classes, "condition": condition,
         }  # fmt: skip
-        self.channels, self.patch = positive_int("channels", channels), [positive_int("patch", side) for side in patch]
-        if not 1 <= len(patch) <= 3:
-            raise ValueError(f"patch must name one to three sides, got {patch}")
-        positive_int("depth", depth)
-        if positive_int("width", width) % positive_int("heads", heads):
+        self.channels, self.patch = channels, patch
+        if len(patch) > 3:
+            raise ValueError(f"patch must name one to three sides; got {patch}")
+        if width % heads:
             raise ValueError(f"heads must divide width, {width}; got {heads}")
         if width % (2 * len(patch)):
             raise ValueError(f"width must be divisible by {2 * len(patch)}, a sine and a cosine an axis; got {width}")
@@ -95,9 +98,9 @@ class DiT(Prepares):
         axes = len(self.patch)
         if x.ndim != 2 + axes or x.shape[1] != self.channels:
             sizes = ("L", "H, W", "D, H, W")[axes - 1]
-            raise ValueError(f"x must have shape (B, {self.channels}, {sizes}), got {tuple(x.shape)}")
+            raise ValueError(f"x must have shape (B, {self.channels}, {sizes}); got {tuple(x.shape)}")
         if any(size % side or not size for size, side in zip(x.shape[2:], self.patch, strict=True)):
-            raise ValueError(f"x must have sizes divisible by the patch, {self.patch}, got {tuple(x.shape[2:])}")
+            raise ValueError(f"x must have sizes divisible by the patch, {self.patch}; got {tuple(x.shape[2:])}")
         return [size // side for size, side in zip(x.shape[2:], self.patch, strict=True)]
 
     def patches(self, x: Tensor, grid: list[int]) -> Tensor:
@@ -147,11 +150,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, ratio: float, kind: str):
         super().__init__()
-        if kind not in self.KINDS:
-            raise ValueError(f"feedforward must be one of {', '.join(self.KINDS)}; got {kind!r}")
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 1 <= ratio * width < math.inf:
-            raise ValueError(f"ratio must be a positive number of hidden features for one of the input, got {ratio!r}")
-        self.kind = kind
+        self.kind = require_choice("feedforward", kind, self.KINDS)
+        if ratio * width < 1:
+            raise ValueError(f"ratio must be at least 1 / width, for one hidden feature or more; got {ratio!r}")
         hidden = int(ratio * width) if kind == "gelu" else max(1, round(ratio * width / 12)) * 8
         self.first = nn.Linear(width, hidden if kind == "gelu" else 2 * hidden)
         self.second = nn.Linear(hidden, width)

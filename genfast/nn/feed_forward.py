@@ -1,13 +1,12 @@
 """A plain network for vectors, without time: what a GAN needs of points, rows of a table or codes."""
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
-from .layers import positive_int
+from ..common.checks import require_choice, require_integer, require_integers, require_number
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -31,27 +30,23 @@ class FeedForward(nn.Module):
         act: str = "silu",
     ):  # fmt: skip
         super().__init__()
+        inputs, outputs, width, depth = require_integers(1, inputs=inputs, outputs=outputs, width=width, depth=depth)
+        fourier, frequency = require_integer("fourier", fourier, 0), require_number("frequency", frequency, above=0)
+        act = require_choice("act", act, ACTIVATIONS)
         self.config = {
             "inputs": inputs, "outputs": outputs, "width": width, "depth": depth, "fourier": fourier,
             "frequency": frequency, "act": act,
         }  # fmt: skip
-        if isinstance(fourier, bool) or not isinstance(fourier, int) or fourier < 0:
-            raise ValueError(f"fourier must be an integer of at least 0, got {fourier!r}")
-        if isinstance(frequency, bool) or not isinstance(frequency, int | float) or not 0 < frequency < math.inf:
-            raise ValueError(f"frequency must be a positive number, got {frequency!r}")
-        if act not in ACTIVATIONS:
-            raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
-        self.inputs, self.fourier = positive_int("inputs", inputs), fourier
-        positive_int("outputs", outputs), positive_int("width", width)
+        self.inputs, self.fourier = inputs, fourier
         drawn = ops.normal(ops.make_key(0, range(fourier)), (inputs,)) if fourier else torch.empty(0, inputs)
         self.register_buffer("frequencies", frequency * drawn)  # (fourier, inputs)
-        widths = [inputs + 2 * fourier, *[width] * positive_int("depth", depth)]
+        widths = [inputs + 2 * fourier, *[width] * depth]
         hidden = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), ACTIVATIONS[act]())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.inputs:
-            raise ValueError(f"x must have shape (B, {self.inputs}), got {tuple(x.shape)}")
+            raise ValueError(f"x must have shape (B, {self.inputs}); got {tuple(x.shape)}")
         if self.fourier:
             phase = x @ self.frequencies.T
             x = torch.cat([x, phase.sin(), phase.cos()], 1)

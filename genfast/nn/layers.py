@@ -8,13 +8,6 @@ from .. import ops
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of dimensions of an image
 
 
-def positive_int(name: str, value: int) -> int:
-    """`value` itself. Raises ValueError naming the argument unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return value
-
-
 def group_count(channels: int) -> int:
     """The largest number of groups, at most 32, that divides `channels` into groups of four or more."""
     return max(groups for groups in range(1, 33) if channels % groups == 0 and (channels // groups >= 4 or groups == 1))
@@ -31,7 +24,7 @@ class NormAct(nn.Module):
         super().__init__()
         self.groups, self.eps, self.act = group_count(channels) if groups is None else groups, eps, act
         if channels % self.groups:
-            raise ValueError(f"groups must divide every number of channels, got {groups} for {channels} channels")
+            raise ValueError(f"groups must divide every number of channels; got {groups} for {channels} channels")
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:

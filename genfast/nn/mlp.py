@@ -6,26 +6,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.checks import require_integers
 from .conditioning import Conditioning, Modulation, Prepares
-from .layers import positive_int, zero
+from .layers import zero
 
 
 class MLP(Prepares):
     """A stack of h <- h + W_2 SiLU(W_1 NormAct(h)) between two linear maps, conditioned on time, label and more.
 
     x: (B, *) float with prod(*) == features; t: (B,) float, the conditioning value of the parameterization;
-    label: (B,) int64 in [0, classes]; condition: (B, condition) float; of both None is null (`Conditions`) -> the shape
-    of x. The output starts at zero.
+    label: (B,) integers in [0, classes]; condition: (B, condition) float; of both None is null (`Conditions`) -> the
+    shape of x. The output starts at zero.
     Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.
     """
 
     def __init__(self, features: int, width: int = 256, depth: int = 4, classes: int = 0, condition: int = 0):
         super().__init__()
+        features, width, depth = require_integers(1, features=features, width=width, depth=depth)
+        classes, condition = require_integers(0, classes=classes, condition=condition)
         self.config = {
             "features": features, "width": width, "depth": depth, "classes": classes, "condition": condition,
         }  # fmt: skip
-        self.features = positive_int("features", features)
-        positive_int("width", width), positive_int("depth", depth)
+        self.features = features
         self.condition = Conditioning(width, classes, condition)
         self.input = nn.Linear(features, width)
         self.blocks = nn.ModuleList(VectorBlock(width) for _ in range(depth))
@@ -38,7 +40,7 @@ class MLP(Prepares):
         prepared: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.features:
-            raise ValueError(f"x must have shape (B, *) with {self.features} values a row, got {tuple(x.shape)}")
+            raise ValueError(f"x must have shape (B, *) with {self.features} values a row; got {tuple(x.shape)}")
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
         hidden = self.input(x.flatten(1))

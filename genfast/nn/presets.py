@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..common.checks import require_choice
 from .dit import DiT
 from .mlp import MLP
 from .unet import UNet
@@ -71,6 +72,4 @@ PRESETS = {
 
 def build(name: str, **changes) -> nn.Module:
     """The preset of that name, with other arguments where they are given. Raises ValueError for an unknown name."""
-    if name not in PRESETS:
-        raise ValueError(f"name must be one of {', '.join(PRESETS)}; got {name!r}")
-    return PRESETS[name].build(**changes)
+    return PRESETS[require_choice("name", name, PRESETS)].build(**changes)

@@ -6,9 +6,10 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..common.checks import require_choice, require_integer, require_number
 from .attention import attend
 from .conditioning import Modulation
-from .layers import CONVOLUTIONS, NormAct, positive_int
+from .layers import CONVOLUTIONS, NormAct
 from .resample import Downsample, Pool, Repeat, Upsample
 from .winograd import Convolution
 
@@ -47,18 +48,19 @@ class Style:
     timesteps: dict | None = None
 
     def __post_init__(self):
-        choices = {"dims": tuple(CONVOLUTIONS), "modulation": MODULATIONS, "resample": RESAMPLINGS, "middle": MIDDLES}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        for name in ("head_width", "groups"):
-            if getattr(self, name) is not None:
-                positive_int(name, getattr(self, name))
-        for name in ("skip_scale", "eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
+        checked = {
+            "dims": require_choice("dims", self.dims, CONVOLUTIONS),
+            "modulation": require_choice("modulation", self.modulation, MODULATIONS),
+            "resample": require_choice("resample", self.resample, RESAMPLINGS),
+            "middle": require_choice("middle", self.middle, MIDDLES),
+            "head_width": None if self.head_width is None else require_integer("head_width", self.head_width, 1),
+            "skip_scale": require_number("skip_scale", self.skip_scale, above=0),
+            "groups": None if self.groups is None else require_integer("groups", self.groups, 1),
+            "eps": require_number("eps", self.eps, above=0),
+            "dropout": require_number("dropout", self.dropout, least=0, below=1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def norm(self, channels: int, act: str = "silu") -> NormAct:
         return NormAct(channels, self.groups, self.eps, act)

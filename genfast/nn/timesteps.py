@@ -1,6 +1,7 @@
 """Features of time as a number of steps, as discrete-time models have it."""
 
 from .. import ops
+from ..common.checks import require_integer, require_number
 from .conditioning import TimeFeatures
 
 
@@ -11,6 +12,7 @@ class Sinusoid(TimeFeatures):
     """
 
     def __init__(self, features: int, shift: float = 0.0, flip: bool = False):
-        if features < 2 or features % 2 or features <= 2 * shift:
-            raise ValueError(f"features must be even and more than 2 shift = {2 * shift}, got {features}")
+        features, shift = require_integer("features", features, 2), require_number("shift", shift)
+        if features % 2 or features <= 2 * shift:
+            raise ValueError(f"features must be even and more than 2 shift, {2 * shift:g}; got {features}")
         super().__init__(ops.sinusoidal_frequencies(features // 2, shift=shift), flip=flip)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..common.checks import is_integer, require_integer, require_integers, require_number
 from ..ops.dispatch import composed
 from .conditioning import Conditioning, Prepares
-from .layers import positive_int, zero
+from .layers import zero
 from .residual import Attention, ResidualBlock, Style
 from .timesteps import Sinusoid
 
@@ -27,7 +28,7 @@ class UNet(Prepares):
     resolution, self-attention follows every block. `style`: keywords that are fields of Style.
 
     x: (B, channels, *) float of two spatial dimensions (`dims`), each a multiple of 2^(len(multipliers) - 1), powers of
-    two or not; t: (B,) float, the conditioning value of the parameterization; label: (B,) int64 in [0, classes],
+    two or not; t: (B,) float, the conditioning value of the parameterization; label: (B,) integers in [0, classes],
     `classes` being the null label and None null for all; condition: (B, condition) float, see Conditions
     -> (B, out_channels, *), by default as x, in the layout of x. The output starts at zero.
     Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.
@@ -49,26 +50,28 @@ class UNet(Prepares):
         super().__init__()
         for name, value in (("multipliers", multipliers), ("attention", attention)):
             if not isinstance(value, Sequence):
-                raise ValueError(f"{name} must be a list of numbers, one for each level it is of, got {value!r}")
+                raise ValueError(f"{name} must be a list of numbers, one for each level it is of; got {value!r}")
+        channels, width, blocks = require_integers(1, channels=channels, width=width, blocks=blocks)
+        classes, condition = require_integers(0, classes=classes, condition=condition)
+        if out_channels is not None:
+            out_channels = require_integer("out_channels", out_channels, 1)
+        multipliers = [_multiplier(n) for n in multipliers]
+        widths = channel_counts(width, multipliers)
+        last = len(widths) - 1
+        attention = [require_integer("attention", level, 0, last) for level in attention]
         self.style = Style(**style)
         self.config = {
             "channels": channels,
             "width": width,
-            "multipliers": list(multipliers),
+            "multipliers": multipliers,
             "blocks": blocks,
-            "attention": list(attention),
+            "attention": attention,
             "classes": classes,
             "condition": condition,
             "out_channels": out_channels,
             **dataclasses.asdict(self.style),
         }
-        self.channels, self.factor = positive_int("channels", channels), 2 ** (len(multipliers) - 1)
-        widths = channel_counts(positive_int("width", width), multipliers)
-        last = len(widths) - 1
-        positive_int("blocks", blocks)
-        if not set(attention) <= set(range(len(widths))):
-            raise ValueError(f"attention must list levels in 0..{last}, got {list(attention)}")
-        outputs = channels if out_channels is None else positive_int("out_channels", out_channels)
+        self.channels, self.factor = channels, 2**last
         vector = 4 * width  # the length of the conditioning vector
 
         time = None if self.style.timesteps is None else Sinusoid(width, **self.style.timesteps)
@@ -89,7 +92,7 @@ class UNet(Prepares):
             self.up.append(Level(inputs, of_level, vector, self.style, index in attention, double))
             here = of_level
         self.norm = self.style.norm(here)
-        self.output = zero(self.style.convolution(here, outputs))
+        self.output = zero(self.style.convolution(here, channels if out_channels is None else out_channels))
         self.number_columns()
 
     def forward(
@@ -128,11 +131,11 @@ class UNet(Prepares):
     def check(self, x: Tensor) -> None:
         if x.ndim != self.style.dims + 2 or x.shape[1] != self.channels:
             shape = SHAPES[self.style.dims].format(self.channels)
-            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
+            raise ValueError(f"x must have shape {shape}; got {tuple(x.shape)}")
         sizes = x.shape[2:]
         if any(size % self.factor for size in sizes) or not math.prod(sizes):
             raise ValueError(
-                f"x must have sizes divisible by {self.factor} (one halving per level but the first), "
+                f"x must have sizes divisible by {self.factor} (one halving per level but the first); "
                 f"got {' x '.join(map(str, sizes))}"
             )
 
@@ -163,11 +166,17 @@ class Stage(nn.Module):
         return x if self.attention is None else self.attention(x)
 
 
+def _multiplier(value: float) -> float:
+    if is_integer(value):
+        return require_integer("multipliers", value, 1)
+    return require_number("multipliers", value, above=0)
+
+
 def channel_counts(width: int, multipliers: Sequence[float]) -> list[int]:
     """The number of channels of each level."""
     if not multipliers:
-        raise ValueError("multipliers must name at least one level, got none")
+        raise ValueError("multipliers must name at least one level; got none")
     counts = [round(width * factor) for factor in multipliers]
     if any(count < 1 or abs(count - width * factor) > 1e-6 for count, factor in zip(counts, multipliers)):
-        raise ValueError(f"multipliers must make whole numbers of channels of width {width}, got {list(multipliers)}")
+        raise ValueError(f"multipliers must make whole numbers of channels of width {width}; got {list(multipliers)}")
     return counts

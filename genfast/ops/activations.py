@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.checks import require_choice
+
 ACTIVATIONS = {  # in the order of csrc/math/activation.h
     "none": lambda u: u,
     "silu": F.silu,
@@ -16,9 +18,7 @@ NAMES = tuple(ACTIVATIONS)
 
 def number_of(act: str) -> int:
     """That of csrc/math/activation.h. Raises ValueError for a name that is not one of `ACTIVATIONS`."""
-    if act not in NAMES:
-        raise ValueError(f"act must be one of {', '.join(NAMES)}; got {act!r}")
-    return NAMES.index(act)
+    return NAMES.index(require_choice("act", act, NAMES))
 
 
 def numbered(number: int) -> Callable[[Tensor], Tensor]:

@@ -20,7 +20,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     """
     number = number_of(act)
     if x.ndim == 0 or (bias is not None and bias.shape != x.shape[-1:]):
-        wanted = f"x must be (*, D) and bias (D,), got {tuple(x.shape)}"
+        wanted = f"x must be (*, D) and bias (D,); got {tuple(x.shape)}"
         raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
     if composed(x, bias):
         return bias_act_reference(x, bias, act=act)

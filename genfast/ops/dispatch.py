@@ -34,7 +34,7 @@ def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
     """Raises ValueError unless every coefficient has shape (B,)."""
     for name, value in coefficients.items():
         if value is not None and value.shape != x.shape[:1]:
-            raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample, got {tuple(value.shape)}")
+            raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample; got {tuple(value.shape)}")
 
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..common.checks import require_number
 from .dispatch import composed, per_row, wants_grad
 
 
@@ -18,12 +19,10 @@ def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: flo
     Float64 D, and the gradient in D, is computed by plain torch, which sorts.  Raises ValueError or RuntimeError naming
     the argument.
     """
-    if not 0 <= quantile <= 1:
-        raise ValueError(f"quantile must lie in [0, 1]; got {quantile!r}")
-    if not 0 < bound < math.inf:
-        raise ValueError(f"bound must be finite and positive; got {bound!r}")
-    if limit is not None and not limit >= bound:
-        raise ValueError(f"limit must be at least bound, {bound}; got {limit!r}")
+    quantile = require_number("quantile", quantile, least=0, most=1)
+    bound = require_number("bound", bound, above=0)
+    if limit is not None:
+        limit = require_number("limit", limit, least=bound)
     if composed(D) or wants_grad(D):
         return dynamic_threshold_reference(D, quantile, bound, limit)
     return torch.ops.genfast.dynamic_threshold(D, quantile, bound, math.inf if limit is None else limit)

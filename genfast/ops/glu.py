@@ -41,7 +41,7 @@ def _reference(swiglu: bool):
 
 def _glu(x: Tensor, swiglu: bool) -> Tensor:
     if x.ndim == 0 or x.shape[-1] % 2:
-        raise ValueError(f"x must have an even last dimension, two halves, got shape {tuple(x.shape)}")
+        raise ValueError(f"x must have an even last dimension, two halves; got shape {tuple(x.shape)}")
     return _reference(swiglu)(x) if composed(x) else _fused(x.contiguous(), swiglu)
 
 

@@ -60,7 +60,7 @@ def _modulate(x: Tensor, slope: Tensor | None, offset: Tensor | None) -> Tensor:
     spread = (*x.shape[:2], *[1] * (x.ndim - 2))
     for value in (slope, offset):
         if value is not None and value.shape != x.shape[:2]:
-            raise ValueError(f"scale and shift must have shape {tuple(x.shape[:2])}, got {tuple(value.shape)}")
+            raise ValueError(f"scale and shift must have shape {tuple(x.shape[:2])}; got {tuple(value.shape)}")
     if slope is not None:
         x = x * slope.reshape(spread).to(x.dtype)
     return x if offset is None else x + offset.reshape(spread).to(x.dtype)

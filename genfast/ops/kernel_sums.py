@@ -1,11 +1,11 @@
 """Sums of a kernel over all pairs of two sets. No N x M matrix is ever held."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..common.checks import require_choice, require_number
 from .pairwise import ROWS, check_sets, squared_distances
 
 
@@ -27,14 +27,11 @@ def kernel_sums(
     differentiable.  Raises ValueError naming the argument.
     """
     check_sets("kernel_sums", x, y)
-    if kernel not in ("polynomial", "rbf"):
-        raise ValueError(f"kernel_sums: kernel must be 'polynomial' or 'rbf', got {kernel!r}")
-    if not math.isfinite(gamma) or (kernel == "rbf" and gamma < 0):
-        raise ValueError(f"kernel_sums: gamma must be finite, and not negative for 'rbf'; got {gamma!r}")
-    if not math.isfinite(offset):
-        raise ValueError(f"kernel_sums: offset must be finite, got {offset!r}")
+    kernel = require_choice("kernel", kernel, ("polynomial", "rbf"))
+    gamma = require_number("gamma", gamma, least=0 if kernel == "rbf" else None)
+    offset = require_number("offset", offset)
     if exclude_self and len(x) != len(y):
-        raise ValueError(f"kernel_sums: with exclude_self, x and y are one set; got {len(x)} and {len(y)} points")
+        raise ValueError(f"kernel_sums: x and y must be one set with exclude_self; got {len(x)} and {len(y)} points")
     x, y = x.detach().contiguous(), y.detach().contiguous()
     return KernelSums(*torch.ops.genfast.kernel_sums(x, y, kernel == "rbf", gamma, offset, exclude_self))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _extension  # noqa: F401
+from ..common.checks import require_integer
 from .dispatch import in_layout_of
 
 MAX_STEP = 2**24 - 1
@@ -38,11 +39,7 @@ class Purpose(IntEnum):
 
 def stream(purpose: int, step: int = 0) -> int:
     """The counter word step << 8 | purpose.  step: 0 to 2^24 - 1; purpose: a `Purpose`, or any number from 0 to 255."""
-    if not 0 <= int(step) <= MAX_STEP:
-        raise ValueError(f"step must lie in [0, 2^24 - 1], got {step}")
-    if not 0 <= int(purpose) <= 255:
-        raise ValueError(f"purpose must lie in [0, 255], got {purpose}")
-    return int(step) << 8 | int(purpose)
+    return require_integer("step", step, 0, MAX_STEP) << 8 | require_integer("purpose", purpose, 0, 255)
 
 
 def split_stream(stream: int) -> tuple[int, int]:

@@ -79,7 +79,7 @@ def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, e
 def _spread(m: Tensor, x: Tensor) -> Tensor:
     """(B, D) to (B, 1, ..., 1, D), to go with x: (B, *, D)."""
     if m.shape != (len(x), x.shape[-1]):
-        raise ValueError(f"scale, shift and gate must have shape {(len(x), x.shape[-1])}, got {tuple(m.shape)}")
+        raise ValueError(f"scale, shift and gate must have shape {(len(x), x.shape[-1])}; got {tuple(m.shape)}")
     return m.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
 
 

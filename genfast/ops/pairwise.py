@@ -6,11 +6,12 @@ in float64, in one order of summation, only where that bound cannot decide.  So 
 a set and number of threads gives the same bits.
 """
 
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ..common.checks import require_integer
 
 ROWS = 256  # of a block of the matrix, in plain torch
 
@@ -40,17 +41,14 @@ def nearest(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Near
 
     x: (N, D) and y: (M, D) finite float32.  exclude_self: x and y are one set, and no point is its own neighbor.
     Not differentiable.  Raises ValueError naming the argument unless 1 <= k <= M (M - 1 with exclude_self) and the sets
-    are such; TypeError for a k that is no integer and for sets that are no tensors; RuntimeError for a number that is
-    not finite, where it is in the memory of the host.
+    are such; TypeError for sets that are no tensors; RuntimeError for a number that is not finite, where it is in the
+    memory of the host.
     """
     check_sets("nearest", x, y)
     if exclude_self and len(x) != len(y):
-        raise ValueError(f"nearest: with exclude_self, x and y are one set; got {len(x)} and {len(y)} points")
-    if isinstance(k, bool) or not isinstance(k, Integral):
-        raise TypeError(f"nearest: k must be an integer, got {k!r}")
-    if not 1 <= k <= len(y) - exclude_self:
-        raise ValueError(f"nearest: k must lie in [1, {len(y) - exclude_self}], the neighbors there are; got {k}")
-    distance, index, _, _ = torch.ops.genfast.pairwise(*_dense(x, y), None, None, int(k), exclude_self)
+        raise ValueError(f"nearest: x and y must be one set with exclude_self; got {len(x)} and {len(y)} points")
+    k = require_integer("k", k, 1, len(y) - exclude_self)
+    distance, index, _, _ = torch.ops.genfast.pairwise(*_dense(x, y), None, None, k, exclude_self)
     return Nearest(distance, index)
 
 
@@ -64,7 +62,7 @@ def balls(x: Tensor, y: Tensor, radius_x: Tensor | None = None, radius_y: Tensor
     check_sets("balls", x, y)
     for name, radius, points in (("radius_x", radius_x, x), ("radius_y", radius_y, y)):
         if radius is not None and not isinstance(radius, Tensor):
-            raise TypeError(f"balls: {name} must be a tensor or None, got {type(radius).__name__}")
+            raise TypeError(f"balls: {name} must be a tensor or None; got {type(radius).__name__}")
         if radius is not None and (radius.dtype != torch.float64 or radius.shape != points.shape[:1]):
             raise ValueError(
                 f"balls: {name} must be float64 of shape ({len(points)},), squared radii; "
@@ -78,14 +76,14 @@ def check_sets(op: str, x: Tensor, y: Tensor) -> None:
     """Raises TypeError unless x and y are tensors, ValueError unless they are (N, D) and (M, D) float32."""
     for name, points in (("x", x), ("y", y)):
         if not isinstance(points, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(points).__name__}")
+            raise TypeError(f"{op}: {name} must be a tensor; got {type(points).__name__}")
         if points.ndim != 2 or points.dtype != torch.float32:
             raise ValueError(
-                f"{op}: {name} must be float32 of shape (points, features), got {points.dtype} of shape "
+                f"{op}: {name} must be float32 of shape (points, features); got {points.dtype} of shape "
                 f"{tuple(points.shape)}"
             )
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"{op}: x and y must have as many features, got {x.shape[1]} and {y.shape[1]}")
+        raise ValueError(f"{op}: x and y must have as many features; got {x.shape[1]} and {y.shape[1]}")
 
 
 def _dense(*tensors: Tensor | None) -> list[Tensor | None]:

@@ -25,7 +25,7 @@ def reparameterize(
     torch, from the same eps. Raises ValueError or RuntimeError naming the argument.
     """
     if mu.shape != logvar.shape:
-        raise ValueError(f"reparameterize: logvar must have the shape of mu, {tuple(mu.shape)}, got {(*logvar.shape,)}")
+        raise ValueError(f"reparameterize: logvar must have the shape of mu, {tuple(mu.shape)}; got {(*logvar.shape,)}")
     if composed(mu, logvar):
         z, kl = reparameterize_reference(mu, logvar, noise_like(mu, key, purpose, step))
         return z.to(mu.dtype), kl

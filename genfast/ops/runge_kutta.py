@@ -1,10 +1,9 @@
 """The update of an explicit Runge-Kutta method and its error estimate, each sample with a step size of its own."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from ..common.checks import require_number
 from .dispatch import composed, per_row, wants_grad
 
 MAX_STAGES = 7
@@ -24,10 +23,7 @@ def runge_kutta(
     sample does not touch it, whatever its values.  Float64 x, and a gradient of anything, is computed by plain torch.
     Raises ValueError for a tolerance (rtol >= 0, atol > 0), RuntimeError naming the argument for the rest.
     """
-    if not 0 <= rtol < math.inf:
-        raise ValueError(f"rtol must be finite and not negative; got {rtol!r}")
-    if not 0 < atol < math.inf:
-        raise ValueError(f"atol must be finite and positive; got {atol!r}")
+    rtol, atol = require_number("rtol", rtol, least=0), require_number("atol", atol, above=0)
     if composed(x, k) or wants_grad(x, k, c, error):
         return runge_kutta_reference(x, k, c, error, rtol=rtol, atol=atol)
     out, err = torch.ops.genfast.runge_kutta(x, k, c, error, rtol, atol)

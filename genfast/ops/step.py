@@ -169,7 +169,7 @@ def _require_rows(row: Tensor, table: StepTable, slots: int) -> None:
     """Raises as the kernel does for a row that the table does not have, and a slot that the history does not have."""
     count, codes = len(table.codes), StepCodes.of(table.codes)
     if bool(((row < 0) | (row >= count)).any()):
-        raise RuntimeError(f"step: row must lie in 0 to {count - 1}, got {row.tolist()}")
+        raise RuntimeError(f"step: row must lie in 0 to {count - 1}; got {row.tolist()}")
     if bool(((codes.reads | codes.writes) >> slots).any()):
         raise RuntimeError(f"step: the plan touches a history slot beyond the {slots} given")
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _extension  # noqa: F401
+from ..common.checks import require_integer, require_number
 from ..common.keys import make_key
 from .dispatch import composed, wants_grad
 from .noise import Purpose, normal
@@ -33,13 +34,12 @@ def time_embedding(
     Raises ValueError or RuntimeError naming the argument for a wrong shape or dtype.
     """
     if t.ndim != 1:
-        raise ValueError(f"time_embedding: t must have shape (B,), got {tuple(t.shape)}")
+        raise ValueError(f"time_embedding: t must have shape (B,); got {tuple(t.shape)}")
     if frequencies.ndim != 1 or frequencies.dtype != torch.float64:
         came = f"{str(frequencies.dtype).removeprefix('torch.')} {tuple(frequencies.shape)}"
-        raise ValueError(f"time_embedding: frequencies must be (K,) float64, got {came}")
-    width = 2 * len(frequencies) if dim is None else dim
-    if width < 2 * len(frequencies):
-        raise ValueError(f"time_embedding: dim must be at least {2 * len(frequencies)}, 2 K, got {dim}")
+        raise ValueError(f"time_embedding: frequencies must be (K,) float64; got {came}")
+    width = 2 * len(frequencies)
+    width = width if dim is None else require_integer("dim", dim, width)
     frequencies = frequencies.to(t.device)
     if composed(t) or wants_grad(t, frequencies):
         out = time_embedding_reference(t.double(), frequencies, flip=flip, log=log, dim=dim)
@@ -64,17 +64,15 @@ def sinusoidal_frequencies(count: int, max_period: float = 10_000.0, shift: floa
     Vaswani et al. 2017, arXiv:1706.03762, section 3.5.  With shift = 1, as Ho et al. 2020, arXiv:2006.11239, have it,
     the last is 1 / max_period.  shift is diffusers' `downscale_freq_shift`.
     """
-    if count < 1 or not shift < count:
-        raise ValueError(f"count must be at least 1 and above shift, got count {count} and shift {shift}")
-    if not max_period > 0:
-        raise ValueError(f"max_period must be positive, got {max_period}")
+    count, max_period = require_integer("count", count, 1), require_number("max_period", max_period, above=0)
+    shift = require_number("shift", shift, below=count)
     return torch.exp(-math.log(max_period) * torch.arange(count, dtype=torch.float64) / (count - shift))
 
 
 def geometric_frequencies(count: int, first: float = 1.0, last: float = 100.0) -> Tensor:
     """`count` frequencies from `first` to `last`, each the same multiple of the one before.  (count,) float64."""
-    if count < 1 or not (first > 0 and last > 0):
-        raise ValueError(f"count must be at least 1, first and last positive, got {count}, {first} and {last}")
+    count, first = require_integer("count", count, 1), require_number("first", first, above=0)
+    last = require_number("last", last, above=0)
     return torch.exp(torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64))
 
 
@@ -83,6 +81,7 @@ def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tens
 
     Tancik et al. 2020, arXiv:2006.10739; scale = 16 in Song et al. 2021, arXiv:2011.13456.
     """
+    count = require_integer("count", count, 0)
     return 2 * math.pi * scale * normal(make_key(seed, 1), (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
 
 

@@ -10,6 +10,8 @@ Studies need the `demo` extra. `digits` is the demo, a program of its own.
 import importlib
 from collections.abc import Callable
 
+from ..common.checks import require_choice, require_integer
+from ..common.keys import MAX_SEED
 from .finding import Claim, Finding
 
 STUDIES: dict[str, str] = {  # name: the question, a line
@@ -29,14 +31,11 @@ __all__ = ["STUDIES", "Claim", "Finding", "load", "run"]
 
 def load(name: str) -> Callable[..., Finding]:
     """The function of a study, by its name in `STUDIES`. Raises ValueError for another name."""
-    if name not in STUDIES:
-        raise ValueError(f"name must be one of {', '.join(STUDIES)}; got {name!r}")
+    name = require_choice("name", name, STUDIES)
     return importlib.import_module(f".{name.replace('-', '_')}", __name__).study
 
 
 def run(name: str, *, seed: int = 0, progress: bool = True) -> Finding:
     """What a study finds. seed: of data, weights, training and samples. Raises ValueError for an unknown name, and
     ImportError where the `demo` extra is not installed."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
-    return load(name)(seed=seed, progress=progress)
+    return load(name)(seed=require_integer("seed", seed, 0, MAX_SEED), progress=progress)

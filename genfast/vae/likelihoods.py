@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.checks import require_choice, require_integer, require_number
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -33,15 +34,14 @@ def _total(terms: Tensor) -> Tensor:
 RATE = 10.0
 
 
+def _spread(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a spread, () for one of all elements."""
+    return tuple(require_integer("shape", length, 1) for length in shape)
+
+
 def _held(free: Tensor, floor: float) -> Tensor:
     """RATE times a free parameter, but never below `floor`."""
     return floor + F.softplus(RATE * free.to(wide(free.dtype)) - floor)
-
-
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number; got {value!r}")
-    return float(value)
 
 
 class _Likelihood(nn.Module):
@@ -65,7 +65,7 @@ class Gaussian(_Likelihood):
 
     def __init__(self, sigma: float = 1.0):
         super().__init__()
-        self.sigma = _positive("sigma", sigma)
+        self.sigma = require_number("sigma", sigma, above=0)
 
     def log_variance(self, f: Tensor) -> Tensor:
         return f.new_full((), 2 * math.log(self.sigma), dtype=wide(f.dtype))
@@ -95,7 +95,7 @@ class LearnedVariance(Gaussian):
 
     def __init__(self, shape: Sequence[int] = (), floor: float = -12.0):
         super().__init__()
-        self.shape, self.floor = tuple(shape), float(floor)
+        self.shape, self.floor = _spread(shape), float(floor)
         self.free = nn.Parameter(torch.zeros(self.shape))
 
     def log_variance(self, f: Tensor) -> Tensor:
@@ -140,9 +140,7 @@ class DiscretizedLogistic(_Likelihood):
 
     def __init__(self, levels: int = 256, shape: Sequence[int] = (), floor: float = -7.0):
         super().__init__()
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
-            raise ValueError(f"levels must be an integer of at least 2; got {levels!r}")
-        self.levels, self.shape, self.floor = levels, tuple(shape), float(floor)
+        self.levels, self.shape, self.floor = require_integer("levels", levels, 2), _spread(shape), float(floor)
         self.free = nn.Parameter(torch.full(self.shape, -1.0 / RATE))
 
     @property
@@ -190,11 +188,9 @@ LIKELIHOODS = {
 def as_likelihood(value: str | nn.Module) -> nn.Module:
     """A likelihood, or the one of that name with its defaults; a ValueError or TypeError says which there are."""
     if isinstance(value, str):
-        if value not in LIKELIHOODS:
-            raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {value!r}")
-        return LIKELIHOODS[value]()
+        return LIKELIHOODS[require_choice("likelihood", value, LIKELIHOODS)]()
     if not isinstance(value, tuple(LIKELIHOODS.values())):
-        raise TypeError(f"likelihood must be a name or one of genfast.vae_likelihoods; got {type(value).__name__}")
+        raise TypeError(f"likelihood must be a name or one of genfast.vae.likelihoods; got {type(value).__name__}")
     return value
 
 

@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from .. import ops
 from ..checkpoint import register
+from ..common.checks import require_integer, require_integers, require_number, require_shape
 from ..common.conditions import Label, as_conditions, label_condition
 from ..common.eval_mode import evaluating
-from ..common.indices import as_index, as_latent, in_chunks, require_chunk
+from ..common.indices import as_index, in_chunks
 from ..common.log_likelihood import LogLikelihood
 from ..data.dataset import Data, as_data
 from ..metrics import ImportanceWeights
@@ -44,7 +45,7 @@ class VAE(nn.Module):
     decoder     z (B, *latent) -> (B, *shape): the mean of x, or of a Bernoulli likelihood the logit
     latent      shape of z: an integer, or a sequence such as (4, 8, 8)
     likelihood  "gaussian" (sigma = 1), "learned_variance", "bernoulli", "discretized_logistic" (256 levels), or one of
-                `vae_likelihoods` with arguments. The variance of x | z is never an output of the decoder.
+                `vae.likelihoods` with arguments. The variance of x | z is never an output of the decoder.
     beta        weight of the KL; 1 is the ELBO
     kl_warmup   beta_k = beta min(1, k / kl_warmup) in call number k = 0, 1, ... of `loss` in training mode (Sonderby et
                 al. 2016, arXiv:1602.02282); 0 for beta from the start. A checkpoint holds the count.
@@ -74,18 +75,12 @@ class VAE(nn.Module):
         for name, net in (("encoder", encoder), ("decoder", decoder)):
             if not isinstance(net, nn.Module):
                 raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
-        for name, value in (("beta", beta), ("free_bits", free_bits)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number of at least 0; got {value!r}")
-        for name, value in (("kl_warmup", kl_warmup), ("classes", classes)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be an integer of at least 0; got {value!r}")
-        self.latent = as_latent(latent)
-        if isinstance(shape, int) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape or ()):
-            raise ValueError(f"shape must be a sequence of positive integers, of one sample; got {shape!r}")
+        self.beta = require_number("beta", beta, least=0)
+        self.free_bits = require_number("free_bits", free_bits, least=0)
+        self.kl_warmup, self.classes = require_integers(0, kl_warmup=kl_warmup, classes=classes)
+        self.latent = require_shape("latent", latent)
+        self.shape = None if shape is None else require_shape("shape", shape)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
-        self.beta, self.kl_warmup, self.free_bits, self.classes = float(beta), kl_warmup, float(free_bits), classes
-        self.shape = None if shape is None else tuple(shape)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -96,8 +91,8 @@ class VAE(nn.Module):
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample in nats, (B,).
 
-        batch: x (B, *shape) floating point and, with classes, label (B,) int64.  key: (B, 2), see `ops.make_key`: z is
-        a function of it.
+        batch: x (B, *shape) floating point and, with classes, label (B,) integers.  key: (B, 2), see `ops.make_key`: z
+        is a function of it.
         """
         x, key = self._placed(batch["x"], key)
         self.shape = self.shape or tuple(x.shape[1:])
@@ -148,10 +143,8 @@ class VAE(nn.Module):
         temperature^2 I).  noise: whether x is drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.
         chunk: rows that the decoder gets at once, always so many, that its rounding does not depend on n.
         """
-        index = as_index("n", n)
-        require_chunk(chunk)
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature must be a number of at least 0; got {temperature!r}")
+        index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
+        temperature = require_number("temperature", temperature, least=0)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
             return temperature * ops.normal(key, self.latent, Purpose.PRIOR)
@@ -189,8 +182,7 @@ class VAE(nn.Module):
 
         Number first + j of row i is a function of the weights, x_i and (key_i, first + j) alone.
         """
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise ValueError(f"samples must be an integer of at least 1; got {samples!r}")
+        samples, first = require_integer("samples", samples, 1), require_integer("first", first, 0)
         with evaluating(self):
             x, key = self._placed(x, key)
             conditions = self._conditions(x, label)
@@ -211,9 +203,7 @@ class VAE(nn.Module):
         Burda et al. 2016, arXiv:1509.00519. Draws come in parts and are summed up at once, whatever k. chunk: rows of x
         at a time.
         """
-        require_chunk(chunk)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be an integer of at least 1; got {k!r}")
+        chunk, k = require_integers(1, chunk=chunk, k=k)
         self._check(x, None)
         conditions, key = self._conditions(x, label), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64),) * 2]
@@ -238,7 +228,7 @@ class VAE(nn.Module):
 
         slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label: of all.
         """
-        n = self._points(n)
+        n = require_integer("n", n, 2)
         with evaluating(self):
             start, end = self.encode(torch.stack([a, b]), label)[0].unbind()
             u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
@@ -249,9 +239,7 @@ class VAE(nn.Module):
         self, x: Tensor, dim: int, range: tuple[float, float] = (-3.0, 3.0), n: int = 7, *, label: int | None = None
     ) -> Tensor:
         """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
-        n, size = self._points(n), math.prod(self.latent)
-        if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < size:
-            raise ValueError(f"dim must lie in [0, {size}), an element of z; got {dim!r}")
+        n, dim = require_integer("n", n, 2), require_integer("dim", dim, 0, math.prod(self.latent) - 1)
         with evaluating(self):
             z = self.encode(x[None], label)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
@@ -263,7 +251,7 @@ class VAE(nn.Module):
 
         data: whatever `data.as_data` takes, with labels where the model has classes.
         """
-        data, mu = as_data(data), []
+        data, chunk, mu = as_data(data), require_integer("chunk", chunk, 1), []
         with evaluating(self):
             for part in torch.arange(len(data)).split(chunk):
                 label = data.label[part] if self.classes and data.label is not None else None
@@ -320,12 +308,6 @@ class VAE(nn.Module):
     def _conditions(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
         conditions = as_conditions(len(rows), self.classes, label, null=False)
         return {name: value.to(rows.device) for name, value in conditions.items()}
-
-    @staticmethod
-    def _points(n: int) -> int:
-        if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-            raise ValueError(f"n must be an integer of at least 2, both ends counted; got {n!r}")
-        return n
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

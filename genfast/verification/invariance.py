@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._extension import extension
+from ..common.indices import as_index
 from ..diffusion.process.denoisers import Denoiser
 from ..diffusion.process.plans import Plan
 from ..diffusion.sampling.sample import sample
@@ -38,7 +39,7 @@ def _plan(solver: str) -> Plan:
 
 def _draw(solver: str, index: int | Sequence[int] = SAMPLES, others: float = 0.0, shape=SHAPE, **settings) -> Tensor:
     """Samples under guidance; `others` is added to condition and guidance of all but the first."""
-    indices = torch.arange(index) if isinstance(index, int) else torch.tensor(index)
+    indices = as_index("index", index)
     changed = torch.full(indices.shape, others)
     changed[:1] = 0
     values = indices % 5 / 4 + changed

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from genfast.common.checks import require_bool, require_choice, require_integer, require_number, require_shape
+from genfast.common.checks import (
+    holds_integers,
+    require_bool,
+    require_choice,
+    require_integer,
+    require_integers,
+    require_number,
+    require_shape,
+)
 
 INTEGERS = [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
 NO_INTEGERS = [
@@ -17,6 +25,7 @@ NO_INTEGERS = [
 
 @pytest.mark.parametrize("value", INTEGERS, ids=repr)
 def test_integers(value):
+    assert require_integers(1, steps=value, batch=2) == [3, 2]
     found = require_integer("steps", value, 1, 3)
     assert found == 3 and type(found) is int
     assert require_shape("shape", value) == (3,) and require_shape("shape", [value, 2]) == (3, 2)
@@ -29,6 +38,12 @@ def test_no_integers(value):
         require_integer("steps", value, 1)
 
 
+def test_integer_dtypes():
+    whole = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint64, torch.int64]
+    assert all(holds_integers(torch.zeros(2, dtype=dtype)) for dtype in whole)
+    assert not any(holds_integers(torch.zeros(2, dtype=dtype)) for dtype in (torch.bool, torch.half, torch.cfloat))
+
+
 @pytest.mark.parametrize(
     ("least", "most", "words"),
     [
@@ -36,6 +51,7 @@ def test_no_integers(value):
         (None, 9, "of at most 9"),
         (0, 9, "from 0 to 9"),
         (0, 2**63 - 1, r"from 0 to 2\^63 - 1"),
+        (0, 2**24 - 1, r"from 0 to 2\^24 - 1"),
         (0, 2**32, r"from 0 to 2\^32"),
     ],
 )
@@ -76,6 +92,8 @@ def test_shapes_choices_and_bools():
             require_shape("latent", value)
     assert require_choice("loss", "hinge", {"hinge": 1, "plain": 2}) == "hinge"
     assert require_choice("channels", None, (None, 1, 3)) is None
+    for value in (3, np.int64(3), torch.tensor(3)):
+        assert type(require_choice("channels", value, (None, 1, 3))) is int
     for value in ("other", 1, None, ["hinge"]):
         with pytest.raises(ValueError, match=r"^loss must be one of hinge, plain; got "):
             require_choice("loss", value, ("hinge", "plain"))

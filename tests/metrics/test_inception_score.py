@@ -59,8 +59,8 @@ def test_rows_are_taken_as_probabilities():
 
 
 @pytest.mark.parametrize("p, error, words", [
-    (torch.tensor([[0.5, 0.5], [0.5, 0.6]]), ValueError, "rows that sum to 1, got 1.1 in row 1"),
-    (torch.tensor([[1.5, -0.5], [0.5, 0.5]]), ValueError, "at least 0, got -0.5"),
+    (torch.tensor([[0.5, 0.5], [0.5, 0.6]]), ValueError, "rows that sum to 1; got 1.1 in row 1"),
+    (torch.tensor([[1.5, -0.5], [0.5, 0.5]]), ValueError, "at least 0; got -0.5"),
     (torch.tensor([[1, 0], [0, 1]]), TypeError, "probabilities.*int64"),
     (torch.ones(1, 1), ValueError, "probabilities.*at least 2"),
 ])  # fmt: skip

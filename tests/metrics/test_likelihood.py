@@ -45,7 +45,7 @@ def test_outside_the_support():
 
 
 @pytest.mark.parametrize("nats, options, error, words", [
-    (torch.tensor([0.0, math.nan, 1.0]), {}, ValueError, "nats: 1 of 3.*sample 1"),
+    (torch.tensor([0.0, math.nan, 1.0]), {}, ValueError, "nats must not hold NaN.*; got 1 of 3.*sample 1"),
     (torch.tensor([0.0, math.inf]), {}, ValueError, "nats.*infinity.*sample 1"),
     (torch.zeros(3, 1), {}, ValueError, r"nats.*\(N,\).*\(3, 1\)"),
     (torch.zeros(1), {}, ValueError, r"nats.*at least 2"),
@@ -143,7 +143,7 @@ def test_a_weight_of_zero():
 @pytest.mark.parametrize("log_w, error, words", [
     (torch.zeros(3), ValueError, r"log_weights.*\(K, 2\).*\(3,\)"),
     (torch.zeros(3, 4), ValueError, r"log_weights.*\(K, 2\).*\(3, 4\)"),
-    (torch.tensor([[0.0, math.nan]]), ValueError, "NaN.*1 samples.*first is 1"), ([[0.0, 1.0]], TypeError, "list"),
+    (torch.tensor([[0.0, math.nan]]), ValueError, "NaN.*1 such samples.*first 1"), ([[0.0, 1.0]], TypeError, "list"),
     (torch.zeros(1, 2, dtype=torch.int64), TypeError, "int64"),
 ])  # fmt: skip
 def test_bad_weights(log_w, error, words):

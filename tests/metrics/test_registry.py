@@ -47,7 +47,7 @@ def test_seeds(name):
     assert OF_FEATURES[name](x, y, seed=np.int64(7)) == OF_FEATURES[name](x, y, seed=7)
     OF_FEATURES[name](x, y, seed=2**63 - 1)
     for seed in (-1, 2**63, 2**70, True, 0.5):
-        with pytest.raises(ValueError, match=r"seed: expected an integer in .*got"):
+        with pytest.raises(ValueError, match=r"seed must be an integer from 0 to .*; got"):
             OF_FEATURES[name](x, y, seed=seed)
 
 

@@ -150,11 +150,11 @@ def test_bad_calls_are_named():
         Encoder((8, 8), latent=0)
     with pytest.raises(ValueError, match="latent must"):
         Generator((8, 8), latent=-1)
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, 8, 8\), got \(2, 1, 8, 7\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, 8, 8\); got \(2, 1, 8, 7\)"):
         Encoder((8, 8))(torch.zeros(2, 1, 8, 7))
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, 8, 8\), got \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, 8, 8\); got \(8, 8\)"):
         Discriminator((8, 8))(torch.zeros(8, 8))
-    with pytest.raises(ValueError, match=r"z must have shape \(B, 2\), got \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"z must have shape \(B, 2\); got \(3, 1\)"):
         Decoder((8, 8), latent=2)(torch.zeros(3, 1))
     with pytest.raises(ValueError, match="label was given to an unconditional network"):
         Decoder((8, 8), latent=2)(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))

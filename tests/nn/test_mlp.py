@@ -244,7 +244,7 @@ BAD_CALLS = {
     "t shape": (lambda net: net(X, torch.zeros(2, 1)), ValueError, r"t must have shape \(2,\)"),
     "t rows": (lambda net: net(X, torch.zeros(3)), ValueError, r"t must .* got \(3,\)"),
     "t dtype": (lambda net: net(X, torch.zeros(2, dtype=torch.int64)), TypeError, "t must be a floating-point"),
-    "label dtype": (lambda net: net(X, T, T), TypeError, "label must be an int64 tensor, got torch.float32"),
+    "label dtype": (lambda net: net(X, T, T), TypeError, "label must hold integers; got torch.float32"),
     "label shape": (lambda net: net(X, T, torch.zeros(1, dtype=torch.int64)), ValueError, "label must have shape"),
     "label high": (lambda net: net(X, T, torch.tensor([0, 4])), ValueError, r"label must lie in \[0, 3\] .* got 0..4"),
     "label low": (lambda net: net(X, T, torch.tensor([-1, 0])), ValueError, "got -1..0"),
@@ -268,7 +268,7 @@ def test_bad_rows_of_an_mlp_and_conditions_that_a_network_does_not_take():
     with pytest.raises(ValueError, match="condition was given to a network without one"):
         net(torch.zeros(2, 6), T, condition=torch.zeros(2, 1))
     net = MLP(6, width=8, depth=1, condition=3)
-    with pytest.raises(ValueError, match=r"condition must have shape \(2, 3\), got \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"condition must have shape \(2, 3\); got \(2, 1\)"):
         net(torch.zeros(2, 6), T, condition=torch.zeros(2, 1))
     with pytest.raises(TypeError, match="condition must be a floating-point tensor"):
         net(torch.zeros(2, 6), T, condition=torch.zeros(2, 3, dtype=torch.int64))

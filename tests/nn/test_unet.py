@@ -150,7 +150,7 @@ def test_any_channels_in_and_out_and_any_sizes_that_halve():
     assert UNet(3, 8)(torch.randn(1, 3, 2, 2), torch.rand(1)).shape == (1, 3, 2, 2)
     with pytest.raises(ValueError, match=r"divisible by 4 .* got 12 x 18"):
         net(torch.randn(2, 3, 12, 18), torch.rand(2))
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 2, L\), got \(2, 2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2, L\); got \(2, 2, 4, 4\)"):
         UNet(2, 8, dims=1)(torch.randn(2, 2, 4, 4), torch.rand(2))
 
 

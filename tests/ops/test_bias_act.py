@@ -80,8 +80,8 @@ def test_compiled_gradients():
 X, B = torch.zeros(3, 8), torch.zeros(8)
 BAD = {
     "act must be one of none, silu, gelu, gelu_tanh; got 'relu'": lambda: ops.bias_act(X, act="relu"),
-    r"x must be \(\*, D\) and bias \(D,\), got \(3, 8\) and \(3,\)": lambda: ops.bias_act(X, B[:3]),
-    r"bias \(D,\), got \(\)": lambda: ops.bias_act(torch.tensor(1.0)),
+    r"x must be \(\*, D\) and bias \(D,\); got \(3, 8\) and \(3,\)": lambda: ops.bias_act(X, B[:3]),
+    r"bias \(D,\); got \(\)": lambda: ops.bias_act(torch.tensor(1.0)),
     "x must be float32, bfloat16 or float16, got int64": lambda: ops.bias_act(X.long()),
     "bias_act: x must be contiguous": lambda: torch.ops.genfast.bias_act(X[:, ::2], None, 1),
     "bias_act: bias must be float32, got float64": lambda: torch.ops.genfast.bias_act(X, B.double(), 1),

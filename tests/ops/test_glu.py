@@ -82,8 +82,8 @@ def test_compiled_gradients(kind):
 
 X, DY = torch.zeros(3, 8), torch.zeros(3, 4)
 BAD = {
-    r"x must have an even last dimension, two halves, got shape \(3, 7\)": lambda: ops.geglu(X[:, :7]),
-    r"two halves, got shape \(\)": lambda: ops.swiglu(torch.tensor(1.0)),
+    r"x must have an even last dimension, two halves; got shape \(3, 7\)": lambda: ops.geglu(X[:, :7]),
+    r"two halves; got shape \(\)": lambda: ops.swiglu(torch.tensor(1.0)),
     "x must be float32, bfloat16 or float16, got int64": lambda: ops.swiglu(X.long()),
     "glu: the last dimension of x must be even": lambda: torch.ops.genfast.glu(torch.zeros(3, 7), True),
     "glu: x must be contiguous": lambda: torch.ops.genfast.glu(X[:, ::2], True),

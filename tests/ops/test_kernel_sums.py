@@ -96,11 +96,11 @@ def test_instruction_sets_threads_and_splits_agree(kernel, restore):
 def test_bad_input():
     x, y = torch.zeros(3, 4), torch.zeros(5, 4)
     for options, message in (
-        ({"kernel": "linear", "gamma": 1.0}, "kernel must be 'polynomial' or 'rbf', got 'linear'"),
-        ({"gamma": math.nan}, "gamma must be finite"),
-        ({"kernel": "rbf", "gamma": -1.0}, "not negative for 'rbf'; got -1.0"),
-        ({"gamma": 1.0, "offset": math.inf}, "offset must be finite, got inf"),
-        ({"gamma": 1.0, "exclude_self": True}, "one set; got 3 and 5 points"),
+        ({"kernel": "linear", "gamma": 1.0}, "kernel must be one of polynomial, rbf; got 'linear'"),
+        ({"gamma": math.nan}, "gamma must be a finite number; got nan"),
+        ({"kernel": "rbf", "gamma": -1.0}, "gamma must be a finite number of at least 0; got -1.0"),
+        ({"gamma": 1.0, "offset": math.inf}, "offset must be a finite number; got inf"),
+        ({"gamma": 1.0, "exclude_self": True}, "one set with exclude_self; got 3 and 5 points"),
     ):
         with pytest.raises(ValueError, match=message):
             ops.kernel_sums(x, y, **options)

@@ -303,7 +303,7 @@ def test_small_tensors_of_another_dtype_are_converted_by_plain_torch_too(dtype, 
 
 
 def test_plain_torch_refuses_tables_of_another_shape():
-    with pytest.raises(ValueError, match=r"scale.* must have shape \(2, 8\), got \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"scale.* must have shape \(2, 8\); got \(8, 2\)"):
         ops.layer_norm_modulate(torch.randn(2, 3, 8).double(), torch.randn(8, 2))
-    with pytest.raises(ValueError, match=r"scale.* must have shape \(2, 8\), got \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"scale.* must have shape \(2, 8\); got \(8, 2\)"):
         ops.group_norm_act(torch.randn(2, 8, 3).double(), 2, scale=torch.randn(8, 2))

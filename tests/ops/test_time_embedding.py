@@ -126,15 +126,15 @@ def test_features_of_a_module_are_the_function():
 
 BAD = {
     "t must have shape": lambda f: ops.time_embedding(torch.zeros(2, 1), f),
-    r"frequencies must be \(K,\) float64, got float32 \(64,\)": lambda f: ops.time_embedding(torch.zeros(2), f.float()),
-    r"frequencies must be \(K,\) float64, got float64 \(1, 64\)": lambda f: ops.time_embedding(torch.zeros(2), f[None]),
-    "dim must be at least 128, 2 K, got 127": lambda f: ops.time_embedding(torch.zeros(2), f, dim=127),
+    r"frequencies must be \(K,\) float64; got float32 \(64,\)": lambda f: ops.time_embedding(torch.zeros(2), f.float()),
+    r"frequencies must be \(K,\) float64; got float64 \(1, 64\)": lambda f: ops.time_embedding(torch.zeros(2), f[None]),
+    "dim must be an integer of at least 128; got 127": lambda f: ops.time_embedding(torch.zeros(2), f, dim=127),
     "dtype must be float32, bfloat16 or float16, got int64": lambda f: ops.time_embedding(
         torch.zeros(2), f, dtype=torch.int64
     ),
-    "above shift, got count 1 and shift 1": lambda f: ops.sinusoidal_frequencies(1, shift=1),
-    "max_period must be positive": lambda f: ops.sinusoidal_frequencies(4, max_period=0),
-    "first and last positive": lambda f: ops.geometric_frequencies(4, first=0.0),
+    "shift must be a finite number below 1; got 1": lambda f: ops.sinusoidal_frequencies(1, shift=1),
+    "max_period must be a finite number above 0; got 0": lambda f: ops.sinusoidal_frequencies(4, max_period=0),
+    "first must be a finite number above 0; got 0.0": lambda f: ops.geometric_frequencies(4, first=0.0),
 }
 
 

@@ -192,10 +192,10 @@ def test_fit_takes_it():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"latent": 0}, "latent must be a positive integer or several; got 0"),
+        ({"latent": 0}, "latent must be a positive integer or a sequence of them; got 0"),
         ({"latent": ()}, "latent must be a positive integer"),
-        ({"beta": -1.0}, "beta must be a number of at least 0; got -1.0"),
-        ({"free_bits": math.nan}, "free_bits must be a number of at least 0; got nan"),
+        ({"beta": -1.0}, "beta must be a finite number of at least 0; got -1.0"),
+        ({"free_bits": math.nan}, "free_bits must be a finite number of at least 0; got nan"),
         ({"kl_warmup": 1.5}, "kl_warmup must be an integer of at least 0; got 1.5"),
         ({"classes": -1}, "classes must be an integer of at least 0; got -1"),
         ({"likelihood": "poisson"}, "likelihood must be one of gaussian"),

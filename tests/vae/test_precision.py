@@ -67,9 +67,9 @@ def test_data_in_float64():
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("shape", [2, (0, 3), (2.0,), (True,)])
+@pytest.mark.parametrize("shape", [2.0, (0, 3), (2.0,), (True,), ()])
 def test_shape_is_checked(shape):
-    with pytest.raises(ValueError, match="shape must be a sequence of positive integers"):
+    with pytest.raises(ValueError, match="shape must be a positive integer or a sequence of them; got"):
         model(shape=shape)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
+from ...common.checks import require_number
 from ...common.conditions import Label, as_conditions, with_null
 from ...ops.dispatch import per_row
 
@@ -41,8 +42,7 @@ class Guidance:
         pair = isinstance(self.interval, (tuple, list)) and len(self.interval) == 2
         if not (pair and 0 <= self.interval[0] <= self.interval[1] <= 1):
             raise ValueError(f"interval must be (low, high) with 0 <= low <= high <= 1; got {self.interval!r}")
-        if not (isinstance(self.rescale, numbers.Real) and 0 <= self.rescale <= 1):
-            raise ValueError(f"rescale must lie in [0, 1]; got {self.rescale!r}")
+        object.__setattr__(self, "rescale", require_number("rescale", self.rescale, least=0, most=1))
         if self.network is not None and not callable(self.network):
             raise TypeError(f"network must be callable; got {type(self.network).__name__}")
 

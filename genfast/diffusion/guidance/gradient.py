@@ -8,22 +8,11 @@ D' is a Denoiser again, so every solver and the whole sampling loop work on it u
 label or a measurement, travels through `condition` of `sampling.sample`.
 """
 
-import math
-import numbers
-
 import torch
 
+from ...common.checks import require_number
 from ...ops.dispatch import per_row
 from ..process.denoisers import Denoiser, Unscaled
-
-
-def as_number(name, value, low=-math.inf):
-    """`value` as a finite float of at least `low`, or an error that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not math.isfinite(value) or value < low:
-        raise ValueError(f"{name} must be finite{'' if low == -math.inf else f' and at least {low:g}'}; got {value}")
-    return float(value)
 
 
 def as_names(name, value):
@@ -105,7 +94,7 @@ class ClassifierGuidance(GuidedDenoiser):
         if not callable(log_prob):
             raise TypeError(f"log_prob must be callable; got {type(log_prob).__name__}")
         self.log_prob = log_prob
-        self.scale = as_number("scale", scale)
+        self.scale = require_number("scale", scale)
         self.conditions, self.shared = as_names("conditions", conditions), as_names("shared", shared)
 
     def guided(self, x, t, gain, denoise, condition):

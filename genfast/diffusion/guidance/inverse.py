@@ -15,13 +15,12 @@ The measurement y of each sample is the argument `measurement` of the condition:
 A is any callable on (B, *), each of its rows its own; its adjoint comes from autograd. All reductions are per sample.
 """
 
-import numbers
-
 import torch
 
 from ... import ops
+from ...common.checks import require_integer, require_number
 from ...ops.dispatch import per_row
-from .gradient import GuidedDenoiser, as_names, as_number, pullback, take
+from .gradient import GuidedDenoiser, as_names, pullback, take
 
 
 def _dot(a, b):
@@ -99,7 +98,7 @@ class DPS(_Measured):
 
     def __init__(self, denoiser, A, zeta=1.0, *, operands=()):
         super().__init__(denoiser, A, operands)
-        self.zeta = as_number("zeta", zeta, 0)
+        self.zeta = require_number("zeta", zeta, least=0)
 
     def correction(self, x, t, gain, D, y, A):
         with torch.enable_grad():
@@ -115,12 +114,8 @@ class _Linear(_Measured):
 
     def __init__(self, denoiser, A, noise_std, iterations, operands):
         super().__init__(denoiser, A, operands)
-        self.variance = as_number("noise_std", noise_std, 0) ** 2
-        if isinstance(iterations, bool) or not isinstance(iterations, numbers.Integral):
-            raise TypeError(f"iterations must be an integer; got {iterations!r}")
-        if iterations < 1:
-            raise ValueError(f"iterations must be at least 1; got {iterations}")
-        self.iterations = int(iterations)
+        self.variance = require_number("noise_std", noise_std, least=0) ** 2
+        self.iterations = require_integer("iterations", iterations, 1)
         self._checked = set()
 
     def correction(self, x, t, gain, D, y, A):
@@ -180,9 +175,7 @@ class PiGDM(_Linear):
 
     def __init__(self, denoiser, A, noise_std, *, data_std=1.0, iterations=10, operands=()):
         super().__init__(denoiser, A, noise_std, iterations, operands)
-        self.data_variance = as_number("data_std", data_std, 0) ** 2
-        if self.data_variance == 0:
-            raise ValueError(f"data_std must be positive; got {data_std}")
+        self.data_variance = require_number("data_std", data_std, above=0) ** 2
 
     def solution(self, t, D, covariance, solve):
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)

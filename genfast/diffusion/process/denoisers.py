@@ -12,12 +12,11 @@ and at sigma = 0 it is x_t itself.
 """
 
 import dataclasses
-import math
-import numbers
 from typing import NamedTuple
 
 import torch
 
+from ...common.checks import require_choice, require_number
 from ...common.precision import as_float64
 from .schedules import as_schedule
 
@@ -45,10 +44,7 @@ class Parameterization:
     sigma_data: float = 1.0
 
     def __post_init__(self):
-        if isinstance(self.sigma_data, bool) or not isinstance(self.sigma_data, numbers.Real):
-            raise TypeError(f"sigma_data must be a number; got {self.sigma_data!r}")
-        if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data must be finite and positive; got {self.sigma_data}")
+        object.__setattr__(self, "sigma_data", require_number("sigma_data", self.sigma_data, above=0))
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
         """(p, q) of the network's target F* = p x_0 + q eps."""
@@ -175,9 +171,7 @@ def as_parameterization(parameterization):
         return parameterization
     if not isinstance(parameterization, str):
         raise TypeError(f"parameterization must be a Parameterization or a name; got {parameterization!r}")
-    if parameterization not in PARAMETERIZATIONS:
-        raise ValueError(f"parameterization must be one of {', '.join(PARAMETERIZATIONS)}; got {parameterization!r}")
-    return PARAMETERIZATIONS[parameterization]()
+    return PARAMETERIZATIONS[require_choice("parameterization", parameterization, PARAMETERIZATIONS)]()
 
 
 def batch_times(x_t, t):

@@ -5,10 +5,10 @@ except on the ddpm grid.
 """
 
 import math
-import numbers
 
 import torch
 
+from ...common.checks import require_integer, require_number
 from .schedules import as_schedule
 
 MAX_STEPS = 1_000_000  # a plan is a table in memory
@@ -16,14 +16,9 @@ MAX_STEPS = 1_000_000  # a plan is a table in memory
 
 def _grid(schedule, steps, inner):
     """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to the times between."""
-    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral):
-        raise TypeError(f"steps must be an integer; got {steps!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
-    if steps > MAX_STEPS:
-        raise ValueError(f"steps must be at most {MAX_STEPS}; got {steps}")
-    times = torch.zeros(int(steps) + 1, dtype=torch.float64)
-    times[:-1] = inner(torch.linspace(0, 1, int(steps), dtype=torch.float64))
+    steps = require_integer("steps", steps, 1, MAX_STEPS)
+    times = torch.zeros(steps + 1, dtype=torch.float64)
+    times[:-1] = inner(torch.linspace(0, 1, steps, dtype=torch.float64))
     times[-2] = schedule.t_min
     times[0] = 1.0
     return times
@@ -41,9 +36,7 @@ def karras(schedule, steps, rho=None):
     rho: that of the schedule by default. Karras et al. 2022, arXiv:2206.00364, equation 5.
     """
     schedule = as_schedule(schedule)
-    rho = schedule.rho if rho is None else rho
-    if isinstance(rho, bool) or not isinstance(rho, numbers.Real) or not 0 < rho < math.inf:
-        raise ValueError(f"rho must be a positive number; got {rho!r}")
+    rho = schedule.rho if rho is None else require_number("rho", rho, above=0)
     high, low = (math.exp(-schedule.log_snr(t) / (2 * rho)) for t in (schedule.t_max, schedule.t_min))
     return _grid(schedule, steps, lambda u: schedule.time(-2 * rho * torch.log(high + u * (low - high))))
 
@@ -62,10 +55,8 @@ def ddpm(schedule, steps):
     The last time before 0 is the last of these, about 1 / steps, and not t_min. More than 1000 steps raise a
     ValueError.
     """
-    schedule = as_schedule(schedule)
-    times = _grid(schedule, steps, torch.ones_like)
-    if steps > 1000:
-        raise ValueError(f"steps must be at most 1000 on the ddpm grid (the uniform grid takes more); got {steps}")
+    steps = require_integer("steps of the ddpm grid", steps, 1, 1000)
+    times = _grid(as_schedule(schedule), steps, torch.ones_like)
     multiples = [1000 - (2000 * i + steps) // (2 * steps) for i in range(steps)]  # 1000 (1 - i / steps), rounded
     times[:-1] = torch.tensor(multiples, dtype=torch.float64) / 1000
     return times

@@ -13,12 +13,12 @@ an accelerator are not read back to be checked.
 import dataclasses
 import itertools
 import math
-import numbers
 from typing import ClassVar
 
 import torch
 from torch.nn.functional import logsigmoid
 
+from ...common.checks import require_choice, require_number
 from ...common.precision import float64_function
 
 
@@ -88,13 +88,10 @@ class Schedule:
         return f"{type(self).__name__}({arguments})  # log-SNR {values} at t = 0.1, 0.25, 0.5, 0.75, 0.9"
 
     def _require_increasing(self, *names, positive=True):
-        """Raises unless the named fields are finite, increasing and, if asked, positive."""
+        """Makes floats of the named fields; a ValueError unless they are finite, increasing and, if asked, positive."""
         for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Real):
-                raise TypeError(f"{name} must be a number; got {type(value).__name__}")
-            if not math.isfinite(value) or (positive and value <= 0):
-                raise ValueError(f"{name} must be finite{' and positive' if positive else ''}; got {value}")
+            value = require_number(name, getattr(self, name), above=0 if positive else None)
+            object.__setattr__(self, name, value)
         for low, high in itertools.pairwise(names):
             if getattr(self, low) >= getattr(self, high):
                 raise ValueError(f"{low} must be below {high}; got {getattr(self, low)} and {getattr(self, high)}")
@@ -382,6 +379,4 @@ def as_schedule(schedule):
         return schedule
     if not isinstance(schedule, str):
         raise TypeError(f"schedule must be a Schedule or a name; got {schedule!r}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {schedule!r}")
-    return SCHEDULES[schedule]()
+    return SCHEDULES[require_choice("schedule", schedule, SCHEDULES)]()

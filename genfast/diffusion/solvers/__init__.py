@@ -14,9 +14,9 @@ import inspect
 
 import torch
 
+from ...common.checks import require_choice, require_integer
 from ..process.grids import GRIDS
 from ..process.schedules import VarianceExploding, as_schedule
-from ._common import require_choice
 from .ancestral import ddim, ddpm, euler_ancestral
 from .consistency import consistency, lcm
 from .multistep import (
@@ -98,13 +98,13 @@ def plan(solver, schedule, steps, grid=None, final_sigma="zero", **options):
     options: those of the solver. Unknown names raise a ValueError that lists the known ones, unknown options a
     TypeError.
     """
-    if solver not in SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}")
+    solver = require_choice("solver", solver, SOLVERS)
     known = [name for name in inspect.signature(SOLVERS[solver]).parameters if name not in ("schedule", "times")]
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"{solver} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
-    require_choice("final_sigma", final_sigma, "zero", "sigma_min")
+    steps = require_integer("steps", steps, 1)
+    final_sigma = require_choice("final_sigma", final_sigma, ("zero", "sigma_min"))
     schedule = as_schedule(schedule)
     times = time_grid(solver, schedule, grid)
     times = times(schedule, steps) if final_sigma == "zero" else times(schedule, steps + 1)[:-1]

@@ -1,8 +1,7 @@
-"""What the solver families share: checks of options, the steps that several solvers fall back to, and the quadrature of
-multistep and exponential methods."""
+"""What the solver families share: the steps that several solvers fall back to, and the quadrature of multistep and
+exponential methods."""
 
 import math
-import numbers
 
 import numpy as np
 import torch
@@ -10,28 +9,6 @@ import torch
 from ..process.plans import D, Point, x
 
 DATA = Point(t=0.0, alpha=1.0, sigma=0.0, d_alpha=math.nan, d_sigma=math.nan, log_ratio=math.inf)  # t = 0
-
-
-def require_range(name, value, low, high=math.inf):
-    """Raises unless value is a finite number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not low <= value <= high or value == math.inf:
-        raise ValueError(f"{name} must be finite and in [{low}, {high}]; got {value}")
-
-
-def require_integer(name, value, low, high=math.inf):
-    """Raises unless value is an integer in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be in [{low}, {high}]; got {value}")
-
-
-def require_choice(name, value, *choices):
-    """Raises unless value is one of the choices."""
-    if not any(value is choice or (value == choice and isinstance(choice, str)) for choice in choices):
-        raise ValueError(f"{name} must be {' or '.join(map(str, choices))}; got {value!r}")
 
 
 def level(point):

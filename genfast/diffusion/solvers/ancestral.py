@@ -2,8 +2,9 @@
 
 import math
 
+from ...common.checks import require_choice, require_number
 from ..process.plans import D, Rows, z
-from ._common import ancestral, posterior, require_range, step_to
+from ._common import ancestral, posterior, step_to
 
 
 def ddpm(schedule, times, *, variance="small", data_std=None):
@@ -13,12 +14,11 @@ def ddpm(schedule, times, *, variance="small", data_std=None):
     schedule), or "analytic", exact for Gaussian data of standard deviation `data_std` (the last step to 0 included):
     V_s - (alpha_t / alpha_s V_s)^2 / V_t with V = alpha^2 data_std^2 + sigma^2. Bao et al. 2022, arXiv:2201.06503.
     """
-    if variance not in ("small", "large", "analytic"):
-        raise ValueError(f"variance must be small, large or analytic; got {variance!r}")
+    variance = require_choice("variance", variance, ("small", "large", "analytic"))
     if (variance == "analytic") != (data_std is not None):
         raise ValueError(f"data_std goes with variance='analytic' and nothing else; got {data_std!r} with {variance!r}")
-    if data_std is not None and not 0 <= data_std < math.inf:
-        raise ValueError(f"data_std must be finite and not negative; got {data_std!r}")
+    if data_std is not None:
+        data_std = require_number("data_std", data_std, least=0)
     rows = Rows(schedule, times)
     for t, s in rows:
         mean, small, large = posterior(t, s)
@@ -43,7 +43,7 @@ def ddim(schedule, times, *, eta=0.0):
 
     eta = 0 is deterministic, eta = 1 is `ddpm`. Song et al. 2020, arXiv:2010.02502, equation 12.
     """
-    require_range("eta", eta, 0, 1)
+    eta = require_number("eta", eta, least=0, most=1)
     return _euler_ancestral(Rows(schedule, times), "ddim", eta, 1.0)
 
 
@@ -54,8 +54,8 @@ def euler_ancestral(schedule, times, *, eta=1.0, s_noise=1.0):
     On VE and EDM schedules this is the `euler_ancestral` of k-diffusion (Crowson 2022); with s_noise = 1 it is `ddim`
     of the same eta, so that eta = 0 is Euler in the noise level and eta = 1 is `ddpm`.
     """
-    require_range("eta", eta, 0, 1)
-    require_range("s_noise", s_noise, 0)
+    eta = require_number("eta", eta, least=0, most=1)
+    s_noise = require_number("s_noise", s_noise, least=0)
     return _euler_ancestral(Rows(schedule, times), "euler_ancestral", eta, s_noise)
 
 

@@ -3,19 +3,9 @@ log(alpha / sigma), the DPM-Solver family, DEIS and UniPC."""
 
 import math
 
+from ...common.checks import require_bool, require_choice, require_integer, require_number
 from ..process.plans import D, Rows, h, x, z
-from ._common import (
-    DATA,
-    adams_moments,
-    exponential_step,
-    level,
-    orders,
-    quadrature,
-    require_choice,
-    require_integer,
-    require_range,
-    step_to,
-)
+from ._common import DATA, adams_moments, exponential_step, level, orders, quadrature, step_to
 
 
 def lms(schedule, times, *, order=4, lower_order_final=False):
@@ -33,7 +23,6 @@ def lms(schedule, times, *, order=4, lower_order_final=False):
         order,
         lower_order_final,
         lambda past, s: [(level(p) - level(past[0])) / (level(s) - level(past[0])) for p in past],
-        order,
     )
 
 
@@ -45,14 +34,15 @@ def ipndm(schedule, times, *, order=4, lower_order_final=False):
     """
     rows = Rows(schedule, times)
     return _adams(
-        rows, "ipndm", order, lower_order_final, lambda past, s: [-float(k) for k in range(len(past))], min(order, 2)
+        rows, "ipndm", order, lower_order_final, lambda past, s: [-float(k) for k in range(len(past))], declared=2
     )
 
 
-def _adams(rows, name, order, lower_order_final, nodes, declared):
-    """x_s / alpha_s = x_t / alpha_t + (n_s - n_t) sum_k w_k eps_k, w from `nodes(points, s)`, t at 0 and s at 1."""
-    require_integer("order", order, 1, 4)
-    require_choice("lower_order_final", lower_order_final, True, False)
+def _adams(rows, name, order, lower_order_final, nodes, declared=4):
+    """x_s / alpha_s = x_t / alpha_t + (n_s - n_t) sum_k w_k eps_k, w from `nodes(points, s)`, t at 0 and s at 1.
+    declared: the most that its order of convergence may be."""
+    order = require_integer("order", order, 1, 4)
+    lower_order_final = require_bool("lower_order_final", lower_order_final)
 
     def update(step, count, s):
         past = rows.points[step::-1][:count]
@@ -67,7 +57,7 @@ def _adams(rows, name, order, lower_order_final, nodes, declared):
     for step, (t, s) in enumerate(rows):
         rows.add(t, update(step, counts[step], s), keep=_shifted(t.eps, step, order))
     last = update(len(rows.points) - 1, counts[-1], DATA) if rows.to_zero else None
-    return rows.plan(name, declared, last=last)
+    return rows.plan(name, min(order, declared), last=last)
 
 
 def _shifted(value, step, order):
@@ -79,11 +69,11 @@ def _exponential(
     schedule, times, name, order, *, lower_order_final, declared=None, eta=0.0, s_noise=1.0, data=True, **options
 ):
     """The rows of exponential multistep methods; `options` are those of `exponential_step`."""
-    require_choice("lower_order_final", lower_order_final, True, False)
-    require_choice("solver_type", options.get("solver_type", "heun"), "midpoint", "heun")
-    require_range("curvature", options.get("curvature", 1.0), 0)
-    require_range("eta", eta, 0)
-    require_range("s_noise", s_noise, 0)
+    lower_order_final = require_bool("lower_order_final", lower_order_final)
+    require_choice("solver_type", options.get("solver_type", "heun"), ("midpoint", "heun"))
+    options["curvature"] = require_number("curvature", options.get("curvature", 1.0), least=0)
+    eta = require_number("eta", eta, least=0)
+    s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)
     counts = orders(rows, order, lower_order_final and rows.steps < 15)
     for step, (t, s) in enumerate(rows):
@@ -117,7 +107,7 @@ def dpm_solver_2m_sde(
     """The SDE form of `dpm_solver_2m`: x_s = alpha_s / alpha_t x_t - (1 + eta) sigma_s int e^... eps + sigma_s sqrt(eta
     (e^(2h) - 1)) z. eta = 0 is `dpm_solver_2m`, eta = 1 the reverse SDE; order 1 keeps no history. Lu et al. 2022,
     arXiv:2211.01095, appendix; `dpmpp_2m_sde` is the better one."""
-    require_integer("order", order, 1, 2)
+    order = require_integer("order", order, 1, 2)
     return _exponential(
         schedule, times, "dpm_solver_2m_sde", order, data=False, eta=eta, s_noise=s_noise, solver_type=solver_type,
         lower_order_final=lower_order_final,
@@ -182,7 +172,7 @@ def deis(schedule, times, *, order=3, lower_order_final=True):
 
     lower_order_final: with fewer than 15 steps, orders 2, 1 in the last ones.
     """
-    require_integer("order", order, 1, 3)
+    order = require_integer("order", order, 1, 3)
     return _exponential(schedule, times, "deis", order, data=False, lower_order_final=lower_order_final)
 
 
@@ -197,9 +187,9 @@ def unipc(schedule, times, *, order=2, variant="bh2", lower_order_final=True):
     e^h - 1 ("bh2"); it matters where two values make a step. lower_order_final: orders ..., 2, 1 in the last steps;
     where the last one ends above t = 0, that costs order 3 a part of its order.
     """
-    require_integer("order", order, 1, 3)
-    require_choice("variant", variant, *_B)
-    require_choice("lower_order_final", lower_order_final, True, False)
+    order = require_integer("order", order, 1, 3)
+    variant = require_choice("variant", variant, _B)
+    lower_order_final = require_bool("lower_order_final", lower_order_final)
     rows = Rows(schedule, times)
     counts, B = orders(rows, order, lower_order_final), _B[variant]
     for step, (t, s) in enumerate(rows):

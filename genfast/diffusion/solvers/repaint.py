@@ -2,8 +2,9 @@
 
 import math
 
+from ...common.checks import require_integer
 from ..process.plans import D, Rows, z
-from ._common import posterior, require_integer
+from ._common import posterior
 
 
 def repaint(schedule, times, *, resample=10):
@@ -18,7 +19,7 @@ def repaint(schedule, times, *, resample=10):
 
     resample: 1 is `ddpm`; costs as many evaluations a step.
     """
-    require_integer("resample", resample, 1)
+    resample = require_integer("resample", resample, 1)
     rows = Rows(schedule, times)
     for t, s in rows:
         mean, variance, jump = posterior(t, s)

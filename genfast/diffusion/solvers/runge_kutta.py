@@ -5,8 +5,9 @@ import math
 
 import torch
 
+from ...common.checks import require_number
 from ..process.plans import D, Rows, h, x, z
-from ._common import at_log_ratios, level, require_range, step_to
+from ._common import at_log_ratios, level, step_to
 
 
 def euler(schedule, times):
@@ -51,11 +52,11 @@ def edm(schedule, times, *, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.
     level is raised above that of t = 1, so that the first step has no churn. With s_churn = 0 on the EDM schedule this
     is `heun`. Where alpha(t) = 0 (Flow at t = 1) the step is that of `ddim`, one evaluation.
     """
-    require_range("s_churn", s_churn, 0)
-    require_range("s_tmin", s_tmin, 0)
+    s_churn = require_number("s_churn", s_churn, least=0)
+    s_tmin = require_number("s_tmin", s_tmin, least=0)
     if s_tmax != math.inf:
-        require_range("s_tmax", s_tmax, 0)
-    require_range("s_noise", s_noise, 0)
+        s_tmax = require_number("s_tmax", s_tmax, least=0)
+    s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)
     gamma = min(s_churn / rows.steps, math.sqrt(2) - 1)
 

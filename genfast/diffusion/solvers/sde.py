@@ -3,8 +3,9 @@
 import itertools
 import math
 
+from ...common.checks import require_choice, require_integer, require_number
 from ..process.plans import Rows, x, z
-from ._common import posterior, require_choice, require_integer, require_range, step_to
+from ._common import posterior, step_to
 
 
 def _ddpm_step(t, s):
@@ -67,9 +68,9 @@ def predictor_corrector(schedule, times, *, predictor="reverse_diffusion", corre
     step as in the paper's VP code; no correctors where alpha(t) = 0. No order: a corrector of fixed snr has an error
     of its own that more steps do not lower.
     """
-    require_choice("predictor", predictor, *_PREDICTORS)
-    require_integer("corrector_steps", corrector_steps, 0)
-    require_range("snr", snr, 0)
+    predictor = require_choice("predictor", predictor, _PREDICTORS)
+    corrector_steps = require_integer("corrector_steps", corrector_steps, 0)
+    snr = require_number("snr", snr, least=0)
     rows = Rows(schedule, times)
     for t, s in rows:
         if t.alpha * snr > 0:
@@ -87,8 +88,8 @@ def annealed_langevin(schedule, times, *, langevin_steps=100, step_size=0.2):
     0.2. No order: it converges with the number of levels and of steps at each. Where alpha(t) = 0 there is one step of
     `ddim` instead.
     """
-    require_integer("langevin_steps", langevin_steps, 1)
-    require_range("step_size", step_size, 0, 4)
+    langevin_steps = require_integer("langevin_steps", langevin_steps, 1)
+    step_size = require_number("step_size", step_size, least=0, most=4)
     rows = Rows(schedule, times)
     for t, s in itertools.pairwise(rows.points):  # not over the rows: the noise within a level spans no interval
         if t.alpha == 0:
@@ -108,7 +109,7 @@ def flow_sde(schedule, times, *, eta=1.0):
     Steps are exact for constant D: eps is replaced by r eps + sqrt(1 - r^2) z, r = (u_s / u_t)^eta, in the step of
     `flow_euler`, which is eta = 0. Ma et al. 2024 (SiT), arXiv:2401.08740, for the family of SDEs.
     """
-    require_range("eta", eta, 0)
+    eta = require_number("eta", eta, least=0)
     rows = Rows(schedule, times)
     for t, s in rows:
         log_ratio = math.log(s.sigma / (s.alpha + s.sigma)) - math.log(t.sigma / (t.alpha + t.sigma))

@@ -4,8 +4,9 @@ their ancestral and SDE forms."""
 import itertools
 import math
 
+from ...common.checks import require_bool, require_choice, require_number
 from ..process.plans import D, Rows, h, x, z
-from ._common import ancestral, at_log_ratios, exponential_step, require_choice, require_range, step_to
+from ._common import ancestral, at_log_ratios, exponential_step, step_to
 
 
 def dpm_solver_1s(schedule, times):
@@ -51,9 +52,9 @@ def dpmpp_3s(schedule, times, *, solver_type="midpoint", stages="inner", lower_o
 
 
 def _singlestep(schedule, times, name, order, data, solver_type="midpoint", stages="inner", lower_order_final=False):
-    require_choice("solver_type", solver_type, "midpoint", "heun")
-    require_choice("stages", stages, "inner", "grid")
-    require_choice("lower_order_final", lower_order_final, True, False)
+    solver_type = require_choice("solver_type", solver_type, ("midpoint", "heun"))
+    stages = require_choice("stages", stages, ("inner", "grid"))
+    lower_order_final = require_bool("lower_order_final", lower_order_final)
     rows = Rows(schedule, times)
     for points in _steps(rows, order, stages, lower_order_final):
         t, *inner, s = points
@@ -144,8 +145,8 @@ def dpmpp_2s_ancestral(schedule, times, *, eta=1.0, s_noise=1.0):
 
 
 def _two_stage_ancestral(schedule, times, name, data, eta, s_noise):
-    require_range("eta", eta, 0, 1)
-    require_range("s_noise", s_noise, 0)
+    eta = require_number("eta", eta, least=0, most=1)
+    s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)
     downs = [ancestral(t, s, eta)[0] for t, s in itertools.pairwise(rows.points)]
     middles = iter(_between(rows, zip(rows.points, downs, strict=False), 1 / 2))
@@ -166,8 +167,8 @@ def dpmpp_sde(schedule, times, *, eta=1.0, s_noise=1.0):
     eta scales the noise (0 is `dpmpp_2s`), s_noise only what is added. The order is that of mean and variance on
     Gaussian data, with noise that is drawn anew in each stage.
     """
-    require_range("eta", eta, 0, 1)
-    require_range("s_noise", s_noise, 0)
+    eta = require_number("eta", eta, least=0, most=1)
+    s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)
     middles = iter(_between(rows, itertools.pairwise(rows.points), 1 / 2))
     for t, s in rows:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+from ...common.checks import require_integer
 from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
 from .tables import kind_of, read
@@ -16,7 +17,7 @@ def from_scheduler(scheduler, steps=None, *, begin=0, **options):
     scheduler takes at each step instead of in its config: eta of DDIM, order of LMS.
     Raises TypeError for another scheduler or option, ValueError for a setting that has no affine update.
     """
-    grid, plan = build(_set(scheduler, steps), begin, options)
+    grid, plan = build(_set(scheduler, steps), require_integer("begin", begin, 0), options)
     return grid.schedule, plan
 
 
@@ -41,7 +42,7 @@ def denoiser(scheduler, net, steps=None):
 def _set(scheduler, steps):
     kind_of(scheduler)
     if steps is not None:
-        scheduler = copy.deepcopy(scheduler)
+        scheduler, steps = copy.deepcopy(scheduler), require_integer("steps", steps, 1)
         scheduler.set_timesteps(steps)
     if scheduler.num_inference_steps is None:
         raise ValueError("steps must be given for a scheduler whose set_timesteps has not been called")

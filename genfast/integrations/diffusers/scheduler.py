@@ -8,7 +8,8 @@ import diffusers
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
 
-from ... import ops
+from ...common.checks import require_integer
+from ...common.keys import MAX_SEED
 from .run import Prepared, Run
 from .tables import EXPLODING, KARRAS, VARIABLES, kind_of
 
@@ -44,7 +45,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin):
             scheduler = scheduler._peer
         kind_of(scheduler)
         if seed is not None:
-            ops.make_key(seed, 0)  # raises for what is no seed
+            seed = require_integer("seed", seed, 0, MAX_SEED)
         self._peer, self._seed = copy.deepcopy(scheduler), seed
         self.order = scheduler.order
         own = {"_class_name": type(self).__name__, "_scheduler": type(scheduler).__name__, "_seed": seed}

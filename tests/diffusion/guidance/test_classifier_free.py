@@ -99,7 +99,7 @@ def test_bad_guidance_is_refused():
         ({"scale": math.nan}, "guidance must be finite"),
         ({"interval": (0.5, 0.2)}, "interval must be"),
         ({"interval": 0.5}, "interval must be"),
-        ({"rescale": 1.5}, r"rescale must lie in \[0, 1\]; got 1.5"),
+        ({"rescale": 1.5}, r"rescale must be a number in \[0, 1\]; got 1.5"),
     ):
         with pytest.raises(ValueError, match=message):
             Guidance(**arguments)

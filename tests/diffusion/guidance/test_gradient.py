@@ -177,12 +177,12 @@ def test_a_network_in_bfloat16():
     [
         (lambda: ClassifierGuidance("net", log_posterior), TypeError, "denoiser must be a Denoiser; got str"),
         (lambda: ClassifierGuidance(five_modes(), 3), TypeError, "log_prob must be callable; got int"),
-        (lambda: guided(scale="1"), TypeError, "scale must be a number; got '1'"),
-        (lambda: guided(scale=np.nan), ValueError, "scale must be finite; got nan"),
+        (lambda: guided(scale="1"), ValueError, "scale must be a finite number; got '1'"),
+        (lambda: guided(scale=np.nan), ValueError, "scale must be a finite number; got nan"),
         (
-            lambda: ClassifierGuidance(five_modes(), log_posterior, given="label"),
+            lambda: ClassifierGuidance(five_modes(), log_posterior, conditions="label"),
             TypeError,
-            "given must be a sequence of names",
+            "conditions must be a sequence of names",
         ),
         (
             lambda: ClassifierGuidance(five_modes(), log_posterior, shared=(3,)),

@@ -240,7 +240,7 @@ def test_bad_input_is_refused():
     with pytest.raises(TypeError, match="a Parameterization or a name"):
         Denoiser(torch.nn.Identity(), "flow", 3)
     for value in (0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="sigma_data must be finite and positive"):
+        with pytest.raises(ValueError, match="sigma_data must be a finite number above 0"):
             PARAMETERIZATIONS["edm"](value)
 
 
@@ -263,5 +263,5 @@ def test_bad_mixtures_are_refused(arguments, message):
 
 def test_bad_sample_counts_are_refused():
     for n in (-1, 2.5, True):
-        with pytest.raises(ValueError, match="n must be a non-negative integer"):
+        with pytest.raises(ValueError, match="n must be an integer of at least 0"):
             mixture().sample(n)

@@ -39,16 +39,13 @@ def test_grids_are_spaced_as_they_say():
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_bad_step_counts_are_refused(grid):
-    for steps in (0, -3):
-        with pytest.raises(ValueError, match=f"steps must be at least 1; got {steps}"):
-            GRIDS[grid](schedules.Flow(), steps)
-    for steps in (2.5, "10", True, None):
-        with pytest.raises(TypeError, match="steps must be an integer"):
+    for steps in (0, -3, 2.5, "10", True, None, 10**9):
+        with pytest.raises(ValueError, match=f"^steps.* must be an integer from 1 to 10*; got {steps!r}$"):
             GRIDS[grid](schedules.Flow(), steps)
 
 
 def test_bad_grids_are_refused():
-    with pytest.raises(ValueError, match="rho must be a positive number; got 0"):
+    with pytest.raises(ValueError, match="rho must be a finite number above 0; got 0"):
         GRIDS["karras"](schedules.EDM(), 10, rho=0)
-    with pytest.raises(ValueError, match="at most 1000"):
+    with pytest.raises(ValueError, match="steps of the ddpm grid must be an integer from 1 to 1000; got 1001"):
         GRIDS["ddpm"](schedules.VPLinear(), 1001)

@@ -134,11 +134,11 @@ def test_things_that_are_no_times_are_refused(t):
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"beta_min must be below beta_max; got 20\.0 and 0\.1"):
         schedules.VPLinear(20.0, 0.1)
-    with pytest.raises(ValueError, match="sigma_min must be finite and positive; got 0"):
+    with pytest.raises(ValueError, match="sigma_min must be a finite number above 0; got 0"):
         schedules.EDM(sigma_min=0)
-    with pytest.raises(ValueError, match="s must be finite"):
+    with pytest.raises(ValueError, match="s must be a finite number"):
         schedules.VPCosine(math.nan)
-    with pytest.raises(TypeError, match="sigma_max must be a number"):
+    with pytest.raises(ValueError, match="sigma_max must be a finite number"):
         schedules.VE(sigma_max="50")
     with pytest.raises(ValueError, match="log_snr must not hold NaN"):
         schedules.VE().time(math.nan)

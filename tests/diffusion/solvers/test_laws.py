@@ -313,34 +313,34 @@ def test_exponential_moments_are_their_integrals(z):
 
 def test_bad_options_are_refused():
     for name, options, message in [
-        ("lms", {"order": 5}, r"order must be in \[1, 4\]; got 5"),
-        ("deis", {"order": 4}, r"order must be in \[1, 3\]; got 4"),
-        ("unipc", {"order": 0}, r"order must be in \[1, 3\]; got 0"),
-        ("unipc", {"variant": "bh3"}, "variant must be bh1 or bh2; got 'bh3'"),
-        ("dpmpp_2m", {"solver_type": "taylor"}, "solver_type must be midpoint or heun; got 'taylor'"),
-        ("dpmpp_2s", {"solver_type": "taylor"}, "solver_type must be midpoint or heun"),
-        ("dpmpp_2s", {"stages": "outer"}, "stages must be inner or grid"),
-        ("dpmpp_3m", {"curvature": -1.0}, "curvature must be finite and in"),
+        ("lms", {"order": 5}, "order must be an integer from 1 to 4; got 5"),
+        ("deis", {"order": 4}, "order must be an integer from 1 to 3; got 4"),
+        ("unipc", {"order": 0}, "order must be an integer from 1 to 3; got 0"),
+        ("unipc", {"variant": "bh3"}, "variant must be one of bh1, bh2; got 'bh3'"),
+        ("dpmpp_2m", {"solver_type": "taylor"}, "solver_type must be one of midpoint, heun; got 'taylor'"),
+        ("dpmpp_2s", {"solver_type": "taylor"}, "solver_type must be one of midpoint, heun"),
+        ("dpmpp_2s", {"stages": "outer"}, "stages must be one of inner, grid"),
+        ("dpmpp_3m", {"curvature": -1.0}, "curvature must be a finite number of at least 0"),
         ("dpmpp_3m", {"lower_order_final": 1}, "lower_order_final must be True or False; got 1"),
         ("unipc", {"lower_order_final": "yes"}, "lower_order_final must be True or False; got 'yes'"),
-        ("dpm2_ancestral", {"eta": 1.5}, r"eta must be finite and in \[0, 1\]"),
-        ("dpmpp_sde", {"s_noise": -0.1}, "s_noise must be finite and in"),
-        ("edm", {"s_churn": math.inf}, "s_churn must be finite and in"),
-        ("edm", {"s_tmax": math.nan}, "s_tmax must be finite and in"),
-        ("flow_sde", {"eta": math.nan}, "eta must be finite and in"),
+        ("dpm2_ancestral", {"eta": 1.5}, r"eta must be a number in \[0, 1\]"),
+        ("dpmpp_sde", {"s_noise": -0.1}, "s_noise must be a finite number"),
+        ("edm", {"s_churn": math.inf}, "s_churn must be a finite number"),
+        ("edm", {"s_tmax": math.nan}, "s_tmax must be a finite number"),
+        ("flow_sde", {"eta": math.nan}, "eta must be a finite number"),
         (
             "predictor_corrector",
             {"predictor": "euler"},
-            "predictor must be reverse_diffusion or euler_maruyama or ddpm",
+            "predictor must be one of reverse_diffusion, euler_maruyama, ddpm",
         ),
-        ("predictor_corrector", {"corrector_steps": -1}, "corrector_steps must be in"),
-        ("predictor_corrector", {"snr": -1.0}, "snr must be finite and in"),
-        ("annealed_langevin", {"langevin_steps": 0}, "langevin_steps must be in"),
-        ("annealed_langevin", {"step_size": 5}, r"step_size must be finite and in \[0, 4\]"),
-        ("ddim", {"final_sigma": "none"}, "final_sigma must be zero or sigma_min; got 'none'"),
+        ("predictor_corrector", {"corrector_steps": -1}, "corrector_steps must be an integer of at least 0"),
+        ("predictor_corrector", {"snr": -1.0}, "snr must be a finite number"),
+        ("annealed_langevin", {"langevin_steps": 0}, "langevin_steps must be an integer of at least 1"),
+        ("annealed_langevin", {"step_size": 5}, r"step_size must be a number in \[0, 4\]"),
+        ("ddim", {"final_sigma": "none"}, "final_sigma must be one of zero, sigma_min; got 'none'"),
     ]:
         with pytest.raises(ValueError, match=message):
             plan(name, VP, 10, **options)
     for options in ({"order": 2.0}, {"order": True}, {"order": "2"}):
-        with pytest.raises(TypeError, match="order must be an integer"):
+        with pytest.raises(ValueError, match="order must be an integer from 1 to 3"):
             plan("unipc", VP, 10, **options)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,16 @@ def test_first_and_second_order_of_the_older_sde_solver():
     assert first.a[0] == exact.a[0] == 0 and first.s[0] == pytest.approx(exact.s[0]) and not first.slots
 
 
+@pytest.mark.parametrize("integer", [np.int64, torch.tensor])
+def test_integers_of_all_kinds(integer):
+    scheduler = diffusers.HeunDiscreteScheduler()
+    assert from_scheduler(scheduler, integer(6), begin=integer(2)) == from_scheduler(scheduler, 6, begin=2)
+    scheduler = diffusers.LMSDiscreteScheduler()
+    assert from_scheduler(scheduler, 6, order=integer(2))[1] == from_scheduler(scheduler, 6, order=2)[1]
+    assert GenfastScheduler(scheduler, seed=integer(3)).config._seed == 3
+    assert type(GenfastScheduler(scheduler, seed=integer(3)).config._seed) is int
+
+
 def test_bad_schedulers():
     with pytest.raises(TypeError, match=r"scheduler must be one of DDPMScheduler.*got PNDMScheduler"):
         from_scheduler(diffusers.PNDMScheduler(), 10)
@@ -160,7 +171,7 @@ def test_bad_schedulers():
         from_scheduler(diffusers.HeunDiscreteScheduler(), 10, begin=3)
     with pytest.raises(ValueError, match=r"scheduler must be one of .* got 'Nothing'"):
         GenfastScheduler.from_config({"_class_name": "Nothing"})
-    with pytest.raises(TypeError, match="seed must be an int"):
+    with pytest.raises(ValueError, match="seed must be an integer from 0 to"):
         GenfastScheduler(diffusers.DDIMScheduler(), seed=0.5)
 
 
