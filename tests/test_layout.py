@@ -54,9 +54,7 @@ COVERED = {
     "cli/test_main.py": "cli.evaluate cli.info cli.study cli.verify",
     "data/test_dataset.py": "data.builtin data.files",
     "diffusion/sampling/test_sample.py": "common.indices",
-    "diffusion/sampling/test_trajectory.py": (
-        "diffusion.sampling.graph diffusion.sampling.prepared diffusion.sampling.step_table"
-    ),
+    "diffusion/sampling/test_trajectory.py": "diffusion.sampling.prepared diffusion.sampling.step_table",
     "diffusion/solvers/test_solvers.py": (
         "diffusion.solvers.ancestral diffusion.solvers.consistency diffusion.solvers.multistep "
         "diffusion.solvers.repaint diffusion.solvers.runge_kutta diffusion.solvers.sde diffusion.solvers.singlestep"
@@ -78,7 +76,7 @@ COVERED = {
     "nn/test_unet.py": "nn.resample nn.residual",
     "ops/test_noise.py": "common.keys",
     "ops/test_ops.py": (
-        "ops.activations ops.denoising_loss ops.diffuse ops.dispatch ops.dot ops.step "
+        "ops.activations ops.denoising_loss ops.diffuse ops.dispatch ops.dot "
         "testing.case testing.latents testing.networks testing.pairs testing.sampling"
     ),
     "test_checkpoint.py": "common.files common.versions",

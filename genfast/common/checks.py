@@ -74,8 +74,9 @@ def require_choice(name: str, value: object, choices: Iterable) -> object:
     """value, one of the choices; an integer of any kind stands for Python's."""
     choices = tuple(choices)
     for choice in choices:
-        if type(value) is type(choice) and value == choice:
-            return value
+        alike = type(value) is type(choice) or (isinstance(value, str) and isinstance(choice, str))
+        if alike and value == choice:
+            return choice
     if is_integer(value) and type(value) is not int:
         return require_choice(name, int(value), choices)
     raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")

@@ -1,9 +1,23 @@
 """Data that come with a package: nothing is downloaded."""
 
+import functools
+
 import torch
 
 from ..common.checks import require_choice, require_number
 from .dataset import Data, permutation
+
+
+@functools.cache
+def _all_digits():
+    """x and label of all digits, read once in a process."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install genfast[demo]") from error
+    source = load_digits()
+    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # gray levels 0..16, exact in float32
+    return x, torch.tensor(source.target, dtype=torch.int64)
 
 
 def digits(split=None, fraction=0.25):
@@ -14,13 +28,7 @@ def digits(split=None, fraction=0.25):
     """
     split = require_choice("split", split, (None, "train", "test"))
     fraction = require_number("fraction", fraction, above=0, below=1)
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("the digits come with scikit-learn: pip install genfast[demo]") from error
-    source = load_digits()
-    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # gray levels 0..16, exact in float32
-    label = torch.tensor(source.target, dtype=torch.int64)
+    x, label = (column.clone() for column in _all_digits())
     if split is None:
         return Data(x, label, classes=10)
     order = torch.from_numpy(permutation(len(x), seed=0, epoch=0))

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from genfast.data import builtin
 from genfast.data.builtin import digits
 from genfast.data.dataset import Data, arrays, as_data, permutation
 from genfast.data.files import folder, load
@@ -106,7 +107,14 @@ def test_digits_split_is_stratified_and_a_partition():
     assert abs(len(digits("test", fraction=0.1)) - 180) <= 5
 
 
+def test_digits_are_read_once_and_are_the_callers_own(monkeypatch):
+    digits().x.zero_()
+    monkeypatch.setattr(sklearn, "load_digits", None)
+    assert digits().x.abs().sum() > 0 and len(digits("test")) == 450
+
+
 def test_digits_without_scikit_learn_says_what_to_install(monkeypatch):
+    builtin._all_digits.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"pip install genfast\[demo\]"):
         digits()
