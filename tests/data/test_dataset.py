@@ -109,7 +109,7 @@ def test_digits_split_is_stratified_and_a_partition():
 
 def test_digits_are_read_once_and_are_the_callers_own(monkeypatch):
     digits().x.zero_()
-    monkeypatch.setattr(sklearn, "load_digits", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # whoever opens them again is seen
     assert digits().x.abs().sum() > 0 and len(digits("test")) == 450
 
 
