@@ -19,3 +19,24 @@ def cuda():
     if os.environ.get("GENFAST_REQUIRE_CUDA") == "1":
         pytest.fail("GENFAST_REQUIRE_CUDA=1, but torch sees no GPU")
     pytest.skip("needs a GPU")
+
+
+@pytest.fixture
+def one_thread():
+    """For small tensors: a second thread only waits, which takes many times as long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def restore():
+    """After it the widest instruction set and two threads are in use again, and an emulated build emulates."""
+    yield
+    from genfast._extension import extension
+
+    extension.set_isa(extension.best_isa())
+    torch.set_num_threads(2)
+    if extension.build_info()["emulated"]:
+        extension.set_emulating(True)

@@ -1,15 +1,31 @@
 """Shared by tests: a Plan executed by its equations, a mixture of five modes, and networks that do not answer zero."""
 
+import functools
+
 import numpy as np
 import torch
 
 from genfast import ops
 from genfast.diffusion.process.plans import SLOTS
+from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 # Five modes on a circle.
 WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])
 MEANS = 1.5 * np.stack([np.cos(np.arange(5) * 0.4 * np.pi), np.sin(np.arange(5) * 0.4 * np.pi)], 1)
 VARIANCES = np.array([0.02, 0.04, 0.06, 0.03, 0.05])
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    """Normal numbers of a seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+normal32 = functools.partial(normal, dtype=torch.float32)
+
+
+def five_modes(schedule="vp_linear"):
+    """The exact denoiser of the five modes."""
+    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
 
 
 def mixture(x_t, alpha, sigma):
@@ -47,6 +63,19 @@ def noise_of(plan, key, shape):
         return ops.normal(key, shape, *ops.split_stream(int(plan.stream[row, draw])), dtype=torch.float64).numpy()
 
     return noise
+
+
+def row_wise(y, t, label=None):
+    """A network whose rows cannot see each other, whatever the batch: elementwise operations."""
+    t, shift = t.view(-1, *[1] * (y.ndim - 1)), 0.0
+    if label is not None:
+        shift = 0.3 * label.view(-1, *[1] * (y.ndim - 1))
+    return torch.tanh(y * (1.5 - t)) + 0.1 * y + shift
+
+
+def lesser(y, t, label):
+    """One that knows less, for autoguidance."""
+    return 0.5 * row_wise(y, t, label) - 0.2
 
 
 def perturbed(net, seed=0):

@@ -1,14 +1,11 @@
 """Shared by the tests of metrics: sets of samples, functions of a seed, and how often intervals cover."""
 
 import torch
-
-
-def randn(n, d, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from helpers import normal
 
 
 def orthogonal(d, seed=0):
-    return torch.linalg.qr(randn(d, d, seed)).Q
+    return torch.linalg.qr(normal(d, d, seed=seed)).Q
 
 
 def covers(estimates, truth):

@@ -4,16 +4,12 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 
 import genfast as gf
 from genfast.diffusion.process.denoisers import Unscaled
 from genfast.diffusion.process.schedules import Flow
 from genfast.verification.invariance import threads
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
 
 MEANS = torch.tensor([[0.0, 0.0], [2.0, 1.0], [-1.0, 2.0]]).double()
 

@@ -125,8 +125,7 @@ class GaussianMixture(ClosedForm):
         owned = responsibilities.clamp(min=torch.finfo(torch.float64).tiny)
         fitted = [maximum_likelihood(x, self.covariance, self.rank, weight) for weight in owned.T]
         means = torch.cat([mean for mean, _ in fitted])
-        parts = zip(*(covariance for _, covariance in fitted))
-        covariances = Spectral(*(None if part[0] is None else torch.cat(part) for part in parts))
+        covariances = Spectral.of_all([covariance for _, covariance in fitted])
         return owned.mean(0) / owned.mean(0).sum(), means, covariances.map(lambda v: v.clamp(min=floor))
 
     def _parameters_of(self, start, shape):

@@ -65,7 +65,13 @@ class Spectral(NamedTuple):
 
     def component(self, k: int) -> "Spectral":
         """Covariance k alone, as K = 1."""
-        return Spectral(*(None if part is None else part[k : k + 1] for part in self))
+        return Spectral(**{name: None if part is None else part[k : k + 1] for name, part in self._asdict().items()})
+
+    @classmethod
+    def of_all(cls, components: "list[Spectral]") -> "Spectral":
+        """Components of the same kind, each K = 1, as one."""
+        columns = {name: [getattr(one, name) for one in components] for name in cls._fields}
+        return cls(**{name: None if parts[0] is None else torch.cat(parts) for name, parts in columns.items()})
 
     def matrices(self) -> Tensor:
         """(K, D, D)."""

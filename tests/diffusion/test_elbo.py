@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import perturbed
+from helpers import normal, perturbed
 
 import genfast as gf
 from genfast.diffusion.elbo import elbo
@@ -16,10 +16,6 @@ from genfast.ops import make_key
 SCHEDULES = pytest.mark.parametrize(
     "schedule", [EDM(), VE(), Flow(), VPLinear(), VPCosine(), SubVP()], ids=lambda s: type(s).__name__
 )
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 class ExactNet(torch.nn.Module):

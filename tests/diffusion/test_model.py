@@ -314,15 +314,6 @@ def test_what_is_not_ours_cannot_be_saved(tmp_path):
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def one_thread():
-    """Small layers are faster so, by far where other programs are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.usefixtures("one_thread")
 def test_a_small_network_learns_two_modes():
     generator = torch.Generator().manual_seed(0)

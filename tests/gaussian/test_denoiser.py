@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from helpers import normal
 
 import genfast as gf
 from genfast.diffusion import sampling, solvers
 from genfast.diffusion.process.schedules import SCHEDULES
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def data(count=300):

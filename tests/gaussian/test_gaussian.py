@@ -5,16 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import normal
 from sklearn.mixture import GaussianMixture as Peer
 
 import genfast as gf
 from genfast.gaussian.estimate import check_capacity
 
 SHAPE, SIZE = (1, 2, 3), 6
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def correlated(count=400, seed=0):

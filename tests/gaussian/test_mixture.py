@@ -5,15 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import normal
 from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture as Peer
 
 import genfast as gf
 from genfast.gaussian.mixture import _centers
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def clouds(count=900, seed=0):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import normal
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -12,10 +13,6 @@ import genfast as gf
 from genfast.gaussian.missing import em_step
 
 DIGITS = load_digits().data / 16  # gray levels 0 to 1
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def planted(count=1500, size=8, q=2, noise=0.3):

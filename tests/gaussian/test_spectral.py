@@ -2,25 +2,22 @@
 
 import pytest
 import torch
+from helpers import normal
 
 from genfast.gaussian.spectral import Spectral, as_spectral
 
 K, D, B = 3, 5, 4
 
 
-def tensor(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def frames(q):
-    return torch.linalg.qr(tensor(K, D, q)).Q
+    return torch.linalg.qr(normal(K, D, q)).Q
 
 
 MADE = {
-    "diagonal": Spectral(tensor(K, D).square()),
-    "full": Spectral(tensor(K, D).square(), frames(D)),
-    "rank 2": Spectral(tensor(K, 2).square(), frames(2), tensor(K).square()),
-    "rank 0": Spectral(torch.zeros(K, 0).double(), torch.zeros(K, D, 0).double(), tensor(K).square()),
+    "diagonal": Spectral(normal(K, D).square()),
+    "full": Spectral(normal(K, D).square(), frames(D)),
+    "rank 2": Spectral(normal(K, 2).square(), frames(2), normal(K).square()),
+    "rank 0": Spectral(torch.zeros(K, 0).double(), torch.zeros(K, D, 0).double(), normal(K).square()),
 }
 every = pytest.mark.parametrize("spectral", MADE.values(), ids=MADE)
 
@@ -31,13 +28,13 @@ def times_dense(matrices, x):
 
 @every
 def test_a_vector_is_put_together_again(spectral):
-    x = tensor(B, K, D)
+    x = normal(B, K, D)
     assert torch.allclose(spectral.join(*spectral.split(x)), x, rtol=0, atol=1e-14)
 
 
 @every
 def test_product_and_inverse_are_those_of_the_matrix(spectral):
-    x, parts = tensor(B, K, D), spectral.split(tensor(B, K, D))
+    x, parts = normal(B, K, D), spectral.split(normal(B, K, D))
     dense = spectral.matrices()
     assert torch.allclose(spectral.join(*spectral.times(*parts)), times_dense(dense, x), rtol=1e-12, atol=1e-13)
     solved = spectral.join(*spectral.solve(*parts))
@@ -53,7 +50,7 @@ def test_the_root_squared_is_the_matrix(spectral):
 
 @every
 def test_noise_adds_to_every_direction(spectral):
-    alpha, sigma = tensor(B).abs(), tensor(B, seed=1).abs()
+    alpha, sigma = normal(B).abs(), normal(B, seed=1).abs()
     noised = spectral.noised(alpha, sigma)
     for b in range(B):
         one = Spectral(noised.variances[b], spectral.basis, None if noised.residual is None else noised.residual[b])
@@ -68,18 +65,18 @@ def test_a_component_alone(spectral):
 
 
 def test_from_matrices():
-    root = tensor(K, D, D)
+    root = normal(K, D, D)
     full = root @ root.mT
     assert torch.allclose(as_spectral(full, K, D).matrices(), full, rtol=0, atol=1e-13)
     assert torch.equal(as_spectral(torch.ones(K), K, D).matrices(), torch.eye(D).double().expand(K, D, D))
-    singular = as_spectral(tensor(1, D, 1) @ tensor(1, D, 1).mT, 1, D)
+    singular = as_spectral(normal(1, D, 1) @ normal(1, D, 1).mT, 1, D)
     assert singular.smallest() == 0 and (singular.variances > 0).sum() == 1
     assert as_spectral(MADE["rank 2"], K, D) is MADE["rank 2"]
 
 
 def test_symmetric_to_rounding_is_symmetric():
     """Entries near zero differ by a rounding error of the largest, each matrix by its own."""
-    U = torch.linalg.qr(tensor(2, 40, 40)).Q
+    U = torch.linalg.qr(normal(2, 40, 40)).Q
     v = torch.linspace(1, 1 + 1e-6, 40).double() * torch.tensor([[1.0], [1e8]]).double()
     full = (U * v.unsqueeze(1)) @ U.mT
     assert not torch.allclose(full, full.mT, rtol=1e-12, atol=0)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from metric_sets import covers, orthogonal, randn
+from helpers import normal
+from metric_sets import covers, orthogonal
 
 from genfast.metrics import frechet, frechet_distance
 from genfast.metrics.frechet import _gaussian, _transports, _under_equality
@@ -24,12 +25,12 @@ def different(d, n, m, seed):
     turned = orthogonal(d, 2) @ ROOTS[d]
     offset = torch.zeros(d).double()
     offset[0] = 0.5
-    x, y = randn(n, d, 2 * seed) @ ROOTS[d].T, offset + randn(m, d, 2 * seed + 1) @ turned.T
+    x, y = normal(n, d, seed=2 * seed) @ ROOTS[d].T, offset + normal(m, d, seed=2 * seed + 1) @ turned.T
     return x, y, between(ROOTS[d], turned, offset.numpy())
 
 
 def test_scipy_at_full_rank():
-    x, y = randn(500, 20, 1) @ orthogonal(20, 2) * torch.linspace(0.1, 3, 20), 0.3 + randn(400, 20, 3)
+    x, y = normal(500, 20, seed=1) @ orthogonal(20, 2) * torch.linspace(0.1, 3, 20), 0.3 + normal(400, 20, seed=3)
     roots = [torch.linalg.cholesky(torch.cov(z.T)) for z in (x, y)]
     expected = between(*roots, (x.mean(0) - y.mean(0)).numpy())
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
@@ -44,7 +45,7 @@ def test_scipy_at_full_rank():
 def test_bias_under_equality(d, n, m, scale, repeats):
     """The mean over repeats within 2 % of the formula, which for N(0, I) is 2 d / N + d (d + 1) / (2 N)."""
     l = torch.linspace(*scale, d, dtype=torch.float64)
-    sets = [(randn(n, d, 2 * i) * l.sqrt(), randn(m, d, 2 * i + 1) * l.sqrt()) for i in range(repeats)]
+    sets = [(normal(n, d, seed=2 * i) * l.sqrt(), normal(m, d, seed=2 * i + 1) * l.sqrt()) for i in range(repeats)]
     c, harmonic = 1 / n + 1 / m, l * l[:, None] / (l + l[:, None])
     expected = (c * l.sum() + c / 2 * (harmonic.sum() + harmonic.trace())).item()
     if scale == (1, 1):
@@ -83,7 +84,7 @@ def test_interval_and_extrapolation(d, n, m):
 @pytest.mark.parametrize("d, n", [(2, 200), (8, 300), (16, 400)])
 def test_interval_of_equal_distributions(d, n):
     """The first order vanishes: the standard error is that of the second order, and 0 is covered."""
-    estimates = [frechet(randn(n, d, 2 * i), randn(n, d, 2 * i + 1)) for i in range(100)]
+    estimates = [frechet(normal(n, d, seed=2 * i), normal(n, d, seed=2 * i + 1)) for i in range(100)]
     extrapolated = np.array([e.details["extrapolated"] for e in estimates])
     assert abs(extrapolated.mean()) < 3 * extrapolated.std() / 10
     assert np.mean([e.details["se"] for e in estimates]) == pytest.approx(extrapolated.std(), rel=0.25)
@@ -122,9 +123,9 @@ def test_no_interval_where_halves_are_singular(n, m, d):
     """The truth is 5; the extrapolation is anything, and an interval about it does not say otherwise."""
     offset = torch.zeros(d, dtype=torch.float64)
     offset[0] = 5**0.5
-    found = frechet(randn(n, d, 1), randn(m, d, 2) + offset)
+    found = frechet(normal(n, d, seed=1), normal(m, d, seed=2) + offset)
     assert (found.low, found.high) == (0, np.inf) and np.isnan(found.details["se"]) and len(found.warnings) == 1
-    enough = frechet(randn(61, 30, 1), randn(61, 30, 2))
+    enough = frechet(normal(61, 30, seed=1), normal(61, 30, seed=2))
     assert np.isfinite([enough.high, enough.details["se"]]).all() and enough.warnings == ()
 
 
@@ -132,7 +133,7 @@ def test_no_interval_where_halves_are_singular(n, m, d):
 def test_under_equality_of_few_rows(n, m):
     """From the eigenvalues of the rows' products as from those of the features'."""
     d, c = 24, 1 / n + 1 / m
-    x, y = _gaussian(randn(n, d, 1)), _gaussian(2 * randn(m, d, 2))
+    x, y = _gaussian(normal(n, d, seed=1)), _gaussian(2 * normal(m, d, seed=2))
     l = torch.linalg.eigvalsh((x.root.T @ x.root + y.root.T @ y.root) / 2)
     l = l[l > 1e-9 * l[-1]]
     harmonic = l * l[:, None] / (l + l[:, None])
@@ -144,7 +145,7 @@ def test_under_equality_of_few_rows(n, m):
 def test_few_rows_make_no_matrix_of_the_features(monkeypatch):
     sizes, solve = [], torch.linalg.eigvalsh
     monkeypatch.setattr(torch.linalg, "eigvalsh", lambda a: sizes.append(len(a)) or solve(a))
-    frechet(randn(20, 3000, 1), randn(30, 3000, 2))
+    frechet(normal(20, 3000, seed=1), normal(30, 3000, seed=2))
     assert sizes == [50]
 
 
@@ -163,4 +164,4 @@ def test_constant_features():
 ])  # fmt: skip
 def test_bad_input(rows, options, words):
     with pytest.raises(ValueError, match=words):
-        frechet(randn(rows, 2, 1), randn(9, 2, 2), **options)
+        frechet(normal(rows, 2, seed=1), normal(9, 2, seed=2), **options)

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from metric_sets import covers, randn
+from helpers import normal
+from metric_sets import covers
 
 from genfast import ops
 from genfast.metrics import kernel_distance
@@ -22,7 +23,7 @@ def kernel_matrix(x, y, kernel, gamma):
 @pytest.mark.parametrize("n, m", [(30, 30), (17, 41)])
 def test_brute_force(kernel, n, m):
     """Duplicates among them."""
-    x, y = randn(n, 5, 1).float(), 0.3 + randn(m, 5, 2).float()
+    x, y = normal(n, 5, seed=1).float(), 0.3 + normal(m, 5, seed=2).float()
     x[3:6], y[:4] = x[0].clone(), x[0].clone()
     found = kernel_distance(x, y, kernel=kernel, gamma=0.3)
     x, y = x.double().numpy(), y.double().numpy()
@@ -34,7 +35,7 @@ def test_brute_force(kernel, n, m):
 
 def test_variance_components():
     """From row sums: the means of products over all distinct indices, by enumeration."""
-    k = np.exp(randn(6, 6, 1).numpy())
+    k = np.exp(normal(6, 6, seed=1).numpy())
     k = k + k.T
     np.fill_diagonal(k, 0)
     i, j, a, b = np.array(list(itertools.permutations(range(6), 4))).T
@@ -42,7 +43,7 @@ def test_variance_components():
     sums = ops.KernelSums(*(torch.tensor(z.sum(1)) for z in (k, k**2)))
     assert _within(sums) == pytest.approx(max(expected, 0), rel=1e-10)
 
-    k = np.exp(randn(4, 5, 2).numpy())
+    k = np.exp(normal(4, 5, seed=2).numpy())
     (i, a), (j, b) = (np.array(list(itertools.permutations(range(size), 2))).T for size in k.shape)
     i, a, j, b = i[:, None], a[:, None], j[None], b[None]
     expected = np.mean(k[i, j] ** 2 - k[i, j] * k[i, b] - k[i, j] * k[a, j] + k[i, j] * k[a, b])
@@ -78,9 +79,9 @@ def test_unbiased_with_an_interval_that_covers(kernel, gamma, d, n, m, shift, sc
     truth = gaussian_rbf(d, shift, scale, gamma) if kernel == "rbf" else gaussian_polynomial(d, shift, scale)
     estimates = []
     for i in range(100):
-        y = scale * randn(m, d, 2 * i + 1)
+        y = scale * normal(m, d, seed=2 * i + 1)
         y[:, 0] += shift
-        estimates.append(kernel_distance(randn(n, d, 2 * i), y, kernel=kernel, gamma=gamma))
+        estimates.append(kernel_distance(normal(n, d, seed=2 * i), y, kernel=kernel, gamma=gamma))
     values = np.array([e.value for e in estimates])
     assert abs(values.mean() - truth) < 3 * values.std() / 10
     assert truth > 2 * values.std() or truth > 0.01
@@ -92,7 +93,9 @@ def test_unbiased_with_an_interval_that_covers(kernel, gamma, d, n, m, shift, sc
 @pytest.mark.parametrize("kernel", ["polynomial", "rbf"])
 def test_equal_distributions(kernel):
     """About 0 on average, half of them below it; the first order vanishes, and the variance is not below 0."""
-    estimates = [kernel_distance(randn(80, 6, 2 * i), randn(100, 6, 2 * i + 1), kernel=kernel) for i in range(200)]
+    estimates = [
+        kernel_distance(normal(80, 6, seed=2 * i), normal(100, 6, seed=2 * i + 1), kernel=kernel) for i in range(200)
+    ]
     values = np.array([e.value for e in estimates])
     assert abs(values.mean()) < 3 * values.std() / 200**0.5
     assert 0.4 < (values < 0).mean() < 0.7
@@ -100,7 +103,7 @@ def test_equal_distributions(kernel):
 
 
 def test_median_bandwidth():
-    x, y = randn(60, 3, 1), 1 + randn(70, 3, 2)
+    x, y = normal(60, 3, seed=1), 1 + normal(70, 3, seed=2)
     pooled = torch.cat([x, y]).float().double()
     found = kernel_distance(x, y, kernel="rbf")
     assert found.details["gamma"] == pytest.approx(1 / (2 * torch.pdist(pooled).square().median().item()))
@@ -108,7 +111,7 @@ def test_median_bandwidth():
 
 
 def test_order_of_rows_and_swap():
-    x, y = randn(60, 3, 1), 1 + randn(70, 3, 2)
+    x, y = normal(60, 3, seed=1), 1 + normal(70, 3, seed=2)
     found = kernel_distance(x, y)
     assert kernel_distance(x.flip(0), y.flip(0)).value == pytest.approx(found.value, rel=1e-12)
     swapped = kernel_distance(y, x)
@@ -122,7 +125,7 @@ def test_order_of_rows_and_swap():
 ])  # fmt: skip
 def test_bad_input(rows, options, words):
     with pytest.raises(ValueError, match=words):
-        kernel_distance(randn(rows, 2, 1), randn(9, 2, 2), **options)
+        kernel_distance(normal(rows, 2, seed=1), normal(9, 2, seed=2), **options)
 
 
 def test_no_scale():

@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from metric_sets import covers, randn
+from helpers import normal
+from metric_sets import covers
 
 from genfast.metrics import ImportanceWeights, likelihood
 
 
 def test_units():
-    nats = -3.0 + randn(50, 1)[:, 0]
+    nats = -3.0 + normal(50, 1)[:, 0]
     found = likelihood(nats, 4, bits_offset=7)
     assert found["nats"].value == pytest.approx(nats.mean().item())
     bits = found["bits_per_dim"]
@@ -28,7 +29,7 @@ def test_interval_covers():
     truth = -3 * (1 + math.log(2 * math.pi)) / 2
     estimates = []
     for seed in range(100):
-        x, noise = randn(150, 3, 2 * seed), randn(150, 1, 2 * seed + 1)[:, 0]
+        x, noise = normal(150, 3, seed=2 * seed), normal(150, 1, seed=2 * seed + 1)[:, 0]
         nats = -(x.square().sum(1) + 3 * math.log(2 * math.pi)) / 2 + noise
         estimates.append(likelihood(nats, 3, se=torch.ones(150))["nats"])
     assert 90 <= covers(estimates, truth) <= 99
@@ -74,7 +75,7 @@ def log_normal(x, mean, variance):
 def log_weights(k, seed, widen=1.0):
     """(k, 7), with the posterior, its variance times `widen`, as q."""
     mean, variance = A * X / (A**2 + V), V / (A**2 + V) * widen
-    z = mean + variance**0.5 * randn(k, len(X), seed)
+    z = mean + variance**0.5 * normal(k, len(X), seed=seed)
     return log_normal(z, 0, 1) + log_normal(X, A * z, V) - log_normal(z, mean, variance)
 
 

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from metric_sets import covers, randn
+from helpers import normal
+from metric_sets import covers
 
 from genfast.metrics import memorization
 
 
 def fresh(n, t, h, seed, d=4):
-    return randn(n, d, 3 * seed), randn(t, d, 3 * seed + 1), randn(h, d, 3 * seed + 2)
+    return normal(n, d, seed=3 * seed), normal(t, d, seed=3 * seed + 1), normal(h, d, seed=3 * seed + 2)
 
 
 def test_brute_force():
@@ -31,7 +32,7 @@ def test_brute_force():
 def test_planted_copies(noise):
     """Exact or nearly so: they come first, and the excess over the expected share is their number."""
     x, train, held_out = fresh(400, 500, 300, 1)
-    x[100:130] = train[200:230] + noise * randn(30, 4, 9)
+    x[100:130] = train[200:230] + noise * normal(30, 4, seed=9)
     found = memorization(x, train, held_out)
     assert sorted(found.order[:30].tolist()) == list(range(100, 130))
     assert found.nearest[100:130].tolist() == list(range(200, 230))
@@ -66,7 +67,7 @@ def test_rank_test():
 
     from genfast.metrics.memorization import _mann_whitney
 
-    x, y = randn(30, 1, 1)[:, 0].round(decimals=1), randn(50, 1, 2)[:, 0].round(decimals=1) + 0.2
+    x, y = normal(30, 1, seed=1)[:, 0].round(decimals=1), normal(50, 1, seed=2)[:, 0].round(decimals=1) + 0.2
     p = mannwhitneyu(x, y, alternative="less", use_continuity=False, method="asymptotic").pvalue
     from statistics import NormalDist
 

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from metric_sets import orthogonal, randn
+from helpers import normal
+from metric_sets import orthogonal
 
 from genfast.common.files import CorruptCheckpoint
 from genfast.metrics import Moments, frechet_distance, frechet_of_moments
@@ -28,7 +29,7 @@ def given(mean, covariance):
 @pytest.mark.parametrize("batches", [1, 3, 200])
 def test_a_stream_is_its_samples(batches):
     """Far from the origin too, where a sum of squares would lose everything."""
-    x = 1e6 + randn(200, 7)
+    x = 1e6 + normal(200, 7)
     moments = streamed(x, batches)
     assert moments.n == 200 and moments.dim == 7
     assert torch.allclose(moments.mean, x.mean(0), rtol=1e-15)
@@ -36,7 +37,7 @@ def test_a_stream_is_its_samples(batches):
 
 
 def test_shards_merge():
-    x = randn(300, 5)
+    x = normal(300, 5)
     whole = streamed(x, 4)
     for sizes in ([100, 100, 100], [1, 298, 1], [0, 300, 0]):
         merged = Moments(5)
@@ -50,7 +51,7 @@ def test_shards_merge():
 @pytest.mark.parametrize("d", [1, 4, 64])
 def test_closed_form(d):
     """|dmu|^2 + sum (s_1 - s_2)^2 where the covariances have the same axes."""
-    axes, mean = orthogonal(d), randn(1, d, 5)[0]
+    axes, mean = orthogonal(d), normal(1, d, seed=5)[0]
     s1, s2 = torch.linspace(0.1, 3, d).double(), torch.linspace(2, 0.5, d).double()
     a, b = given(mean, (axes * s1**2) @ axes.T), given(-mean, (axes * s2**2) @ axes.T)
     expected = (4 * mean.square().sum() + (s1 - s2).square().sum()).item()
@@ -58,20 +59,20 @@ def test_closed_form(d):
 
 
 def test_moments_agree_with_samples():
-    x, y = randn(100, 12, 1), 0.2 + randn(150, 12, 2) @ orthogonal(12) * torch.linspace(0.2, 2, 12)
+    x, y = normal(100, 12, seed=1), 0.2 + normal(150, 12, seed=2) @ orthogonal(12) * torch.linspace(0.2, 2, 12)
     assert frechet_of_moments(streamed(x, 3), streamed(y, 5)) == pytest.approx(frechet_distance(x, y), rel=1e-10)
     few = x[:6], y[:8]  # singular: half of the digits
     assert frechet_of_moments(*(streamed(z, 1) for z in few)) == pytest.approx(frechet_distance(*few), abs=1e-6)
 
 
 def test_identical_moments():
-    moments = streamed(randn(9, 24), 2)
+    moments = streamed(normal(9, 24), 2)
     assert frechet_of_moments(moments, moments) == 0
 
 
 def test_what_is_clipped_is_said():
     """One singular covariance, to rounding: the distance comes out on either side of 0, and no lower than 0."""
-    x, clipped = randn(9, 24), 0
+    x, clipped = normal(9, 24), 0
     for seed in range(10):
         shuffled = x[torch.randperm(9, generator=torch.Generator().manual_seed(seed))]
         with warnings.catch_warnings(record=True) as caught:
@@ -84,23 +85,23 @@ def test_what_is_clipped_is_said():
 
 
 def test_files(tmp_path):
-    moments = streamed(randn(20, 6), 2, "sha256:ab")
+    moments = streamed(normal(20, 6), 2, "sha256:ab")
     moments.save(tmp_path / "real.safetensors")
     loaded = Moments.load(tmp_path / "real.safetensors")
     assert (loaded.n, loaded.dim, loaded.fingerprint) == (20, 6, "sha256:ab")
     assert torch.equal(loaded.mean, moments.mean) and torch.equal(loaded.covariance, moments.covariance)
     assert frechet_of_moments(loaded, moments) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["real.safetensors"]
-    loaded.update(randn(5, 6, 3))
+    loaded.update(normal(5, 6, seed=3))
     assert loaded.n == 25
-    streamed(randn(20, 6), 1).save(tmp_path / "nameless.safetensors")
+    streamed(normal(20, 6), 1).save(tmp_path / "nameless.safetensors")
     assert Moments.load(tmp_path / "nameless.safetensors").fingerprint is None
 
 
 def test_damaged_files(tmp_path):
     """Any flipped bit is seen: in the numbers, in the fingerprint, in the header."""
     path = tmp_path / "real.safetensors"
-    streamed(randn(20, 2), 2, "sha256:ab").save(path)
+    streamed(normal(20, 2), 2, "sha256:ab").save(path)
     content = path.read_bytes()
     seen = 0
     for position in range(0, len(content), 7):
@@ -123,7 +124,7 @@ def test_damaged_files(tmp_path):
 
 
 def test_other_features_are_refused():
-    a, b = streamed(randn(9, 3), 1, "one"), streamed(randn(9, 3), 1, "two")
+    a, b = streamed(normal(9, 3), 1, "one"), streamed(normal(9, 3), 1, "two")
     for compare in (frechet_of_moments, Moments.merge):
         with pytest.raises(ValueError, match=r"'one'.*'two'"):
             compare(a, b)

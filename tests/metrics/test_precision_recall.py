@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from metric_sets import covers, randn
+from helpers import normal
+from metric_sets import covers
 
 from genfast.metrics import precision_recall
 from genfast.metrics.precision_recall import NAMES, _four
@@ -38,12 +39,12 @@ def brute_force(x, y, k):
 
 def grid(n, d, levels, seed):
     """Points of a grid: many distances are equal."""
-    return (randn(n, d, seed).clamp(-2, 2) * levels).round().float()
+    return (normal(n, d, seed=seed).clamp(-2, 2) * levels).round().float()
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("x, y", [
-    (randn(60, 3, 1).float(), randn(45, 3, 2).float() + 0.3), (grid(80, 2, 3, 1), grid(50, 2, 3, 2)),
+    (normal(60, 3, seed=1).float(), normal(45, 3, seed=2).float() + 0.3), (grid(80, 2, 3, 1), grid(50, 2, 3, 2)),
     (grid(60, 1, 40, 3), grid(90, 1, 40, 4)), (grid(15, 2, 4, 5).repeat(20, 1), grid(12, 2, 4, 6).repeat(20, 1)),
 ], ids=["continuous", "ties", "line", "duplicates"])  # fmt: skip
 def test_brute_force(x, y, k):
@@ -52,7 +53,7 @@ def test_brute_force(x, y, k):
 
 def test_identical_sets_with_duplicates():
     """Every ball has radius 0 and holds its 20 copies: with < instead of <= all four would be 0."""
-    x = randn(10, 4).repeat(20, 1)
+    x = normal(10, 4).repeat(20, 1)
     found = precision_recall(x, x)
     assert {name: e.value for name, e in found.items()} == dict(zip(NAMES, (1, 1, 4, 1)))
     assert any("200 of 200 samples have an exact copy" in warning for warning in found["density"].warnings)
@@ -62,11 +63,13 @@ def test_identical_sets_with_duplicates():
 def test_equal_distributions():
     """Density is 1 and coverage 1 - prod (M - i) / (M + N - i) on average; which of N and M is the real one counts."""
     n, m, k = 60, 40, 3
-    found = precision_recall(randn(n, 3, 1), randn(m, 3, 2), k=k)
+    found = precision_recall(normal(n, 3, seed=1), normal(m, 3, seed=2), k=k)
     expected = 1 - math.prod((m - i) / (m + n - i) for i in range(1, k + 1))
     assert found["coverage"].details["under_equality"] == pytest.approx(expected, rel=1e-12)
     assert found["density"].details["under_equality"] == 1
-    repeats = torch.stack([_four(randn(n, 3, 2 * i).float(), randn(m, 3, 2 * i + 1).float(), k)[0] for i in range(400)])
+    repeats = torch.stack(
+        [_four(normal(n, 3, seed=2 * i).float(), normal(m, 3, seed=2 * i + 1).float(), k)[0] for i in range(400)]
+    )
     for name, truth in (("density", 1.0), ("coverage", expected)):
         values = repeats[:, NAMES.index(name)]
         assert abs(values.mean() - truth) < 3 * values.std() / 400**0.5, name
@@ -75,14 +78,14 @@ def test_equal_distributions():
 @pytest.mark.parametrize("k, expected", [(3, 0.786), (5, 0.870), (10, 0.943)])
 def test_equal_distributions_have_no_perfect_precision(k, expected):
     """16 dimensions, 800 points: as measured elsewhere, in float64 by brute force."""
-    found = values(randn(800, 16, 1), randn(800, 16, 2), k=k)
+    found = values(normal(800, 16, seed=1), normal(800, 16, seed=2), k=k)
     assert (found["precision"] + found["recall"]) / 2 == pytest.approx(expected, abs=0.025)
 
 
 def clusters(n, kept, seed, d=16):
     """n points of `kept` of ten well separated clusters."""
     which = np.random.default_rng(seed).integers(kept, size=n)
-    return randn(n, d, seed) + 8 * torch.eye(10, d, dtype=torch.float64)[which]
+    return normal(n, d, seed=seed) + 8 * torch.eye(10, d, dtype=torch.float64)[which]
 
 
 def test_dropped_modes():
@@ -99,11 +102,11 @@ def test_dropped_modes():
 
 def test_junk():
     """Precision falls with its share. Far junk does nothing else; diffuse junk has large balls, which raise recall."""
-    real, good = randn(300, 16, 1), randn(300, 16, 2)
+    real, good = normal(300, 16, seed=1), normal(300, 16, seed=2)
     plain = values(good, real)
     for count in (30, 300):
-        far = values(torch.cat([good, 100 + randn(count, 16, 3)]), real)
-        diffuse = values(torch.cat([good, 3 * randn(count, 16, 3)]), real)
+        far = values(torch.cat([good, 100 + normal(count, 16, seed=3)]), real)
+        diffuse = values(torch.cat([good, 3 * normal(count, 16, seed=3)]), real)
         assert far["precision"] == pytest.approx(plain["precision"] * 300 / (300 + count), rel=1e-12)
         assert far["recall"] == plain["recall"] and far["coverage"] == plain["coverage"]
         assert diffuse["precision"] == pytest.approx(far["precision"], abs=0.02)
@@ -120,8 +123,8 @@ TRUTH = {
 
 def sets(case, seed):
     if case == "equal":
-        return randn(400, 4, 2 * seed), randn(400, 4, 2 * seed + 1)
-    return 0.8 * randn(400, 4, 2 * seed) + 0.4, randn(300, 4, 2 * seed + 1)
+        return normal(400, 4, seed=2 * seed), normal(400, 4, seed=2 * seed + 1)
+    return 0.8 * normal(400, 4, seed=2 * seed) + 0.4, normal(300, 4, seed=2 * seed + 1)
 
 
 @pytest.mark.slow
@@ -138,16 +141,16 @@ def test_intervals_cover(case):
 
 def test_small_sets():
     """k + 1 points are enough for a number, twice as many for an interval."""
-    found = precision_recall(randn(6, 2, 1), randn(40, 2, 2))
+    found = precision_recall(normal(6, 2, seed=1), normal(40, 2, seed=2))
     for name, e in found.items():
         assert e.low == 0 and e.high == (40 / 5 if name == "density" else 1)
         assert "6 rows are too few" in e.warnings[0]
-    halved = precision_recall(randn(12, 2, 1), randn(40, 2, 2))
+    halved = precision_recall(normal(12, 2, seed=1), normal(40, 2, seed=2))
     assert not halved["recall"].warnings and halved["recall"].low > 0
 
 
 def test_seed_order_and_symmetry():
-    x, y = randn(50, 3, 1), randn(70, 3, 2) + 0.5
+    x, y = normal(50, 3, seed=1), normal(70, 3, seed=2) + 0.5
     found = precision_recall(x, y, seed=3)
     assert precision_recall(x, y, seed=3) == found
     assert values(x.flip(0), y.roll(9, 0)) == {name: e.value for name, e in found.items()}
@@ -164,4 +167,4 @@ def test_seed_order_and_symmetry():
 ])  # fmt: skip
 def test_bad_input(n, m, options, words):
     with pytest.raises(ValueError, match=words):
-        precision_recall(randn(n, 2, 1), randn(m, 2, 2), **options)
+        precision_recall(normal(n, 2, seed=1), normal(m, 2, seed=2), **options)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from metric_sets import randn
+from helpers import normal
 
 from genfast.metrics import METRICS, Estimate, memorization
 
@@ -19,7 +19,7 @@ def test_names():
     assert {"frechet", "kernel_distance", "precision_recall", "two_sample", "inception_score"} == set(METRICS)
     for metric in METRICS.values():
         assert metric.better in ("lower", "higher", "near_half")
-    found = {key for name, run in OF_FEATURES.items() for key in run(randn(40, 3, 1), randn(50, 3, 2))}
+    found = {key for name, run in OF_FEATURES.items() for key in run(normal(40, 3, seed=1), normal(50, 3, seed=2))}
     four = {"precision", "recall", "density", "coverage"}
     assert found == {"frechet", "kernel_distance", "two_sample", "share"} | four
     scores = METRICS["inception_score"].function(torch.eye(3).repeat(5, 1), seed=3, level=0.9)
@@ -28,7 +28,7 @@ def test_names():
 
 @every_metric
 def test_the_same_for_arrays_seeds_and_threads(name):
-    x, y = randn(64, 5, 1).float(), randn(70, 5, 2).float() + 0.2
+    x, y = normal(64, 5, seed=1).float(), normal(70, 5, seed=2).float() + 0.2
     found = OF_FEATURES[name](x, y, seed=5, level=0.9)
     assert all(isinstance(e, Estimate) and (e.n, e.level) == (64, 0.9) for e in found.values())
     assert OF_FEATURES[name](x.numpy(), y.numpy(), seed=5, level=0.9) == found
@@ -43,7 +43,7 @@ def test_the_same_for_arrays_seeds_and_threads(name):
 
 @pytest.mark.parametrize("name", [name for name in OF_FEATURES if name != "memorization"])
 def test_seeds(name):
-    x, y = randn(40, 3, 1), randn(50, 3, 2)
+    x, y = normal(40, 3, seed=1), normal(50, 3, seed=2)
     assert OF_FEATURES[name](x, y, seed=np.int64(7)) == OF_FEATURES[name](x, y, seed=7)
     OF_FEATURES[name](x, y, seed=2**63 - 1)
     for seed in (-1, 2**63, 2**70, True, 0.5):
@@ -55,7 +55,7 @@ def test_seeds(name):
 def test_global_random_state_is_left_alone(name):
     torch.manual_seed(1), np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    OF_FEATURES[name](randn(40, 3, 1), randn(50, 3, 2), seed=2)
+    OF_FEATURES[name](normal(40, 3, seed=1), normal(50, 3, seed=2), seed=2)
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
 
 
@@ -69,14 +69,14 @@ def test_global_random_state_is_left_alone(name):
 def test_bad_input(name, y, error, words):
     second = "train" if name == "memorization" else "real"
     with pytest.raises(error, match=f"{second}.*{words}"):
-        OF_FEATURES[name](randn(9, 2), y)
+        OF_FEATURES[name](normal(9, 2), y)
 
 
 @pytest.mark.parametrize("name", [name for name in OF_FEATURES if name != "frechet"])
 def test_beyond_float32(name):
     """Features that are finite in float64, but not where they are compared."""
     with pytest.raises(ValueError, match=r"samples.*finite.*float32"):
-        OF_FEATURES[name](torch.full((9, 2), 1e200, dtype=torch.float64), randn(9, 2))
+        OF_FEATURES[name](torch.full((9, 2), 1e200, dtype=torch.float64), normal(9, 2))
 
 
 def test_imports_are_cheap():

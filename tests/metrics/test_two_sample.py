@@ -6,7 +6,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
-from metric_sets import covers, randn
+from helpers import normal
+from metric_sets import covers
 
 from genfast.metrics import two_sample_test
 
@@ -23,13 +24,13 @@ class Threshold:
 
 
 def shifted(n, m, shift, seed, d=2):
-    x = randn(n, d, 2 * seed)
+    x = normal(n, d, seed=2 * seed)
     x[:, 0] += shift
-    return x, randn(m, d, 2 * seed + 1)
+    return x, normal(m, d, seed=2 * seed + 1)
 
 
 def test_extremes():
-    x = randn(100, 3)
+    x = normal(100, 3)
     apart = two_sample_test(x + 50, x)
     assert apart.value == 1 and apart.details["p_value"] == pytest.approx(2.0**-100) and apart.high == 1
     assert apart.low > 0.95

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import normal32
 
 from genfast import ops
 from genfast._extension import extension
@@ -12,17 +13,6 @@ ISAS = ["scalar", "avx2", "avx512"]
 ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 KERNELS = {"polynomial": 1.0, "rbf": 0.5}  # gamma times the number of features
 every_kernel = pytest.mark.parametrize("kernel", KERNELS)
-
-
-@pytest.fixture
-def restore():
-    yield
-    extension.set_isa(extension.best_isa())
-    torch.set_num_threads(2)
-
-
-def gaussian(n, d, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
 def check(x, y, **options):
@@ -37,7 +27,7 @@ def check(x, y, **options):
 @pytest.mark.parametrize("d", [0, 1, 2, 3, 64, 65, 255, 257, 512, 2048])
 def test_every_number_of_features(kernel, d):
     n, m = (66, 130) if d < 1000 else (13, 65)
-    check(gaussian(n, d, 1).abs(), gaussian(m, d, 2).abs(), kernel=kernel, gamma=KERNELS[kernel] / max(d, 1))
+    check(normal32(n, d, seed=1).abs(), normal32(m, d, seed=2).abs(), kernel=kernel, gamma=KERNELS[kernel] / max(d, 1))
 
 
 @every_kernel
@@ -45,9 +35,9 @@ def test_every_number_of_features(kernel, d):
 @pytest.mark.parametrize("m", [1, 5, 63, 65, 300, 4097, 9000])
 def test_every_size(kernel, n, m):
     gamma = KERNELS[kernel] / 7
-    found = check(gaussian(n, 7, 1), gaussian(m, 7, 2), kernel=kernel, gamma=gamma)
+    found = check(normal32(n, 7, seed=1), normal32(m, 7, seed=2), kernel=kernel, gamma=gamma)
     if n == m:
-        left_out = check(gaussian(n, 7, 1), gaussian(m, 7, 2), kernel=kernel, gamma=gamma, exclude_self=True)
+        left_out = check(normal32(n, 7, seed=1), normal32(m, 7, seed=2), kernel=kernel, gamma=gamma, exclude_self=True)
         assert n == 1 or not torch.equal(found.first, left_out.first)
 
 
@@ -67,7 +57,7 @@ def test_known_answers(kernel):
 
 def test_rbf_does_not_cancel():
     """Far from the origin |x|^2 + |y|^2 - 2 x.y would have no digit left."""
-    check(1e4 + gaussian(70, 65, 1), 1e4 + gaussian(130, 65, 2), kernel="rbf", gamma=0.5 / 65)
+    check(1e4 + normal32(70, 65, seed=1), 1e4 + normal32(130, 65, seed=2), kernel="rbf", gamma=0.5 / 65)
 
 
 def test_rbf_of_far_points():
@@ -81,7 +71,11 @@ def test_rbf_of_far_points():
 
 @every_kernel
 def test_instruction_sets_threads_and_splits_agree(kernel, restore):
-    x, y, options = gaussian(300, 300, 1), gaussian(4200, 300, 2), {"kernel": kernel, "gamma": KERNELS[kernel] / 300}
+    x, y, options = (
+        normal32(300, 300, seed=1),
+        normal32(4200, 300, seed=2),
+        {"kernel": kernel, "gamma": KERNELS[kernel] / 300},
+    )
     torch.set_num_threads(1)
     whole = ops.kernel_sums(x, y, **options)
     for isa in ISAS:

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import normal32
 
 from genfast import ops
 from genfast._extension import extension
@@ -12,19 +13,6 @@ from genfast._extension import extension
 EMULATED = extension.build_info()["emulated"]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FEATURES = [1, 7, 63, 64, 65, 768, 2049]
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def restore():
-    yield
-    extension.set_isa(extension.best_isa())
-    torch.set_num_threads(2)
-    if EMULATED:
-        extension.set_emulating(True)
 
 
 # ---- accuracy ----
@@ -36,9 +24,9 @@ def restore():
 def test_error_is_at_most_twice_that_of_torch(features, mean, shape):
     """Outputs and gradients against float64, in units of the largest; mean is in standard deviations."""
     for dtype, rms in itertools.product(DTYPES, (False, True)):
-        x = (randn(*shape, features) + mean).to(dtype)
+        x = (normal32(*shape, features) + mean).to(dtype)
         scale, shift, weight, upstream = (
-            randn(*s, seed=i).to(dtype)
+            normal32(*s, seed=i).to(dtype)
             for i, s in enumerate([(shape[0], features), (shape[0], features), (features,), (*shape, features)], 1)
         )
 
@@ -68,8 +56,8 @@ def plain(x, scale, shift, weight, rms):
 
 def test_a_large_mean_or_an_outlier_costs_no_variance():
     """Relative error of 1 / std, against float64: a mean of 100 std, and a first element of 1000 std of the others."""
-    x = randn(4, 8, 768) + 100
-    spiked = randn(4, 8, 768)
+    x = normal32(4, 8, 768) + 100
+    spiked = normal32(4, 8, 768)
     spiked[..., 0] = 1000
     for rows in (x, spiked):
         rstd = torch.ops.genfast.norm_modulate(rows, None, None, None, None, None, None, 0.0, False, True)[2][1]
@@ -83,7 +71,7 @@ def test_a_large_mean_or_an_outlier_costs_no_variance():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_of_one_number(dtype):
     """A constant row is its mean: (1 + scale) bias + shift is left; and x_hat = +-1 of a row of +-c."""
-    scale, shift, bias = (randn(2, 8, seed=1), randn(2, 8, seed=2), randn(8, seed=3))
+    scale, shift, bias = (normal32(2, 8, seed=1), normal32(2, 8, seed=2), normal32(8, seed=3))
     x = torch.full((2, 5, 8), 3.0, dtype=dtype)
     expected = ((1 + scale) * bias + shift).to(dtype)[:, None].expand(2, 5, 8)
     torch.testing.assert_close(ops.layer_norm_modulate(x, scale, shift, bias=bias), expected)
@@ -94,7 +82,7 @@ def test_rows_of_one_number(dtype):
 
 def test_the_residual():
     """With a gate of 0 the residual comes back as it is, and is normalized as without; a gate of 1 adds."""
-    residual, y = randn(2, 9, 24), randn(2, 9, 24, seed=1)
+    residual, y = normal32(2, 9, 24), normal32(2, 9, 24, seed=1)
     r, n = ops.gate_residual_norm_modulate(residual, torch.zeros(2, 24), y)
     assert torch.equal(r, residual) and torch.equal(n, ops.layer_norm_modulate(residual))
     r, n = ops.gate_residual_norm_modulate(residual, torch.ones(2, 24), y, rms=True)
@@ -103,7 +91,8 @@ def test_the_residual():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_norm_is_of_the_sum_before_it_is_rounded(dtype):
-    residual, y, gate = randn(2, 9, 24).to(dtype), randn(2, 9, 24, seed=1).to(dtype), 0.01 * randn(2, 24, seed=2)
+    residual, y = normal32(2, 9, 24).to(dtype), normal32(2, 9, 24, seed=1).to(dtype)
+    gate = 0.01 * normal32(2, 24, seed=2)
     r, n = ops.gate_residual_norm_modulate(residual, gate, y)
     wide, exact = ops.gate_residual_norm_modulate(residual.float(), gate, y.float())
     assert torch.equal(r, wide.to(dtype)) and torch.equal(n, exact.to(dtype))
@@ -112,7 +101,7 @@ def test_the_norm_is_of_the_sum_before_it_is_rounded(dtype):
 
 def test_queries_and_keys():
     """(B, heads, tokens, D), one weight for all."""
-    q, weight = randn(2, 3, 70, 64), randn(64, seed=1)
+    q, weight = normal32(2, 3, 70, 64), normal32(64, seed=1)
     torch.testing.assert_close(ops.rms_norm_modulate(q, weight=weight), F.rms_norm(q, (64,), weight, 1e-6))
 
 
@@ -120,7 +109,7 @@ def test_queries_and_keys():
 
 
 def test_columns_of_a_wider_table_are_taken_as_they_are():
-    x, table = randn(3, 5, 16), randn(3, 100, seed=1)
+    x, table = normal32(3, 5, 16), normal32(3, 100, seed=1)
     for step in (16, 17):  # aligned to 16 bytes, and not
         gate, scale, shift = (table[:, i * step : i * step + 16] for i in range(3))
         dense = [t.contiguous() for t in (gate, scale, shift)]
@@ -131,9 +120,9 @@ def test_columns_of_a_wider_table_are_taken_as_they_are():
 
 
 def test_small_tensors_of_another_dtype():
-    x, y = randn(2, 5, 16).bfloat16(), randn(2, 5, 16, seed=1)
-    scale, shift, gate = (randn(2, 16, seed=i).requires_grad_() for i in (2, 3, 4))
-    weight = randn(16, seed=5).half().requires_grad_()
+    x, y = normal32(2, 5, 16).bfloat16(), normal32(2, 5, 16, seed=1)
+    scale, shift, gate = (normal32(2, 16, seed=i).requires_grad_() for i in (2, 3, 4))
+    weight = normal32(16, seed=5).half().requires_grad_()
     r, n = ops.gate_residual_norm_modulate(x, gate, y, scale, shift, weight=weight)
     assert r.dtype == n.dtype == torch.bfloat16
     grads = torch.autograd.grad(n.float().square().sum() + r.sum(), (scale, shift, gate, weight))
@@ -147,9 +136,9 @@ def test_small_tensors_of_another_dtype():
 @pytest.mark.parametrize("shape", [(0, 4, 8), (2, 0, 8), (2, 4, 0), (2, 8), (2, 3, 0, 8)])
 @pytest.mark.parametrize("gated", [False, True])
 def test_empty_tensors(shape, gated):
-    small = [randn(shape[0], shape[-1]).requires_grad_() for _ in range(3)]
-    weight = randn(shape[-1]).requires_grad_()
-    x, y = (randn(*shape).requires_grad_() for _ in range(2))
+    small = [normal32(shape[0], shape[-1]).requires_grad_() for _ in range(3)]
+    weight = normal32(shape[-1]).requires_grad_()
+    x, y = (normal32(*shape).requires_grad_() for _ in range(2))
     if gated:
         out = sum(ops.gate_residual_norm_modulate(x, small[0], y, *small[1:], weight=weight))
     else:
@@ -167,7 +156,7 @@ def gradients(wanted, used, wide=False):
     """Of those of the arguments that are `wanted`, of the outputs that are `used`."""
     shapes = {"residual": (2, 70, 24), "gate": (2, 24), "y": (2, 70, 24), "scale": (2, 24), "shift": (2, 24)}
     shapes |= {"weight": (24,), "bias": (24,)}
-    args = {n: randn(*s, seed=i) for i, (n, s) in enumerate(shapes.items())}
+    args = {n: normal32(*s, seed=i) for i, (n, s) in enumerate(shapes.items())}
     args = {n: t.double() if wide else t for n, t in args.items()}
     leaves = [args[n].requires_grad_() for n in wanted]
     outputs = ops.gate_residual_norm_modulate(**args)
@@ -187,7 +176,7 @@ def test_gradients_of_what_is_wanted(wanted, used):
 
 
 def test_nothing_is_kept_without_a_gradient():
-    x, scale = randn(2, 5, 16), randn(2, 16).requires_grad_()
+    x, scale = normal32(2, 5, 16), normal32(2, 16).requires_grad_()
     with torch.no_grad():
         assert not ops.layer_norm_modulate(x, scale).requires_grad
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape), lambda t: t):
@@ -202,9 +191,10 @@ def test_nothing_is_kept_without_a_gradient():
 def op_args(shape, dtype, gated, rms):
     """Of the forward op and of its backward."""
     batch, features, rows = shape[0], shape[-1], shape[0] * shape[1]
-    (a, b, c, d), small = [randn(*shape, seed=i).to(dtype) for i in range(4)], randn(batch, 3 * features, seed=4)
+    (a, b, c, d), small = [normal32(*shape, seed=i).to(dtype) for i in range(4)], normal32(batch, 3 * features, seed=4)
     scale, gate, shift = small.chunk(3, 1)
-    moments, weight, bias = 1 + 0.1 * randn(2 - rms, rows, seed=5), randn(features, seed=6), randn(features, seed=7)
+    moments = 1 + 0.1 * normal32(2 - rms, rows, seed=5)
+    weight, bias = normal32(features, seed=6), normal32(features, seed=7)
     if gated:
         forward = a, b, gate, weight, bias, scale, shift, 1e-6, rms, True
         return forward, (a, b, c, d, moments, gate, weight, scale, True, True)
@@ -276,8 +266,8 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input(message):
-    args = {"residual": randn(2, 5, 16), "y": randn(2, 5, 16), "gate": randn(2, 16), "eps": 1e-6}
-    args |= {"scale": randn(2, 16), "shift": randn(2, 16), "weight": randn(16), "bias": randn(16)}
+    args = {"residual": normal32(2, 5, 16), "y": normal32(2, 5, 16), "gate": normal32(2, 16), "eps": 1e-6}
+    args |= {"scale": normal32(2, 16), "shift": normal32(2, 16), "weight": normal32(16), "bias": normal32(16)}
     ((name, change),) = BAD[message].items()
     with pytest.raises((RuntimeError, ValueError), match=message):
         ops.gate_residual_norm_modulate(**args | {name: change(args[name])})
@@ -285,7 +275,7 @@ def test_bad_input(message):
 
 def test_x_is_named_as_the_caller_names_it():
     with pytest.raises(RuntimeError, match="x must be contiguous"):
-        ops.layer_norm_modulate(randn(2, 5, 16)[:, :, ::2])
+        ops.layer_norm_modulate(normal32(2, 5, 16)[:, :, ::2])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -51,15 +51,6 @@ def channels_last(t):
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
-@pytest.fixture
-def restore():
-    yield
-    extension.set_isa(extension.best_isa())
-    torch.set_num_threads(2)
-    if EMULATED:
-        extension.set_emulating(True)
-
-
 @every_case
 @pytest.mark.parametrize("features", SIZES)
 def test_accuracy(case, features):

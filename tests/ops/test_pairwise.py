@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import normal32
 
 import genfast
 from genfast import ops
@@ -16,13 +17,6 @@ from genfast._extension import extension
 EMULATED = extension.build_info()["emulated"]
 ISAS = ["scalar", "avx2", "avx512"]
 ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
-
-
-@pytest.fixture
-def restore():
-    yield
-    extension.set_isa(extension.best_isa())
-    torch.set_num_threads(2)
 
 
 def squared(x, y):
@@ -67,23 +61,19 @@ def check(x, y, k):
     check_balls(x, y, distances.median(1).values, distances.median(0).values)
 
 
-def gaussian(n, d, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
-
-
 SETS = {
-    "gaussian": lambda n, d, s: gaussian(n, d, s),
-    "duplicates": lambda n, d, s: gaussian(-(-n // 20), d, 5).repeat(20, 1)[:n],
-    "integers": lambda n, d, s: gaussian(n, d, s).round(),
-    "offset": lambda n, d, s: 1e4 + gaussian(n, d, s),
-    "tiny": lambda n, d, s: 1e-30 * gaussian(n, d, s),
-    "subnormal": lambda n, d, s: 1e-42 * gaussian(n, d, s),
-    "large": lambda n, d, s: 1e15 * gaussian(n, d, s),
-    "overflowing": lambda n, d, s: 1e19 * gaussian(n, d, s),
-    "largest": lambda n, d, s: 3e38 * gaussian(n, d, s).sign(),
-    "mixed scales": lambda n, d, s: gaussian(n, d, s) * 10.0 ** (torch.arange(n) % 40 - 20)[:, None],
-    "one far": lambda n, d, s: gaussian(n, d, s) * torch.where(torch.arange(n) == 3, 1e12, 1.0)[:, None],
-    "tight clusters": lambda n, d, s: gaussian(n, d, s) * 1e-4 + gaussian(5, d, 7)[torch.arange(n) % 5],
+    "gaussian": lambda n, d, s: normal32(n, d, seed=s),
+    "duplicates": lambda n, d, s: normal32(-(-n // 20), d, seed=5).repeat(20, 1)[:n],
+    "integers": lambda n, d, s: normal32(n, d, seed=s).round(),
+    "offset": lambda n, d, s: 1e4 + normal32(n, d, seed=s),
+    "tiny": lambda n, d, s: 1e-30 * normal32(n, d, seed=s),
+    "subnormal": lambda n, d, s: 1e-42 * normal32(n, d, seed=s),
+    "large": lambda n, d, s: 1e15 * normal32(n, d, seed=s),
+    "overflowing": lambda n, d, s: 1e19 * normal32(n, d, seed=s),
+    "largest": lambda n, d, s: 3e38 * normal32(n, d, seed=s).sign(),
+    "mixed scales": lambda n, d, s: normal32(n, d, seed=s) * 10.0 ** (torch.arange(n) % 40 - 20)[:, None],
+    "one far": lambda n, d, s: normal32(n, d, seed=s) * torch.where(torch.arange(n) == 3, 1e12, 1.0)[:, None],
+    "tight clusters": lambda n, d, s: normal32(n, d, seed=s) * 1e-4 + normal32(5, d, seed=7)[torch.arange(n) % 5],
     "all the same": lambda n, d, s: torch.full((n, d), 0.1),
 }
 
@@ -97,14 +87,14 @@ def test_every_kind_of_set(name, d):
 @pytest.mark.parametrize("d", [0, 1, 2, 3, 64, 65, 512, 2048])
 def test_every_number_of_features(d):
     n, m = (66, 130) if d < 1000 else (13, 65)
-    check(gaussian(n, d, 1), gaussian(m, d, 2), 5)
+    check(normal32(n, d, seed=1), normal32(m, d, seed=2), 5)
 
 
 @pytest.mark.parametrize("n", [1, 5, 63, 65, 300])
 @pytest.mark.parametrize("m", [1, 5, 63, 65, 300])
 def test_every_size(n, m):
     for k in {1, min(5, m), m}:
-        check(gaussian(n, 7, 1), gaussian(m, 7, 2), k)
+        check(normal32(n, 7, seed=1), normal32(m, 7, seed=2), k)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -120,9 +110,9 @@ def test_instruction_sets(name, isa, restore):
 def test_near_ties(d, relative, isa, restore):
     """All pairs within `relative` of the radius: points on a sphere about points near its center."""
     extension.set_isa(isa)
-    center = gaussian(1, d, 3)
-    x = center + relative * gaussian(70, d, 1) / d**0.5
-    y = center + torch.nn.functional.normalize(gaussian(130, d, 2)) * (1 + relative * gaussian(130, 1, 4))
+    center = normal32(1, d, seed=3)
+    x = center + relative * normal32(70, d, seed=1) / d**0.5
+    y = center + torch.nn.functional.normalize(normal32(130, d, seed=2)) * (1 + relative * normal32(130, 1, seed=4))
     check(x, y, 5)
     distances = squared(x, y)
     for radius in (1.0, float(distances.flatten()[77])):
@@ -173,7 +163,7 @@ def test_empty_sets(n, m):
 
 
 def test_threads_and_splits(restore):
-    x, y = gaussian(500, 40, 1), gaussian(300, 40, 2)
+    x, y = normal32(500, 40, seed=1), normal32(300, 40, seed=2)
     radii = torch.full((500,), 60.0).double(), torch.full((300,), 60.0).double()
     torch.set_num_threads(1)
     one, counts = ops.nearest(x, y, 5), ops.balls(x, y, *radii)
@@ -187,11 +177,11 @@ def test_threads_and_splits(restore):
 
 def test_more_rows_than_a_block():
     """Blocks of rows: a wide set is taken a few rows at a time."""
-    x, y = gaussian(2100, 3, 1), gaussian(70, 3, 2)
+    x, y = normal32(2100, 3, seed=1), normal32(70, 3, seed=2)
     check_nearest(x, y, 5)
     radii = torch.full((2100,), 2.0).double(), torch.full((70,), 2.0).double()
     check_balls(x, y, *radii)
-    check(gaussian(20, 200_003, 1), gaussian(7, 200_003, 2), 3)
+    check(normal32(20, 200_003, seed=1), normal32(7, 200_003, seed=2), 3)
 
 
 @pytest.mark.parametrize("k", [5, 700])
@@ -201,7 +191,7 @@ def test_few_rows_and_many_columns(k):
 
 
 def test_strided_sets_and_gradients():
-    wide = gaussian(50, 40, 1).requires_grad_()
+    wide = normal32(50, 40, seed=1).requires_grad_()
     found = ops.nearest(wide[:, ::2], wide[:, ::2], 3)
     expected = ops.nearest(wide.detach()[:, ::2].contiguous(), wide.detach()[:, ::2].contiguous(), 3)
     assert torch.equal(found.index, expected.index) and not found.distance.requires_grad

@@ -2,18 +2,15 @@
 
 import pytest
 import torch
+from helpers import normal32
 from torch.distributions import Normal, kl_divergence
 
 from genfast import ops
 
 
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def test_closed_form():
     """KL to 1e-12 of torch.distributions, z from the noise of (key, step, purpose)."""
-    mu, logvar, key = 3 * normal(5, 7).double(), 2 * normal(5, 7, seed=1).double(), ops.make_key(3, 5)
+    mu, logvar, key = 3 * normal32(5, 7).double(), 2 * normal32(5, 7, seed=1).double(), ops.make_key(3, 5)
     z, kl = ops.reparameterize(mu, logvar, key, step=4)
     q = Normal(mu, (0.5 * logvar).exp())
     torch.testing.assert_close(kl, kl_divergence(q, Normal(0.0, 1.0)).sum(1), rtol=1e-12, atol=1e-12)
@@ -60,7 +57,7 @@ def test_nan_is_seen():
 
 @pytest.mark.parametrize("wanted", ["z", "kl"])
 def test_a_gradient_of_one_output(wanted):
-    mu, logvar, key = normal(4, 9).requires_grad_(), normal(4, 9, seed=1).requires_grad_(), ops.make_key(0, 4)
+    mu, logvar, key = normal32(4, 9).requires_grad_(), normal32(4, 9, seed=1).requires_grad_(), ops.make_key(0, 4)
     picked = {"z": 0, "kl": 1}[wanted]
     out = ops.reparameterize(mu, logvar, key)[picked].sum()
     eps = ops.normal(key, (9,), ops.Purpose.LATENT)
@@ -72,7 +69,7 @@ def test_a_gradient_of_one_output(wanted):
 def test_halves_of_one_tensor():
     """What an encoder gives, two halves of a tensor: copied, with the gradient of the whole."""
     for shape in ((4, 10), (4, 6, 5, 5)):
-        whole, key = normal(*shape).requires_grad_(), ops.make_key(0, 4)
+        whole, key = normal32(*shape).requires_grad_(), ops.make_key(0, 4)
         z, kl = ops.reparameterize(*whole.chunk(2, 1), key)
         parts = [part.detach().contiguous().requires_grad_() for part in whole.chunk(2, 1)]
         other_z, other_kl = ops.reparameterize(*parts, key)

@@ -4,14 +4,11 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 from torch.distributions import Bernoulli, Normal
 
 from genfast import ops
 from genfast.vae.likelihoods import LIKELIHOODS, DiscretizedLogistic, Gaussian, LearnedVariance, as_likelihood, describe
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def levels_of(count):

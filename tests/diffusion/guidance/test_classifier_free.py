@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import lesser, row_wise
 
 from genfast.diffusion import sampling
 from genfast.diffusion.guidance.classifier_free import Guidance
@@ -16,14 +17,6 @@ VP = schedules.VPLinear()
 LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)
 GUIDED = {"condition": {"label": LABEL}, "unconditional": {"label": NULL}}
 sample = functools.partial(sampling.sample, progress=False)
-
-
-def row_wise(y, t, label):
-    return torch.tanh(y * (1.5 - t[:, None])) + 0.1 * y + 0.3 * label[:, None]
-
-
-def lesser(y, t, label):
-    return 0.5 * row_wise(y, t, label) - 0.2
 
 
 DENOISER = Denoiser(row_wise, VP, "v")

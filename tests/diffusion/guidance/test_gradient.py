@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
+from helpers import MEANS, VARIANCES, WEIGHTS, five_modes, perturbed
 
 from genfast import nn
 from genfast.diffusion import sampling
@@ -18,10 +18,6 @@ from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])
 sample = functools.partial(sampling.sample, progress=False)
-
-
-def five_modes(schedule=VP):
-    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
 
 
 def component(k, schedule=VP):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
+from helpers import MEANS, VARIANCES, WEIGHTS, normal, perturbed
 
 from genfast import nn
 from genfast.diffusion import sampling
@@ -21,10 +21,6 @@ from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])
 sample = functools.partial(sampling.sample, progress=False)
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 MEAN = normal(4, seed=1)

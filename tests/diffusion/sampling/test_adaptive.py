@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, mixture, run
+from helpers import five_modes, mixture, run
 
 from genfast import ops
 from genfast.diffusion.process import schedules
@@ -20,18 +20,8 @@ VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])
 sample = functools.partial(adaptive.sample_adaptively, progress=False)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors here are tiny: a second thread would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def five_modes(schedule=VP):
-    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
+# Few numbers at a time: a second thread only waits.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def x_1(schedule, count, shape=(2,)):

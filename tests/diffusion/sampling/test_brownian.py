@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS
+from helpers import five_modes
 
 from genfast import ops
 from genfast.diffusion.process import schedules
@@ -14,7 +14,6 @@ from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.sampling.brownian import CELL, LEVELS, aligned, brownian_terms
 from genfast.diffusion.sampling.sample import sample
 from genfast.diffusion.solvers import SOLVERS, plan
-from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP = schedules.VPLinear()
 
@@ -69,10 +68,6 @@ def test_aligned_times_take_few_normals():
     step = logs[0].diff()
     assert ((logs[0] - logs[1])[1:-1].abs() <= 0.16 * torch.minimum(step[1:], step[:-1])).all()
     assert torch.equal(plain[[0, -2, -1]], moved[[0, -2, -1]])
-
-
-def five_modes():
-    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, VP)
 
 
 @pytest.mark.parametrize("solver", ["dpmpp_2m_sde", "euler_maruyama", "ddpm"])

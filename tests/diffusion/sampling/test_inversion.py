@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
+from helpers import five_modes, perturbed
 
 from genfast import nn
 from genfast.diffusion import sampling
@@ -20,10 +20,6 @@ VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 GRID = {VP: "log_snr", EDM: "karras", FLOW: "log_snr"}  # where the orders show
 every_schedule = pytest.mark.parametrize("schedule", [VP, EDM, FLOW], ids=["vp", "edm", "flow"])
 invert, sample = (functools.partial(f, progress=False) for f in (invert, sampling.sample))
-
-
-def five_modes(schedule=VP):
-    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
 
 
 def mlp(schedule=VP, classes=0):

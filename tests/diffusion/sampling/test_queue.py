@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
+from helpers import MEANS, VARIANCES, WEIGHTS, perturbed, row_wise
 
 from genfast import nn
 from genfast.diffusion import sampling
@@ -16,12 +16,6 @@ from genfast.diffusion.solvers import plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP = schedules.VPLinear()
-
-
-def row_wise(y, t, label=None):
-    """A network whose rows cannot see each other, whatever the batch: elementwise operations."""
-    shift = 0.0 if label is None else 0.3 * label[:, None]
-    return torch.tanh(y * (1.5 - t[:, None])) + 0.1 * y + shift
 
 
 def alone(denoiser, request, chunk=1, **settings):

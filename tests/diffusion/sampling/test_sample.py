@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, mixture, noise_of, perturbed, run
+from helpers import five_modes, mixture, noise_of, perturbed, run
 
 from genfast import nn, ops
 from genfast.diffusion import sampling
@@ -19,10 +19,6 @@ from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
 sample = functools.partial(sampling.sample, progress=False)
-
-
-def five_modes(schedule=VP):
-    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
 
 
 def mlp(classes=0, seed=0):

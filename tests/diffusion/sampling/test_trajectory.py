@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, perturbed
+from helpers import MEANS, VARIANCES, WEIGHTS, lesser, perturbed, row_wise
 
 from genfast import nn, ops
 from genfast.diffusion import sampling
@@ -27,15 +27,6 @@ from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 VP, EDM = schedules.VPLinear(), schedules.EDM()
 LABEL, NULL = torch.tensor([0, 1, 2, 2, 1, 0, 1]), torch.full((7,), 3)
 sample = functools.partial(sampling.sample, progress=False)
-
-
-def row_wise(y, t, label=None):
-    shift = 0.0 if label is None else 0.3 * label.view(-1, *[1] * (y.ndim - 1))
-    return torch.tanh(y * (1.5 - t.view(-1, *[1] * (y.ndim - 1)))) + 0.1 * y + shift
-
-
-def lesser(y, t, label=None):
-    return 0.5 * row_wise(y, t, label) - 0.2
 
 
 DENOISER = Denoiser(row_wise, VP, "v")

@@ -19,18 +19,12 @@ from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 EDM = schedules.EDM()
 START = np.random.default_rng(0).standard_normal((100, 2))  # of the mixture's trajectories
 
+# Few numbers at a time: a second thread only waits.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 AFFINE = [name for name in SOLVERS if not plan(name, VP, 2).snr.any()]  # what `run` and `moments` can follow
 SHORT = {"annealed_langevin": {"langevin_steps": 10}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Few numbers at a time: a second thread only waits, which takes many times as long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _name(value):
