@@ -38,4 +38,5 @@ def load(name: str) -> Callable[..., Finding]:
 def run(name: str, *, seed: int = 0, progress: bool = True) -> Finding:
     """What a study finds. seed: of data, weights, training and samples. Raises ValueError for an unknown name, and
     ImportError where the `demo` extra is not installed."""
-    return load(name)(seed=require_integer("seed", seed, 0, MAX_SEED), progress=progress)
+    seed = require_integer("seed", seed, 0, MAX_SEED)
+    return load(name)(seed=seed, progress=progress)
