@@ -52,7 +52,7 @@ class Checker {
  public:
   // `like`: (B, *), contiguous or channels-last; sets the batch, the shape and the device.
   Checker(const char* op, const Tensor& like, const char* name) : op_(op), like_(like), name_(name) {
-    STD_TORCH_CHECK(like.dim() >= 1, op, ": ", name, " must have a batch dimension, got a scalar");
+    STD_TORCH_CHECK(like.dim() >= 1, op, ": ", name, " must have a batch dimension; got a scalar");
     shape_.batch = like.size(0);
     shape_.features = 1;
     for (int64_t i = 1; i < like.dim(); ++i) shape_.features *= like.size(i);
@@ -65,12 +65,12 @@ class Checker {
 
   // `part`: t is one of several tensors that lie along a first dimension, which is left out of account.
   const void* data(const Tensor& t, const char* name, ScalarType type, bool part = false) const {
-    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), ", got ",
+    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
                     name_of(t.scalar_type()));
     on_device(t, name);
     bool same = t.dim() == like_.dim() + part;
     for (int64_t i = 0; same && i < like_.dim(); ++i) same = t.size(i + part) == like_.size(i);
-    STD_TORCH_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), ", got ",
+    STD_TORCH_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), "; got ",
                     name_of(t.sizes()));
     STD_TORCH_CHECK(channels(t, name, part) == shape_.channels, op_, ": ", name, " must have the memory format of ",
                     name_, ": one is contiguous, the other channels-last");
@@ -96,15 +96,15 @@ class Checker {
 
   // A contiguous tensor of just this type and these sizes.
   void table(const Tensor& t, const char* name, ScalarType type, std::initializer_list<int64_t> sizes) const {
-    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), ", got ",
+    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
                     name_of(t.scalar_type()));
     on_device(t, name);
     bool same = t.dim() == int64_t(sizes.size());
     for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == sizes.begin()[i];
     STD_TORCH_CHECK(same, op_, ": ", name, " must have shape ",
-                    name_of(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size())), ", got ",
+                    name_of(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size())), "; got ",
                     name_of(t.sizes()));
-    STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous, got strides ", name_of(t.strides()));
+    STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous; got strides ", name_of(t.strides()));
   }
 
   // A contiguous float32 row of `count` numbers, shared by all samples.
@@ -115,12 +115,12 @@ class Checker {
 
   // (B, count) float32, a row for each sample; rows may have gaps between them: columns of a wider table.
   const float* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride) const {
-    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32, got ",
+    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32; got ",
                     name_of(t.scalar_type()));
     on_device(t, name);
     STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
-                    " must have shape (", shape_.batch, ", ", count, "), got ", name_of(t.sizes()));
-    STD_TORCH_CHECK(count <= 1 || t.stride(1) == 1, op_, ": the rows of ", name, " must be contiguous, got strides ",
+                    " must have shape (", shape_.batch, ", ", count, "); got ", name_of(t.sizes()));
+    STD_TORCH_CHECK(count <= 1 || t.stride(1) == 1, op_, ": the rows of ", name, " must be contiguous; got strides ",
                     name_of(t.strides()));
     stride = t.stride(0);
     return static_cast<const float*>(t.data_ptr());
@@ -130,10 +130,10 @@ class Checker {
   int64_t stack(const Tensor& t, const char* name, int64_t most) const {
     const int64_t n = t.dim() > 0 ? t.size(0) : 0;
     STD_TORCH_CHECK(t.dim() == like_.dim() + 1 && n >= 1 && n <= most, op_, ": ", name, " must have shape (n, *", name_,
-                    ".shape) with n from 1 to ", most, ", got ", name_of(t.sizes()));
+                    ".shape) with n from 1 to ", most, "; got ", name_of(t.sizes()));
     data(t, (std::string(name) + "[k]").c_str(), ScalarType::Float, true);
     STD_TORCH_CHECK(n == 1 || t.numel() == 0 || t.stride(0) == shape_.batch * shape_.features, op_, ": the parts of ",
-                    name, " must lie one behind the other, got strides ", name_of(t.strides()));
+                    name, " must lie one behind the other; got strides ", name_of(t.strides()));
     return n;
   }
 
@@ -146,12 +146,12 @@ class Checker {
       case ScalarType::Half:
         return DType::float16;
       default:
-        STD_TORCH_CHECK(false, op_, ": ", name, " must be float32, bfloat16 or float16, got ", name_of(type));
+        STD_TORCH_CHECK(false, op_, ": ", name, " must be float32, bfloat16 or float16; got ", name_of(type));
     }
   }
 
   uint32_t stream(int64_t value) const {
-    STD_TORCH_CHECK(value >= 0 && value < int64_t(1) << 32, op_, ": stream must lie in [0, 2^32), got ", value);
+    STD_TORCH_CHECK(value >= 0 && value < int64_t(1) << 32, op_, ": stream must lie in [0, 2^32); got ", value);
     return uint32_t(value);
   }
 
@@ -190,7 +190,7 @@ class Checker {
     if (t.numel() == 0 || nested([&](int64_t i) { return dims - 1 - i; })) return 1;
     if (dims == 4 || dims == 5)
       if (nested([&](int64_t i) { return i == 0 ? 1 : i == dims - 1 ? 0 : dims - i; })) return t.size(1 + part);
-    STD_TORCH_CHECK(false, op_, ": ", name, " must be contiguous or channels-last, got shape ", name_of(t.sizes()),
+    STD_TORCH_CHECK(false, op_, ": ", name, " must be contiguous or channels-last; got shape ", name_of(t.sizes()),
                     " with strides ", name_of(t.strides()), "; call .contiguous()");
   }
 

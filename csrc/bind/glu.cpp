@@ -13,8 +13,8 @@ struct Halved {
   Shape shape{1, 0, 1};
   DType dtype;
   Halved(const char* op, const Tensor& x) : dtype(Checker(op, x, "x").edge_type(x.scalar_type(), "x")) {
-    STD_TORCH_CHECK(x.size(-1) % 2 == 0, op, ": the last dimension of x must be even, got ", name_of(x.sizes()));
-    STD_TORCH_CHECK(x.is_contiguous(), op, ": x must be contiguous, got strides ", name_of(x.strides()));
+    STD_TORCH_CHECK(x.size(-1) % 2 == 0, op, ": the last dimension of x must be even; got ", name_of(x.sizes()));
+    STD_TORCH_CHECK(x.is_contiguous(), op, ": x must be contiguous; got strides ", name_of(x.strides()));
     for (int64_t i = 0; i < x.dim() - 1; ++i) sizes.push_back(x.size(i)), shape.batch *= x.size(i);
     shape.features = x.size(-1) / 2;
     sizes.push_back(shape.features);
@@ -35,7 +35,7 @@ Tensor glu_backward(Tensor x, Tensor grad_y, bool swiglu) {
   check.data(grad_y, "grad_y", x.scalar_type());
   STD_TORCH_CHECK(
       std::ranges::equal(grad_y.sizes(), y.sizes) && grad_y.is_contiguous() && x.is_cpu() == grad_y.is_cpu(),
-      "glu_backward: grad_y must be contiguous of shape ", name_of(y.sizes), " on the device of x, got ",
+      "glu_backward: grad_y must be contiguous of shape ", name_of(y.sizes), " on the device of x; got ",
       name_of(grad_y.sizes()), " with strides ", name_of(grad_y.strides()));
   Tensor out = torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device());
   const GluBackwardArgs args{

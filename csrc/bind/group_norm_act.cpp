@@ -13,7 +13,7 @@ using Optional = std::optional<Tensor>;
 static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t groups, const Optional& weight,
                             const Optional& bias, const Optional& scale, const Optional& shift, int64_t activation) {
   const char* op = "group_norm_act";
-  STD_TORCH_CHECK(x.dim() >= 2, op, ": x must have shape (N, C, *), got ", name_of(x.sizes()));
+  STD_TORCH_CHECK(x.dim() >= 2, op, ": x must have shape (N, C, *); got ", name_of(x.sizes()));
   GroupNorm p{};
   p.dtype = check.edge_type(x.scalar_type(), "x");
   p.x = x.data_ptr();
@@ -22,8 +22,8 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   p.maps.last = p.maps.last || p.maps.pixels == 1;
   p.groups = groups;
   STD_TORCH_CHECK(groups >= 1 && p.maps.channels % groups == 0, op, ": groups must divide the ", p.maps.channels,
-                  " channels of x, got ", groups);
-  STD_TORCH_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3], got ", activation);
+                  " channels of x; got ", groups);
+  STD_TORCH_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3]; got ", activation);
   p.activation = int(activation);
   if (weight) p.weight = check.row(*weight, "weight", p.maps.channels);
   if (bias) p.bias = check.row(*bias, "bias", p.maps.channels);
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor m
                                                    Optional bias, Optional scale, Optional shift, int64_t activation,
                                                    double) {
   const Checker check("group_norm_act_backward", x, "x");
-  STD_TORCH_CHECK(mean.dim() == 2, "group_norm_act_backward: mean must have shape (N, groups), got ",
+  STD_TORCH_CHECK(mean.dim() == 2, "group_norm_act_backward: mean must have shape (N, groups); got ",
                   name_of(mean.sizes()));
   const int64_t groups = mean.size(1);
   GroupNormActBackwardArgs args{};

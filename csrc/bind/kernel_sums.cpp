@@ -7,8 +7,8 @@ namespace genfast {
 std::tuple<Tensor, Tensor> kernel_sums(Tensor x, Tensor y, bool rbf, double gamma, double offset, bool exclude_self) {
   const Checker check("kernel_sums", x, "x");
   KernelSumsArgs p{};
-  STD_TORCH_CHECK(x.dim() == 2, "kernel_sums: x must have shape (N, D), got ", name_of(x.sizes()));
-  STD_TORCH_CHECK(y.dim() == 2, "kernel_sums: y must have shape (M, D), got ", name_of(y.sizes()));
+  STD_TORCH_CHECK(x.dim() == 2, "kernel_sums: x must have shape (N, D); got ", name_of(x.sizes()));
+  STD_TORCH_CHECK(y.dim() == 2, "kernel_sums: y must have shape (M, D); got ", name_of(y.sizes()));
   p.n = x.size(0), p.m = y.size(0), p.features = x.size(1);
   check.table(x, "x", ScalarType::Float, {p.n, p.features});
   check.table(y, "y", ScalarType::Float, {p.m, p.features});

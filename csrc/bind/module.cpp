@@ -23,7 +23,7 @@ void set_isa(const std::string& wanted) {
                                     name(genfast::best_isa()));
       return genfast::set_isa(static_cast<genfast::Isa>(i));
     }
-  throw std::invalid_argument("GENFAST_ISA must be scalar, avx2 or avx512, got " + wanted);
+  throw std::invalid_argument("GENFAST_ISA must be scalar, avx2 or avx512; got " + wanted);
 }
 
 pybind11::dict build_info() {

@@ -5,8 +5,8 @@
 namespace genfast {
 
 Tensor noise(Tensor key, std::vector<int64_t> size, int64_t stream, bool uniform, ScalarType dtype) {
-  STD_TORCH_CHECK(key.dim() == 2, "noise: key must have shape (B, 2), got ", name_of(key.sizes()));
-  for (int64_t n : size) STD_TORCH_CHECK(n >= 0, "noise: shape must not be negative, got ", name_of(size));
+  STD_TORCH_CHECK(key.dim() == 2, "noise: key must have shape (B, 2); got ", name_of(key.sizes()));
+  for (int64_t n : size) STD_TORCH_CHECK(n >= 0, "noise: shape must not be negative; got ", name_of(size));
   size.insert(size.begin(), key.size(0));
   Tensor out = torch::stable::empty(size, dtype, std::nullopt, key.device());
   const Checker check("noise", out, "shape");

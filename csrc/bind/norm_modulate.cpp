@@ -14,8 +14,8 @@ struct TokenChecker : Checker {
   Tokens tokens;
 
   TokenChecker(const char* op, const Tensor& x, const char* name) : Checker(op, x, name) {
-    STD_TORCH_CHECK(x.dim() >= 2, op, ": ", name, " must have shape (B, *, D), got ", name_of(x.sizes()));
-    STD_TORCH_CHECK(shape().channels == 1, op, ": ", name, " must be contiguous, got strides ", name_of(x.strides()),
+    STD_TORCH_CHECK(x.dim() >= 2, op, ": ", name, " must have shape (B, *, D); got ", name_of(x.sizes()));
+    STD_TORCH_CHECK(shape().channels == 1, op, ": ", name, " must be contiguous; got strides ", name_of(x.strides()),
                     "; call .contiguous()");
     tokens = {x.size(0), 1, x.size(x.dim() - 1)};
     for (int64_t i = 1; i < x.dim() - 1; ++i) tokens.tokens *= x.size(i);
@@ -35,7 +35,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
                                                  Optional scale, Optional shift, double eps, bool rms,
                                                  bool keep_moments) {
   const TokenChecker check("norm_modulate", x, y ? "residual" : "x");
-  STD_TORCH_CHECK(eps >= 0 && std::isfinite(eps), "norm_modulate: eps must be finite and not negative, got ", eps);
+  STD_TORCH_CHECK(eps >= 0 && std::isfinite(eps), "norm_modulate: eps must be finite and not negative; got ", eps);
   STD_TORCH_CHECK(y.has_value() == gate.has_value(), "norm_modulate: y and gate go together");
   NormModulateArgs args{};
   args.dtype = check.edge_type(x.scalar_type(), y ? "residual" : "x");

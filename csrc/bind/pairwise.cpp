@@ -40,13 +40,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
                                                     std::optional<Tensor> radius_y, int64_t k, bool exclude_self) {
   const Checker check("pairwise", x, "x");
   PairwiseArgs p{};
-  STD_TORCH_CHECK(x.dim() == 2, "pairwise: x must have shape (N, D), got ", name_of(x.sizes()));
-  STD_TORCH_CHECK(y.dim() == 2, "pairwise: y must have shape (M, D), got ", name_of(y.sizes()));
+  STD_TORCH_CHECK(x.dim() == 2, "pairwise: x must have shape (N, D); got ", name_of(x.sizes()));
+  STD_TORCH_CHECK(y.dim() == 2, "pairwise: y must have shape (M, D); got ", name_of(y.sizes()));
   p.n = x.size(0), p.m = y.size(0), p.features = x.size(1), p.k = k, p.exclude_self = exclude_self;
   check.table(x, "x", ScalarType::Float, {p.n, p.features});
   check.table(y, "y", ScalarType::Float, {p.m, p.features});
   STD_TORCH_CHECK(k >= 0 && k + exclude_self * (k > 0) <= p.m, "pairwise: k must lie in [0, ", p.m - exclude_self,
-                  "], got ", k);
+                  "]; got ", k);
   const auto radius = [&](const std::optional<Tensor>& r, const char* name, int64_t count) -> const double* {
     if (!r) return nullptr;
     check.table(*r, name, ScalarType::Double, {count});

@@ -23,7 +23,7 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
     args.guidance = check.per_sample(*guidance, "guidance");
   }
   args.keys = check.keys(key);
-  STD_TORCH_CHECK(coefficients.dim() == 2, "step: coefficients must have shape (rows, ", kStepColumns, "), got ",
+  STD_TORCH_CHECK(coefficients.dim() == 2, "step: coefficients must have shape (rows, ", kStepColumns, "); got ",
                   name_of(coefficients.sizes()));
   args.rows = coefficients.size(0);
   STD_TORCH_CHECK(args.rows > 0, "step: coefficients must have at least one row");
@@ -32,7 +32,7 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
   check.table(row, "row", ScalarType::Int, {shape.batch});
   args.coefficients = static_cast<const float*>(coefficients.data_ptr());
   args.codes = static_cast<const int32_t*>(codes.data_ptr());
-  STD_TORCH_CHECK(streams.dim() == 1, "step: streams must have shape (terms,), got ", name_of(streams.sizes()));
+  STD_TORCH_CHECK(streams.dim() == 1, "step: streams must have shape (terms,); got ", name_of(streams.sizes()));
   args.terms = streams.size(0);
   check.table(streams, "streams", ScalarType::Int, {args.terms});
   check.table(weights, "weights", ScalarType::Float, {args.terms});

@@ -80,11 +80,6 @@ def in_chunks(
     return torch.empty(0, *shape, device=device)
 
 
-def require_chunk(chunk: int) -> int:
-    """chunk, an integer of at least 1."""
-    return require_integer("chunk", chunk, 1)
-
-
 def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = None) -> Tensor:
     """The sample indices of one process of several, (m,) int64: whole chunks, so that the union over the ranks equals,
     bit for bit, what one process draws: `model.sample(share(n))` under torchrun, whose RANK and WORLD_SIZE are the

@@ -4,9 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer
-from ..common.keys import MAX_SEED
-
 
 def matrix(x: Tensor | np.ndarray, name: str, dtype: torch.dtype, rows: int = 2) -> Tensor:
     """x as a detached tensor of this dtype, where it was. Raises TypeError or ValueError, naming the argument, for
@@ -34,13 +31,3 @@ def matrices(dtype: torch.dtype, rows: int = 2, **sets: Tensor | np.ndarray) -> 
                 f"{name} must have {first.shape[1]} features per sample, as {first_name} has; got {x.shape[1]}"
             )
     return [x.to(first.device) for x in checked.values()]
-
-
-def integer(value: int, name: str, least: int) -> int:
-    """value, an integer of at least `least`."""
-    return require_integer(name, value, least)
-
-
-def seed(value: int) -> int:
-    """value, an integer from 0 to 2^63 - 1."""
-    return require_integer("seed", value, 0, MAX_SEED)

@@ -239,11 +239,6 @@ def test_labels_of_any_integer_dtype(dtype):
 # Modules that ask by themselves whether something is an integer, and why.
 ALONE = {
     "studies/finding.py": "prints a number by its kind",
-    # Not moved to common/checks yet.
-    "diffusion/sampling/adaptive.py": "to be moved",
-    "diffusion/sampling/queue.py": "to be moved",
-    "evaluation/likelihoods.py": "to be moved",
-    "training/loop.py": "to be moved",
 }
 
 

@@ -84,10 +84,10 @@ X, DY = torch.zeros(3, 8), torch.zeros(3, 4)
 BAD = {
     r"x must have an even last dimension, two halves; got shape \(3, 7\)": lambda: ops.geglu(X[:, :7]),
     r"two halves; got shape \(\)": lambda: ops.swiglu(torch.tensor(1.0)),
-    "x must be float32, bfloat16 or float16, got int64": lambda: ops.swiglu(X.long()),
+    "x must be float32, bfloat16 or float16; got int64": lambda: ops.swiglu(X.long()),
     "glu: the last dimension of x must be even": lambda: torch.ops.genfast.glu(torch.zeros(3, 7), True),
     "glu: x must be contiguous": lambda: torch.ops.genfast.glu(X[:, ::2], True),
-    "grad_y must be float32, got bfloat16": lambda: torch.ops.genfast.glu_backward(X, DY.bfloat16(), True),
+    "grad_y must be float32; got bfloat16": lambda: torch.ops.genfast.glu_backward(X, DY.bfloat16(), True),
     r"grad_y must be contiguous of shape \(3, 4\)": lambda: torch.ops.genfast.glu_backward(X, X, True),
     "grad_y must be contiguous or": lambda: torch.ops.genfast.glu_backward(X, X[:, ::2], True),
 }

@@ -82,11 +82,11 @@ def test_bad_input():
     mu, key = torch.zeros(3, 4), ops.make_key(0, 3)
     with pytest.raises(ValueError, match=r"reparameterize: logvar must have the shape of mu, \(3, 4\); got \(3, 5\)"):
         ops.reparameterize(mu, torch.zeros(3, 5), key)
-    with pytest.raises(RuntimeError, match="logvar must be float32, got bfloat16"):
+    with pytest.raises(RuntimeError, match="logvar must be float32; got bfloat16"):
         ops.reparameterize(mu, mu.bfloat16(), key)
-    with pytest.raises(RuntimeError, match="mu must be float32, bfloat16 or float16, got int64"):
+    with pytest.raises(RuntimeError, match="mu must be float32, bfloat16 or float16; got int64"):
         ops.reparameterize(mu.long(), mu.long(), key)
-    with pytest.raises(RuntimeError, match=r"key must have shape \(3, 2\), got \(2, 2\)"):
+    with pytest.raises(RuntimeError, match=r"key must have shape \(3, 2\); got \(2, 2\)"):
         ops.reparameterize(mu, mu, key[:2].contiguous())
     with pytest.raises(ValueError, match="step must be an integer from 0"):
         ops.reparameterize(mu, mu, key, step=-1)

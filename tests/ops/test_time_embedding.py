@@ -129,7 +129,7 @@ BAD = {
     r"frequencies must be \(K,\) float64; got float32 \(64,\)": lambda f: ops.time_embedding(torch.zeros(2), f.float()),
     r"frequencies must be \(K,\) float64; got float64 \(1, 64\)": lambda f: ops.time_embedding(torch.zeros(2), f[None]),
     "dim must be an integer of at least 128; got 127": lambda f: ops.time_embedding(torch.zeros(2), f, dim=127),
-    "dtype must be float32, bfloat16 or float16, got int64": lambda f: ops.time_embedding(
+    "dtype must be float32, bfloat16 or float16; got int64": lambda f: ops.time_embedding(
         torch.zeros(2), f, dtype=torch.int64
     ),
     "shift must be a finite number below 1; got 1": lambda f: ops.sinusoidal_frequencies(1, shift=1),
