@@ -1,5 +1,5 @@
 #pragma once
-// One row of a sampler's plan as an affine map (genfast/solvers.py computes the coefficients, in float64).
+// One row of a sampler's plan as an affine map (genfast/diffusion/solvers computes the coefficients, in float64).
 #include <cstddef>
 
 #include "lane.h"

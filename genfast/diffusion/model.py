@@ -39,7 +39,7 @@ class Diffusion(nn.Module):
         x_t = alpha(t) x_0 + sigma(t) z,   loss = w(t) mean (F(c_in x_t, c_noise) - (p x_0 + q z))^2
 
     net               called as net(y, c_noise, label=..., condition=...), of which label is there with classes, and
-                      condition where there is one; y (B, *), c_noise (B,), null as in conditions.py
+                      condition where there is one; y (B, *), c_noise (B,), null as in common/conditions.py
     schedule          a Schedule or its name
     parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
                       schedules, "flow" on Flow, "v" otherwise
