@@ -3,8 +3,9 @@
 A model of several players, such as a GAN, has `players()` -> {name: arguments of AdamW, "params" among them} and
 `loss(batch, key, player) -> (B,)`: in each step they are updated in that order, each by an optimizer of its own.
 
-Everything random in a step is a function of (seed, sample counter): the order of the data (data/dataset.py) and, through the
-noise key, times, noise and label dropout (ops). So a run is repeated by its seed, up to the network's own rounding.
+Everything random in a step is a function of (seed, sample counter): the order of the data (data/dataset.py) and,
+through the noise key, times, noise and label dropout (ops). So a run is repeated by its seed, up to the network's own
+rounding.
 """
 
 import contextlib
