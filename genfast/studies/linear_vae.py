@@ -84,7 +84,7 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
     x = gf.data.digits().x.flatten(1)
     mean, covariance = x.double().mean(0), torch.cov(x.double().T, correction=0)
     values, U = (part.flip(-1) for part in torch.linalg.eigh(covariance))
-    between = float((values[LEFT - 1] * values[LEFT]).sqrt())
+    midway = float((values[LEFT - 1] * values[LEFT]).sqrt())
 
     def run(noise: float | None) -> Run:
         if noise is None:
@@ -109,7 +109,7 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
         angles = principal_angles(U[:, :useful], W[:, :useful])
         return Run(noise, useful, maximum, at, gaps, sigma2, vae.active_units(x).count, angles)
 
-    runs = [run(None), run(between), run(2 * float(values[0]))]
+    runs = [run(None), run(midway), run(2 * float(values[0]))]
     free, held, nothing = runs
     off, widest = free.gaps[-1] / abs(free.maximum), float(free.angles.max())
     counts = f"{held.active} of {latent} with sigma^2 = {held.noise:.2f}, {nothing.active} with {nothing.noise:.2f}"
