@@ -1,5 +1,6 @@
 """The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients."""
 
+from .. import _extension  # noqa: F401  (registers the ops, before a module asks for one)
 from ..common.keys import make_key
 from .activations import ACTIVATIONS
 from .bias_act import bias_act, bias_act_reference

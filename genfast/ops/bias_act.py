@@ -5,7 +5,6 @@ import functools
 import torch
 from torch import Tensor
 
-from .. import _extension  # noqa: F401
 from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import composed, differentiate_again, with_autograd
 

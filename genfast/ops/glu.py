@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import _extension  # noqa: F401
 from .dispatch import composed, differentiate_again, with_autograd
 
 

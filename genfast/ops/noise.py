@@ -11,7 +11,6 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from .. import _extension  # noqa: F401
 from ..common.checks import require_integer
 from .dispatch import in_layout_of
 

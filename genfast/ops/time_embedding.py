@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from .. import _extension  # noqa: F401
 from ..common.checks import require_integer, require_number
 from ..common.keys import make_key
 from .dispatch import composed, wants_grad

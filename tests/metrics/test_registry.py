@@ -16,12 +16,11 @@ every_metric = pytest.mark.parametrize("name", OF_FEATURES)
 
 
 def test_names():
-    assert {"frechet", "kernel_distance", "precision_recall", "two_sample", "inception_score"} == set(METRICS)
+    assert {"frechet", "kernel_distance", "precision_recall", "two_sample", "inception_score"} <= set(METRICS)
     for metric in METRICS.values():
         assert metric.better in ("lower", "higher", "near_half")
-    found = {key for name, run in OF_FEATURES.items() for key in run(normal(40, 3, seed=1), normal(50, 3, seed=2))}
-    four = {"precision", "recall", "density", "coverage"}
-    assert found == {"frechet", "kernel_distance", "two_sample", "share"} | four
+    found = [key for run in OF_FEATURES.values() for key in run(normal(40, 3, seed=1), normal(50, 3, seed=2))]
+    assert len(found) == len(set(found)) and {"precision", "recall", "density", "coverage"} <= set(found)
     scores = METRICS["inception_score"].function(torch.eye(3).repeat(5, 1), seed=3, level=0.9)
     assert scores["inception_score"].level == 0.9
 

@@ -240,9 +240,8 @@ def forward_mode(function, leaves, tangents):
         return forward_ad.unpack_dual(function(*duals)).tangent
 
 
-@every_case
-def test_opcheck(case, monkeypatch):
-    """Schema, fake kernel, autograd registration and AOT dispatch of every op that the case calls."""
+def recorded(monkeypatch):
+    """A list that fills with (op, arguments) of every call of an op from here on."""
     calls = []
     for name in OPS:
         packet = getattr(torch.ops.genfast, name)
@@ -251,6 +250,23 @@ def test_opcheck(case, monkeypatch):
             name,
             functools.wraps(packet)(lambda *a, packet=packet: calls.append((packet, a)) or packet(*a)),
         )
+    return calls
+
+
+def test_every_op_has_a_case(monkeypatch):
+    """An op that no case calls would be tested for nothing."""
+    calls = recorded(monkeypatch)
+    for case in CASES.values():
+        case.op(**make(case, (3, 65)))
+    called = {packet._qualified_op_name.removeprefix("genfast::") for packet, _ in calls}
+    missing = {name for name in OPS if not name.endswith("_backward")} - called
+    assert not missing, f"no Case in genfast/testing calls {missing}"
+
+
+@every_case
+def test_opcheck(case, monkeypatch):
+    """Schema, fake kernel, autograd registration and AOT dispatch of every op that the case calls."""
+    calls = recorded(monkeypatch)
     for shape, dtype in (((3, 65), torch.float32), ((2, 3, 4, 4), torch.bfloat16), ((0, 65), torch.float32)):
         args = make(case, shape, dtype)
         for name in case.differentiable:

@@ -1,6 +1,8 @@
 """Studies: what a finding prints and writes, and that every study runs and bears out its claims."""
 
+import inspect
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,4 +42,6 @@ def test_unknown_names_and_seeds():
 
 def test_every_study_is_there():
     for name in studies.STUDIES:
-        assert callable(studies.load(name))
+        study = studies.load(name)
+        source = Path(inspect.getsourcefile(study)).read_text()
+        assert callable(study) and f'"{name}"' in source, f"the Finding of {study.__module__} must be called {name!r}"

@@ -154,7 +154,9 @@ UNORDERED = {
 
 
 def test_every_solver_is_tested_for_its_order():
-    assert {name for name, *_ in ORDERS + WEAK} == set(SOLVERS) - UNORDERED
+    missing = set(SOLVERS) - UNORDERED - {name for name, *_ in ORDERS + WEAK}
+    assert not missing, f"no line in ORDERS or WEAK: {missing}; of order 0, in UNORDERED"
+    assert {name for name, *_ in ORDERS + WEAK} <= set(SOLVERS) - UNORDERED
     assert {name for name in SOLVERS if plan(name, VP, 2).order == 0} == UNORDERED
 
 
@@ -296,12 +298,15 @@ def test_every_plan_is_whole(name, schedule, steps):
     if name not in ("lms", "ipndm") or steps == 1:  # whose last step is of full order, to t = 0 as well
         assert (one.a[-1], one.b[-1]) == (0, 1) and not one.s[-1].any() and not one.e[-1].any()
     inner = steps - 1 - (schedule == "flow" and steps > 1)  # steps between finite log-SNR
+    # Evaluations a step, where it is more than one.
     stages = {"heun": 2, "flow_heun": 2, "rk4": 4, "predictor_corrector": 2, "annealed_langevin": 100, "repaint": 10}
     stages |= dict.fromkeys(["dpm_solver_3s", "dpmpp_3s"], 3)
     stages |= dict.fromkeys(["edm", "dpm2", "dpm2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"], 2)
     stages |= dict.fromkeys(["dpm_solver_2s", "dpmpp_2s"], 2)
     finite = steps - 1 if name in ("heun", "flow_heun", "rk4", "repaint") else inner
-    assert len(one) == steps + (stages.get(name, 1) - 1) * finite
+    rows = steps + (stages.get(name, 1) - 1) * finite
+    assert len(one) == rows, f"{name} has {len(one)} rows, not {rows}: say its evaluations a step in `stages`"
+    assert one.name.startswith(name), f"the plan of {name} calls itself {one.name}"
     assert (one.span[:, 0] <= one.span[:, 1]).all() and not one.span[one.s[:, 0] == 0].any()
     assert len({*one.stream.flatten().tolist()}) == 2 * len(one)
     assert one.stream[0].tolist() == [1, 2]
