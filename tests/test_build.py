@@ -65,7 +65,7 @@ def test_isa_is_forced(isa):
 
 def test_isa_unknown():
     done = python("-c", REPORT_ISA, GENFAST_ISA="sse9")
-    assert done.returncode and "ValueError: GENFAST_ISA must be scalar, avx2 or avx512, got sse9" in done.stderr
+    assert done.returncode and "ValueError: GENFAST_ISA must be scalar, avx2 or avx512; got sse9" in done.stderr
 
 
 def test_extension_missing():
