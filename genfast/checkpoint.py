@@ -97,6 +97,15 @@ def _replace(folder, manifest, weights, exclusive):
         file.unlink(missing_ok=True)
 
 
+def remove(path):
+    """Remove the checkpoint in the folder `path`: model.json and the weights that it names, nothing else."""
+    folder = Path(path)
+    with write_in(folder):
+        names = _weights_named(folder / "model.json")
+        for name in ("model.json", *names):
+            (folder / name).unlink(missing_ok=True)
+
+
 def _weights_named(file):
     """The files of weights that a model.json, or what is to become one, names; none if it is not as it was written."""
     try:

@@ -30,7 +30,7 @@ def write_files(contents):
         for path, data in contents.items():
             path = Path(path)
             temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-            with open(temporaries[path], "xb") as file:
+            with open(temporaries[path], "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -74,7 +74,7 @@ def writable_folder(name, path):
     trial = folder / f".genfast.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(trial, "xb"):
+        with open(trial, "wb"):
             trial.unlink()
     except OSError as error:
         words = f"{name} must be a folder that can be written to; got {folder}: {error.strerror}"
