@@ -1,9 +1,9 @@
 """A trained model as a folder of two files: `model.json` and the `model-<hash>.safetensors` that it names.
 
-`model.json` is the commit mark. The weights are written first, under a name made of their own sha256; then the JSON
-that names them replaces the old one, in one rename; then what is stale is removed. So a process killed anywhere leaves
-either the old checkpoint or the new one. Both files carry a sha256, because neither format notices a flipped bit.
-Nothing is ever unpickled. One writer per folder.
+`model.json` is the commit mark. Both files are written under temporary names first; then the weights get theirs, made
+of their own sha256; then the JSON that names them replaces the old one, in one rename; then what that named is removed,
+and nothing else. So a process killed anywhere leaves either the old checkpoint or the new one. Both files carry a
+sha256, because neither format notices a flipped bit. Nothing is ever unpickled. One writer at a time: common/locks.py.
 
 A model takes part with four methods: `config()`, its constructor arguments, where a network may stand as itself and
 all else is JSON-able; `from_config(config)`, a class method, the reverse; `state_dict()` and `load_state_dict()`.
@@ -22,10 +22,13 @@ import safetensors.torch
 import torch
 
 from . import nn
-from .common.files import CorruptCheckpoint, write_file
+from .common.files import CorruptCheckpoint, write_files
+from .common.locks import write_in
 from .common.versions import versions
 
 FORMAT = 2
+WEIGHTS = re.compile(r"model-[0-9a-f]{16}\.safetensors")  # their file
+REPLACED = ".model-replaced.tmp"  # the note of what a save is about to remove
 MODELS = {}  # class name -> class; filled by @register
 # Where the classes of genfast lie: a package is imported, and registers its own, when a file asks for one of them.
 HOMES = {
@@ -41,11 +44,13 @@ def register(cls):
 
 
 def save(model, path, extra=None):
-    """Write the model into the folder `path`, made if need be. Atomic and durable; file modes follow the umask.
+    """Write the model into the folder `path`, made if need be. Atomic and durable; file modes follow the umask. Of what
+    is there already, only the weights that the old model.json names are removed.
 
     extra: anything JSON-able to keep beside it, e.g. the step; `load` hands it back as `model.extra`.
     Raises TypeError or ValueError if the model or `extra` cannot be described in JSON, before anything is written;
-    OSError with the file's name if the disk is full or read-only, and then the old checkpoint is intact.
+    OSError with the file's name if the disk is full or read-only, and then the old checkpoint is intact; TimeoutError
+    with process and host if another one has been writing there for 60 s.
     """
     manifest = describe(model)
     try:
@@ -61,15 +66,60 @@ def save(model, path, extra=None):
     weights = safetensors.torch.save(state)
     digest = hashlib.sha256(weights).hexdigest()
     manifest |= {"weights": f"model-{digest[:16]}.safetensors", "sha256": digest}
-    manifest["manifest_sha256"] = _digest(manifest)
+    manifest = _sealed(manifest)
 
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / manifest["weights"], weights)
-    write_file(folder / "model.json", json.dumps(manifest, indent=1).encode())
-    for stale in (*folder.glob("model-*.safetensors"), *folder.glob(".model*.tmp")):
-        if stale.name != manifest["weights"]:
-            stale.unlink(missing_ok=True)
+    with write_in(folder) as exclusive:
+        _replace(folder, manifest, weights, exclusive)
+
+
+def _replace(folder, manifest, weights, exclusive):
+    """The new files in place of the old ones. Without the lock, temporary files may be those of a living process.
+
+    A process killed before its tidying leaves weights that no model.json names. So what is to be removed is noted
+    before, in a temporary file; what the note or the new model.json of a killed process names is stale as well.
+    """
+    current, note = folder / "model.json", folder / REPLACED
+    leftovers = [file for file in folder.glob(".model*.tmp") if file.is_file()] if exclusive else []
+    notes = [file for file in leftovers if file.name == REPLACED or file.name.startswith(".model.json.")]
+    stale = {name for file in (current, *notes) for name in _weights_named(file)} - {manifest["weights"]}
+    try:
+        if stale and exclusive:
+            note.write_text(json.dumps(_sealed({"weights": sorted(stale)})))
+        write_files({folder / manifest["weights"]: weights, current: json.dumps(manifest, indent=1).encode()})
+    except OSError:
+        note.unlink(missing_ok=True)
+        raise
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    for file in {*leftovers, note}:
+        file.unlink(missing_ok=True)
+
+
+def remove(path):
+    """Remove the checkpoint in the folder `path`: model.json and the weights that it names, nothing else."""
+    folder = Path(path)
+    with write_in(folder):
+        names = _weights_named(folder / "model.json")
+        for name in ("model.json", *names):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _weights_named(file):
+    """The files of weights that a model.json, or what is to become one, names; none if it is not as it was written."""
+    try:
+        content = json.loads(file.read_bytes())
+        whole = content.pop("manifest_sha256") == _digest(content)
+        names = [content["weights"]] if isinstance(content["weights"], str) else content["weights"]
+        return [name for name in names if whole and WEIGHTS.fullmatch(name)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def _sealed(manifest):
+    """The manifest with the sha256 of its content."""
+    return manifest | {"manifest_sha256": _digest(manifest)}
 
 
 def load(path, net=None, device=None):
@@ -178,7 +228,7 @@ def _read_manifest(file):
             f"{file} was written by {'an older' if older else 'a newer'} genfast: {remedy}. It has format "
             f"{manifest['format']}, of genfast {manifest['genfast']}; genfast {versions()['genfast']} reads {FORMAT}"
         )
-    if not re.fullmatch(r"model-[0-9a-f]{16}\.safetensors", manifest["weights"]):
+    if not WEIGHTS.fullmatch(manifest["weights"]):
         raise CorruptCheckpoint(f"{file} names weights outside its folder: {manifest['weights']!r}")
     return manifest
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 import genfast as gf
 from genfast import checkpoint
 from genfast.checkpoint import MODELS, load, register, save
+from genfast.common import locks
 from genfast.common.files import CorruptCheckpoint
 from genfast.nn import MLP
 
@@ -56,7 +58,8 @@ def same(a, b):
 
 
 def files(folder):
-    return sorted(file.name for file in folder.iterdir())
+    """All but the file of the lock, which stays."""
+    return sorted(file.name for file in folder.iterdir() if file.name != ".lock")
 
 
 def weights_of(folder):
@@ -100,6 +103,109 @@ def test_save_replaces_and_removes_what_is_stale(tmp_path):
     assert files(tmp_path) == sorted(["model.json", "notes.txt", weights_of(tmp_path).name])
     save(toy(1), tmp_path)  # the same weights again, the same name
     assert same(load(tmp_path), toy(1))
+
+
+def test_what_it_did_not_write_stays(tmp_path):
+    """Shards and copies of others, whatever they are called; and what a model.json that is not whole names."""
+    names = ["model-00001-of-00002.safetensors", "model-best.safetensors", "model-0123456789abcdef.safetensors"]
+    names += ["model.safetensors", ".model.notes", ".other.json.7.tmp", "model-best.safetensors.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".model-folder.tmp").mkdir()
+    for seed in range(3):
+        save(toy(seed), tmp_path)
+    assert same(load(tmp_path), toy(2)) and len(files(tmp_path)) == len(names) + 3
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+
+    manifest = json.loads((tmp_path / "model.json").read_text())
+    kept = [manifest["weights"], "notes.txt", "../outside.txt"]
+    for name in kept[1:]:
+        (tmp_path / "deep").mkdir(exist_ok=True)
+        (tmp_path / "deep" / name).write_text("mine")
+    for weights in (manifest["weights"], kept):  # damaged, since its sha256 is another one's; or not its own
+        (tmp_path / "deep" / manifest["weights"]).write_text("mine")
+        content = {"weights": weights}
+        content["manifest_sha256"] = checkpoint._digest({} if isinstance(weights, str) else content)
+        (tmp_path / "deep" / "model.json").write_text(json.dumps(content))
+        save(toy(0), tmp_path / "deep")
+        assert (tmp_path / "deep" / "notes.txt").exists() and (tmp_path / "outside.txt").exists()
+        assert (tmp_path / "deep" / manifest["weights"]).exists() == isinstance(weights, str)
+
+
+# Two writers
+
+
+HAMMER = """
+    import sys, torch
+    sys.path.insert(0, sys.argv[1])
+    from test_checkpoint import toy, save
+    torch.set_num_threads(1)
+    models = [toy(int(sys.argv[3]) + k) for k in range(3)]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for k in range(int(sys.argv[4])):
+        save(models[k % 3], sys.argv[2], extra=[int(sys.argv[3]), k])
+"""
+
+
+def python(script, *arguments):
+    command = [sys.executable, "-c", textwrap.dedent(script), os.path.dirname(__file__), *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_writers_destroy_nothing(tmp_path):
+    """Two processes save into one folder as fast as they can, while a third one reads."""
+    writers = [python(HAMMER, tmp_path, first, 200) for first in (0, 10)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n", writer.stderr.read()
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if (tmp_path / "model.json").exists():
+            model = load(tmp_path)
+            first, k = model.extra
+            assert same(model, toy(first + k % 3))
+            seen.add(first)
+    for writer in writers:
+        _, error = writer.communicate()
+        assert writer.returncode == 0, error
+    assert seen == {0, 10} and load(tmp_path).extra[1] == 199 and len(files(tmp_path)) == 2
+
+
+def test_two_threads_destroy_nothing(tmp_path):
+    errors = []
+
+    def write(first):
+        try:
+            for k in range(30):
+                save(toy(first + k % 3), tmp_path)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in (0, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and len(files(tmp_path)) == 2
+    assert any(same(load(tmp_path), toy(seed)) for seed in (2, 12))
+
+
+def test_save_waits_for_another_writer_and_load_does_not(tmp_path, monkeypatch):
+    save(toy(0), tmp_path)
+    monkeypatch.setattr(locks, "WAIT", 0.05)
+    holder = python("import sys; from genfast.common.locks import run_in\nwith run_in(sys.argv[2]):\n"
+                    "    print('held', flush=True); sys.stdin.readline()", tmp_path)  # fmt: skip
+    assert holder.stdout.readline() == "held\n", holder.stderr.read()
+    with pytest.raises(TimeoutError, match=rf"{tmp_path.name} is being .* by process {holder.pid} on \S+, for 0.05 s"):
+        save(toy(1), tmp_path)
+    assert same(load(tmp_path), toy(0))
+    monkeypatch.setattr(locks, "WAIT", 60.0)
+    threading.Timer(0.2, holder.kill).start()  # SIGKILL: nobody but the kernel frees the lock
+    save(toy(1), tmp_path)
+    assert same(load(tmp_path), toy(1)) and holder.communicate() and holder.returncode == -9
 
 
 def test_register():
@@ -180,28 +286,37 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("place", range(8))
 def test_killed_between_any_two_calls(tmp_path, monkeypatch, place):
-    """A save that stops at its k-th call into the file system; the sixth call renames the JSON, which is the commit."""
+    """A save that stops at its k-th call into the file system; the fourth renames the JSON, which is the commit."""
     save(toy(0), tmp_path)
-    calls = iter(range(100))
+    calls, names = iter(range(100)), []
 
-    def dying(function):
+    def dying(name, function):
         def call(*args, **options):
             if next(calls) == place:
                 raise Killed
+            names.append(name)
             return function(*args, **options)
 
         return call
 
     with monkeypatch.context() as patch:
         for name in ("fsync", "replace", "close"):
-            patch.setattr(os, name, dying(getattr(os, name)))
-        # SIGKILL tidies up nothing
-        patch.setattr(checkpoint.Path, "unlink", dying(lambda file, missing_ok=False: None))
+            patch.setattr(os, name, dying(name, getattr(os, name)))
+
+        def unlink(file, missing_ok=False):
+            if next(calls) >= place:  # SIGKILL tidies up nothing
+                raise Killed
+            names.append("unlink")
+            os.unlink(file)
+
+        patch.setattr(checkpoint.Path, "unlink", unlink)
         with pytest.raises(Killed):
             save(toy(1), tmp_path)
-    assert same(load(tmp_path), toy(0 if place < 6 else 1))
+    order = ["fsync", "fsync", "replace", "replace", "fsync", "close", "unlink", "unlink"]
+    assert names[:place] == order[:place]
+    assert same(load(tmp_path), toy(0 if place < 4 else 1))
     save(toy(2), tmp_path)  # and the next save cleans up
     assert same(load(tmp_path), toy(2)) and len(files(tmp_path)) == 2
 

@@ -40,7 +40,7 @@ PERMISSIONS = {
     "features": "common data nn ops training",
     "evaluation": "checkpoint common data features metrics ops",
     "verification": ("_extension common diffusion diffusion.process diffusion.sampling diffusion.solvers gaussian ops"),
-    "studies": "common evaluation",
+    "studies": "checkpoint common evaluation",
     "integrations": "",
     "integrations.diffusers": "common diffusion.process diffusion.sampling diffusion.solvers nn ops",
     "testing": "ops",

@@ -15,7 +15,7 @@ def study(
 ) -> None:
     """Run one of the field's questions: a table, a picture and what they show, in under two minutes.
 
-    Writes NAME.png and NAME.json. Exits with 1 if what it claims is not borne out.
+    Writes NAME.png and NAME.json, in place of its own earlier ones. Exits with 1 if what it claims is not borne out.
 
     Args:
         name: The study; all names are listed if it is left out.
@@ -23,14 +23,17 @@ def study(
         out: Folder for picture and figures.
         json: Print JSON instead of the table.
     """
-    from ..studies import STUDIES
+    from ..studies import STUDIES, load
     from ..studies import run as run_study
+    from ..studies.finding import free_files
 
     if name is None:
         width = max(map(len, STUDIES))
         print("\n".join(f"{name:<{width}}  {question}" for name, question in STUDIES.items()))
         return
     try:
+        load(name)
+        free_files(out, name)  # better known now than at the end
         finding = run_study(name, seed=seed, progress=not json)
         written = finding.save(out)
     except (ValueError, ImportError, OSError) as error:

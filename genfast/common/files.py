@@ -1,6 +1,10 @@
-"""Files that are whole or not there at all."""
+"""Files that are whole or not there at all, and folders that take them."""
 
+import contextlib
+import json
+import math
 import os
+import secrets
 from pathlib import Path
 
 
@@ -9,21 +13,33 @@ class CorruptCheckpoint(RuntimeError):
 
 
 def write_file(path, data):
-    """Replace the file by these bytes, or fail and leave it as it is.
+    """Replace the file by these bytes, or fail and leave it as it is; see `write_files`."""
+    write_files({path: data})
 
-    Written beside it and flushed to the disk before the rename, then the folder is flushed, so that a power cut cannot
-    leave the new name with old or no content. Raises OSError with the file's name.
+
+def write_files(contents):
+    """Replace files of one folder, path -> bytes, in their order; or fail and leave those that are not yet replaced.
+
+    All are written beside what they replace, as `.<name>.<unique>.tmp`, and flushed to the disk before the first
+    rename, then the folder is flushed, so that a power cut cannot leave a new name with old or no content. Raises
+    OSError with the file's name.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporaries = {}  # path -> where its bytes wait
+    path = None
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, data in contents.items():
+            path = Path(path)
+            temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+            with open(temporaries[path], "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):  # a full disk does not say which file it was
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
@@ -32,3 +48,48 @@ def write_file(path, data):
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def append_line(path, line):
+    """Add a line to the file, all of it or nothing. Raises OSError with the file's name."""
+    data = f"{line}\n".encode()
+    try:
+        with open(path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(end)
+                raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def writable_folder(name, path):
+    """The folder, made if need be, after a trial: to be known before the work whose result is to go there. Raises
+    OSError, which names argument and folder, if nothing can be written there."""
+    folder = Path(path)
+    trial = folder / f".genfast.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(trial, "wb"):
+            trial.unlink()
+    except OSError as error:
+        words = f"{name} must be a folder that can be written to; got {folder}: {error.strerror}"
+        raise OSError(error.errno, words) from error
+    return folder
+
+
+def to_json(value, **options):
+    """JSON as everybody reads it: numbers that are not finite, which it does not have, are null."""
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

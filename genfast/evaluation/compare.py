@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from ..common.files import to_json
 from .evaluate import evaluate
 from .reading import Reader
 from .records import Record, has_interval
@@ -60,7 +61,7 @@ class Comparison:
             for key, value in (("likelihood", self.likelihood), ("quality", self.quality))
         }
         reports = {name: json.loads(report.json()) for name, report in self.reports.items()}
-        return json.dumps({**rank, "sentences": self.sentences, "reports": reports}, indent=1)
+        return to_json({**rank, "sentences": self.sentences, "reports": reports}, indent=1)
 
 
 def compare(models: Sequence, data=None, **options) -> Comparison:

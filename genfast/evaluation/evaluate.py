@@ -9,6 +9,7 @@ import torch
 
 from ..common import processes
 from ..common.checks import require_integer, require_number
+from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
 from ..common.versions import versions
 from ..data.dataset import Data
@@ -20,7 +21,7 @@ from .likelihoods import likelihoods
 from .matching import matched
 from .measure import GROUPS, choose, measure
 from .model_traits import device_of
-from .pictures import save_pictures
+from .pictures import remove_pictures, save_pictures
 from .reading import Reader
 from .records import Record
 from .report import Report
@@ -64,13 +65,14 @@ def evaluate(
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
     of the samples, all of them answer with the report of the whole, and the first one writes `out`.
-    Raises ValueError or TypeError that names the argument.
+    Raises ValueError or TypeError that names the argument; before any work, OSError if nothing can be written to `out`.
     """
     names = choose(metrics)
     n = None if n is None else require_integer("n", n, 2)
     seed = require_integer("seed", seed, 0, MAX_SEED)
     level = require_number("level", level, above=0, below=1)
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
+    folder = _tried(out)
     data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
 
@@ -96,13 +98,25 @@ def evaluate(
         records=records, per_class=classes, left_out=left_out,
         warnings=(*_of_ranges(source, data), *_warnings(records)),
     )  # fmt: skip
-    if out is not None and processes.world()[0] == 0:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        remove_pictures(folder)
         report.save(folder / "report.json")
         copies = inputs.memorization if "memorization" in report else None
         save_pictures(folder, report, source, train, copies)
     return report
+
+
+def _tried(out: str | Path | None) -> Path | None:
+    """The folder `out` in the process that writes, None elsewhere; if it cannot be written to, an error in all."""
+    folder, failure = None, None
+    if out is not None and processes.world()[0] == 0:
+        try:
+            folder = writable_folder("out", out)
+        except OSError as error:
+            failure = error
+    for error in filter(None, processes.gather([failure])):
+        raise error
+    return folder
 
 
 def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:

@@ -13,7 +13,7 @@ from ..data.dataset import Data
 from ..data.images import save_png
 from ..metrics import Memorization
 from .records import Record
-from .report import Report
+from .report import Report, is_report
 from .sources import Source
 from .table import ARROWS, number
 
@@ -21,13 +21,17 @@ SHEET, PAIRS = 64, 12  # images of samples.png, columns of memorization.png
 SIDE = 40  # pixels, about, of a small image
 
 
+def remove_pictures(folder: Path) -> None:
+    """Those of an earlier report, where there is one: another picture of the name is not ours."""
+    if is_report(folder / "report.json"):
+        for name in ("samples.png", "memorization.png", "report.png"):
+            (folder / name).unlink(missing_ok=True)
+
+
 def save_pictures(
     folder: Path, report: Report, source: Source, train: Data | None, memorization: Memorization | None
 ) -> None:
-    """samples.png and memorization.png where samples are images, report.png where matplotlib is installed; in place of
-    those of an earlier report."""
-    for name in ("samples.png", "memorization.png", "report.png"):
-        (folder / name).unlink(missing_ok=True)
+    """samples.png and memorization.png where samples are images, report.png where matplotlib is installed."""
     if len(source.shape) == 3 and source.shape[0] in (1, 3):
         scale = max(1, SIDE // source.shape[1])
         save_png(folder / "samples.png", _drawn(source, torch.arange(min(SHEET, source.n))), scale=scale, padding=2)

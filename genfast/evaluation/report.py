@@ -105,6 +105,14 @@ class Report:
         return report
 
 
+def is_report(path: Path) -> bool:
+    """Whether the file was written by `Report.save`, of any version."""
+    try:
+        return path.is_file() and json.loads(path.read_bytes())["schema"] == SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _plain(value):
     """Dataclasses as dicts, tuples as lists, and of what is not finite NaN as None and infinity as a string."""
     if dataclasses.is_dataclass(value):

@@ -2,13 +2,16 @@
 
     python -m genfast.studies.digits --out out
 
-writes samples.png, trajectory.png, loss.png, samples.npz, metrics.json, evaluation/ and the model, and prints what
+writes samples.png, trajectory.png, loss.png, samples.npz, metrics.json, evaluation/ and the model, in place of those of
+an earlier demo (marked by demo.json; files of others there are an error), and prints what
 `genfast.evaluate` finds in pixels: every number with an interval, beside what real digits are given in the place of the
 samples. Two more judges: a support-vector classifier fitted to the real digits says whether a sample looks like the
 digit that was asked for, and the nearest real neighbors tell a new digit from a copy.
 """
 
+import io
 import json
+import os
 import time
 from pathlib import Path
 
@@ -18,8 +21,16 @@ import tyro
 
 import genfast as gf
 
-from ..common.files import write_file
+from ..checkpoint import remove
+from ..common.files import to_json, writable_folder, write_file
+from ..common.locks import run_in
 
+MARK, SCHEMA = "demo.json", "genfast.demo"  # a file in every folder that the demo has taken
+WRITES = {  # folder: files
+    ".": ("samples.png", "trajectory.png", "loss.png", "samples.npz", "metrics.json"),
+    "model": ("log.jsonl", "model.json"),
+    "evaluation": ("report.json", "samples.png", "memorization.png", "report.png"),
+}
 STEPS = 600
 PIXELS = 4  # squared distances in [-1, 1] over those in [0, 1]
 SAMPLING = {"solver": "dpmpp_2m", "steps": 10, "guidance": 1.25, "clamp": (-1.0, 1.0)}
@@ -41,6 +52,37 @@ def train(model: gf.Diffusion, data: gf.data.Data, seed: int, steps: int, out: P
         model, data, steps=steps, batch=128, lr=4e-3, warmup=100, weight_decay=0.01, ema=0.998, seed=seed, out=out,
         log_every=20,
     )  # fmt: skip
+
+
+def take(out: Path) -> None:
+    """Make or take over the folder of the demo, and empty that of its model.
+
+    What lies there is the demo's where it has left its mark beside it. Raises FileExistsError, before anything is
+    written, where files of others have the names of the demo's, and BlockingIOError while a demo trains there.
+    """
+    writable_folder("out", out)
+    for folder, names in WRITES.items():
+        there = [name for name in names if os.path.lexists(out / folder / name)]
+        if there and not _marked(out / folder / MARK):
+            raise FileExistsError(
+                f"out must have no files of others where the demo writes; got {', '.join(there)} in {out / folder}, "
+                "which it did not write: pass another one, or move them away"
+            )
+    model = out / "model"
+    model.mkdir(exist_ok=True)
+    with run_in(model):
+        for folder in WRITES:
+            (out / folder).mkdir(exist_ok=True)
+            write_file(out / folder / MARK, json.dumps({"schema": SCHEMA}).encode())
+        remove(model)
+        (model / "log.jsonl").unlink(missing_ok=True)
+
+
+def _marked(file: Path) -> bool:
+    try:
+        return json.loads(file.read_bytes())["schema"] == SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def pixels(x: torch.Tensor) -> np.ndarray:
@@ -73,8 +115,10 @@ def draw_loss(logs: list[dict], path: Path) -> None:
     axes.plot([log["step"] for log in logs], [log["loss"] for log in logs])
     axes.set(xlabel="step", ylabel="denoising loss", title="Training on 1,797 digits", yscale="log")
     axes.grid(alpha=0.3, which="both")
-    figure.savefig(path, dpi=120)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=120, format="png")
     plt.close(figure)
+    write_file(path, file.getvalue())
 
 
 def draw_trajectory(model: gf.Diffusion, seed: int, path: Path) -> None:
@@ -93,7 +137,7 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
         seed: Of the weights, the training and the samples.
         steps: Training steps; the default takes about 35 s on two CPU cores.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    take(out)
     print(gf.info(), "", sep="\n")
     data = gf.data.digits()
     torch.manual_seed(seed)
@@ -120,8 +164,10 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
         "seed": seed,
     }
 
-    np.savez(out / "samples.npz", images=images.reshape(-1, 8, 8).astype(np.float32), labels=data.label.numpy())
-    write_file(out / "metrics.json", json.dumps(metrics, indent=1).encode())
+    arrays = io.BytesIO()
+    np.savez(arrays, images=images.reshape(-1, 8, 8).astype(np.float32), labels=data.label.numpy())
+    write_file(out / "samples.npz", arrays.getvalue())
+    write_file(out / "metrics.json", to_json(metrics, indent=1).encode())
     draw_loss(logs, out / "loss.png")
     draw_trajectory(model, seed, out / "trajectory.png")
     by_class = torch.cat([samples[data.label == digit][:20] for digit in range(10)])

@@ -3,12 +3,13 @@
 import dataclasses
 import io
 import json
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.files import write_file
+from ..common.files import to_json, writable_folder, write_file
 from ..common.versions import versions
 from ..evaluation.table import aligned, number
 
@@ -59,11 +60,11 @@ class Finding:
         return "\n".join([self.title, "", *table, "", *claims])
 
     def json(self) -> str:
-        """Everything but the picture."""
+        """Everything but the picture; a number that is not finite is null."""
         named = {"schema": SCHEMA, "version": VERSION} | versions()
         named |= {"name": self.name, "title": self.title, "settings": self.settings}
         claims = [dataclasses.asdict(claim) for claim in self.claims]
-        return json.dumps(named | {"columns": list(self.columns), "rows": [*map(list, self.rows)], "claims": claims})
+        return to_json(named | {"columns": list(self.columns), "rows": [*map(list, self.rows)], "claims": claims})
 
     def picture(self) -> bytes:
         """A PNG of what `draw` draws, title above, claims below."""
@@ -83,13 +84,38 @@ class Finding:
         return file.getvalue()
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Writes `name`.png and `name`.json, atomically; their paths."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        picture, record = folder / f"{self.name}.png", folder / f"{self.name}.json"
-        write_file(picture, self.picture())
-        write_file(record, self.json().encode())
+        """Writes `name`.png and `name`.json, atomically, in place of those of an earlier run; their paths. Raises as
+        `free_files` does."""
+        picture, record = free_files(folder, self.name)
+        drawn = self.picture()
+        write_file(record, self.json().encode())  # first, for it tells whose the picture is
+        write_file(picture, drawn)
         return picture, record
+
+
+def free_files(folder: str | Path, name: str) -> tuple[Path, Path]:
+    """The paths of the picture and the record of a study, after a trial of the folder, which is made if need be.
+
+    Raises OSError if nothing can be written there, and FileExistsError if the files are not those of the study.
+    """
+    folder = writable_folder("folder", folder)
+    picture, record = folder / f"{name}.png", folder / f"{name}.json"
+    there = [str(path) for path in (picture, record) if os.path.lexists(path)]
+    if there and not _is_of(record, name):
+        raise FileExistsError(
+            f"folder must have no files of others where the study writes; got {' and '.join(there)}, which "
+            f"{name!r} did not write: pass another one, or move that away"
+        )
+    return picture, record
+
+
+def _is_of(record: Path, name: str) -> bool:
+    """Whether the file is a record of this study."""
+    try:
+        content = json.loads(record.read_bytes())
+        return content["schema"] == SCHEMA and content["name"] == name
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _cell(value: str | int | float) -> str:

@@ -9,8 +9,8 @@ rounding.
 """
 
 import contextlib
-import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from ..checkpoint import describe, save
 from ..common.checks import require_choice, require_integer, require_number
+from ..common.files import append_line, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
+from ..common.locks import run_in
 from ..data.dataset import as_data
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
@@ -28,6 +30,7 @@ DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the ste
     "constant": lambda u: 1.0,
 }
 WATCHES = 40  # looks of `model.watch` at a run, at least
+LOG = "log.jsonl"
 PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
 
 
@@ -51,7 +54,8 @@ class Fit:
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
     training, not by the caller), samples_per_second; with players, loss is the sum of theirs, which are there too as
     `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta; `with fit.ema():` it holds the
-    average. So does every checkpoint, and so does the model when the loop has ended or was left by break or Ctrl-C.
+    average. So does every checkpoint, and so does the model when the loop has ended or was left: by break, by Ctrl-C,
+    by any error in here or in the caller's loop.
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
@@ -62,11 +66,14 @@ class Fit:
     clip       largest gradient norm; None for any
     ema        decay of the average, in [0, 1); 0 for none
     seed       of order, times and noise, in [0, 2**63)
-    out        folder for log.jsonl and a checkpoint: at the end, every `save_every` steps, and on break and Ctrl-C
+    out        folder for log.jsonl and a checkpoint, without a run in it: saved at the end, every `save_every` steps,
+               and when the loop is left after its first step. No other run writes there meanwhile (common/locks.py)
     device     where to train; None for where the model is
     progress   whether `run` shows a bar
     Raises FloatingPointError at the 20th step in a row without a finite gradient; up to then such steps are skipped
-    (with players, from the first whose gradient is not).
+    (with players, from the first whose gradient is not). Before any training, FileExistsError if `out` holds a run, and
+    BlockingIOError, with process and host, if it is being written to. If the log cannot be written, OSError with its
+    name, after the checkpoint. If that cannot be written either, the error names it as its cause.
     """
 
     def __init__(
@@ -94,6 +101,8 @@ class Fit:
         self.out = None if out is None else Path(out)
         if out is not None:
             describe(model)  # whether it can be saved is better known now than at the end
+            if self.out.exists():
+                self._claimed().close()
 
         self.progress = progress
         self.watch_every = max(1, min(self.log_every, self.steps // WATCHES))
@@ -109,12 +118,15 @@ class Fit:
         if self.started:
             raise RuntimeError("this run has been iterated before; a new one starts with Fit(...)")
         self.started = True
-        try:
-            yield from self._train()
-        except (KeyboardInterrupt, GeneratorExit):  # Ctrl-C in here, or the caller's loop was left
+        with self._claimed():
+            if self.out is not None:
+                (self.out / LOG).touch(exist_ok=False)
+            try:
+                yield from self._train()
+            except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
+                self._rescue(error)
+                raise
             self._finish()
-            raise
-        self._finish()
 
     def run(self):
         """Train to the end with a progress bar; returns the list of logs."""
@@ -144,51 +156,53 @@ class Fit:
     def save(self):
         """Write a checkpoint of the averaged weights to `out`."""
         with self.ema():
-            save(self.model, self.out, extra={"step": self.step, "batch": self.batch, "seed": self.seed})
+            self._write()
+
+    def _write(self):
+        save(self.model, self.out, extra={"step": self.step, "batch": self.batch, "seed": self.seed})
 
     def _train(self):
         recent, failures = [], 0  # (losses, norm) of the steps since the last log; steps in a row without a gradient
         logged, watched = (0, 0.0), {}  # step and seconds of the last log; what the model last said of itself
-        with self._log_file() as file:
-            while self.step < self.steps:
-                start = time.perf_counter()
-                lr = self.learning_rate(self.step)
-                losses, norm = self._update(lr)
-                self.seconds += time.perf_counter() - start
+        while self.step < self.steps:
+            start = time.perf_counter()
+            lr = self.learning_rate(self.step)
+            losses, norm = self._update(lr)
+            self.seconds += time.perf_counter() - start
 
-                if math.isfinite(norm):
-                    recent.append((losses, norm))
-                    failures = 0
-                elif (failures := failures + 1) == PATIENCE:
-                    raise FloatingPointError(
-                        f"no finite gradient in {PATIENCE} steps on end, until step {self.step}, at a loss of "
-                        f"{sum(losses)}; lower lr, or look for samples whose loss is not finite"
-                    )
-                if self.save_every and self.step % self.save_every == 0:
-                    self.save()
-                due = self.step % self.log_every == 0 or self.step == self.steps
-                if hasattr(self.model, "watch") and (due or self.step % self.watch_every == 0):
-                    watched = self.model.watch()
-                if due:
-                    rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
-                    logged = self.step, self.seconds
-                    turns, norms = zip(*recent) if recent else ([[math.nan] * len(self.optimizers)], [math.nan])
-                    means = [sum(column) / len(column) for column in zip(*turns)]
-                    recent = []
-                    log = {
-                        "step": self.step,
-                        "loss": sum(means),
-                        "lr": lr,
-                        "grad_norm": sum(norms) / len(norms),
-                        "skipped": self.skipped,
-                        "seconds": self.seconds,
-                        "samples_per_second": rate,
-                    }
-                    log |= {f"{name}_loss": mean for name, mean in zip(self.optimizers, means) if name is not None}
-                    log |= watched
-                    if file:
-                        print(json.dumps(log), file=file, flush=True)
-                    yield log
+            if math.isfinite(norm):
+                recent.append((losses, norm))
+                failures = 0
+            elif (failures := failures + 1) == PATIENCE:
+                raise FloatingPointError(
+                    f"no finite gradient in {PATIENCE} steps on end, until step {self.step}, at a loss of "
+                    f"{sum(losses)}; lower lr, or look for samples whose loss is not finite"
+                )
+            if self.save_every and self.step % self.save_every == 0:
+                self.save()
+            due = self.step % self.log_every == 0 or self.step == self.steps
+            if hasattr(self.model, "watch") and (due or self.step % self.watch_every == 0):
+                watched = self.model.watch()
+            if due:
+                rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
+                logged = self.step, self.seconds
+                turns, norms = zip(*recent) if recent else ([[math.nan] * len(self.optimizers)], [math.nan])
+                means = [sum(column) / len(column) for column in zip(*turns)]
+                recent = []
+                log = {
+                    "step": self.step,
+                    "loss": sum(means),
+                    "lr": lr,
+                    "grad_norm": sum(norms) / len(norms),
+                    "skipped": self.skipped,
+                    "seconds": self.seconds,
+                    "samples_per_second": rate,
+                }
+                log |= {f"{name}_loss": mean for name, mean in zip(self.optimizers, means) if name is not None}
+                log |= watched
+                if self.out is not None:
+                    append_line(self.out / LOG, to_json(log))
+                yield log
 
     def _update(self, lr):
         """One step, each player in turn; returns their mean losses and the norm of all gradients before clipping."""
@@ -232,15 +246,39 @@ class Fit:
         return loss.item(), norm
 
     def _finish(self):
+        """The average into the model, and a checkpoint of it; no second copy on a device that may be full."""
         _copy(self.parameters, self.average)
         if self.out is not None:
-            self.save()
+            self._write()
 
-    def _log_file(self):
-        if self.out is None:
-            return contextlib.nullcontext()
-        self.out.mkdir(parents=True, exist_ok=True)
-        return open(self.out / "log.jsonl", "w")
+    def _rescue(self, error):
+        """What can be kept of a run that an error ends. One without a step leaves no files: it can be repeated."""
+        if self.step == 0:
+            _copy(self.parameters, self.average)  # one of several players may have moved
+            if self.out is not None:
+                (self.out / LOG).unlink(missing_ok=True)
+            return
+        try:
+            self._finish()
+        except BaseException as second:
+            if isinstance(error, GeneratorExit):  # which nobody would see
+                raise
+            second.__context__ = error.__cause__ or error.__context__
+            raise error from second
+
+    def _claimed(self):
+        """A context in which `out` is this run's alone; entered already."""
+        stack = contextlib.ExitStack()
+        if self.out is not None:
+            with stack:
+                stack.enter_context(run_in(writable_folder("out", self.out)))
+                if found := [name for name in (LOG, "model.json") if os.path.lexists(self.out / name)]:
+                    raise FileExistsError(
+                        f"out holds a run: there is {' and '.join(found)} in {self.out}, which training would replace; "
+                        "pass another folder, or move that one away or delete it"
+                    )
+                return stack.pop_all()
+        return stack
 
 
 @torch.no_grad()

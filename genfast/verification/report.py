@@ -1,12 +1,12 @@
 """What a verification found: one Record a check, and the table of them."""
 
 import dataclasses
-import json
 from typing import Any
 
 import torch
 
 from .._extension import extension
+from ..common.files import to_json
 from ..common.versions import versions
 
 
@@ -60,7 +60,7 @@ class Report:
 
     def json(self) -> str:
         """The records as a JSON list."""
-        return json.dumps([record.as_dict() for record in self.records])
+        return to_json([record.as_dict() for record in self.records])
 
     def __str__(self) -> str:
         """Order: declared, then measured and its gate. Rounding: float32 kernels against float64, relative. Mean and

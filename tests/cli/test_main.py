@@ -152,3 +152,41 @@ def test_evaluate_exits_with_one():
 def test_evaluate_help(genfast):
     text = genfast("evaluate", "--help").stdout
     assert all(option in text for option in ("SAMPLES", "--data", "--metrics", "--sampling.steps", "--train", "--json"))
+
+
+# genfast study --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The studies it was asked for, in place of two minutes."""
+    asked = []
+
+    def run(name, **_):
+        asked.append(name)
+        return gf.studies.Finding(
+            name, "Is it so?", ("n",), [(1,)], [gf.studies.Claim("It is.", True)], lambda figure: None, {"seed": 0}
+        )
+
+    monkeypatch.setattr(gf.studies, "run", run)
+    return asked
+
+
+def test_a_study_replaces_its_files(genfast, study, tmp_path):
+    for _ in range(2):
+        result = genfast("study", "manifold", "--out", str(tmp_path / "new"))
+        assert result.returncode == 0 and "manifold.json" in result.stdout, result.stderr
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"manifold.png", "manifold.json"}
+
+
+def test_a_study_tries_its_folder_first(genfast, study, tmp_path):
+    (tmp_path / "manifold.png").write_text("mine")
+    for out, words in (
+        (tmp_path, "manifold.png, which 'manifold' did not write"),
+        (tmp_path / "manifold.png", "folder"),
+    ):
+        result = genfast("study", "manifold", "--out", str(out))
+        assert result.returncode == 1 and result.stderr.startswith("genfast study: ") and words in result.stderr
+        assert str(out) in result.stderr
+    assert genfast("study", "alchemy", "--out", str(tmp_path / "new")).returncode == 1
+    assert not study and not (tmp_path / "new").exists()

@@ -301,6 +301,29 @@ def test_nothing_to_draw(tmp_path):
     assert report.records == () and {path.name for path in tmp_path.iterdir()} == {"report.json"}
 
 
+def test_pictures_of_others_stay(tmp_path):
+    """Of an earlier report they are replaced or removed; without one, a picture of the name is somebody else's."""
+    images = normal(40, 64, 1).view(-1, 1, 8, 8).clamp(-1, 1)
+    (tmp_path / "samples.png").write_text("mine")
+    evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path)
+    assert (tmp_path / "samples.png").read_text() == "mine"
+    evaluate(images, images.flip(0) * 0.9, metrics="kernel_distance", out=tmp_path / "images")
+    assert (tmp_path / "images" / "samples.png").exists()
+    evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path / "images")
+    assert not (tmp_path / "images" / "samples.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_known_before_the_work(tmp_path):
+    class Idle:
+        def sample(self, n, seed=0):
+            pytest.fail("it was asked for samples")
+
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "deep"):
+        with pytest.raises(OSError, match=f"out must be a folder that can be written to; got {out}"):
+            evaluate(Idle(), REAL, metrics="frechet", out=out)
+
+
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path)

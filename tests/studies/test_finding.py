@@ -1,7 +1,9 @@
 """Studies: what a finding prints and writes, and that every study runs and bears out its claims."""
 
+import dataclasses
 import inspect
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,28 @@ def test_a_finding_is_saved(tmp_path):
     saved = json.loads(record.read_text())
     assert saved["schema"] == "genfast.study" and saved["rows"] == [["up", 0.123456, 1000], ["down", -1.0, 2]]
     assert [claim["holds"] for claim in saved["claims"]] == [True, False] and saved["settings"] == {"seed": 0}
+
+
+def test_a_finding_replaces_its_own_files_and_no_others(tmp_path):
+    finding(False).save(tmp_path)
+    (tmp_path / "another.png").write_text("mine")
+    _, record = finding().save(tmp_path)
+    assert [claim["holds"] for claim in json.loads(record.read_text())["claims"]] == [True, True]
+    for content in ("mine", "[]", '{"schema": "genfast.study", "name": "another"}'):
+        record.write_text(content)
+        with pytest.raises(FileExistsError, match=r"folder must .*two-lines\.png and .*two-lines\.json"):
+            finding().save(tmp_path)
+        assert record.read_text() == content
+    record.unlink()
+    (tmp_path / "two-lines.png").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"got \S*two-lines\.png, which 'two-lines' did not write"):
+        finding().save(tmp_path)
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"mine"}
+
+
+def test_a_record_is_json_for_everybody(tmp_path):
+    broken = dataclasses.replace(finding(), rows=[("up", math.nan, 1), ("down", math.inf, 2)])
+    assert json.loads(broken.json(), parse_constant=pytest.fail)["rows"] == [["up", None, 1], ["down", None, 2]]
 
 
 def test_unknown_names_and_seeds():

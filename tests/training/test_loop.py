@@ -2,6 +2,10 @@
 
 import json
 import math
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import torch
 
 from genfast import checkpoint
 from genfast.checkpoint import MODELS, load
+from genfast.common import locks
 from genfast.data.dataset import arrays
 from genfast.training import loop as training
 from genfast.training.loop import Fit, fit
@@ -276,6 +281,205 @@ def test_leaving_the_callers_loop_saves_the_average(data, tmp_path, leave):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
 
 
+class Failing(Toy):
+    """Raises in the eleventh loss."""
+
+    def __init__(self, error=None, features=3):
+        super().__init__(features)
+        self.error = error
+
+    def loss(self, batch, key):
+        if len(self.seen) == 10:
+            raise self.error
+        return super().loss(batch, key)
+
+
+def average_after(data, steps):
+    course = Fit(Toy(), data, steps=30, batch=8, ema=0.7, log_every=steps)
+    next(iter(course))
+    return course.average[0]
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("error", [OUT_OF_MEMORY, MemoryError(), SystemExit(3), FloatingPointError("x"), KeyError("x")])
+@pytest.mark.parametrize("place", ["loss", "watch", "loop", "throw"])
+def test_whatever_ends_a_run_leaves_the_average(data, tmp_path, monkeypatch, error, place):
+    """In the model and in the checkpoint, and the error is the one that was raised."""
+    monkeypatch.setitem(MODELS, "Failing", Failing)
+    model = Failing(error if place == "loss" else RuntimeError("never"))
+    course = Fit(model, data, steps=30, batch=8, ema=0.7, log_every=5, out=tmp_path)
+    if place == "watch":
+        looks = iter(range(9, 99))
+
+        def watch():
+            if course.step == 10:
+                raise error
+            return {"look": next(looks)}
+
+        model.watch = watch
+    with pytest.raises(type(error)) as raised:
+        if place == "throw":
+            logs = iter(course)
+            next(logs), next(logs)
+            logs.throw(error)
+        for log in course:
+            if place == "loop" and log["step"] == 10:
+                raise error
+    assert raised.value is error
+    raised.value.__traceback__ = None
+    assert load(tmp_path).extra["step"] == 10 and torch.equal(load(tmp_path).theta, model.theta)
+    assert torch.equal(model.theta, average_after(data, 10))
+    assert not locks._holds
+
+
+def test_where_saving_fails_too_both_are_said(data, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "model-0.safetensors")
+
+    monkeypatch.setattr(training, "save", full)
+    cause = KeyError("y")
+    error = ValueError("x")
+    error.__cause__ = cause
+    model = Failing(error)
+    with pytest.raises(ValueError, match="x") as raised:
+        fit(model, data, steps=30, batch=8, ema=0.7, out=tmp_path, progress=False)
+    assert raised.value is error and "model-0.safetensors" in str(error.__cause__)
+    assert error.__cause__.__context__ is cause
+    assert torch.equal(model.theta, average_after(data, 10))  # the model has it even so
+    course = iter(Fit(Toy(), data, steps=30, batch=8, log_every=5, out=tmp_path / "left"))
+    next(course)
+    with pytest.raises(OSError, match=r"model-0\.safetensors"):
+        course.close()
+
+
+def test_a_run_without_a_step_can_be_repeated(data, tmp_path):
+    model = Failing(ValueError("x"))
+    model.seen = [None] * 10
+    with pytest.raises(ValueError, match="x"):
+        fit(model, data, steps=3, batch=8, out=tmp_path, progress=False)
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+    run(data, out=tmp_path)
+    assert load(tmp_path).extra["step"] == 30
+
+
+# Two runs
+
+
+@pytest.mark.parametrize("left", ["log.jsonl", "model.json", "both"])
+def test_a_folder_that_holds_a_run_is_refused(data, tmp_path, left):
+    run(data, out=tmp_path)
+    for file in list(tmp_path.iterdir()):
+        if left != "both" and file.name != left:
+            file.unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.name != ".lock"}
+    model = Toy()
+    names = "log.jsonl and model.json" if left == "both" else left
+    with pytest.raises(
+        FileExistsError, match=rf"out holds a run: there is {names} in .*{tmp_path.name}.*another folder"
+    ):
+        Fit(model, data, steps=3, out=tmp_path)
+    assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.name != ".lock"}
+    late = Fit(model, data, steps=3, out=tmp_path / "new")
+    run(data, out=tmp_path / "new")
+    with pytest.raises(FileExistsError, match="out holds a run"):
+        late.run()
+    assert model.seen == [] and len(load(tmp_path / "new").theta) == 3
+
+
+def test_weights_of_others_are_no_run(data, tmp_path):
+    (tmp_path / "model-best.safetensors").write_text("mine")
+    run(data, out=tmp_path)
+    assert (tmp_path / "model-best.safetensors").read_text() == "mine"
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from test_loop import Toy, Fit, arrays
+for log in Fit(Toy(), arrays(torch.randn(8, 3)), steps=10**6, batch=8, log_every=1, save_every=1, out=sys.argv[2]):
+    if log["step"] == 2:
+        print("two", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_a_second_run_is_told_at_once_who_has_the_folder(data, tmp_path):
+    command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(tmp_path)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "two\n"
+    with pytest.raises(BlockingIOError, match=rf"{tmp_path.name} is being .* by process {other.pid} on "):
+        run(data, out=tmp_path)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    other.kill()  # SIGKILL
+    other.communicate()
+    with pytest.raises(FileExistsError, match="holds a run"):
+        run(data, out=tmp_path)
+
+
+def test_two_runs_of_one_process(data, tmp_path):
+    model = Toy()
+    for _ in Fit(model, data, steps=10, batch=8, log_every=1, out=tmp_path, save_every=2):
+        with pytest.raises(BlockingIOError, match="is being written to by process"):
+            Fit(Toy(), data, steps=3, out=tmp_path)
+        checkpoint.save(model, tmp_path, extra="own")  # inside the run
+        assert load(tmp_path).extra == "own"
+    assert load(tmp_path).extra["step"] == 10
+
+
+# The log
+
+
+def test_a_log_that_cannot_be_written_does_not_cost_the_model(data, tmp_path, monkeypatch):
+    """As on a full disk: half of a line fits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    model = Toy()
+    with pytest.raises(OSError, match=r"log\.jsonl"):
+        try:
+            for _ in Fit(model, data, steps=30, batch=8, ema=0.7, log_every=5, out=tmp_path):
+                written = (tmp_path / "log.jsonl").read_text()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (len(written) + 50, hard))
+                monkeypatch.setattr(training, "save", unlimited(checkpoint.save, (soft, hard)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert json.loads(written)["step"] == 5 and (tmp_path / "log.jsonl").read_text() == written
+    assert load(tmp_path).extra["step"] == 10 and torch.equal(load(tmp_path).theta, model.theta)
+    assert torch.equal(model.theta, average_after(data, 10))
+
+
+def unlimited(function, limits):
+    """The limit is meant for the log alone."""
+
+    def call(*args, **options):
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        return function(*args, **options)
+
+    return call
+
+
+def test_the_log_holds_null_for_what_is_not_finite(data, tmp_path, monkeypatch):
+    model = Faulty(set(range(4)))
+    model.watch = lambda: {"gap": math.inf, "few": [math.nan, 1.0]}
+    monkeypatch.setattr(Faulty, "config", lambda self: {"features": 3})
+    logs = fit(model, data, steps=5, batch=8, log_every=4, out=tmp_path, progress=False)
+    text = (tmp_path / "log.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    first, last = map(json.loads, text.splitlines())
+    assert first["loss"] is None and first["gap"] is None and first["few"] == [None, 1.0] and first["step"] == 4
+    assert last["loss"] == logs[1]["loss"] and math.isnan(logs[0]["loss"])
+
+
+def test_a_folder_that_cannot_be_written_to_is_known_before_training(data, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    model = Toy()
+    for out in (tmp_path / "file", tmp_path / "file" / "deep"):
+        with pytest.raises(OSError, match=rf"out must be a folder that can be written to; got {out}"):
+            fit(model, data, steps=3, out=out)
+    assert model.seen == []
+
+
 class Faulty(Toy):
     """The loss of these steps is not a number, or infinitely steep."""
 
@@ -313,13 +517,19 @@ def test_steps_without_a_finite_gradient_are_skipped_and_counted(data, value):
     assert math.isfinite(log["loss"]) and math.isfinite(log["grad_norm"])  # means over the good steps
 
 
-def test_twenty_bad_steps_in_a_row_raise_and_leave_the_checkpoint(data, tmp_path):
+def test_twenty_bad_steps_in_a_row_raise_and_save_the_last_good_ones(data, tmp_path, monkeypatch):
     nineteen = Faulty(set(range(5, 24)) | set(range(25, 44)))
     assert len(fit(nineteen, data, steps=50, batch=8, progress=False)) == 1
-    checkpoint.save(Toy(), tmp_path, extra="old")
+    model = Faulty(set(range(5, 25)))
+    monkeypatch.setitem(MODELS, "Faulty", Toy)
+    monkeypatch.setattr(Faulty, "config", lambda self: {"features": 3})
     with pytest.raises(FloatingPointError, match="20 steps on end, until step 25"):
-        fit(Faulty(set(range(5, 25))), data, steps=50, batch=8, out=tmp_path, progress=False)
-    assert load(tmp_path).extra == "old"
+        fit(model, data, steps=50, batch=8, ema=0.7, out=tmp_path, progress=False)
+    five = Toy()
+    course = Fit(five, data, steps=50, batch=8, ema=0.7, log_every=5)
+    next(iter(course))
+    assert load(tmp_path).extra["step"] == 25
+    assert torch.equal(load(tmp_path).theta, course.average[0]) and torch.equal(model.theta, course.average[0])
 
 
 def test_a_run_is_run_once(data):
