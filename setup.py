@@ -99,8 +99,8 @@ def cuda() -> dict | None:
 def cxx_flags() -> str:
     """Of every C++ file."""
     warnings = "-Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"  # gcc's own AVX-512 headers
-    optimise = SANITIZERS if SANITIZE else "-O3"
-    return f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off -fmacro-prefix-map={ROOT}/= {optimise} {warnings}"
+    optimize = SANITIZERS if SANITIZE else "-O3"
+    return f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off -fmacro-prefix-map={ROOT}/= {optimize} {warnings}"
 
 
 def bind_flags(toolkit: dict | None) -> str:

@@ -66,7 +66,7 @@ class GenerativeClassifier:
         if self.conditional:
             raise TypeError("fit: a class-conditional model is trained beforehand, by genfast.fit")
         if len({id(model) for model in self.models}) < self.classes:
-            raise ValueError("models must be an object for each class; got one that stands for several")
+            raise ValueError("models must be different objects, one a class; got one of them twice")
         x, label = self._labeled(data)
         counts = torch.bincount(label, minlength=self.classes)
         if not bool((counts > 0).all()):

@@ -3,7 +3,8 @@
     python tests/rooms.py
 
 A room is a package, nested ones too, or a module at the top of genfast/; genfast/__init__.py, which ties all of them to
-their names, is none. An arrow is an ordered pair of rooms with an import between them, also inside functions.
+their names, is none. An arrow is an ordered pair of rooms with an import between them, also inside functions. What
+the studies take by gf.<name>, as users do, is not counted.
 """
 
 import ast

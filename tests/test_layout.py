@@ -163,6 +163,9 @@ def test_imports_point_down():
         assert (room, other) in allowed, f"{', '.join(modules)}: {room} may not import {other}"
     assert not allowed - set(found), f"permissions that nothing uses: {sorted(allowed - set(found))}"
     assert set(order) == rooms.rooms(), "every room has its line, and every line its room"
+    known = rooms.modules()
+    through = {rooms.room_of(name, path) for name, path in known.items() if "" in rooms.imports(name, path, known)}
+    assert through - {""} <= {"studies"}, "only studies, which show what users write, may use the public names"
     upward = [(room, other) for room, other in allowed if order.index(other) > order.index(room)]
     assert not upward and not rooms.circle(allowed)
 

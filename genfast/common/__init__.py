@@ -1,1 +1,1 @@
-"""What all families share; it imports nothing of genfast."""
+"""What all families share; it imports nothing of genfast but the version."""

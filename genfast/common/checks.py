@@ -53,7 +53,7 @@ def require_number(
     """value as a float, finite and within the bounds: Python's, NumPy's, or a tensor or array of no dimensions."""
     if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
         value = value.item()
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and _is_finite(value):
         within = (least is None or value >= least) and (above is None or value > above)
         if within and (most is None or value <= most) and (below is None or value < below):
             return float(value)
@@ -68,6 +68,13 @@ def require_number(
     else:
         wanted = "a finite number"
     raise ValueError(f"{name} must be {wanted}; got {value!r}")
+
+
+def _is_finite(value: numbers.Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def require_choice(name: str, value: object, choices: Iterable) -> object:
@@ -92,7 +99,7 @@ def require_bool(name: str, value: object) -> bool:
 def require_shape(name: str, value: object) -> tuple[int, ...]:
     """The shape of something: a positive integer, or a sequence of one or more."""
     lengths = (value,) if is_integer(value) else value
-    if isinstance(lengths, str) or not isinstance(lengths, Iterable):
+    if isinstance(lengths, str) or not isinstance(lengths, Iterable) or getattr(lengths, "ndim", 1) == 0:
         lengths = ()
     lengths = tuple(lengths)
     if not lengths or not all(is_integer(length) and length >= 1 for length in lengths):

@@ -16,20 +16,25 @@ from .keys import make_key
 
 def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     """Sample indices, (N,) int64 on the CPU, from their number N or the indices; a ValueError names the argument."""
-    problem = ValueError(f"{name} must be a number of samples or their indices, integers, none negative; got {index!r}")
+
+    def problem() -> ValueError:
+        return ValueError(
+            f"{name} must be a number of samples or their indices, integers, none negative; got {index!r}"
+        )
+
     if is_integer(index):
         if index < 0:
-            raise problem
+            raise problem()
         return torch.arange(int(index))
     try:
         tensor = torch.as_tensor(index).cpu()
     except (TypeError, ValueError, RuntimeError):
-        raise problem from None
+        raise problem() from None
     if tensor.ndim != 1 or (len(tensor) and not holds_integers(tensor)):
-        raise problem
+        raise problem()
     tensor = tensor.to(torch.int64)
     if len(tensor) and int(tensor.min()) < 0:
-        raise problem
+        raise problem()
     return tensor
 
 
@@ -63,8 +68,8 @@ def in_chunks(
 ) -> Tensor:  # fmt: skip
     """The samples `index`, (N, *), of a network that is called on whole chunks; (0, *shape) for none of them.
 
-    make(key, given, taken, slots) -> (chunk, *) has those at index[taken] in its rows `slots`; key: (chunk, 2), of all
-    rows.  given: conditions, each (N, *), handed over as (chunk, *).
+    make(key, conditions, taken, slots) -> (chunk, *) has those at index[taken] in its rows `slots`; key:
+    (chunk, 2), of all rows.  conditions: each (N, *), handed over as (chunk, *).
     """
     parts, places = [], []
     for first, taken in chunk_passes(index, chunk):

@@ -39,8 +39,9 @@ class Data:
         self.shape = tuple(self.x.shape[1:])
         self.label = None if label is None else _labels(label, len(self.x))
         found = 0 if label is None else int(self.label.max()) + 1
-        most = 0 if label is None else None
-        self.classes = found if classes is None else require_integer("classes", classes, found, most)
+        self.classes = found if classes is None else require_integer("classes", classes, found)
+        if label is None and self.classes:
+            raise ValueError(f"classes must be 0 without labels; got {classes!r}")
         self.names = None if names is None else tuple(names)
         if self.names is not None and len(self.names) != self.classes:
             raise ValueError(f"names must be {self.classes}, one a class; got {len(self.names)}")

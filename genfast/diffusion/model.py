@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import require_choice, require_integer, require_number, require_shape
+from ..common.checks import holds_integers, require_choice, require_integer, require_number, require_shape
 from ..common.conditions import Label, as_conditions, with_null
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index
@@ -88,8 +88,8 @@ class Diffusion(nn.Module):
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample, (B,) float32.
 
-        batch: x (B, *) float32, label, (B,) int64 or None, and condition, (B, *) float, None or left out.  key: (B, 2),
-        see `ops.make_key`: the times, the noise and which conditions are dropped are functions of it.
+        batch: x (B, *) float32, label, (B,) integers or None, and condition, (B, *) float, None or left out.  key:
+        (B, 2), see `ops.make_key`: the times, the noise and which conditions are dropped are functions of it.
         """
         x0, label = batch["x"], batch.get("label")
         self.shape = self.shape or tuple(x0.shape[1:])
@@ -100,6 +100,10 @@ class Diffusion(nn.Module):
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
         c = self.parameterization.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
+        if label is not None and self.classes:
+            if not holds_integers(label):
+                raise ValueError(f"label must hold integers; got {label.dtype}")
+            label = label.long()
         conditions = {"label": label if self.classes else None, "condition": batch.get("condition")}
         conditions = {name: value for name, value in conditions.items() if value is not None}
         if conditions:
@@ -188,7 +192,7 @@ class Diffusion(nn.Module):
             )
 
     def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
-        """A `batching.SampleQueue` of this model, whose `add` takes what `sample` takes."""
+        """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes."""
         return DiffusionQueue(self, capacity, clamp)
 
     def _plan(self, solver, steps, grid, noise, options) -> Plan:
@@ -229,7 +233,7 @@ class Diffusion(nn.Module):
         bias from samples + 1 network evaluations; for its standard error, keys of several seeds.
 
         x: (N, *shape) floating point.  key: (N, 2), of `ops.make_key`: times and noise are functions of it alone, the
-        same for every label.  options: samples=, chunk= of `elbo.elbo`.  Raises ValueError or TypeError naming the
+        same for every label.  options: samples=, chunk= of `diffusion.elbo`.  Raises ValueError or TypeError naming the
         argument.
         """
         with self._likelihood_arguments(x, label, condition) as arguments:

@@ -63,6 +63,8 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         if options:
             raise ValueError(f"likelihood must be empty, for there is no model that offers one; got {options!r}")
         return None
+    if len(data) < 2:
+        raise ValueError(f"data must have at least 2 samples for a likelihood; got {len(data)}")
     n = options.get("n", min(len(data), FLOW_SAMPLES) if kind == "log_likelihood" else len(data))
     n = require_integer('likelihood["n"]', n, 2, len(data))
     levels = options.get("levels")

@@ -8,7 +8,7 @@ from ..data.dataset import Data
 def matched(samples: Data, data: Data, argument: str) -> Data:
     """The samples with their classes numbered as those of the data. Raises ValueError if their shape is another."""
     if samples.shape != data.shape:
-        raise ValueError(f"{argument} must be samples of shape {data.shape}, as those of data; got {samples.shape}")
+        raise ValueError(f"{argument} must hold samples of shape {data.shape}, as data has; got {samples.shape}")
     return _relabeled(samples, data, argument)
 
 

@@ -43,8 +43,8 @@ class Reader:
             raise type(error)(f"{argument}: {error}") from error
 
     def _load(self, path: str | Path) -> Data:
-        file = isinstance(path, Path) or Path(path).is_file()  # a string may be the name of data, "digits"
-        key = Path(path).resolve() if file else path
+        named = isinstance(path, str) and path.partition(":")[0] == "digits"  # data by name, whatever files there are
+        key = path if named else Path(path).resolve()
         if key not in self._loaded:
             self._loaded[key] = load(path)
         return self._loaded[key]

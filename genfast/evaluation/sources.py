@@ -89,7 +89,7 @@ class Drawn:
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)
         if x.shape != expected:
-            raise ValueError(f"model must draw samples of shape {expected}, as those of data; got {tuple(x.shape)}")
+            raise ValueError(f"model must draw samples of shape {expected}, as data has; got {tuple(x.shape)}")
         if not bool(x.isfinite().all()):
             raise ValueError(f"model must draw finite samples; got NaN or infinity from {self.name}.sample")
         return x

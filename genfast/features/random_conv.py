@@ -20,7 +20,7 @@ WIDTHS = (32, 48, 64)
 def random_conv(shape):
     """Features of images by `RandomConv`: x: (B, *shape), in [-1, 1] -> (B, 288).
 
-    shape: (1 or 3, height, width), at least 8 x 8. Grey and colored images have different features.
+    shape: (1 or 3, height, width), at least 8 x 8. Gray and colored images have different features.
     Raises ValueError for any other shape.
     """
     shape = require_shape("shape", shape)

@@ -21,7 +21,7 @@ def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: flo
     """
     quantile = require_number("quantile", quantile, least=0, most=1)
     bound = require_number("bound", bound, above=0)
-    if limit is not None:
+    if limit is not None and limit != math.inf:
         limit = require_number("limit", limit, least=bound)
     if composed(D) or wants_grad(D):
         return dynamic_threshold_reference(D, quantile, bound, limit)

@@ -47,7 +47,10 @@ def nearest(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Near
     check_sets("nearest", x, y)
     if exclude_self and len(x) != len(y):
         raise ValueError(f"nearest: x and y must be one set with exclude_self; got {len(x)} and {len(y)} points")
-    k = require_integer("k", k, 1, len(y) - exclude_self)
+    most = len(y) - exclude_self
+    if most < 1:
+        raise ValueError(f"nearest: y must have a point that can be a neighbor; got {len(y)}")
+    k = require_integer("k", k, 1, most)
     distance, index, _, _ = torch.ops.genfast.pairwise(*_dense(x, y), None, None, k, exclude_self)
     return Nearest(distance, index)
 

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from ..checkpoint import describe, save
-from ..common.checks import require_choice, require_integer, require_number
+from ..common.checks import require_bool, require_choice, require_integer, require_number
 from ..common.files import append_line, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
@@ -53,8 +53,8 @@ class Fit:
     Iterating it trains, once, and yields a dict every `log_every` steps and at the end: step, loss and grad_norm (means
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
     training, not by the caller), samples_per_second; with players, loss is the sum of theirs, which are there too as
-    `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta; `with fit.ema():` it holds the
-    average. So does every checkpoint, and so does the model when the loop has ended or was left: by break, by Ctrl-C,
+    `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta; `with run.ema():`
+    (run = Fit(...)) it holds the average. So does every checkpoint, and so does the model when the loop has ended or was left: by break, by Ctrl-C,
     by any error in here or in the caller's loop.
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
@@ -104,7 +104,7 @@ class Fit:
             if self.out.exists():
                 self._claimed().close()
 
-        self.progress = progress
+        self.progress = require_bool("progress", progress)
         self.watch_every = max(1, min(self.log_every, self.steps // WATCHES))
         self.device = self.parameters[0].device
         common = {"lr": self.lr, "weight_decay": weight_decay, "fused": True}

@@ -106,7 +106,7 @@ class LearnedVariance(Gaussian):
 
 
 class Bernoulli(_Likelihood):
-    """x in {-1, 1}, P(x = 1 | z) = 1 / (1 + e^-f). Grey values between count as that share of either: no longer a
+    """x in {-1, 1}, P(x = 1 | z) = 1 / (1 + e^-f). Gray values between count as that share of either: no longer a
     likelihood, but the usual loss."""
 
     levels = 2

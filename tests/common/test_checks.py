@@ -80,14 +80,14 @@ def test_numbers(bounds, inside, outside, words):
     for value in (inside, np.float64(inside), torch.tensor(inside, dtype=torch.float64)):
         found = require_number("lr", value, **bounds)
         assert found == inside and type(found) is float
-    for value in (outside, math.nan, "1", None, True, [1.0], 1j):
+    for value in (outside, math.nan, "1", None, True, [1.0], 1j, 10**400):
         with pytest.raises(ValueError, match=rf"^lr must be {words}; got "):
             require_number("lr", value, **bounds)
 
 
 def test_shapes_choices_and_bools():
     assert require_shape("latent", (4, 8, 8)) == (4, 8, 8) == require_shape("latent", torch.Size([4, 8, 8]))
-    for value in (0, (), (4, 0), (4, 8.0), "48", None, True, (True,)):
+    for value in (0, (), (4, 0), (4, 8.0), "48", None, True, (True,), torch.tensor(3.0), np.array(3.0)):
         with pytest.raises(ValueError, match=r"^latent must be a positive integer or a sequence of them; got "):
             require_shape("latent", value)
     assert require_choice("loss", "hinge", {"hinge": 1, "plain": 2}) == "hinge"

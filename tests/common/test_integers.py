@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rooms import tracked
 
 import genfast as gf
 from genfast import ops, studies
@@ -228,6 +229,10 @@ def test_labels_of_any_integer_dtype(dtype):
     assert key.equal(make_key(0, 40)) and as_index("n", label).equal(expected)
 
     torch.manual_seed(0)
+    many = gf.Diffusion(gf.nn.MLP(3, width=8, depth=1, classes=256), shape=(3,))  # null, 256, is no int8
+    assert many.loss(batch, key).equal(many.loss({"x": ROWS, "label": expected}, key))
+
+    torch.manual_seed(0)
     sizes = {"size": (8, 8), "width": 4, "latent": 2, "classes": 2}
     model = gf.VAE(gf.nn.Encoder(**sizes), gf.nn.Decoder(**sizes), latent=2, classes=2)
     x = torch.zeros(4, 1, 8, 8)
@@ -256,5 +261,5 @@ def asks(tree):
 
 
 def test_one_module_says_what_an_integer_is():
-    found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if asks(ast.parse(path.read_text()))}
+    found = {str(path.relative_to(PACKAGE)) for path in tracked(PACKAGE, ".py") if asks(ast.parse(path.read_text()))}
     assert found - {"common/checks.py"} == ALONE.keys()

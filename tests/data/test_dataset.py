@@ -181,7 +181,7 @@ def test_folder_resizes_the_middle_square(tmp_path):
 
 
 def test_folder_of_all_modes(tmp_path):
-    """Grey beside color becomes color; what is transparent is laid on white; palettes are looked up."""
+    """Gray beside color becomes color; what is transparent is laid on white; palettes are looked up."""
     Image.fromarray(np.full((4, 4), 51, np.uint8)).save(tmp_path / "1.png")
     clear = np.zeros((4, 4, 4), np.uint8)
     clear[:2] = (255, 0, 0, 255)

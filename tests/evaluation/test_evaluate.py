@@ -362,7 +362,7 @@ def test_a_diffusion_model_of_digits(tmp_path):
         (TypeError, "model must be a model with sample.*; got int", {"model": 3}),
         (TypeError, "data must be Data, .*; got NoneType", {"data": None}),
         (TypeError, "data: .*floating-point", {"data": np.zeros((5, 3), int)}),
-        (ValueError, r"model must be samples of shape \(3,\)", {"model": normal(9, 2)}),
+        (ValueError, r"model must hold samples of shape \(3,\)", {"model": normal(9, 2)}),
         (ValueError, "n must be at most 60", {"n": 61}),
         (ValueError, "n must be an integer of at least 2", {"n": 1}),
         (ValueError, "n must be an integer of at least 2", {"n": 9.0}),
@@ -370,7 +370,7 @@ def test_a_diffusion_model_of_digits(tmp_path):
         (ValueError, r"level must be a number in \(0, 1\)", {"level": 95}),
         (ValueError, "features.* one of .*fid", {"features": "fid"}),
         (ValueError, "sampling must be empty", {"sampling": {"steps": 3}}),
-        (ValueError, r"train must be samples of shape \(3,\)", {"train": normal(9, 2)}),
+        (ValueError, r"train must hold samples of shape \(3,\)", {"train": normal(9, 2)}),
         (ValueError, "train must be other samples than data", {"train": REAL}),
     ],
 )  # fmt: skip

@@ -25,5 +25,5 @@ def test_classes_that_have_no_names_keep_their_numbers():
 
 
 def test_another_shape():
-    with pytest.raises(ValueError, match=r"train must be samples of shape \(4,\), as those of data; got \(3,\)"):
+    with pytest.raises(ValueError, match=r"train must hold samples of shape \(4,\), as data has; got \(3,\)"):
         matched(gf.data.Data(normal(4, 3)), DATA, "train")

@@ -1,6 +1,6 @@
 """Inverse problems: samples of x_0 given y = A x_0 + noise_std n, by denoisers that wrap a denoiser.
 
-All three correct the denoiser as in `guided`, D' = D + sigma^2 / alpha grad log p(y | x_t), with a Gaussian for
+All three correct the denoiser as in gradient.py, D' = D + sigma^2 / alpha grad log p(y | x_t), with a Gaussian for
 p(x_0 | x_t), and differ in its covariance V. With J = dD / dx_t, for which V = sigma^2 / alpha J (Tweedie):
 
     DPS      D' = D - zeta sigma^2 / alpha grad |y - A(D)|                         one pass back through the network

@@ -64,7 +64,7 @@ class SampleSettings:
         of_net = self.net_dtype
         if of_net is not None and not (isinstance(of_net, torch.dtype) and of_net.is_floating_point):
             raise ValueError(f"net_dtype must be a floating-point dtype; got {of_net!r}")
-        if self.graph and not self.captures:  # five frames up is who calls a public `sample`
+        if self.graph and not self.captures:  # five frames up is who calls one of the two public `sample`
             warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {self.device}", stacklevel=5)
         if self.captures and self.dtype == torch.float64:
             raise ValueError("graph=True needs dtype float32: float64 runs by plain torch, which reads the device")

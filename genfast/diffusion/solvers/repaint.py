@@ -13,7 +13,7 @@ def repaint(schedule, times, *, resample=10):
         x_t = alpha_t / alpha_s x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) z_1
 
     the forward process, so that what is put in place of the known pixels (`mask` and `known` of `sampling.sample`) has
-    time to harmonise with the rest. The jump is affine and belongs to the row of the step before it: a row ends at t,
+    time to harmonize with the rest. The jump is affine and belongs to the row of the step before it: a row ends at t,
     the last of its step at s. The step to t = 0 is made once. Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1 with
     jump length 1.
 

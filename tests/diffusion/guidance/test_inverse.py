@@ -243,7 +243,7 @@ def test_repaint_keeps_the_distribution_of_a_point_at_every_row(schedule):
     assert one.s[jump, 1] == pytest.approx(math.sqrt(one.sigma[0] ** 2 - (ratio * one.sigma[3]) ** 2), rel=1e-9)
 
 
-def test_repaint_harmonises_what_replacement_alone_does_not():
+def test_repaint_harmonizes_what_replacement_alone_does_not():
     """x_2 given x_1 = 1.5, of a pair with correlation 0.9, has mean 1.35."""
     pair = torch.tensor([[[1.0, 0.9], [0.9, 1.0]]])
     denoiser = GaussianMixtureDenoiser([1.0], torch.zeros(1, 2), pair, VP)
