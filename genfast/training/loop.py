@@ -54,8 +54,8 @@ class Fit:
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
     training, not by the caller), samples_per_second; with players, loss is the sum of theirs, which are there too as
     `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta; `with run.ema():`
-    (run = Fit(...)) it holds the average. So does every checkpoint, and so does the model when the loop has ended or was left: by break, by Ctrl-C,
-    by any error in here or in the caller's loop.
+    (run = Fit(...)) it holds the average. So does every checkpoint, and so does the model when the loop has ended or
+    was left: by break, by Ctrl-C, by any error in here or in the caller's loop.
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
