@@ -62,7 +62,7 @@ def test_fit_is_one_fit_a_class_and_counts():
 
 def test_one_object_cannot_be_two_classes():
     label = torch.tensor([0, 1]).repeat(30)
-    with pytest.raises(ValueError, match="an object for each class"):
+    with pytest.raises(ValueError, match="models must be different objects, one a class"):
         gf.GenerativeClassifier([gf.Gaussian()] * 2).fit((normal(60, 2), label))
 
 
