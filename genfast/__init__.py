@@ -4,6 +4,7 @@ Every name is imported when it is first used, so that `genfast --help` need not 
 """
 
 import importlib
+import threading
 from typing import TYPE_CHECKING
 
 from ._version import __version__
@@ -60,13 +61,16 @@ __all__ = [
     "schedules", "solvers", "studies", "testing", "training", "vae", "verification", "verify",
 ]  # fmt: skip
 
+_FIRST_USE = threading.RLock()  # two threads that import parent and child at once wait for each other
+
 
 def __getattr__(name: str):
     """The package or module of that name, or what it lies in has under that name."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f".{_HOMES[name]}", __name__)
-    return home if _HOMES[name].rpartition(".")[2] == name else getattr(home, name)
+    with _FIRST_USE:
+        home = importlib.import_module(f".{_HOMES[name]}", __name__)
+        return home if _HOMES[name].rpartition(".")[2] == name else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -87,3 +87,18 @@ def test_readme_and_docstrings_use_these_names_only():
     for place, text in texts.items():
         found = set(re.findall(r"\bgf\.(\w+)", text)) | set(re.findall(r"\bgenfast\.(\w+)(?=[.(])", text))
         assert found <= NAMES | {"checkpoint", "__version__"}, f"{place}: {sorted(found - NAMES)}"
+
+
+def test_threads_may_ask_for_names_at_once():
+    program = """
+import threading, torch, genfast as gf
+gate, found = threading.Barrier(2), []
+def ask(name):
+    gate.wait()
+    found.append(getattr(gf, name))
+threads = [threading.Thread(target=ask, args=(name,)) for name in ("LatentDiffusion", "denoisers")]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(found), gf.integrations.diffusers.__name__)
+"""
+    assert python(program).split() == ["2", "genfast.integrations.diffusers"]
