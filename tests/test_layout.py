@@ -88,10 +88,6 @@ COVERED = {
 }
 
 
-def sources(folder: Path, *suffixes: str) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
-
-
 def includes(path: Path) -> list[str]:
     return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)', path.read_text(), re.M)
 
@@ -144,11 +140,11 @@ def test_the_stable_abi_only():
 
 def test_twins():
     """An op has the same stem in every layer."""
-    ops = {p.name.removesuffix("_cpu.cpp") for p in CSRC.glob("kernels/*_cpu.cpp")}
+    ops = {path.name.removesuffix("_cpu.cpp") for path in tracked(CSRC / "kernels", "_cpu.cpp")}
     assert ops
-    assert ops == {p.name.removesuffix("_cuda.cu") for p in CSRC.glob("kernels/*_cuda.cu")}
-    assert ops == {p.stem for p in CSRC.glob("bind/*.cpp")} - {"module"}
-    assert ops == {p.stem for p in PACKAGE.glob("ops/*.py")} - {"__init__", "activations", "dispatch"}
+    assert ops == {path.name.removesuffix("_cuda.cu") for path in tracked(CSRC / "kernels", "_cuda.cu")}
+    assert ops == {path.stem for path in tracked(CSRC / "bind", ".cpp")} - {"module"}
+    assert ops == {path.stem for path in tracked(PACKAGE / "ops", ".py")} - {"__init__", "activations", "dispatch"}
     for op in ops:
         for file in (f"{op}.h", f"{op}_body.h"):
             assert (CSRC / "kernels" / file).exists(), file
@@ -194,7 +190,7 @@ def test_imports_are_seen(tmp_path):
     assert rooms.circle({("a", "b"), ("b", "c"), ("a", "c")}) == []
 
 
-@pytest.mark.parametrize("path", [*CPP, *PYTHON, *sources(ROOT / "benches", ".py")], ids=name)
+@pytest.mark.parametrize("path", [*CPP, *PYTHON, *tracked(ROOT / "benches", ".py")], ids=name)
 def test_files_are_short(path):
     """One idea a file."""
     lines = path.read_text().count("\n")

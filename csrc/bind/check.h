@@ -86,7 +86,7 @@ class Checker {
     const float* p = static_cast<const float*>(t.data_ptr());
     if (t.is_cpu())
       for (int64_t i = 0; i < shape_.batch; ++i)
-        STD_TORCH_CHECK(std::isfinite(p[i]), op_, ": ", name, "[", i, "] is ", p[i], ", expected a finite number");
+        STD_TORCH_CHECK(std::isfinite(p[i]), op_, ": ", name, "[", i, "] must be a finite number; got ", p[i]);
     return p;
   }
   Keys keys(const Tensor& t) const {

@@ -10,8 +10,8 @@ Tensor dynamic_threshold(Tensor d, double quantile, double bound, double limit) 
   args.d = check.floats(d, "D");
   // The order of the elements in memory does not matter.
   args.shape = {check.shape().batch, check.shape().features, 1};
-  STD_TORCH_CHECK(args.shape.features <= int64_t(1) << 31, "dynamic_threshold: D has ", args.shape.features,
-                  " elements a sample, expected at most 2^31");
+  STD_TORCH_CHECK(args.shape.features <= int64_t(1) << 31,
+                  "dynamic_threshold: D must have at most 2^31 elements a sample; got ", args.shape.features);
   args.quantile = quantile, args.bound = float(bound), args.limit = float(limit);
   Tensor out = check.empty(ScalarType::Float);
   const Tensor threshold = check.empty(ScalarType::Float, {args.shape.batch});

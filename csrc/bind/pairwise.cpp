@@ -16,8 +16,8 @@ float largest(const float* points, int64_t rows, int64_t features, const char* n
   for (int64_t e = 0; e < rows * features; ++e) bits = std::max(bits, std::bit_cast<uint32_t>(points[e]) & 0x7fffffffu);
   if (bits >= 0x7f800000u)
     for (int64_t e = 0; e < rows * features; ++e)
-      STD_TORCH_CHECK(std::isfinite(points[e]), "pairwise: ", name, "[", e / features, ", ", e % features, "] is ",
-                      points[e], ", expected a finite number");
+      STD_TORCH_CHECK(std::isfinite(points[e]), "pairwise: ", name, "[", e / features, ", ", e % features,
+                      "] must be a finite number; got ", points[e]);
   return std::bit_cast<float>(bits);
 }
 
@@ -53,7 +53,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
     const double* at = static_cast<const double*>(r->data_ptr());
     if (r->is_cpu())
       for (int64_t i = 0; i < count; ++i)
-        STD_TORCH_CHECK(!std::isnan(at[i]), "pairwise: ", name, "[", i, "] is nan, expected a squared radius");
+        STD_TORCH_CHECK(!std::isnan(at[i]), "pairwise: ", name, "[", i, "] must be a squared radius; got nan");
     return at;
   };
   p.radius_x = radius(radius_x, "radius_x", p.n), p.radius_y = radius(radius_y, "radius_y", p.m);

@@ -48,13 +48,13 @@ void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tens
   }
   if (x.is_cpu()) {  // what the host can see; on a GPU a wrong row makes NaN
     for (int64_t i = 0; i < shape.batch; ++i)
-      STD_TORCH_CHECK(args.row[i] >= 0 && args.row[i] < args.rows, "step: row[", i, "] is ", args.row[i],
-                      ", expected 0 to ", args.rows - 1);
+      STD_TORCH_CHECK(args.row[i] >= 0 && args.row[i] < args.rows, "step: row[", i, "] must lie in 0 to ",
+                      args.rows - 1, "; got ", args.row[i]);
     for (int64_t i = 0; i < args.rows; ++i) {
       const StepCode& code = reinterpret_cast<const StepCode*>(args.codes)[i];
       STD_TORCH_CHECK(0 <= code.first && code.first <= code.last && code.last <= args.terms, "step: row ", i,
-                      " of the plan has noise terms ", code.first, " to ", code.last, ", expected them within the ",
-                      args.terms, " given");
+                      " of the plan must have noise terms within the ", args.terms, " there are; got ", code.first,
+                      " to ", code.last);
       STD_TORCH_CHECK(((code.reads | code.writes) >> args.slots) == 0, "step: row ", i,
                       " of the plan touches a history slot beyond the ", args.slots, " given");
     }

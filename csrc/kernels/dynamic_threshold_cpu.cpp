@@ -22,7 +22,7 @@ static float quantile(const float* d, int64_t n, double q) {
       if (bits > selection.prefix && bits < above) above = bits;
     }
   }
-  return between(selection.prefix, above, place.weight);
+  return interpolated(selection.prefix, above, place.weight);
 }
 
 void dynamic_threshold(const DynamicThresholdArgs& p, int64_t first, int64_t last) {

@@ -57,7 +57,8 @@ static __global__ void __launch_bounds__(kThreads) threshold_kernel(const __grid
       atomicMin(&above, least);
     }
     __syncthreads();
-    if (me == 0) p.threshold[row] = bounded(p, between(found.prefix, is_last ? above : found.prefix, place.weight));
+    if (me == 0)
+      p.threshold[row] = bounded(p, interpolated(found.prefix, is_last ? above : found.prefix, place.weight));
     __syncthreads();
   }
 }

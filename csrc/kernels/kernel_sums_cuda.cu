@@ -8,11 +8,11 @@ static_assert(kTree == kSide && kSegment % kTree == 0);
 // The tree over the 64 columns of a row, each of 16 threads holding 4 of them: columns 32, 16, 8 and 4 apart lie 8, 4,
 // 2 and 1 threads apart.
 __device__ inline double tree(double (&v)[kEach]) {
-  constexpr unsigned everyone = 0xffffffffu;
+  constexpr unsigned full_warp = 0xffffffffu;
   GENFAST_UNROLL
   for (int distance = kAcross / 2; distance > 0; distance /= 2) {
     GENFAST_UNROLL
-    for (int c = 0; c < kEach; ++c) v[c] = v[c] + __shfl_xor_sync(everyone, v[c], distance);
+    for (int c = 0; c < kEach; ++c) v[c] = v[c] + __shfl_xor_sync(full_warp, v[c], distance);
   }
   return (v[0] + v[2]) + (v[1] + v[3]);
 }

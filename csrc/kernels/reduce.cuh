@@ -8,7 +8,7 @@ namespace genfast::inline GENFAST_ISA {
 // The tree of math/sum.h over a warp: thread i holds accumulators 8 i to 8 i + 7.  Those 128, 64 and 32 apart lie 16, 8
 // and 4 threads away; at each of these steps a thread passes on half of what it holds and keeps the other half.
 __device__ inline float sum_of_warp(float (&v)[8]) {
-  constexpr unsigned everyone = 0xffffffffu;
+  constexpr unsigned full_warp = 0xffffffffu;
   GENFAST_UNROLL
   for (int step = 0; step < 3; ++step) {
     const int half = 4 >> step, distance = 16 >> step;
@@ -16,11 +16,11 @@ __device__ inline float sum_of_warp(float (&v)[8]) {
     GENFAST_UNROLL
     for (int k = 0; k < half; ++k) {
       const float pass = upper ? v[k] : v[k + half], keep = upper ? v[k + half] : v[k];
-      v[k] = keep + __shfl_xor_sync(everyone, pass, distance);
+      v[k] = keep + __shfl_xor_sync(full_warp, pass, distance);
     }
   }
   float sum = v[0];
-  for (int distance : {2, 1, 16, 8, 4}) sum = sum + __shfl_xor_sync(everyone, sum, distance);
+  for (int distance : {2, 1, 16, 8, 4}) sum = sum + __shfl_xor_sync(full_warp, sum, distance);
   return sum;
 }
 

@@ -40,7 +40,7 @@ struct QuantilePlace {
   }
 };
 
-GENFAST_HD float between(uint32_t low, uint32_t high, double weight) {
+GENFAST_HD float interpolated(uint32_t low, uint32_t high, double weight) {
   const double a = std::bit_cast<float>(low), b = std::bit_cast<float>(high);
   return low == high ? float(a) : float(a + weight * (b - a));
 }

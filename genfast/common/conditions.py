@@ -62,7 +62,10 @@ def label_condition(batch: dict[str, Tensor | None], classes: int) -> dict[str, 
 
 
 def _labels(label: Label, count: int, classes: int, null: bool) -> Tensor:
-    label = torch.as_tensor(label).cpu()
+    try:
+        label = torch.as_tensor(label).cpu()
+    except (TypeError, ValueError, RuntimeError):  # words, objects, lists of unequal length
+        raise ValueError(f"label must be one integer or ({count},) of them; got {label!r}") from None
     label = label.expand(count) if label.ndim == 0 else label
     if label.shape != (count,) or not holds_integers(label):
         raise ValueError(f"label must be one integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")

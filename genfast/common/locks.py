@@ -18,7 +18,7 @@ PAUSE = 0.005  # seconds between two tries
 
 _guard = threading.RLock()  # of what follows; the garbage collector may close a run, and so come here, at any time
 _holds = {}  # (device, inode) of a folder -> the _Hold of this process
-_told = set()  # devices that were said to know no locks
+_warned = set()  # devices that were said to know no locks
 
 
 class _Hold:
@@ -99,8 +99,8 @@ def _lock(folder, device):
         file.close()
         return None
     except OSError as error:
-        if device not in _told:
-            _told.add(device)
+        if device not in _warned:
+            _warned.add(device)
             message = f"{folder} cannot be locked ({error.strerror}): see to it that nothing else writes there"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return _Hold(file, exclusive=False)

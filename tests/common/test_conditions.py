@@ -1,10 +1,12 @@
 """How labels and continuous conditions reach the network of a model: in training, sampling and guidance."""
 
+import pytest
 import torch
 from helpers import perturbed
 
 import genfast as gf
 from genfast import ops
+from genfast.common.conditions import as_conditions
 
 
 def attributed_model(classes=0, **settings):
@@ -86,3 +88,9 @@ def test_training_with_conditions_learns_them():
     found = model.sample(64, condition=wanted, steps=8, progress=False)
     assert (found - torch.cat([wanted, -wanted], 1)).abs().mean() < 0.15
     assert model.sample(64, steps=8, progress=False).std(0).amin() > 0.3
+
+
+@pytest.mark.parametrize("label", ["3", ["1", "2"], object(), [[0], [0, 1]]], ids=["word", "words", "object", "ragged"])
+def test_a_label_that_is_no_number_is_named(label):
+    with pytest.raises(ValueError, match=r"label must be one integer or \(2,\) of them; got"):
+        as_conditions(2, 5, label)

@@ -105,7 +105,7 @@ def test_where_nothing_can_be_locked_it_is_said_once(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    monkeypatch.setattr(locks, "_told", set())
+    monkeypatch.setattr(locks, "_warned", set())
     with (
         pytest.warns(RuntimeWarning, match=rf"{tmp_path.name} cannot be locked \(No locks"),
         write_in(tmp_path) as held,

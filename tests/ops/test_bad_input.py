@@ -35,7 +35,7 @@ BAD = [
     ("diffuse", {"x0": lambda a: a["x0"][:, :, ::2]}, "x0 must be contiguous or channels-last"),
     ("diffuse", {"alpha": lambda a: a["alpha"][:2]}, r"alpha must have shape \(3,\), one number a sample; got \(2,\)"),
     ("diffuse", {"sigma": lambda a: a["sigma"].half()}, "sigma must be float32; got float16"),
-    ("diffuse", {"c_in": with_value("c_in", 1, float("nan"))}, r"c_in\[1\] is nan, expected a finite number"),
+    ("diffuse", {"c_in": with_value("c_in", 1, float("nan"))}, r"c_in\[1\] must be a finite number; got nan"),
     ("diffuse", {"alpha": with_value("alpha", 2, float("inf"))}, r"alpha\[2\] is inf"),
     ("diffuse", {"key": ops.make_key(0, 2)}, r"key must have shape \(3, 2\); got \(2, 2\)"),
     ("diffuse", {"dtype": torch.int64}, "dtype must be float32, bfloat16 or float16; got int64"),
@@ -79,8 +79,8 @@ BAD = [
     ("runge_kutta_7_error", {"error": lambda a: a["error"].double()}, "error must be float32; got float64"),
     ("runge_kutta_7_error", {"rtol": -1.0}, "rtol must be a finite number of at least 0; got -1.0"),
     ("runge_kutta_7_error", {"atol": 0.0}, "atol must be a finite number above 0; got 0.0"),
-    ("step_everything", {"row": with_value("row", 1, 5)}, r"row\[1\] is 5, expected 0 to 4"),
-    ("step_everything", {"row": with_value("row", 1, -1)}, r"row\[1\] is -1, expected 0 to 4"),
+    ("step_everything", {"row": with_value("row", 1, 5)}, r"row\[1\] must lie in 0 to 4; got 5"),
+    ("step_everything", {"row": with_value("row", 1, -1)}, r"row\[1\] must lie in 0 to 4; got -1"),
     ("step_everything", {"row": lambda a: a["row"].long()}, "row must be int32; got int64"),
     ("step_everything", {"x": lambda a: a["x"].half()}, "x must be float32; got float16"),
     ("step_everything", {"y": lambda a: a["y"].bfloat16()}, "y must be float32; got bfloat16"),
@@ -110,7 +110,7 @@ BAD = [
     (
         "step_everything",
         {"table": lambda a: a["table"]._replace(codes=a["table"].codes + torch.tensor([1, 1, 0, 0]).int())},
-        "row 4 of the plan has noise terms 9 to 11, expected them within the 10 given",
+        "row 4 of the plan must have noise terms within the 10 there are; got 9 to 11",
     ),
 ]
 

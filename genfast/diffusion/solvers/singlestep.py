@@ -95,7 +95,7 @@ def _steps(rows, order, stages, lower_order_final):
     """The Points of every step: t, those of its stages, s."""
     if stages == "inner":
         shares = [share / order for share in range(1, order)]
-        inner = iter(_between(rows, itertools.pairwise(rows.points), *shares))
+        inner = iter(_points_between(rows, itertools.pairwise(rows.points), *shares))
         for t, s in rows:
             yield (t, s) if t.alpha == 0 else (t, *itertools.islice(inner, order - 1), s)
         return
@@ -109,7 +109,7 @@ def _steps(rows, order, stages, lower_order_final):
             yield rows.points[begin : end + 1]
 
 
-def _between(rows, steps, *shares):
+def _points_between(rows, steps, *shares):
     """The Points at these shares of the log-SNR of every step of finite log-SNR, all in a row."""
     return at_log_ratios(
         rows,
@@ -149,7 +149,7 @@ def _two_stage_ancestral(schedule, times, name, data, eta, s_noise):
     s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)
     downs = [ancestral(t, s, eta)[0] for t, s in itertools.pairwise(rows.points)]
-    middles = iter(_between(rows, zip(rows.points, downs, strict=False), 1 / 2))
+    middles = iter(_points_between(rows, zip(rows.points, downs, strict=False), 1 / 2))
     for t, s in rows:
         down, up = ancestral(t, s, eta)
         noise = s_noise * up * z[0]
@@ -170,7 +170,7 @@ def dpmpp_sde(schedule, times, *, eta=1.0, s_noise=1.0):
     eta = require_number("eta", eta, least=0, most=1)
     s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)
-    middles = iter(_between(rows, itertools.pairwise(rows.points), 1 / 2))
+    middles = iter(_points_between(rows, itertools.pairwise(rows.points), 1 / 2))
     for t, s in rows:
         down, up = ancestral(t, s, eta)
         if t.alpha == 0:
