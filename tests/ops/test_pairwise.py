@@ -236,7 +236,7 @@ def test_numbers_that_are_not_finite(value):
         ops.nearest(x, y, 2)
     radius = torch.full((3,), 2.0, dtype=torch.float64)
     radius[1] = torch.nan
-    with pytest.raises(RuntimeError, match=r"pairwise: radius_x\[1\] is nan"):
+    with pytest.raises(RuntimeError, match=r"pairwise: radius_x\[1\] must be a squared radius; got nan"):
         ops.balls(x, torch.zeros(5, 4), radius)
 
 
