@@ -20,9 +20,9 @@ class LatentDiffusion(nn.Module):
 
         u = (z - shift) / scale,  z ~ q(z | x);   the diffusion model learns p(u);   x = E[x | z = scale u + shift]
 
-    shift and scale are the mean and standard deviation of each channel of z (its first dimension) over the first
-    training batch, and are kept in the checkpoint. The VAE is frozen: its weights require no gradient from here on, and
-    it stays in eval mode.
+    shift and scale are the mean and standard deviation of each channel of z (its first dimension) over 4,096 training
+    samples, or all: `fit` calls `measure`. They are kept in the checkpoint. The VAE is frozen: its weights require no
+    gradient from here on, and it stays in eval mode.
 
     vae         trained; vae.latent is the shape of what the diffusion model sees
     diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not
@@ -57,19 +57,54 @@ class LatentDiffusion(nn.Module):
         self.vae.eval()
         return self
 
+    @torch.no_grad()
+    def measure(self, batch: dict[str, Tensor | None], *, chunk: int = 64) -> "LatentDiffusion":
+        """Takes shift and scale from the samples of a batch, `chunk` at a time; itself.
+
+            shift = E[mu],    scale^2 = Var[mu] + E[e^logvar],    for z ~ N(mu(x), e^logvar(x)), without a draw
+
+        Only the first call counts: what was trained afterwards is for that scale. `fit` makes it, with 4,096 samples
+        from all over the data, or all of them.
+        batch: as in `Diffusion.loss`; of few samples shift and scale are rough.
+        Raises ValueError for a single number a channel, FloatingPointError for latents that are not finite.
+        """
+        chunk = require_integer("chunk", chunk, 1)
+        if self._measured():
+            return self
+        parts = []  # count, sum of variances, mean and scatter of each chunk: (channels,) each
+        for first in range(0, max(len(batch["x"]), 1), chunk):
+            piece = {name: None if value is None else value[first : first + chunk] for name, value in batch.items()}
+            mu, logvar = (part.double().transpose(0, 1).flatten(1) for part in self._encode(piece))
+            mean = mu.mean(1)
+            parts.append((mu.shape[1], logvar.exp().sum(1), mean, (mu - mean[:, None]).square().sum(1)))
+        counts, variances, means, scatters = zip(*parts)
+        total = sum(counts)
+        if total < 2:
+            raise ValueError(f"batch must have at least 2 samples, for the scale of the latents; got {total}")
+        shift = sum(count * mean for count, mean in zip(counts, means)) / total
+        scatter = sum(scatters) + sum(count * (mean - shift).square() for count, mean in zip(counts, means))
+        scale = (scatter / (total - 1) + sum(variances) / total).sqrt()
+        if not bool((shift.isfinite() & scale.isfinite()).all()):
+            raise FloatingPointError("the latents of the batch are not finite, so that they have no scale")
+        self.shift.copy_(shift.view_as(self.shift))
+        self.scale.copy_(scale.view_as(self.scale).clamp(min=1e-3))
+        return self
+
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
-        """The loss of each sample, (B,), that of the diffusion model on u. batch, key: as in `Diffusion.loss`."""
+        """The loss of each sample, (B,), that of the diffusion model on u. batch, key: as in `Diffusion.loss`.
+
+        Raises ValueError before `measure`."""
+        if not self._measured():
+            remedy = "call measure(batch) with 4,096 samples, or all, or train with fit"
+            raise ValueError(f"scale of the latents is not known yet: {remedy}")
         with torch.no_grad():
-            label = batch.get("label") if self.vae.classes else None
-            z = ops.reparameterize(*self.vae.encode(batch["x"], label), key)[0]
-            if not self._measured():
-                if z.numel() <= z.shape[1]:
-                    raise ValueError(f"batch must have at least 2 samples, for the scale of the latents; got {len(z)}")
-                over = [0, *range(2, z.ndim)]
-                self.shift.copy_(z.mean(over).reshape(self.shift.shape))
-                self.scale.copy_(z.std(over).reshape(self.shift.shape).clamp(min=1e-3))
+            z = ops.reparameterize(*self._encode(batch), key)[0]
             u = (z - self.shift) / self.scale
         return self.diffusion.loss({**batch, "x": u}, key)
+
+    def _encode(self, batch: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
+        """mu and logvar of q(z | x)."""
+        return self.vae.encode(batch["x"], batch.get("label") if self.vae.classes else None)
 
     @torch.no_grad()
     def sample(
@@ -79,7 +114,7 @@ class LatentDiffusion(nn.Module):
         those of `Diffusion.sample`; the mean of x given its latent."""
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         if not self._measured():
-            raise ValueError("scale of the latents is not known yet: train first")
+            raise ValueError("scale of the latents is not known yet: train first, with fit")
         u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, **settings)
         z = self.scale * u + self.shift
         return self.vae._decode_in_chunks(

@@ -29,6 +29,7 @@ DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the ste
     "linear": lambda u: 1 - u,
     "constant": lambda u: 1.0,
 }
+MEASURED = 4096  # samples that `model.measure` is given, at most
 WATCHES = 40  # looks of `model.watch` at a run, at least
 LOG = "log.jsonl"
 PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
@@ -59,8 +60,9 @@ class Fit:
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
-               the methods of checkpoint.py; may have `players()`, see above, and `watch()` -> dict, for the logs,
-               called at each of them and 40 times a run or more
+               the methods of checkpoint.py; may have `players()`, see above, `watch()` -> dict, for the logs, called at
+               each of them and 40 times a run or more, and `measure(batch)`, called once before the first step, with
+               4,096 samples from all over the data, or all of them
     data       whatever `as_data` takes
     warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
     clip       largest gradient norm; None for any
@@ -164,6 +166,8 @@ class Fit:
     def _train(self):
         recent, failures = [], 0  # (losses, norm) of the steps since the last log; steps in a row without a gradient
         logged, watched = (0, 0.0), {}  # step and seconds of the last log; what the model last said of itself
+        if hasattr(self.model, "measure"):
+            self.model.measure(self._moved(self._spread()))
         while self.step < self.steps:
             start = time.perf_counter()
             lr = self.learning_rate(self.step)
@@ -207,8 +211,7 @@ class Fit:
     def _update(self, lr):
         """One step, each player in turn; returns their mean losses and the norm of all gradients before clipping."""
         first = self.step * self.batch
-        batch = self.data.batch(self.seed, first, self.batch)
-        batch = {name: None if value is None else value.to(self.device) for name, value in batch.items()}
+        batch = self._moved(self.data.batch(self.seed, first, self.batch))
         key = make_key(self.seed, torch.arange(first, first + self.batch), device=self.device)
         losses, norms = [], []
         for name, optimizer in self.optimizers.items():
@@ -225,6 +228,16 @@ class Fit:
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.ema_decay, updates / (updates + 9)))
         return losses, math.hypot(*norms)
+
+    def _spread(self):
+        """At most `MEASURED` samples in the order of the data, evenly spaced, for data are often sorted by class."""
+        size = min(len(self.data), MEASURED)
+        index = torch.arange(size, device="cpu") * len(self.data) // size
+        columns = {"x": self.data.x, "label": self.data.label, "condition": self.data.condition}
+        return {name: None if value is None else value[index.to(value.device)] for name, value in columns.items()}
+
+    def _moved(self, batch):
+        return {name: None if value is None else value.to(self.device) for name, value in batch.items()}
 
     def _turn(self, optimizer, batch, key, lr, player):
         """The update of one player, unless its gradient is not finite; returns its mean loss and its norm."""
