@@ -1,5 +1,7 @@
 """The kernel distance: a maximum mean discrepancy, unbiased, with its variance."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from . import checks, intervals
 from .estimate import Estimate
 
 _MEDIAN_ROWS = 500  # of each set, for the median distance
+ROUNDING = 1e-13  # of a mean of the kernel, relative
 KERNELS = ("polynomial", "rbf")
 
 
@@ -38,19 +41,24 @@ def kernel_distance(
     2017, arXiv:1611.04488; Bounliphone et al. 2016, arXiv:1511.04581); no term of it is taken below 0. The first order
     grows with the distance itself, and the interval holds the distances that agree with the estimate by the variance
     that they would have: it reaches further up than down.
-    details: "se"; "gamma".
-    Features are taken in float32, all arithmetic is float64. Raises TypeError or ValueError for anything but two finite
-    floating-point matrices of equal width and 4+ rows, an unknown kernel, a gamma that is not positive, a level outside
-    (0, 1).
+    details: "se"; "gamma"; "under_equality", 0, the expectation for two sets from one distribution.
+    Features are taken in float32, all arithmetic is float64. From float64 ones "rbf" takes off a common origin before;
+    "polynomial" depends on it, and refuses those so far away that float32 loses their spread.
+    Raises TypeError or ValueError for anything but two finite floating-point matrices of equal width and 4+ rows, an
+    unknown kernel, a gamma that is not positive, a level outside (0, 1), features too large for their kernel's squares.
     """
-    x, y = checks.matrices(torch.float32, 4, samples=samples, real=real)
     kernel, seed = require_choice("kernel", kernel, KERNELS), require_integer("seed", seed, 0, MAX_SEED)
+    sets, unit = {"samples": samples, "real": real}, 1.0
+    if kernel == "rbf":
+        (x, y), unit = checks.apart(4, **sets)
+    else:
+        x, y = checks.matrices(torch.float32, 4, **sets)
     z = intervals.quantile(level)
     if gamma is None:
-        gamma = 1 / x.shape[1] if kernel == "polynomial" else _median_gamma(x, y, seed)
+        gamma = 1 / x.shape[1] if kernel == "polynomial" else _median_gamma(x, y, seed) / unit / unit
     gamma = require_number("gamma", gamma, above=0)
     n, m = len(x), len(y)
-    options = {"kernel": kernel, "gamma": gamma}
+    options = {"kernel": kernel, "gamma": gamma * unit * unit}
     within_x, within_y = (ops.kernel_sums(rows, rows, exclude_self=True, **options) for rows in (x, y))
     across_x, across_y = ops.kernel_sums(x, y, **options), ops.kernel_sums(y, x, **options)
     mean_x, mean_y = within_x.first / (n - 1), within_y.first / (m - 1)
@@ -63,10 +71,15 @@ def kernel_distance(
     first = 4 * max(first_x, 0.0) / n + 4 * max(first_y, 0.0) / m
     second = 2 * second_x / (n * (n - 1)) + 2 * second_y / (m * (m - 1)) + 4 * second_xy / (n * m)
     se = (first + second) ** 0.5
+    if se == 0 and abs(value) < ROUNDING * (mean_x.mean() + mean_y.mean()).abs():
+        value = 0.0  # of sets without any spread, a difference of equal numbers
+    if not math.isfinite(value + se):
+        largest = float(torch.cat([x, y]).abs().max())
+        raise ValueError(f"samples and real must be smaller: the kernel's squares overflow float64; got {largest:.2g}")
     growth = first / max(value, se) if first else 0.0  # below one standard error, a ratio of noise to noise
     return Estimate(
         value, *intervals.growing(value, second, growth, z), "variance of the U-statistic", n, m, level,
-        {"se": se, "gamma": gamma},
+        {"se": se, "gamma": gamma, "under_equality": 0.0},
     )  # fmt: skip
 
 

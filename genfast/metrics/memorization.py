@@ -49,11 +49,12 @@ def memorization(
     samples' r among the held-out ones, below 0 if samples are the nearer (Meehan et al. 2020, arXiv:2004.05675), and
     N(0, 1) for samples that are as good as held-out data.
     The interval is Wilson's, to whose variance that of the threshold is added, expected (1 - expected) / H.
-    Features are compared in float32. Raises TypeError or ValueError for anything but three finite floating-point
-    matrices of equal width, of 2+ rows and more than k in `train`, or a quantile outside (0, 1).
+    Features are compared in float32, float64 ones less a common origin. Raises TypeError or ValueError for anything but
+    three finite floating-point matrices of equal width, of 2+ rows and more than k in `train`, or a quantile outside
+    (0, 1).
     """
     k = require_integer("k", k, 1)
-    x, t, h = checks.matrices(torch.float32, samples=samples, train=train, held_out=held_out)
+    (x, t, h), unit = checks.apart(samples=samples, train=train, held_out=held_out)
     if len(t) <= k:
         raise ValueError(f"train must have more than k = {k} rows; got {len(t)}")
     quantile = require_number("quantile", quantile, above=0, below=1)
@@ -85,7 +86,7 @@ def memorization(
         value, *intervals.wilson(value, n, z, of_threshold), "Wilson, with the threshold's variance", n, len(h),
         level, details, tuple(warnings),
     )  # fmt: skip
-    return Memorization(share, ratio, nearest, distance, ratio.argsort(stable=True), threshold, held_out_ratio)
+    return Memorization(share, ratio, nearest, unit * distance, ratio.argsort(stable=True), threshold, held_out_ratio)
 
 
 def _ratio(x: Tensor, train: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:

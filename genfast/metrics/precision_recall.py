@@ -36,12 +36,12 @@ def precision_recall(
     divided by their number, and z is Student's. Shares have Wilson's interval at as many trials as have this variance.
     Sets too small to be halved leave everything possible, with a warning.
 
-    Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
-    of equal width and more than k rows, a k below 1, a level outside (0, 1).
+    Features are compared in float32, float64 ones less a common origin. Raises TypeError or ValueError for anything but
+    two finite floating-point matrices of equal width and more than k rows, a k below 1, a level outside (0, 1).
     """
     k, seed = require_integer("k", k, 1), require_integer("seed", seed, 0, MAX_SEED)
     z = intervals.quantile(level, _DEGREES / 2)
-    x, y = checks.matrices(torch.float32, k + 1, samples=samples, real=real)
+    (x, y), _ = checks.apart(k + 1, samples=samples, real=real)
     n, m = len(x), len(y)
     values, neighbors = _four(x, y, k)
     warnings = [

@@ -48,12 +48,15 @@ def two_sample_test(
     details: "p_value", the chance of at least this accuracy were the two distributions one,
     P(Binomial(n, 1/2) >= right), n = "held_out" points; of a classifier that answers 1 with probability q, the number
     of right answers then has variance n q (1 - q), not n / 4, so the p-value is too large rather than too small.
-    Features are compared in float32. Raises TypeError or ValueError for anything but two finite floating-point matrices
-    of equal width and 2+ rows, or for more neighbors than points.
+    "under_equality": 0.5, the expectation for two sets from one distribution.
+    Features are compared in float32, float64 ones less a common origin; a classifier of one's own is given them as they
+    are, unless float32 cannot hold their spread. Raises TypeError or ValueError for that, for anything but two finite
+    floating-point matrices of equal width and 2+ rows, or for more neighbors than points.
     """
     k, seed = require_integer("k", k, 1), require_integer("seed", seed, 0, MAX_SEED)
     z = intervals.quantile(level)
-    x, y = checks.matrices(torch.float32, samples=samples, real=real)
+    sets = {"samples": samples, "real": real}
+    x, y = checks.apart(**sets)[0] if classifier is None else checks.matrices(torch.float32, **sets)
     n, m = len(x), len(y)
     size = min(n, m)
     fit, held_out = [], []
@@ -75,7 +78,7 @@ def two_sample_test(
     warnings = (f"{n} samples and {m} real ones: {size} of each were used",) if n != m else ()
     return Estimate(
         right / trials, *intervals.wilson(right / trials, trials, z), "Wilson", n, m, level,
-        {"p_value": _at_least(right, trials), "held_out": float(trials)}, warnings,
+        {"p_value": _at_least(right, trials), "held_out": float(trials), "under_equality": 0.5}, warnings,
     )  # fmt: skip
 
 

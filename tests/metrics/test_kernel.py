@@ -128,6 +128,19 @@ def test_bad_input(rows, options, words):
         kernel_distance(normal(rows, 2, seed=1), normal(9, 2, seed=2), **options)
 
 
+@pytest.mark.parametrize("seed", range(9))
+def test_equal_constants_are_equal(seed):
+    """Their means differ by rounding, with an interval of no width: it would exclude 0."""
+    x = 3 * normal(1, 2, seed=seed)
+    found = kernel_distance(x.expand(9, 2), x.expand(17, 2))
+    assert (found.low, found.value, found.high) == (0, 0, 0)
+
+
+def test_squares_beyond_float64():
+    with pytest.raises(ValueError, match=r"samples and real must be smaller.*overflow float64; got"):
+        kernel_distance(1e30 * normal(9, 2, seed=1).float(), 1e30 * normal(9, 2, seed=2).float())
+
+
 def test_no_scale():
     with pytest.raises(ValueError, match=r"gamma.*distances are 0"):
         kernel_distance(torch.ones(9, 2), torch.ones(9, 2), kernel="rbf")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import normal
 
-from genfast.metrics import METRICS, Estimate, memorization
+from genfast.metrics import METRICS, Estimate, kernel_distance, memorization, two_sample_test
 
 OF_FEATURES = {name: metric.function for name, metric in METRICS.items() if metric.needs == ("samples", "real")}
 OF_FEATURES["memorization"] = lambda x, y, seed=0, level=0.95: {"share": memorization(x, y, x + 1, level=level).share}
@@ -76,6 +76,61 @@ def test_beyond_float32(name):
     """Features that are finite in float64, but not where they are compared."""
     with pytest.raises(ValueError, match=r"samples.*finite.*float32"):
         OF_FEATURES[name](torch.full((9, 2), 1e200, dtype=torch.float64), normal(9, 2))
+
+
+OF_DISTANCES = {name: OF_FEATURES[name] for name in ("precision_recall", "two_sample")}
+OF_DISTANCES["memorization"] = lambda x, y: {"share": memorization(x, y, x.flip(1)).share}
+OF_DISTANCES["rbf"] = lambda x, y: {"rbf": kernel_distance(x, y, kernel="rbf")}
+
+
+@pytest.mark.parametrize("place", [1e8, -1e12, -3e9])
+@pytest.mark.parametrize("name", OF_DISTANCES)
+def test_float64_far_from_the_origin(name, place):
+    """In float32 the spread would be lost; one sample that is far from all others does not move the origin."""
+    x, y = normal(200, 4, seed=1), normal(200, 4, seed=2) + 0.5
+    x[0], y[0] = 1e6, -1e6
+    near, far = OF_DISTANCES[name](x, y), OF_DISTANCES[name](x + place, y + place)
+    for key, e in near.items():
+        assert (far[key].value, far[key].low) == pytest.approx((e.value, e.low), rel=2e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e-30, 1e30, 1e60])
+@pytest.mark.parametrize("name", OF_DISTANCES)
+def test_float64_of_any_size(name, unit):
+    """Beyond what float32 holds, or holds the square of."""
+    x, y = normal(100, 4, seed=1), normal(100, 4, seed=2) + 0.5
+    found, other = OF_DISTANCES[name](x, y), OF_DISTANCES[name](x * unit, y * unit)
+    for key, e in found.items():
+        assert (other[key].value, other[key].low) == pytest.approx((e.value, e.low), rel=1e-5)
+    if name == "rbf":
+        gammas = (one["rbf"].details["gamma"] for one in (found, other))
+        assert next(gammas) == pytest.approx(next(gammas) * unit**2, rel=1e-6)
+
+
+def test_distances_are_in_the_unit_of_the_data():
+    x, train, held_out = (1e40 * normal(50, 4, seed=seed) for seed in (1, 2, 3))
+    found = memorization(x, train, held_out).distance
+    assert torch.allclose(found, torch.cdist(x, train).amin(1), rtol=1e-6)
+
+
+def test_what_float32_cannot_hold_is_refused_where_the_origin_counts():
+    """By the polynomial kernel, and by a classifier of one's own."""
+    x, y = normal(50, 2, seed=1) + 1e8, normal(50, 2, seed=2) + 1e8
+    words = r"samples and real must have a spread that float32 holds; got one of .* subtract a common mean"
+    for run in (kernel_distance, lambda x, y: two_sample_test(x, y, classifier=object())):
+        with pytest.raises(ValueError, match=words):
+            run(x, y)
+    kernel_distance(x - 1e8, y - 1e8)
+
+
+@pytest.mark.parametrize("name", OF_DISTANCES)
+def test_clusters_too_far_from_each_other_are_refused(name):
+    """No origin is near to both."""
+    x, y = (normal(100, 4, seed=seed) + 1e9 * (torch.arange(100) % 2)[:, None] for seed in (1, 2))
+    with pytest.raises(
+        ValueError, match=r"samples and (real|train and held_out) must have a spread that float32 holds"
+    ):
+        OF_DISTANCES[name](x, y)
 
 
 def test_imports_are_cheap():
