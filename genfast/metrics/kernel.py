@@ -71,7 +71,7 @@ def kernel_distance(
     first = 4 * max(first_x, 0.0) / n + 4 * max(first_y, 0.0) / m
     second = 2 * second_x / (n * (n - 1)) + 2 * second_y / (m * (m - 1)) + 4 * second_xy / (n * m)
     se = (first + second) ** 0.5
-    if se == 0 and abs(value) < ROUNDING * (mean_x.mean() + mean_y.mean()).abs():
+    if max(se, abs(value)) < ROUNDING * float((mean_x.mean() + mean_y.mean()).abs()):
         value = 0.0  # of sets without any spread, a difference of equal numbers
     if not math.isfinite(value + se):
         largest = float(torch.cat([x, y]).abs().max())

@@ -128,12 +128,12 @@ def test_bad_input(rows, options, words):
         kernel_distance(normal(rows, 2, seed=1), normal(9, 2, seed=2), **options)
 
 
-@pytest.mark.parametrize("seed", range(9))
-def test_equal_constants_are_equal(seed):
+@pytest.mark.parametrize("seed", range(40))
+def test_equal_constants_are_not_told_apart(seed):
     """Their means differ by rounding, with an interval of no width: it would exclude 0."""
     x = 3 * normal(1, 2, seed=seed)
     found = kernel_distance(x.expand(9, 2), x.expand(17, 2))
-    assert (found.low, found.value, found.high) == (0, 0, 0)
+    assert found.low <= 0 <= found.high and abs(found.value) < 1e-9
 
 
 def test_squares_beyond_float64():
