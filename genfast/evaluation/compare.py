@@ -1,6 +1,7 @@
 """Several models side by side: by likelihood, by samples, and whether the two agree."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from .report import Report
 from .table import aligned, estimate_text
 
 LIKELIHOOD = ("nats",)  # what ranks by likelihood
+LIKELIHOODS = ("nats", "bits_per_dim", "elbo")  # what is in a unit of its own
 MARKS = ("dequantized from", "of probabilities")  # in the method of a likelihood, where its unit begins
 QUALITY = ("frechet", "kernel_distance", "coverage")  # by samples: the first that all have with an interval
 
@@ -74,7 +76,7 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
     are densities of the data as they are, all of data dequantized from as many levels, or all probabilities; one of
     -infinity is last. Overlapping intervals are a tie, which is cautious: two that just touch would differ at their
     level. The sentences say which models have the better likelihood and the worse samples, and when nothing can be told
-    apart.
+    apart, by any number that all reports have; if all rankings are ties, by which other numbers models can be.
     Raises ValueError if two reports differ in data, n, features or level, TypeError for anything else in `models`.
     """
     named = {}
@@ -152,6 +154,18 @@ def _overlap(one: Record, other: Record) -> bool:
     return one.estimate.low <= other.estimate.high and other.estimate.low <= one.estimate.high
 
 
+def _apart(reports: dict[str, Report]) -> list[str]:
+    """The numbers of which two reports have intervals that do not overlap, in one unit."""
+    shared = [record.name for record in next(iter(reports.values())).records]
+    shared = [name for name in shared if all(_usable(report, name) for report in reports.values())]
+    if len(set(_units(reports).values())) > 1:
+        shared = [name for name in shared if name not in LIKELIHOODS]
+    pairs = [*itertools.combinations(reports.values(), 2)]
+    return [
+        name.replace("_", " ") for name in shared if not all(_overlap(one[name], other[name]) for one, other in pairs)
+    ]
+
+
 def _sentences(reports: dict[str, Report], likelihood: Ranking | None, quality: Ranking | None) -> list[str]:
     sentences = []
     units = _units(reports)
@@ -170,8 +184,11 @@ def _sentences(reports: dict[str, Report], likelihood: Ranking | None, quality: 
         sentences += _bounds(reports)
     ranked = [ranking for ranking in (likelihood, quality) if ranking is not None]
     if ranked and all(len(ranking.tiers) == 1 for ranking in ranked):
-        n = next(iter(reports.values())).n
-        sentences.append(f"Nothing can be told apart at n = {n}: all intervals overlap. Take more samples.")
+        n, names = next(iter(reports.values())).n, _apart(reports)
+        if names:
+            sentences.append(f"The rankings are ties, but models can be told apart by {', '.join(names)}.")
+        else:
+            sentences.append(f"Nothing can be told apart at n = {n}: all intervals overlap. Take more samples.")
     if len(ranked) == 2:
         sentences += _disagreements(reports, likelihood, quality)
     return sentences

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from .records import Record
+from .records import Record, has_interval
 from .report import Report
 from .table import estimate_text, interval, number
 
@@ -12,8 +12,8 @@ MAINLY = 3  # times the other's loss: a loss of fidelity or of variety, rather t
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """name: "collapse", "junk", "far", "memorization", "labels", "few_samples", "different", "indistinguishable"
-    or "undecided".  sentence: what it means.  evidence: the numbers behind it, by name."""
+    """name: "collapse", "junk", "far", "memorization", "labels", "classes", "few_samples", "different",
+    "indistinguishable" or "undecided".  sentence: what it means.  evidence: the numbers behind it, by name."""
 
     name: str
     sentence: str
@@ -48,20 +48,23 @@ def diagnose(report: Report) -> Diagnosis:
     far               both clearly lower: neither as good nor as varied
     memorization      more samples lie next to a training example than held-out data do
     labels            samples are seen as another class than asked for, more often than real data are
+    classes           a class of the data was never drawn, by more than chance
     few_samples       no more samples than twice the features: the Frechet distance is mostly bias, without an interval
     different         some metric tells the samples from real data, and none of the above says why
     indistinguishable nothing here tells them apart, at this n
-    undecided         no number here has an interval and a baseline to be judged by
+    undecided         no number here has an interval, and a baseline or a null to be judged by
 
-    "As for real data" is within the baseline of the report, the same metric of real data against real data:
-    `Record.worse` says whether the whole interval is beyond it. "Clearly lower": that, and less than 0.95 of the
-    baseline; "by far": a third of the relative loss. Precision and recall of perfect samples are well under 1 (0.87 at
-    800 samples in 16 dimensions with k = 5), so 1 is no yardstick.
+    "As for real data" is within the baseline of the report, the same metric of real data against real data, and by what
+    the metric expects of equal distributions, its null, where it knows that: `Record.worse` says whether the whole
+    interval is beyond either, `Record.apart` whether it excludes the null on the other side too. "Clearly lower": the
+    whole interval is beyond that of real data, and the value less than 0.95 of the baseline; "by far": a third of the
+    relative loss. Precision and recall of perfect samples are well under 1 (0.87 at 800 samples in 16 dimensions with
+    k = 5), so 1 is no yardstick.
     Raises TypeError unless `report` is a Report.
     """
     if not isinstance(report, Report):
         raise TypeError(f"report must be a Report of genfast.evaluate; got {type(report).__name__}")
-    found = [rule(report) for rule in (_support, _memorization, _labels)]
+    found = [rule(report) for rule in (_support, _memorization, _labels, _classes)]
     found = [finding for finding in found if finding is not None]
     found += filter(None, [_difference(report, explained=bool(found)), _few_samples(report)])
     return Diagnosis(tuple(found))
@@ -90,7 +93,7 @@ def _support(report: Report) -> Finding | None:
 
 def _loss(records: list[Record]) -> float:
     """The largest share of a baseline that is lost."""
-    return max((1 - record.value / record.baseline.value for record in records), default=0.0)
+    return max((1 - record.value / record.reference for record in records), default=0.0)
 
 
 def _while(but: str, records: list[Record]) -> str:
@@ -111,7 +114,8 @@ def _memorization(report: Report) -> Finding | None:
 def _labels(report: Report) -> Finding | None:
     for record in _there(report, "label_agreement"):
         if _lower(record):
-            worst = min(report.per_class, key=lambda row: row["label_agreement"].value, default=None)
+            rows = [row for row in report.per_class if row.records]
+            worst = min(rows, key=lambda row: row["label_agreement"].value, default=None)
             where = f" Class {worst.label} is worst, {number(worst['label_agreement'].value)}." if worst else ""
             return Finding(
                 "labels",
@@ -121,19 +125,32 @@ def _labels(report: Report) -> Finding | None:
     return None
 
 
+def _classes(report: Report) -> Finding | None:
+    never = [row for row in report.per_class if row.n == 0 and (1 - row.m / report.m) ** report.n < 1 - report.level]
+    if not never:
+        return None
+    counts = " and ".join(f"class {row.label}, of which the data have {row.m}" for row in never)
+    return Finding(
+        "classes",
+        f"Classes: of {report.n} samples none is of {counts}.",
+        {f"class_{row.label}_{name}": getattr(row, name) for row in never for name in ("n", "m")},
+    )
+
+
 def _difference(report: Report, explained: bool) -> Finding | None:
-    judged = [record for record in report.records if record.worse is not None]
-    worse = [record for record in judged if record.worse]
+    judged = [record for record in report.records if record.apart is not None]
+    apart = [record for record in judged if record.apart]
+    if explained:
+        return None
     if not judged:
-        return Finding("undecided", "Undecided: no number here has an interval and a baseline to be judged by.", {})
-    if worse and not explained:
-        sentence = f"Different: the samples can be told from real data. {_cited(worse)}."
-        return Finding("different", sentence, _evidence(worse))
-    if not worse:
-        names = ", ".join(record.name for record in judged)
-        sentence = f"Indistinguishable: at n = {report.n} nothing here tells the samples from real data ({names})."
-        return Finding("indistinguishable", sentence, _evidence(judged))
-    return None
+        sentence = "Undecided: no number here has an interval, and a baseline or a null to be judged by."
+        return Finding("undecided", sentence, {})
+    if apart:
+        sentence = f"Different: the samples can be told from real data. {_cited(apart)}."
+        return Finding("different", sentence, _evidence(apart))
+    names = ", ".join(record.name for record in judged)
+    sentence = f"Indistinguishable: at n = {report.n} nothing here tells the samples from real data ({names})."
+    return Finding("indistinguishable", sentence, _evidence(judged))
 
 
 def _few_samples(report: Report) -> Finding | None:
@@ -153,25 +170,31 @@ def _there(report: Report, *names: str) -> list[Record]:
 
 
 def _lower(record: Record) -> bool:
-    """Clearly: by the interval, and by more than a twentieth."""
-    return bool(record.worse) and record.value < CLEARLY * record.baseline.value
+    """Clearly: beyond the interval of real data where they have one, and by more than a twentieth."""
+    baseline = record.baseline
+    beyond = baseline is None or not has_interval(baseline) or record.estimate.high < baseline.low
+    return bool(record.worse) and beyond and record.value < CLEARLY * record.reference
 
 
 def _cited(records: list[Record]) -> str:
     parts = []
     for record in records:
-        baseline = "" if record.baseline is None else f" (real data {interval(record.baseline)})"
-        parts.append(f"{record.name.replace('_', ' ')} {estimate_text(record)}{baseline}")
+        known = [] if record.baseline is None else [f"real data {interval(record.baseline)}"]
+        known += [] if record.null is None else [f"null {number(record.null)}"]
+        beside = f" ({', '.join(known)})" if known else ""
+        parts.append(f"{record.name.replace('_', ' ')} {estimate_text(record)}{beside}")
     return ", ".join(parts)
 
 
 def _evidence(records: list[Record]) -> dict[str, float]:
-    """Of each metric what its interval is about, the interval, and that of real data: name, name_low,
-    name_baseline_low, and so on."""
+    """Of each metric what its interval is about, the interval, that of real data, and the null: name, name_low,
+    name_baseline_low, name_null, and so on."""
     numbers = {}
     for record in records:
         e, baseline = record.estimate, record.baseline
         numbers |= {record.name: record.center, f"{record.name}_low": e.low, f"{record.name}_high": e.high}
         if baseline is not None:
             numbers |= {f"{record.name}_baseline_low": baseline.low, f"{record.name}_baseline_high": baseline.high}
+        if record.null is not None:
+            numbers[f"{record.name}_null"] = record.null
     return numbers

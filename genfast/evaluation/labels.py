@@ -19,8 +19,8 @@ NAMES = ("frechet", "density", "coverage")  # of their numbers, those of a row
 def by_class(
     inputs: Inputs, label: Tensor, real_label: Tensor, classes: int, *, seed: int, level: float
 ) -> tuple[Record, tuple[ClassRecord, ...]]:
-    """The agreement of all samples with `label`, (N,), what they were asked for, and a row for each class of the data.
-    real_label: (M,), of 2 or more, in [0, classes).
+    """The agreement of all samples with `label`, (N,), what they were asked for, and a row for each class of
+    either, also where one of them has none of it. real_label: (M,), of 2 or more, in [0, classes).
 
     A sample is seen as what the classifier says where the features are those of one for these classes, else as what
     most of its 5 nearest real ones are, the nearest counting half more; and so are real data, without themselves, for
@@ -30,12 +30,13 @@ def by_class(
     seen, real_seen = _seen(inputs, real_label, classes)
     right, real_right = seen == label, real_seen == real_label
     rows = []
-    for c in real_label.unique().tolist():
+    for c in torch.cat([label, real_label]).unique().tolist():
         these, real = ((labels == c).nonzero().flatten() for labels in (label, real_label))
-        if len(these):
+        records = ()
+        if len(these) and len(real):
             part = Inputs(inputs.of_samples[these], inputs.of_real[real])
             records = (_agreement(right[these], real_right[real], level), *_of_class(part, seed, level))
-            rows.append(ClassRecord(c, len(these), len(real), records))
+        rows.append(ClassRecord(c, len(these), len(real), records))
     return _agreement(right, real_right, level), tuple(rows)
 
 

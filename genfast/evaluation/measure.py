@@ -98,10 +98,10 @@ def baselines_of(
 def _baseline(found: Estimate, estimates: list[Estimate], kind: str) -> Baseline:
     """The mean of the repeats; or, where there are too few real data for their n / m to be that of the samples and the
     number depends on it, what the metric knows of two sets from one distribution."""
-    if "under_equality" in found.details:
+    p = found.details.get("under_equality")
+    if p != estimates[0].details.get("under_equality"):
         ratio = found.n / found.m * estimates[0].m / estimates[0].n
         if not 1 / ALIKE < ratio < ALIKE:
-            p = found.details["under_equality"]
             return Baseline(p, p, p, found.n, found.m, 0, "expectation for equal distributions")
     value, low, high = (sum(column) / len(estimates) for column in zip(*((e.value, e.low, e.high) for e in estimates)))
     return Baseline(value, low, high, estimates[0].n, estimates[0].m, len(estimates), kind)

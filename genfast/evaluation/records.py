@@ -53,14 +53,38 @@ class Record:
         return self.estimate.details["extrapolated"] if self.extrapolated else self.value
 
     @property
+    def null(self) -> float | None:
+        """What the metric expects, exactly, of two sets from one distribution; None where it knows no such number."""
+        details = self.estimate.details
+        return details.get("under_equality", details.get("expected"))
+
+    @property
+    def reference(self) -> float:
+        """The value of real data; without a baseline, the null."""
+        return self.null if self.baseline is None else self.baseline.value
+
+    @property
     def worse(self) -> bool | None:
-        """Whether the whole interval is on the wrong side of that of real data; None without a baseline, or where one
-        of the two intervals says nothing. By chance it is so far less often than 1 - level: the two have to be
-        apart, each with its own noise."""
-        if self.baseline is None or not (has_interval(self.estimate) and has_interval(self.baseline)):
+        """Whether the whole interval is on the wrong side of that of real data, or of the null; None without either, or
+        where the interval says nothing. By chance it is beyond the null in (1 - level) / 2 of all repeats, and beyond
+        the interval of real data far less often: the two have to be apart, each with its own noise."""
+        e, known = self.estimate, []
+        if self.baseline is not None and has_interval(self.baseline):
+            known.append((self.baseline.low, self.baseline.high))
+        if self.null is not None:
+            known.append((self.null, self.null))
+        if not known or not has_interval(e):
             return None
-        above, below = self.estimate.low > self.baseline.high, self.estimate.high < self.baseline.low
+        above, below = any(e.low > high for _, high in known), any(e.high < low for low, _ in known)
         return {"lower": above, "higher": below}.get(self.better, above or below)
+
+    @property
+    def apart(self) -> bool | None:
+        """Whether it tells the samples from real data: they are worse, or the null is outside of the interval, on its
+        better side too, as for samples that are copies of the data. None as for `worse`."""
+        if self.null is None or not has_interval(self.estimate):
+            return self.worse
+        return self.worse or not self.estimate.low <= self.null <= self.estimate.high
 
 
 def by_name(records: Sequence[Record], name: str) -> Record:
@@ -73,7 +97,7 @@ def by_name(records: Sequence[Record], name: str) -> Record:
 
 @dataclasses.dataclass(frozen=True)
 class ClassRecord:
-    """The samples asked for as class `label` (n) against the data of that class (m)."""
+    """The samples asked for as class `label` (n) against the data of that class (m); no records where n or m is 0."""
 
     label: int
     n: int

@@ -7,7 +7,6 @@ from .records import Baseline, ClassRecord, Record, has_interval
 
 WIDTH = 120  # of a line, at most
 ARROWS = {"lower": "↓", "higher": "↑", "near_half": "½"}
-VERDICTS = {None: "", True: "worse than real", False: "as real data"}  # by Record.worse
 
 
 def number(value: float) -> str:
@@ -25,6 +24,13 @@ def estimate_text(record: Record) -> str:
     return f"{number(record.center)} {interval(record.estimate)}"
 
 
+def verdict(record: Record) -> str:
+    """What the number says of the samples, in words; nothing where it says nothing."""
+    if record.apart is None:
+        return ""
+    return "worse than real" if record.worse else "unlike real data" if record.apart else "as real data"
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """Lines of columns, two spaces apart: those in `left` flush left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -37,19 +43,20 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[s
 
 
 def records_table(records: Sequence[Record], level: float) -> list[str]:
-    """A line a number, and a second one where its interval is about infinite n."""
-    rows = [("metric", "", "value", f"{level:.0%} interval", "real data", "its interval", "n", "")]
+    """A line a number, and a second one where its interval is about infinite n. null: what the metric expects of two
+    sets from one distribution."""
+    rows = [("metric", "", "value", f"{level:.0%} interval", "real data", "its interval", "null", "n", "")]
     for record in records:
         e, baseline = record.estimate, record.baseline
         about = interval(e), "" if baseline is None else interval(baseline)
         name, real = (record.name, ARROWS.get(record.better, "")), "-" if baseline is None else number(baseline.value)
-        n, verdict = str(e.n), VERDICTS[record.worse]
+        n, null = str(e.n), "" if record.null is None else number(record.null)
         if record.extrapolated:
-            rows.append((*name, number(e.value), "", real, "", n, ""))
-            rows.append(("  at infinite n", "", number(record.center), about[0], "", about[1], "", verdict))
+            rows.append((*name, number(e.value), "", real, "", null, n, ""))
+            rows.append(("  at infinite n", "", number(record.center), about[0], "", about[1], "", "", verdict(record)))
         else:
-            rows.append((*name, number(e.value), about[0], real, about[1], n, verdict))
-    return aligned(rows, left=(0, 1, 7))
+            rows.append((*name, number(e.value), about[0], real, about[1], null, n, verdict(record)))
+    return aligned(rows, left=(0, 1, 8))
 
 
 def classes_table(classes: Sequence[ClassRecord]) -> list[str]:

@@ -10,7 +10,8 @@ class Estimate:
     value      the estimate.  low, high: the interval, which covers the truth in `level` of all repeats
     method     how the interval was made, in a few words: "delta method", "Wilson", ...
     n          how many samples it was made from;  m: how many real ones, None where none were needed
-    details    further numbers by name: a bias, an extrapolation, a p-value
+    details    further numbers by name: a bias, an extrapolation, a p-value; "under_equality", where the metric knows it
+               exactly, is what to expect of two sets from one distribution
     warnings   what the reader must know, a sentence each
     """
 

@@ -55,6 +55,28 @@ def test_nothing_can_be_told_apart():
     assert "(a tie)" in str(found)
 
 
+def with_intervals(**intervals):
+    """The report of `true`, with these intervals: name=(low, high)."""
+    estimate = report("true")["frechet"].estimate
+    records = (
+        gf.evaluation.Record(name, "lower", dataclasses.replace(estimate, value=low, low=low, high=high, details={}))
+        for name, (low, high) in intervals.items()
+    )
+    return dataclasses.replace(report("true"), records=tuple(records))
+
+
+@pytest.mark.parametrize("reports, words", [
+    ([{"frechet": (0, 2)}, {"frechet": (1, 3)}], "Nothing can be told apart"),
+    ([{"frechet": (0, 2), "recall": (0, 1)}, {"frechet": (1, 3), "recall": (1.1, 2)}], "can be told apart by recall."),
+    ([{"frechet": (0, 9)}, {"frechet": (1, 2)}, {"frechet": (3, 4)}], "can be told apart by frechet."),  # one tier
+    ([{"frechet": (0, 2), "recall": (0, math.inf)}, {"frechet": (1, 3), "recall": (-9, -8)}], "Nothing can be"),
+])  # fmt: skip
+def test_rankings_that_are_ties(reports, words):
+    """It is not all that there is: other numbers may differ, and two of a tier that is a tie with its first."""
+    found = gf.compare([(str(i), with_intervals(**intervals)) for i, intervals in enumerate(reports)])
+    assert len(found.quality.tiers) == 1 and words in str(found)
+
+
 def test_intervals_that_overlap_are_a_tie():
     found = compare("true", "near", "wide")
     assert found.quality.place("true") == found.quality.place("near") == 0 and found.quality.place("wide") == 1

@@ -136,9 +136,85 @@ def test_labels():
 def test_nothing_to_judge():
     found = diagnose(Gaussian(2), metrics="likelihood")
     assert names(found) == ["undecided"] and found["undecided"].evidence == {}
-    assert str(found) == "Undecided: no number here has an interval and a baseline to be judged by."
+    assert str(found) == "Undecided: no number here has an interval, and a baseline or a null to be judged by."
     with pytest.raises(KeyError, match="no finding 'junk'"):
         found["junk"]
+
+
+# Nulls ----------------------------------------------------------------------------------------------------------------
+
+
+def judged(name, better, low, high, baseline=None, **details):
+    """diagnose() of a report with this one number."""
+    estimate = Estimate((low + high) / 2, low, high, "", 24, 24, details=details)
+    real = None if baseline is None else Baseline(sum(baseline) / 2, *baseline, 12, 12, 4, "parts of the data")
+    return gf.diagnose(dataclasses.replace(plain(), records=(Record(name, better, estimate, real),)))
+
+
+@pytest.mark.parametrize(
+    "name, better, low, high, null, verdict",
+    [
+        ("kernel_distance", "lower", 0.095, 1.235, 0.0, "different"),
+        ("kernel_distance", "lower", -0.1, 1.235, 0.0, "indistinguishable"),
+        ("kernel_distance", "lower", 0.0, 1.235, 0.0, "indistinguishable"),
+        ("kernel_distance", "lower", -1.2, -0.1, 0.0, "different"),  # nearer than fresh samples are: copies
+        ("two_sample", "near_half", 0.51, 0.9, 0.5, "different"),
+        ("two_sample", "near_half", 0.1, 0.49, 0.5, "different"),
+        ("two_sample", "near_half", 0.4, 0.6, 0.5, "indistinguishable"),
+        ("density", "higher", 1.1, 1.5, 1.0, "different"),
+        ("density", "higher", 0.98, 1.5, 1.0, "indistinguishable"),
+    ],
+)
+@pytest.mark.parametrize("baseline", [(-2.0, 2.0), None, (float("nan"), 1.0)])
+def test_a_null_outside_the_interval_tells_apart(name, better, low, high, null, verdict, baseline):
+    """However wide the interval of real data is, and where there is none."""
+    found = judged(name, better, low, high, baseline, under_equality=null)
+    assert names(found) == [verdict], str(found)
+    assert f"{name}_null" in found[verdict].evidence
+    if verdict == "different":
+        assert f"null {null:g})" in str(found) and ("real data [-2, 2]" in str(found)) == (baseline == (-2.0, 2.0))
+
+
+@pytest.mark.parametrize("low, high", [(float("nan"), 1.0), (0.1, float("inf"))])
+def test_an_interval_that_says_nothing_excludes_no_null(low, high):
+    assert names(judged("kernel_distance", "lower", low, high, under_equality=0.0)) == ["undecided"]
+
+
+def test_a_loss_against_the_null_alone():
+    """Of data too few for a baseline."""
+    assert names(judged("coverage", "higher", 0.2, 0.4, under_equality=0.9)) == ["collapse"]
+
+
+def classes(*counts, n=24):
+    """Three clouds, of class c as many samples as counts[c], asked for as such."""
+    label = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return normal(len(label), 2, seed=n) * 0.5 + 2 * label[:, None], label
+
+
+@pytest.mark.parametrize("metrics", [None, "kernel_distance", "frechet"])
+def test_a_class_that_was_never_drawn(metrics):
+    """24 samples: the baselines are so wide that no number need be beyond them."""
+    report = gf.evaluate(classes(12, 12, 0), classes(8, 8, 8, n=5), metrics=metrics, progress=False)
+    assert [(row.label, row.n, row.m) for row in report.per_class] == [(0, 12, 8), (1, 12, 8), (2, 0, 8)]
+    assert report.per_class[2].records == () and ["2", "0", "8"] in [
+        line.split()[:3] for line in str(report).splitlines()
+    ]
+    found = gf.diagnose(report)
+    assert "of 24 samples none is of class 2, of which the data have 8" in str(found)
+    assert found["classes"].evidence == {"class_2_n": 0, "class_2_m": 8} and "indistinguishable" not in found
+
+
+def test_a_class_that_was_not_drawn_by_chance():
+    """Of so rare a class, or so few samples: it is in the table, and nothing is said."""
+    report = gf.evaluate(classes(12, 12, 0), classes(20, 20, 1, n=5), metrics="frechet", progress=False)
+    assert [row.n for row in report.per_class] == [12, 12, 0] and "classes" not in gf.diagnose(report)
+
+
+def test_a_class_that_the_data_lack():
+    report = gf.evaluate(
+        classes(10, 10, 4), gf.data.arrays(*classes(12, 12, n=5), 3), metrics="frechet", progress=False
+    )
+    assert [(row.label, row.n, row.m) for row in report.per_class] == [(0, 10, 12), (1, 10, 12), (2, 4, 0)]
 
 
 def test_bad_argument():

@@ -93,6 +93,35 @@ def test_intervals_that_say_nothing(tmp_path, low, high):
         ] in rows
 
 
+def test_the_null_is_printed_beside_the_baseline(tmp_path):
+    """And the verdict is by both."""
+    wide = dataclasses.replace(BASELINE, low=-2.0, high=2.0)
+    found = [
+        record("worse", 0.5, "lower", wide, under_equality=0.0),
+        record("apart", -0.5, "lower", wide, under_equality=0.0),
+        record("same", 0.55, "near_half", wide, under_equality=0.5),
+        record("alone", 0.5, "lower", expected=0.1),
+    ]
+    assert [(one.worse, one.apart) for one in found] == [(True, True), (False, True), (False, False), (True, True)]
+    report = dataclasses.replace(REPORT, records=tuple(found))
+    report.save(tmp_path / "report.json")
+    for shown in (report, Report.load(tmp_path / "report.json")):
+        rows = [re.split(r"\s{2,}", line.strip()) for line in str(shown).splitlines()]
+        assert ["worse", "↓", "0.5", "[0.4, 0.6]", "0.5", "[-2, 2]", "0", "100", "worse than real"] in rows
+        assert ["apart", "↓", "-0.5", "[-0.6, -0.4]", "0.5", "[-2, 2]", "0", "100", "unlike real data"] in rows
+        assert ["same", "½", "0.55", "[0.45, 0.65]", "0.5", "[-2, 2]", "0.5", "100", "as real data"] in rows
+        assert ["alone", "↓", "0.5", "[0.4, 0.6]", "-", "0.1", "100", "worse than real"] in rows
+
+
+def test_a_class_without_samples(tmp_path):
+    rows = (*REPORT.per_class, ClassRecord(2, 0, 45, ()))
+    dataclasses.replace(REPORT, per_class=rows).save(tmp_path / "report.json")
+    loaded = Report.load(tmp_path / "report.json")
+    assert loaded.per_class == rows and ["2", "0", "45", "-", "-"] in [
+        line.split() for line in str(loaded).splitlines()
+    ]
+
+
 def test_wide_tables_of_classes_are_folded():
     records = tuple(record(f"number_{i}", 0.45, "higher", BASELINE) for i in range(9))
     report = dataclasses.replace(REPORT, per_class=tuple(ClassRecord(i, 50, 45, records) for i in range(3)))
