@@ -61,7 +61,8 @@ class GenerativeClassifier:
     def fit(self, data):
         """Fits the model of each class to its samples, by its own `fit(x)`, and counts the prior; itself.
 
-        data: Data or a pair (x, label), with samples of every class.
+        data: Data or a pair (x, label), with samples of every class; of a pair x goes to the models in its own
+        precision, and with NaN where a number is missing, for those that take it, as PPCA does.
         """
         if self.conditional:
             raise TypeError("fit: a class-conditional model is trained beforehand, by genfast.fit")
@@ -144,9 +145,12 @@ class GenerativeClassifier:
         return PriorEstimate(prior, max_iterations, False)
 
     def _labeled(self, data) -> tuple[Tensor, Tensor]:
-        """x and label, below the number of classes; x of a pair in its own precision."""
-        checked = as_data(data)
+        """x and label, below the number of classes; x of a pair as it is, for its models to check."""
+        if pair := isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
+            x, label = torch.as_tensor(data[0]), data[1]
+            checked = as_data((torch.zeros(len(x), 1), label) if x.ndim else data)
+        else:
+            checked = as_data(data)
         if checked.label is None or checked.classes > self.classes:
             raise ValueError(f"data must hold labels in [0, {self.classes}); got {checked}")
-        x = torch.as_tensor(data[0]) if isinstance(data, tuple) else checked.x
-        return x, checked.label
+        return x if pair else checked.x, checked.label

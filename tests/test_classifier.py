@@ -50,6 +50,25 @@ def test_predictions_are_calibrated():
     assert weighted.abs().max() < 4
 
 
+def test_missing_values():
+    """PPCAs take them in fit, and Bayes' rule is on what is there."""
+    label = torch.arange(300) % 2
+    x = normal(300, 4) @ normal(4, 4, seed=1) + 3.0 * label.unsqueeze(1)
+    x[torch.rand(300, 4, generator=torch.Generator().manual_seed(0)) < 0.2] = math.nan
+    classifier = gf.GenerativeClassifier([gf.PPCA(2), gf.PPCA(2)]).fit((x, label))
+    assert torch.equal(classifier.models[1].mean, gf.PPCA(2).fit(x[label == 1]).mean)
+    assert classifier.predict_proba(x).isfinite().all() and classifier.accuracy((x.numpy(), label.numpy())) > 0.8
+    with pytest.raises(ValueError, match="data must be finite; rows"):
+        gf.GenerativeClassifier([gf.Gaussian(), gf.Gaussian()]).fit((x, label))
+
+
+def test_float64_far_from_the_origin():
+    label = torch.arange(300) % 2
+    x = normal(300, 4) + 3.0 * label.unsqueeze(1)
+    near, far = (gf.GenerativeClassifier([gf.Gaussian(), gf.Gaussian()]).fit((x + c, label)) for c in (0, 1e8))
+    assert torch.allclose(far.log_likelihoods(x + 1e8), near.log_likelihoods(x), atol=1e-5)
+
+
 def test_fit_is_one_fit_a_class_and_counts():
     label = torch.tensor([0, 1, 1]).repeat(60)
     x = normal(180, 3) + label.unsqueeze(1)

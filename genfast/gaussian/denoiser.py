@@ -23,8 +23,9 @@ class GaussianMixtureDenoiser(Denoiser):
         self.weights, means = (
             torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means)
         )
-        if self.weights.ndim != 1 or len(self.weights) == 0 or not bool((self.weights > 0).all()):
-            raise ValueError(f"weights must be (K,) and positive; got {self.weights}")
+        possible = (self.weights > 0) & self.weights.isfinite()
+        if self.weights.ndim != 1 or len(self.weights) == 0 or not bool(possible.all()):
+            raise ValueError(f"weights must be (K,), positive and finite; got {self.weights}")
         count = len(self.weights)
         if means.ndim < 2 or len(means) != count or not bool(means.isfinite().all()):
             raise ValueError(f"means must be finite and of shape ({count}, *); got shape {tuple(means.shape)}")

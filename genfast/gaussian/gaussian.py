@@ -34,6 +34,8 @@ class Gaussian(ClosedForm):
         if mean.ndim == 0 or tuple(covariance.shape) not in (mean.shape, (size,), (size, size)):
             expected = f"({size}, {size}), ({size},) or that of mean"
             raise ValueError(f"covariance must have shape {expected}; got {tuple(covariance.shape)}")
+        if not bool(mean.isfinite().all()):
+            raise ValueError(f"mean must be finite; got {mean[~mean.isfinite()][0]}")
         full = tuple(covariance.shape) == (size, size) and mean.shape != covariance.shape
         covariance = covariance[None] if full else covariance.reshape(1, size)
         model = cls("full" if full else "diagonal")
@@ -53,7 +55,8 @@ class Gaussian(ClosedForm):
         """The model with the parameters that maximize the likelihood of the data, then regularized; itself.
 
         data: Data, a tensor or an array (N, *), in float64 as it is. Warns with the numbers below D + 3 samples of a
-        full covariance. Raises ValueError where the covariance is singular, as it must be from D samples.
+        full covariance. Raises ValueError where the covariance is singular, as it must be from D samples, in any units:
+        the correlation matrix is judged.
         """
         x, shape = self._data(data)
         if self.covariance == "full":
@@ -62,9 +65,9 @@ class Gaussian(ClosedForm):
 
     def _fit(self, x, shape):
         origin = x[0]  # from which a constant coordinate is 0, with a variance of 0 and no rounding error
-        mean, covariance = maximum_likelihood(x - origin, self.covariance, self.rank)
-        covariance = self._regularized(covariance, x.shape[1])
-        require_regular(covariance, self._remedy)
+        mean, fitted = maximum_likelihood(x - origin, self.covariance, self.rank)
+        covariance = self._regularized(fitted, x.shape[1])
+        require_regular(covariance, self._remedy, fitted)
         return self._set(shape, torch.ones_like(mean[:, 0]), mean + origin, covariance)
 
     _remedy = "give ridge= or shrinkage="

@@ -14,6 +14,8 @@ from .estimate import check_capacity, maximum_likelihood
 from .model import ClosedForm
 from .spectral import Spectral
 
+QUARTILE = 0.6745  # of N(0, 1): the median distance from its mean
+
 
 @register
 class GaussianMixture(ClosedForm):
@@ -59,8 +61,9 @@ class GaussianMixture(ClosedForm):
 
         data: Data, a tensor or an array (N, *), in float64 as it is.  start: a fitted mixture of as many
         components to begin from, instead of k-means++.
-        Warns with the numbers where full covariances have too many parameters for them, or the smallest variance is
-        above some of the data's own, and if EM has not converged.
+        Warns with the numbers where full covariances have too many parameters for them, where the smallest variance is
+        above some of the data's own, or above the spread of most of them, as a few far ones make it, and if EM has not
+        converged.
         """
         x, shape = self._data(data)
         variance = (x - x[0]).var(0, correction=0)  # of what is constant, 0 without rounding
@@ -73,7 +76,7 @@ class GaussianMixture(ClosedForm):
         floor = self.min_variance * variance
         if self.covariance == "full":
             check_capacity(*x.shape, components=self.components, regularized=True)
-            self._check_floor(x, floor)
+        self._check_floor(x - x[0], floor)
         if start is None:
             scaled = x / variance.sqrt()
             centers = (_centers(scaled, self.components, self.seed, number) for number in range(self.starts))
@@ -93,13 +96,31 @@ class GaussianMixture(ClosedForm):
         return self._by_rows(x, lambda exact, rows: torch.softmax(exact.log_joint(rows), 1))
 
     def _check_floor(self, x, floor):
-        """Warns if the floor is above even a variance of all data, along an axis of which the fit then says little."""
-        low = int((torch.linalg.eigvalsh(torch.cov(x.T, correction=0)) < floor).sum())
+        """Warns if the floor is above even a variance of all data, along an axis of which the fit then says little, or
+        above the spread of most of them."""
+        low = 0
+        if self.covariance != "diagonal":
+            spectral = maximum_likelihood(x, self.covariance, self.rank, least=float(floor))[1]
+            parts = [part for part in (spectral.variances, spectral.residual) if part is not None]
+            low = sum(int((part < floor).sum()) for part in parts)
         if low:
             warnings.warn(
-                f"data: {low} of the {x.shape[1]} eigenvalues of their covariance are below min_variance="
-                f"{self.min_variance:g} times the mean variance, which is {floor:.2g}; the components are wider there: "
-                "scale the coordinates alike, or take a smaller min_variance",
+                f"data: {low} of the {sum(part.numel() for part in parts)} eigenvalues of their covariance are below "
+                f"min_variance={self.min_variance:g} times the mean variance, which is {floor:.2g}; the components are "
+                "wider there: scale the coordinates alike, or take a smaller min_variance",
+                stacklevel=3,
+            )
+            return
+        typical = _typical_variances(x)
+        if self.covariance != "diagonal":
+            typical = typical.median(0, keepdim=True).values  # of coordinates: the floor is one for all
+        low = typical < floor
+        if bool(low.any()):
+            first = int(low.nonzero()[0])
+            warnings.warn(
+                f"data: the smallest variance of a component, min_variance={self.min_variance:g} times theirs, is "
+                f"{floor.expand_as(low)[first]:.2g}, above that of most samples, {typical[first]:.2g}: a few are far "
+                "from the others; remove those, or take a smaller min_variance",
                 stacklevel=3,
             )
 
@@ -123,7 +144,8 @@ class GaussianMixture(ClosedForm):
         """The parameters of greatest likelihood given how much each component owns of each sample, (N, K)."""
         # A component that owns nothing keeps a weight that is positive, and of no effect.
         owned = responsibilities.clamp(min=torch.finfo(torch.float64).tiny)
-        fitted = [maximum_likelihood(x, self.covariance, self.rank, weight) for weight in owned.T]
+        least = float(floor.min())
+        fitted = [maximum_likelihood(x, self.covariance, self.rank, weight, least) for weight in owned.T]
         means = torch.cat([mean for mean, _ in fitted])
         covariances = Spectral.of_all([covariance for _, covariance in fitted])
         return owned.mean(0) / owned.mean(0).sum(), means, covariances.map(lambda v: v.clamp(min=floor))
@@ -159,6 +181,15 @@ def _centers(x: Tensor, components: int, seed: int, start: int) -> Tensor:
         chosen = torch.searchsorted(cumulative, number * cumulative[-1], right=True)
         centers.append(x[int(chosen.clamp(max=len(x) - 1))])
     return torch.stack(centers)
+
+
+def _typical_variances(x: Tensor) -> Tensor:
+    """Of each coordinate, (D,), the variance of a Gaussian with the median distance from the median that those samples
+    have that are not at it; infinity if all are. A few far samples do not change it."""
+    apart = (x - x.sort(0).values[len(x) // 2]).abs()
+    counts = (apart > 0).sum(0)
+    ordered = torch.where(apart > 0, apart, torch.inf).sort(0).values
+    return (ordered.gather(0, (counts // 2).clamp(max=len(x) - 1).unsqueeze(0))[0] / QUARTILE).square()
 
 
 def _nearest(x: Tensor, centers: Tensor) -> Tensor:

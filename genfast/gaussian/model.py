@@ -14,6 +14,7 @@ from .denoiser import GaussianMixtureDenoiser
 from .spectral import Spectral
 
 COVARIANCES = ("full", "diagonal", "low_rank")
+LARGEST = 1e150  # of the numbers of a sample: their squares, summed up, are below what float64 holds
 BLOCK = 64  # samples are made in blocks of one size, because a product of matrices rounds by its size
 
 
@@ -55,9 +56,15 @@ class ClosedForm(nn.Module):
         self.register_buffer("residual", None if self.rank is None else torch.zeros(count, **empty))
 
     def _set(self, shape: tuple[int, ...], weights: Tensor, means: Tensor, covariances: Spectral):
-        """These are the parameters from now on: contiguous, as they will be when loaded, for the same rounding."""
+        """These are the parameters from now on: contiguous, as they will be when loaded, for the same rounding.
+
+        Raises FloatingPointError where one is not finite."""
+        values = {"weights": weights, "means": means, **covariances._asdict()}
+        for name, value in values.items():
+            if value is not None and not bool(value.isfinite().all()):
+                raise FloatingPointError(f"the {name} of the {type(self).__name__} are not finite")
         self.shape = shape
-        for name, value in {"weights": weights, "means": means, **covariances._asdict()}.items():
+        for name, value in values.items():
             self.register_buffer(name, None if value is None else value.detach().contiguous())
         return self
 
@@ -98,7 +105,7 @@ class ClosedForm(nn.Module):
         return GaussianMixtureDenoiser(self.weights, means, self._spectral(), schedule)
 
     def log_prob(self, x) -> Tensor:
-        """log p(x) in nats: (N,) float64. x: (N, *shape), a tensor or an array. Differentiable.
+        """log p(x) in nats: (N,) float64. x: (N, *shape), a tensor or an array, finite. Differentiable.
 
         Raises ValueError where a covariance given by hand is singular, which has samples and a denoiser but no density.
         """
@@ -116,10 +123,10 @@ class ClosedForm(nn.Module):
         rows = max(1, 2**22 // self.means.numel())
         return torch.cat([function(exact, piece) for piece in self._checked(x).split(rows)])
 
-    def _checked(self, x) -> Tensor:
-        """x: (N, *shape) float64 on the device of the parameters."""
+    def _checked(self, x, missing: bool = False) -> Tensor:
+        """x: (N, *shape) float64 on the device of the parameters. missing: as in `as_samples`."""
         self._require_fitted()
-        x = as_samples("x", x).to(self.means.device)
+        x = as_samples("x", x, missing).to(self.means.device)
         if x.shape[1:] != self.shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         return x
@@ -132,7 +139,7 @@ class ClosedForm(nn.Module):
         """n draws, (n, *shape) float32: sample i is a function of (parameters, seed, i), m_k + C_k^(1/2) z_i with the
         symmetric root, which does not depend on the choice of eigenvectors.
 
-        n: how many, or the sample indices themselves.
+        n: how many, or the sample indices themselves.  Raises FloatingPointError for one beyond float32.
         """
         self._require_fitted()
         index = as_index("n", n)
@@ -142,6 +149,9 @@ class ClosedForm(nn.Module):
         for number, members in zip(blocks.tolist(), order.split(counts.tolist())):
             drawn = self._block(ops.make_key(seed, torch.arange(BLOCK) + number * BLOCK, self.means.device))
             x[members.to(x.device)] = drawn[(index[members] % BLOCK).to(x.device)]
+        if not bool((finite := x.isfinite().all(1)).all()):
+            bad = index[~finite.to(index.device)].tolist()
+            raise FloatingPointError(f"samples {bad[:5]} are not finite in float32")
         return x.view(len(index), *self.shape)
 
     def _block(self, key: Tensor) -> Tensor:
@@ -191,4 +201,8 @@ def as_samples(name: str, data, missing: bool = False) -> Tensor:
     if bool(bad.any()):
         rows = bad.nonzero().flatten().tolist()[:5]
         raise ValueError(f"{name} must be finite{' or NaN where missing' if missing else ''}; rows {rows} are not")
-    return x.double()
+    x = x.double()
+    if bool((x.abs() > LARGEST).any()):
+        largest = x[x.abs() > LARGEST].abs().max()
+        raise ValueError(f"{name} must hold numbers up to {LARGEST:g}, which can be squared; got {largest:.2g}")
+    return x

@@ -9,7 +9,7 @@ from ..checkpoint import register
 from ..common.checks import require_integer, require_number
 from .estimate import require_regular, upright
 from .gaussian import Gaussian
-from .missing import em_step
+from .missing import em_step, log_likelihoods
 from .model import as_samples
 from .spectral import Spectral
 
@@ -78,6 +78,24 @@ class PPCA(Gaussian):
         covariance = Spectral((singular**2 + variance)[None], upright(U)[None], variance.view(1))
         require_regular(covariance, self._remedy)
         return self._set(shape, self.weights, mean[None], covariance)
+
+    def log_prob(self, x) -> Tensor:
+        """log p(x) in nats: (N,) float64, of a sample with NaN the density of the numbers that are there, 0 of none.
+        x: (N, *shape), a tensor or an array. Differentiable."""
+        x = self._checked(x, missing=True)
+        whole = ~x.isnan().flatten(1).any(1)
+        if bool(whole.all()):
+            return super().log_prob(x)
+        answer = torch.empty(len(x), dtype=torch.float64, device=x.device)
+        if bool(whole.any()):
+            answer[whole] = super().log_prob(x[whole])
+        rows = torch.arange(len(x), device=x.device)[~whole]
+        for piece in rows.split(max(1, 2**22 // (self.means.numel() + self.rank**2))):
+            part = x[piece].flatten(1)
+            seen = ~part.isnan()
+            values = torch.where(seen, part, 0.0), seen.double()
+            answer[piece] = log_likelihoods(*values, self.loadings, self.means[0], self.noise_variance)
+        return answer
 
     @property
     def noise_variance(self) -> Tensor:

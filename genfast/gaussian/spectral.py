@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+EXACT = 1e-8  # of the largest eigenvalue: those above it LAPACK finds to half of the digits
+SWEEPS = 40  # of rotations, at most
+
 
 class Spectral(NamedTuple):
     """K covariances C_k = U_k diag(v_k) U_k^T + r_k (I - U_k U_k^T), float64.
@@ -86,7 +89,8 @@ class Spectral(NamedTuple):
 
 def as_spectral(covariances, count: int, size: int) -> Spectral:
     """`count` covariances of `size` numbers: a Spectral as it is, or (K,), (K, D) or (K, D, D), isotropic, diagonal or
-    full ones. Raises ValueError where a shape is another, a matrix is not symmetric, or an eigenvalue is negative."""
+    full ones. Raises ValueError where a shape is another, a number not finite, a matrix not symmetric, or an eigenvalue
+    negative."""
     if isinstance(covariances, Spectral):
         got = tuple(None if part is None else tuple(part.shape) for part in covariances)
         q = got[0][-1]
@@ -100,6 +104,8 @@ def as_spectral(covariances, count: int, size: int) -> Spectral:
         if tuple(covariances.shape) not in shapes:
             expected = ", ".join(map(str, shapes))
             raise ValueError(f"covariances must have one of the shapes {expected}; got {tuple(covariances.shape)}")
+        if not bool(covariances.isfinite().all()):
+            raise ValueError(f"covariances must be finite; got {covariances[~covariances.isfinite()][0]}")
         if covariances.ndim < 3:
             spectral = Spectral(covariances.view(count, -1).expand(count, size))
         else:
@@ -107,12 +113,72 @@ def as_spectral(covariances, count: int, size: int) -> Spectral:
             apart = (covariances - covariances.mT).abs().amax((1, 2))
             if not (apart <= 1e-12 * covariances.abs().amax((1, 2))).all():
                 raise ValueError(f"covariances must be symmetric; entries differ by up to {apart.max():.2g}")
-            variances, basis = torch.linalg.eigh((covariances + covariances.mT) / 2)
-            # An eigenvalue of a singular matrix comes out as a rounding error of either sign.
-            noise = 1e-14 * size * variances.abs().amax(1, keepdim=True)
-            spectral = Spectral(torch.where(variances.abs() <= noise, 0.0, variances), basis)
+            pairs = [eigen((matrix + matrix.T) / 2) for matrix in covariances]
+            spectral = Spectral(*(torch.stack(parts) for parts in zip(*pairs)))
     values = [part for part in (spectral.variances, spectral.residual) if part is not None and part.numel()]
     if not all(bool(((value >= 0) & value.isfinite()).all()) for value in values):
         smallest = spectral.smallest()
         raise ValueError(f"covariances must be positive semi-definite; the smallest variance is {smallest:g}")
     return spectral
+
+
+def eigen(matrix: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The eigenvalues (D,) of a symmetric matrix, ascending, zero but for rounding as 0, and the axes, (D, D).
+
+    LAPACK is off by a rounding error of the largest eigenvalue, which is all of another where the units of coordinates
+    differ by 1e8. Then the correlation matrix decides what is singular, and if it is not, rotations find eigenvalues
+    and axes to a relative error that does not depend on the units. least: what is below it need not be exact.
+    """
+    variances, basis = torch.linalg.eigh(matrix)
+    # An eigenvalue of a singular matrix comes out as a rounding error of either sign.
+    noise = rounding(variances)
+    if len(matrix) > 1 and max(float(variances[0]), least) < EXACT * float(variances[-1]):
+        units = matrix.diagonal().clamp(min=0).sqrt()
+        correlation = matrix / units / units.unsqueeze(1)
+        if bool(units.min() > 0) and bool(correlation.isfinite().all()):
+            of_correlation = torch.linalg.eigvalsh(correlation)
+            smallest = of_correlation[0] / of_correlation[-1]
+            if of_correlation[0] > rounding(of_correlation) and smallest > 100 * variances[0] / variances[-1]:
+                return _rotated(torch.linalg.cholesky(correlation).T * units)
+    return torch.where(variances.abs() <= noise, 0.0, variances), basis
+
+
+def rounding(variances: Tensor) -> Tensor:
+    """What an eigenvalue may be off by, if these are all: ()."""
+    return 1e-14 * variances.numel() * variances.abs().max()
+
+
+def _rotated(root: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and axes of root^T root, root: (D, D), by Jacobi's rotations of its columns until they
+    are orthogonal, D / 2 disjoint pairs at a time.
+
+    Scaling its columns does not change the relative error (Demmel & Veselic 1992, SIAM J. Matrix Anal. 13(4)).
+    """
+    size, even = len(root), len(root) + len(root) % 2
+    order = root.square().sum(0).argsort(descending=True)
+    columns = torch.nn.functional.pad(root[:, order], (0, even - size))  # one of zeros makes an odd number even
+    axes = torch.eye(even, dtype=root.dtype, device=root.device)
+    for _ in range(SWEEPS):
+        largest, players = 0.0, torch.arange(even, device=root.device)
+        for _ in range(even - 1):  # a round in which all play, the first stays and the others move on
+            p, q = players[: even // 2], players[even // 2 :].flip(0)
+            x, y = columns[:, p], columns[:, q]
+            xx, yy, xy = x.square().sum(0), y.square().sum(0), (x * y).sum(0)
+            cosine = xy.abs() / (xx * yy).sqrt()
+            small = ~(cosine > torch.finfo(root.dtype).eps * size)  # or NaN, beside the zeros
+            zeta = (yy - xx) / (2 * xy)
+            tangent = torch.where(zeta < 0, -1.0, 1.0) / (zeta.abs() + torch.hypot(zeta, torch.ones_like(zeta)))
+            tangent = torch.where(small, 0.0, tangent)
+            c = (1 + tangent**2).rsqrt()
+            for matrix in (columns, axes):
+                x, y = matrix[:, p], matrix[:, q]
+                matrix[:, p], matrix[:, q] = c * x - c * tangent * y, c * tangent * x + c * y
+            largest = max(largest, float(tangent.abs().max()))
+            players = torch.cat([players[:1], players[1:].roll(1)])
+        if largest == 0:
+            break
+    variances = columns.square().sum(0)
+    kept = variances.argsort()[even - size :]  # the column of zeros is the smallest
+    basis = torch.empty_like(root)
+    basis[order] = axes[:size, kept]
+    return variances[kept], basis

@@ -221,6 +221,34 @@ def test_columns_of_any_unit():
     assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-11)
 
 
+UNITS = [[1e-7, 1.0, 1.0], [1.0, 1e-12, 1e12], [1e-40, 1e3, 1e40], [1e-5, 1e-5, 1.0]]
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_full_covariances_of_any_unit(units):
+    """Density and score as of alike ones; also of a covariance given by hand."""
+    x, units = normal(200, 3) @ normal(3, 3, seed=1) + 3, torch.tensor(units, dtype=torch.float64)
+    plain, scaled = (gf.Gaussian().fit(data) for data in (x, x * units))
+    by_hand = gf.Gaussian.from_moments(plain.mean * units, plain.covariance_matrix * units * units[:, None])
+    for model in (scaled, by_hand):
+        assert torch.allclose(model.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-9)
+        assert torch.allclose(model.score(x * units) * units, plain.score(x), rtol=1e-8, atol=1e-8)
+    assert torch.allclose(scaled.covariance_matrix / units / units[:, None], plain.covariance_matrix, rtol=1e-9)
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_dependent_columns_are_singular_in_any_unit(units):
+    x = normal(200, 3)
+    x[:, 2] = x[:, 0] - 2 * x[:, 1]
+    with pytest.raises(ValueError, match="the covariance is singular"):
+        gf.Gaussian().fit(x * torch.tensor(units, dtype=torch.float64))
+
+
+def test_ppca_of_a_narrow_rest():
+    x = normal(300, 2) * torch.tensor([1e8, 1.0]).double()
+    assert gf.PPCA(1).fit(x).noise_variance == pytest.approx(float(x[:, 1].var(correction=0)), rel=0.02)
+
+
 @pytest.mark.parametrize("count", [7, 1000])
 def test_a_constant_column_is_found_beside_one_of_another_unit(count):
     """Also where it is no sum of few powers of two, so that its mean is not exact."""
@@ -334,6 +362,29 @@ def test_data_of_every_kind():
 def test_bad_input_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("mean, covariance", [
+    ([math.nan, 0.0], [1.0, 1.0]), ([0.0, -math.inf], [1.0, 1.0]), ([0.0, 0.0], [1.0, math.nan]),
+    ([0.0, 0.0], [[1.0, math.nan], [math.nan, 1.0]]), ([0.0, 0.0], [[math.inf, 0.0], [0.0, 1.0]]),
+])  # fmt: skip
+def test_moments_that_are_not_finite(mean, covariance):
+    with pytest.raises(ValueError, match=r"(mean|covariances) must be finite; got (nan|inf|-inf)"):
+        gf.Gaussian.from_moments(mean, covariance)
+
+
+@every
+def test_numbers_too_large_to_be_squared(name):
+    with pytest.raises(ValueError, match=r"data must hold numbers up to 1e\+150, which can be squared; got"):
+        MAKERS[name]().fit(1e200 * correlated(50))
+    with pytest.raises(ValueError, match=r"x must hold numbers up to 1e\+150"):
+        fitted(name).score(torch.full((2, *SHAPE), 1e200, dtype=torch.float64))
+
+
+def test_samples_beyond_float32_are_an_error():
+    model = gf.Gaussian.from_moments([0.0, 1e60], [1.0, 1.0])
+    with pytest.raises(FloatingPointError, match=r"samples \[7, 9\] are not finite in float32"):
+        model.sample([7, 9])
 
 
 def test_what_it_says_of_itself():

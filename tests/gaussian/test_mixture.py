@@ -1,6 +1,7 @@
 """The mixture of Gaussians: EM against scikit-learn from the same start, its laws, and where it starts."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -95,6 +96,36 @@ def test_columns_of_any_scale():
     assert low > 5 and caught[0].filename == __file__
 
 
+@pytest.mark.parametrize("covariance, rank", [("full", None), ("diagonal", None), ("low_rank", 1), ("low_rank", 0)])
+@pytest.mark.parametrize("far", [[[1e6, 1e6]], [[1e6, 0.0], [0.0, 1e6]], [[1e6, 0.0]]])
+def test_a_floor_above_the_spread_of_most_samples_is_told(covariance, rank, far):
+    """One outlier makes the smallest standard deviation 57; without it, and of many zeros, nothing is said."""
+    x = torch.cat([normal(300, 2), torch.tensor(far).double()])
+    with pytest.warns(UserWarning, match=r"data: .*take a smaller min_variance") as caught:
+        gf.GaussianMixture(2, covariance, rank=rank).fit(x)
+    assert caught[0].filename == __file__
+    spike = torch.where(normal(300, 2, seed=1) > 0.7, normal(300, 2), 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = gf.GaussianMixture(2, covariance, rank=rank, min_variance=1e-15, tolerance=1e-3).fit(x)
+        gf.GaussianMixture(2, covariance, rank=rank, tolerance=1e-2).fit(spike)
+    if len(far) == 1:  # beside a component of its own: the others have a standard deviation of 1
+        large = model._spectral().component(int(model.weights.argmax()))
+        assert large.matrices()[0].diagonal().sqrt() == pytest.approx([1, 1], rel=0.1)
+
+
+def test_unlike_units_with_a_smaller_floor():
+    """Full: what the warning advises."""
+    x, units = clouds(), torch.tensor([1.0, 1e-7, 1e4]).double()
+    start = gf.GaussianMixture(2).fit(x)
+    moved = gf.GaussianMixture.from_parameters(
+        start.weights, start.means * units, start._spectral().matrices() * units * units[:, None]
+    )
+    plain = gf.GaussianMixture(2).fit(x, start=start)
+    scaled = gf.GaussianMixture(2, min_variance=1e-25).fit(x * units, start=moved)
+    assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-6)
+
+
 def test_a_constant_column_has_the_smallest_share_of_the_mean_variance():
     x = clouds()
     x[:, 1] = 0.1
@@ -154,5 +185,9 @@ def test_bad_input_is_refused():
     for start in (gf.GaussianMixture(3), gf.GaussianMixture.from_parameters([1.0], [[0.0] * 3], [1.0])):
         with pytest.raises(ValueError, match=r"start must be fitted, with 3 components and samples of shape \(3,\)"):
             gf.GaussianMixture(3).fit(clouds(), start=start)
-    with pytest.raises(ValueError, match="weights must be"):
-        gf.GaussianMixture.from_parameters([-1.0], [[0.0]], [1.0])
+    for weight in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"weights must be \(K,\), positive and finite"):
+            gf.GaussianMixture.from_parameters([weight], [[0.0]], [1.0])
+    for mean, variance in ((math.nan, 1.0), (math.inf, 1.0), (0.0, math.nan), (0.0, math.inf)):
+        with pytest.raises(ValueError, match=r"(means|covariances) must be finite"):
+            gf.GaussianMixture.from_parameters([1.0], [[mean]], [variance])

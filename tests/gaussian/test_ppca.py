@@ -190,3 +190,39 @@ def test_bad_input_is_refused():
     for call in (lambda m: m.encode(x), lambda m: m.decode(x)):
         with pytest.raises(RuntimeError, match="PPCA has no parameters yet"):
             call(gf.PPCA(2))
+
+
+def test_density_of_what_is_there():
+    """That of the block of the dense matrix; of nothing, 0; whole rows as ever, and a gradient."""
+    model, x = gf.PPCA(2).fit(planted()), with_holes(planted(60, 8), 0.4).view(60, 8)
+    x[5] = math.nan
+    x[7] = 1.0
+    mean, covariance = model.mean, model.covariance_matrix
+    expected = torch.zeros(60).double()
+    for i, seen in enumerate(~x.isnan()):
+        if seen.any():
+            block = torch.distributions.MultivariateNormal(mean[seen], covariance[seen][:, seen])
+            expected[i] = block.log_prob(x[i, seen])
+    asked = x.clone().requires_grad_()
+    found = model.log_prob(asked)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-9) and found[5] == 0
+    assert torch.allclose(model.log_prob(x.float().numpy()), expected, atol=1e-4)
+    assert torch.equal(found[7:8], model.log_prob(x[7:8]))
+    (gradient,) = torch.autograd.grad(found.sum(), asked)
+    assert torch.allclose(gradient[7:8], model.score(x[7:8])) and not gradient[5].any()
+
+
+def test_the_fit_ends_at_the_density_of_what_was_there():
+    x = with_holes(planted(400))
+    model = gf.PPCA(2).fit(x)
+    assert model.log_prob(x).mean().item() == pytest.approx(model.trace[-1], abs=1e-9)
+
+
+def test_missing_values_are_refused_where_they_cannot_be():
+    x = with_holes(planted(50))
+    model = gf.PPCA(2).fit(planted())
+    for call in (model.score, model.encode, gf.Gaussian().fit(planted()).log_prob, gf.GaussianMixture(2).fit):
+        with pytest.raises(ValueError, match=r"(x|data) must be finite; rows \[0, .* are not"):
+            call(x)
+    with pytest.raises(ValueError, match="x must be finite or NaN where missing"):
+        model.log_prob(torch.full((2, 8), math.inf))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import normal
 
-from genfast.gaussian.spectral import Spectral, as_spectral
+from genfast.gaussian.spectral import Spectral, as_spectral, eigen
 
 K, D, B = 3, 5, 4
 
@@ -72,6 +72,24 @@ def test_from_matrices():
     singular = as_spectral(normal(1, D, 1) @ normal(1, D, 1).mT, 1, D)
     assert singular.smallest() == 0 and (singular.variances > 0).sum() == 1
     assert as_spectral(MADE["rank 2"], K, D) is MADE["rank 2"]
+
+
+@pytest.mark.parametrize("size", [2, 7, 12, 40])
+def test_eigenvalues_to_a_relative_error(size):
+    """Of units from 1e-20 to 1e20 the product of the eigenvalues is the determinant, and axes are orthogonal."""
+    root, units = normal(size, 2 * size), 10 ** torch.linspace(-20, 20, size).double()[torch.randperm(size)]
+    matrix = (root @ root.T) * units * units[:, None]
+    variances, basis = eigen(matrix)
+    assert (variances.diff() >= 0).all()
+    assert torch.allclose(variances.log().sum(), torch.logdet(root @ root.T) + 2 * units.log().sum(), rtol=1e-12)
+    assert torch.allclose(basis.T @ basis, torch.eye(size).double(), rtol=0, atol=1e-13)
+    rebuilt = (basis * variances) @ basis.T
+    assert torch.allclose(rebuilt / units / units[:, None], root @ root.T, rtol=1e-10, atol=1e-10)
+
+
+def test_eigenvalues_of_alike_units_are_those_of_lapack():
+    root = normal(6, 9)
+    assert all(torch.equal(a, b) for a, b in zip(eigen(root @ root.T), torch.linalg.eigh(root @ root.T)))
 
 
 def test_symmetric_to_rounding_is_symmetric():
