@@ -78,7 +78,7 @@ class GaussianMixture(ClosedForm):
             check_capacity(*x.shape, components=self.components, regularized=True)
         self._check_floor(x - x[0], floor)
         if start is None:
-            scaled = x / variance.sqrt()
+            scaled = (x - x[0]) / variance.sqrt()  # float64 far from the origin would lose it in products
             centers = (_centers(scaled, self.components, self.seed, number) for number in range(self.starts))
             firsts = (self._maximize(x, _nearest(scaled, center), floor) for center in centers)
         else:

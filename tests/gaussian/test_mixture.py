@@ -126,6 +126,14 @@ def test_unlike_units_with_a_smaller_floor():
     assert torch.allclose(scaled.log_prob(x * units), plain.log_prob(x) - units.log().sum(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_clouds_far_from_the_origin(covariance):
+    """float64: the same start and the same end."""
+    near, far = (gf.GaussianMixture(3, covariance).fit(clouds() + c) for c in (0.0, 1e8))
+    assert len(near.trace) == len(far.trace)
+    assert torch.allclose(far.log_prob(clouds() + 1e8), near.log_prob(clouds()), rtol=0, atol=1e-5)
+
+
 def test_a_constant_column_has_the_smallest_share_of_the_mean_variance():
     x = clouds()
     x[:, 1] = 0.1

@@ -129,6 +129,21 @@ def test_a_model_is_watched_often_however_rarely_it_logs(data, steps, log_every,
     assert len(model.looks) == looks and model.looks[-1] == steps and logs[-1]["looks"] == looks
 
 
+@pytest.mark.parametrize("count, expected", [(40, [*range(40)]), (4096, [*range(4096)]), (10_000, None)])
+def test_a_model_measures_the_data_once_before_the_first_step(count, expected):
+    """All of them, in their order, or 4,096 of them, from the first to the last tenth of a percent."""
+    model = Toy()
+    model.measured = []
+    model.measure = lambda batch: model.measured.append((batch, len(model.seen)))
+    x = torch.arange(count).float()[:, None].expand(-1, 3)
+    fit(model, arrays(x, torch.arange(count), condition=x), steps=3, batch=2, progress=False)
+    ((batch, seen),) = model.measured
+    assert seen == 0 and batch.keys() == {"x", "label", "condition"} and len(batch["x"]) == min(count, 4096)
+    assert torch.equal(batch["x"][:, 0].long(), batch["label"]) and torch.equal(batch["x"], batch["condition"])
+    found = batch["label"]
+    assert found.tolist() == expected if expected else found[0] == 0 and found[-1] >= 9990 and found.diff().min() > 0
+
+
 def test_players_take_turns(data):
     """Each by its own AdamW, its own clipping, and after the one before."""
     model = Two()
