@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EXACT = 1e-8  # of the largest eigenvalue: those above it LAPACK finds to half of the digits
+UNLIKE = 1e-4  # of the largest unit: with all above it LAPACK finds eigenvalues to half of the digits
 SWEEPS = 40  # of rotations, at most
 
 
@@ -126,21 +126,20 @@ def eigen(matrix: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
     """The eigenvalues (D,) of a symmetric matrix, ascending, zero but for rounding as 0, and the axes, (D, D).
 
     LAPACK is off by a rounding error of the largest eigenvalue, which is all of another where the units of coordinates
-    differ by 1e8. Then the correlation matrix decides what is singular, and if it is not, rotations find eigenvalues
-    and axes to a relative error that does not depend on the units. least: what is below it need not be exact.
+    differ by 1e8. So where they differ by 1e4 the correlation matrix decides what is singular, and if it is not,
+    rotations find eigenvalues and axes to a relative error that does not depend on the units.
+    least: what is below it need not be exact.
     """
+    units = matrix.diagonal().clamp(min=0).sqrt()
+    smallest = float(units.min())
+    if smallest > 0 and max(smallest, least**0.5) < UNLIKE * float(units.max()):
+        correlation = matrix / units / units.unsqueeze(1)
+        variances = torch.linalg.eigvalsh(correlation)
+        if bool(variances[0] > rounding(variances)):
+            return _rotated(torch.linalg.cholesky(correlation).T * units)
     variances, basis = torch.linalg.eigh(matrix)
     # An eigenvalue of a singular matrix comes out as a rounding error of either sign.
-    noise = rounding(variances)
-    if len(matrix) > 1 and max(float(variances[0]), least) < EXACT * float(variances[-1]):
-        units = matrix.diagonal().clamp(min=0).sqrt()
-        correlation = matrix / units / units.unsqueeze(1)
-        if bool(units.min() > 0) and bool(correlation.isfinite().all()):
-            of_correlation = torch.linalg.eigvalsh(correlation)
-            smallest = of_correlation[0] / of_correlation[-1]
-            if of_correlation[0] > rounding(of_correlation) and smallest > 100 * variances[0] / variances[-1]:
-                return _rotated(torch.linalg.cholesky(correlation).T * units)
-    return torch.where(variances.abs() <= noise, 0.0, variances), basis
+    return torch.where(variances.abs() <= rounding(variances), 0.0, variances), basis
 
 
 def rounding(variances: Tensor) -> Tensor:
