@@ -2,6 +2,7 @@
 its own row of its own plan."""
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 from ... import ops
 from ...common.checks import holds_integers, require_integer, require_number, require_shape
 from ...common.keys import MAX_SEED
-from ..process.denoisers import Coefficients, Denoiser
+from ..process.denoisers import Denoiser
 from ..process.plans import Plan
 from .prepared import Prepared
 from .settings import require_clamp
@@ -21,26 +22,33 @@ from .step_table import plan_scale, step_table
 Signature = dict[str, tuple[str, tuple[int, ...]]]
 
 
+@dataclasses.dataclass(eq=False)
+class Part:
+    """A plan with its noise, on the device, for all requests that have it; users: how many wait or run.
+
+    c_noise: (R,), the times that the network sees; prepared: what it says of them beforehand; c_in: of the first row.
+    """
+
+    plan: Plan
+    noise: str
+    table: ops.StepTable
+    c_noise: Tensor
+    c_in: float
+    prepared: Prepared | None
+    users: int = 0
+
+
 class Request(NamedTuple):
     """One sample to draw: its ticket, the (seed, index) that its noise comes from, how, and the network's arguments,
-    each (*), on the device."""
+    each (*), on the CPU."""
 
     ticket: int
     index: int
     seed: int
-    plan: Plan
+    part: Part
     guidance: float
-    noise: str
     condition: dict[str, Tensor]
     unconditional: dict[str, Tensor]
-
-
-class Part(NamedTuple):
-    """A plan that runs, with its noise: its rows, the times that the network sees, what it can say of them."""
-
-    table: ops.StepTable
-    c_noise: Tensor
-    prepared: Prepared | None
 
 
 class SampleQueue:
@@ -84,8 +92,8 @@ class SampleQueue:
         self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
         self.left = [0] * capacity
         self.parts: dict[tuple[Plan, str], Part] = {}
-        self.table = self.c_noise = None  # of the parts, one after the other
-        self.blocks: dict[tuple[Prepared, int | None, int], Tensor] = {}  # of what is prepared, those of the last step
+        self.table = self.c_noise = None  # of those that run, one after the other
+        self.blocks: dict[tuple[Part, int | None, int], Tensor] = {}  # of what is prepared, those of the last step
         self.answered = set()  # the kinds of arguments that the network has been tried with
 
     def add(
@@ -121,12 +129,14 @@ class SampleQueue:
         if _signature(condition) != _signature(unconditional):
             names = f"{_signature(condition)}; got {_signature(unconditional)}"
             raise ValueError(f"unconditional must have the names, dtypes and shapes of condition, {names}")
-        step_table(plan, self.denoiser, noise=noise)  # which raises where they do not go together
-        self._try("condition", plan, condition)
-        self._try("unconditional", plan, unconditional)
+        part = self.parts.get((plan, noise)) or self._part(plan, noise)
+        self._try("condition", part, condition)
+        self._try("unconditional", part, unconditional)
+        self.parts[plan, noise] = part
+        part.users += 1
         self.tickets += 1
         request = Request(
-            ticket=self.tickets, index=index, seed=seed, plan=plan, guidance=w, noise=noise, condition=condition,
+            ticket=self.tickets, index=index, seed=seed, part=part, guidance=w, condition=condition,
             unconditional=unconditional,
         )  # fmt: skip
         self.waiting.append(request)
@@ -138,6 +148,7 @@ class SampleQueue:
         for request in self.waiting:
             if request.ticket == ticket:
                 self.waiting.remove(request)
+                self._leave(request)
                 return True
         return self._take_out([ticket])
 
@@ -187,24 +198,24 @@ class SampleQueue:
         return [slot for slot, request in enumerate(self.running) if request is not None]
 
     def _placed(self, name: str, arguments: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the queue's own, on its device."""
+        """Tensors of the queue's own, on the CPU."""
         placed = {}
         for key, value in arguments.items():
             try:
-                placed[key] = torch.as_tensor(value).detach().to(self.device, copy=True)
+                placed[key] = torch.as_tensor(value).detach().to("cpu", copy=True)
             except (TypeError, ValueError, RuntimeError):
                 raise ValueError(f"{name} {key!r} must be a tensor or numbers; got {value!r}") from None
         return placed
 
     @torch.no_grad()
-    def _try(self, name: str, plan: Plan, arguments: dict[str, Tensor]) -> None:
+    def _try(self, name: str, part: Part, arguments: dict[str, Tensor]) -> None:
         """Calls the network with arguments of a new kind, on as many rows as ever; labels are each a kind."""
         classes = [(key, int(value)) for key, value in arguments.items() if value.ndim == 0 and holds_integers(value)]
         kind = (*_signature(arguments).items(), *classes)
         if kind in self.answered:
             return
-        t = self._scale(plan).c_noise[:1].to(self.device, torch.float32).repeat(self.capacity)
-        rows = {key: torch.stack([value] * self.capacity) for key, value in arguments.items()}
+        t = part.c_noise[:1].repeat(self.capacity)
+        rows = {key: torch.stack([value] * self.capacity).to(self.device) for key, value in arguments.items()}
         try:
             self._called(torch.zeros_like(self.y), t, rows)
         except torch.OutOfMemoryError:
@@ -213,8 +224,15 @@ class SampleQueue:
             raise ValueError(f"{name} must be what the network takes; with {_signature(arguments)}: {error}") from error
         self.answered.add(kind)
 
-    def _scale(self, plan: Plan) -> Coefficients:
-        return plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
+    def _part(self, plan: Plan, noise: str) -> Part:
+        table = step_table(plan, self.denoiser, noise=noise).to(self.device)
+        scale = plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
+        c_noise = scale.c_noise.to(self.device, torch.float32)
+        prepares = Prepared.fits(self.denoiser.net, {"label"})
+        return Part(
+            plan=plan, noise=noise, table=table, c_noise=c_noise, c_in=float(scale.c_in[0]),
+            prepared=Prepared(self.denoiser.net, c_noise) if prepares else None,
+        )  # fmt: skip
 
     def _admit(self) -> None:
         """Gives every free slot to a request that waits, and lays out the plans that run."""
@@ -222,37 +240,28 @@ class SampleQueue:
             if request is None and self.waiting:
                 request = self.running[slot] = self.waiting.popleft()
                 key = ops.make_key(request.seed, [request.index], self.device)
-                scale = self._scale(request.plan)
-                x = request.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
-                self.x[slot], self.y[slot] = x[0], (float(scale.c_in[0]) * x[0]).to(self.net_dtype)
+                part = request.part
+                x = part.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
+                self.x[slot], self.y[slot] = x[0], (part.c_in * x[0]).to(self.net_dtype)
                 self.history[:, slot] = 0
                 self.key[slot], self.w[slot] = key[0], request.guidance
-                self.left[slot] = len(request.plan)
+                self.left[slot] = len(part.plan)
                 self.table = None
         if self.table is None:
             self._lay_out()
 
     def _lay_out(self) -> None:
         """The table that the kernel reads, of the plans that run, and the place of every sample in it."""
-        old, self.parts, first, rows = self.parts, {}, {}, [0] * self.capacity
+        first, rows, length = {}, [0] * self.capacity, 0
         for slot in self._active():
-            request = self.running[slot]
-            plan, noise = name = request.plan, request.noise
-            if name not in self.parts:
-                first[name] = sum(len(part.c_noise) for part in self.parts.values())
-                self.parts[name] = old[name] if name in old else self._part(plan, noise)
-            rows[slot] = first[name] + len(plan) - self.left[slot]
+            part = self.running[slot].part
+            if part not in first:
+                first[part], length = length, length + len(part.plan)
+            rows[slot] = first[part] + len(part.plan) - self.left[slot]
         self.row = torch.tensor(rows, dtype=torch.int32, device=self.device)
-        parts = list(self.parts.values())
-        if parts:
-            self.table = functools.reduce(ops.StepTable.followed_by, (part.table for part in parts))
-            self.c_noise = torch.cat([part.c_noise for part in parts])
-
-    def _part(self, plan: Plan, noise: str) -> Part:
-        table = step_table(plan, self.denoiser, noise=noise).to(self.device)
-        c_noise = self._scale(plan).c_noise.to(self.device, torch.float32)
-        prepares = Prepared.fits(self.denoiser.net, {"label"})
-        return Part(table, c_noise, Prepared(self.denoiser.net, c_noise) if prepares else None)
+        if first:
+            self.table = functools.reduce(ops.StepTable.followed_by, (part.table for part in first))
+            self.c_noise = torch.cat([part.c_noise for part in first])
 
     def _predicted(self, sources: list[int], guided: bool) -> Tensor:
         """F of the requests in these slots, (len(sources), *), and where guided of their unconditional side too."""
@@ -277,17 +286,17 @@ class SampleQueue:
         conditions = [request.condition for request in requests]
         conditions += [request.unconditional for request in requests] if guided else []
         if not Prepared.fits(self.denoiser.net, set(conditions[0])):
-            return {name: torch.stack([own[name] for own in conditions]) for name in conditions[0]}
-        rows = [len(request.plan) - self.left[slot] for slot, request in zip(sources, requests, strict=True)]
-        parts = [self.parts[request.plan, request.noise].prepared for request in requests]
+            return {name: torch.stack([own[name] for own in conditions]).to(self.device) for name in conditions[0]}
+        parts = [request.part for request in requests]
+        rows = [len(part.plan) - self.left[slot] for slot, part in zip(sources, parts, strict=True)]
         labels = [int(arguments["label"]) if arguments else None for arguments in conditions]
         return {"prepared": self._prepared(parts * (1 + guided), labels, rows * (1 + guided))}
 
-    def _prepared(self, parts: list[Prepared], labels: list[int | None], rows: list[int]) -> Tensor:
+    def _prepared(self, parts: list[Part], labels: list[int | None], rows: list[int]) -> Tensor:
         """(B, *), row rows[i] of parts[i] with labels[i]. The blocks of rows that no sample is in are dropped."""
         at = [(part, label, row // Prepared.ROWS) for part, label, row in zip(parts, labels, rows, strict=True)]
         self.blocks = {
-            place: self.blocks[place] if place in self.blocks else place[0].block(*place[1:])
+            place: self.blocks[place] if place in self.blocks else place[0].prepared.block(*place[1:])
             for place in dict.fromkeys(at)
         }
         return torch.stack([self.blocks[place][row % Prepared.ROWS] for place, row in zip(at, rows, strict=True)])
@@ -299,8 +308,8 @@ class SampleQueue:
         for slot in active:
             try:
                 self._predicted([slot] * self.capacity, self.running[slot].guidance != 1.0)
-            except Exception:
-                bad.append(self.running[slot].ticket)
+            except Exception as alone:
+                bad += [] if isinstance(alone, torch.OutOfMemoryError) else [self.running[slot].ticket]
         if bad:
             self._take_out(bad)
             raise RuntimeError(f"the network fails with tickets {bad}, which are taken out: {error}") from error
@@ -309,15 +318,21 @@ class SampleQueue:
         """Frees the slots of these requests; whether there were any."""
         slots = [slot for slot in self._active() if self.running[slot].ticket in tickets]
         for slot in slots:
-            self.running[slot] = None
-        self._forget()
+            self._free(slot)
         return bool(slots)
 
-    def _forget(self) -> None:
-        """Drops what belongs to no running request: all, where nothing runs, for the weights may change until then."""
-        self.table = None
+    def _free(self, slot: int) -> None:
+        """Ends the request in the slot. After the last of them what is prepared goes too: the weights may change."""
+        self._leave(self.running[slot])
+        self.running[slot] = self.table = self.c_noise = None
         if not any(self.running):
-            self.parts, self.c_noise, self.blocks = {}, None, {}
+            self.blocks = {}
+
+    def _leave(self, request: Request) -> None:
+        """Drops the request's plan, if no other has it."""
+        request.part.users -= 1
+        if not request.part.users:
+            del self.parts[request.part.plan, request.part.noise]
 
     def _advance(self, active: list[int]) -> list[tuple[int, Tensor]]:
         finished = []
@@ -325,10 +340,8 @@ class SampleQueue:
             self.left[slot] -= 1
             if self.left[slot] == 0:
                 finished.append((self.running[slot].ticket, self.x[slot].clone()))
-                self.running[slot] = None
+                self._free(slot)
         self.row += torch.tensor([request is not None for request in self.running], device=self.device).int()
-        if finished:
-            self._forget()
         whole = [bool(x.isfinite().all()) for _, x in finished]
         self.failed += [ticket for (ticket, _), good in zip(finished, whole, strict=True) if not good]
         return [sample for sample, good in zip(finished, whole, strict=True) if good]

@@ -1,9 +1,11 @@
 """A queue gives every sample what it gets alone, whoever shares the batch and whenever it was asked for."""
 
 import copy
+import gc
 import itertools
 import math
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -233,6 +235,20 @@ def test_plans_are_held_only_while_they_run():
         queue.step()
         lengths.append(0 if queue.table is None else len(queue.table.codes))
     assert max(lengths) <= 2 * 8 and len(queue.blocks) <= 2
+
+
+def test_a_long_plan_is_let_go_and_no_cache_holds_it():
+    queue = SampleQueue(Denoiser(lambda y, t: torch.zeros_like(y), VP, "v"), (2,), capacity=2)
+    one, other = plan("euler", VP, 1500), plan("euler", VP, 2000)
+    left = weakref.ref(one), weakref.ref(other)
+    queue.add(0, plan=one)
+    waiting = queue.add(1, plan=other)
+    queue.step()
+    del one, other
+    assert queue.cancel(waiting) and left[0]() is not None
+    dict(queue)
+    gc.collect()
+    assert left[0]() is None and left[1]() is None
 
 
 def test_a_long_plan_does_not_keep_the_others_waiting():
