@@ -321,21 +321,23 @@ class DiffusionQueue(SampleQueue):
         self, index: int, *, seed: int = 0, label: int | None = None, condition: Tensor | None = None,
         solver: str | Plan = "dpmpp_2m", steps: int = 20, grid: str | Callable | None = None, guidance: float = 1.0,
         negative_label: int | None = None, noise: str = "white", **options,
-    ) -> None:  # fmt: skip
-        """Asks for sample `index`, with the arguments of `Diffusion.sample`."""
+    ) -> int:  # fmt: skip
+        """Asks for sample `index`, with the arguments of `Diffusion.sample`; returns its ticket."""
         plan = self.model._plan(solver, steps, grid, noise, options)
         conditions, unconditional = guided_conditions(
             1, self.model.classes, Guidance(guidance), label, condition, negative_label
         )
         width = getattr(self.model.net, "config", {}).get("condition", 0)
-        for side in (conditions, unconditional):  # all requests share one batch, so that null is written out
+        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        for side in (conditions, unconditional):  # all requests share one batch: null is written out, in one dtype
             if width and side is not None:
-                side.setdefault("condition", torch.full((1, width), torch.nan))
-        super().add(
-            index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
-            condition={name: value[0] for name, value in conditions.items()},
-            unconditional=None if unconditional is None else {name: value[0] for name, value in unconditional.items()},
-        )  # fmt: skip
+                side["condition"] = side.get("condition", torch.full((1, width), torch.nan)).to(dtype)
+        with evaluating(self.model):
+            return super().add(
+                index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
+                condition={name: value[0] for name, value in conditions.items()},
+                unconditional=unconditional and {name: value[0] for name, value in unconditional.items()},
+            )  # fmt: skip
 
 
 def _describe(value: object, known: dict[str, type], what: str) -> dict:

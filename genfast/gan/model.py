@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
 
 from .. import ops
 from ..checkpoint import register
@@ -17,9 +16,9 @@ from ..ops import Purpose
 from .augment import AUGMENTATIONS, augmented
 from .losses import LOSSES, PAIRED, PlayerLosses, interpolated, one_centered_penalty, perturbed, zero_centered_penalty
 from .monitor import Monitor
+from .spectral_norm import spectral_norm as normalize_spectrally
 
 BETAS = (0.5, 0.9)  # of Adam: a short memory, for an opponent that changes
-WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that spectral_norm divides
 
 
 @register
@@ -44,8 +43,8 @@ class GAN(nn.Module):
     gradient_penalty  weight of WGAN-GP's (10 there);  dragan: of DRAGAN's
     lazy              penalties are in every `lazy`-th step only, as many times as heavy (Karras et al. 2020,
                       arXiv:1912.04958); 1 for all, the stablest
-    spectral_norm     whether D's linear and convolutional weights are divided by their largest singular value (Miyato
-                      et al. 2018, arXiv:1802.05957)
+    spectral_norm     whether D's linear and convolutional weights, transposed ones too, are divided by their largest
+                      singular value (Miyato et al. 2018, arXiv:1802.05957)
     augment           names of what is done to all that D sees, in order: "color", "translation", "cutout"
     classes           both networks are called with label=, (B,) int64, where there are any
     shape             of one sample; by default that of the first training batch
@@ -88,9 +87,7 @@ class GAN(nn.Module):
         self.generator, self.discriminator = generator, discriminator
         self.monitor = Monitor()
         if self.spectral_norm:
-            for module in discriminator.modules():
-                if isinstance(module, WEIGHTED) and not parametrize.is_parametrized(module, "weight"):
-                    parametrizations.spectral_norm(module)
+            normalize_spectrally(discriminator)
 
     def players(self) -> dict[str, dict]:
         """Who is trained, in the order of their turns: the arguments of each one's optimizer, for `fit`."""
@@ -168,6 +165,7 @@ class GAN(nn.Module):
         n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them.  truncation: z is
         scaled by it, towards the mean latent: fewer kinds of samples, and better ones, below 1.  chunk: rows that the
         generator gets at once, always so many, that its rounding does not depend on n.
+        Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
         """
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         truncation = require_number("truncation", truncation, least=0)

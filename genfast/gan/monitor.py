@@ -49,7 +49,8 @@ LIMITS = (
 
 def health(x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Health:
     """Of one batch: x and fake (B, *), their logits (B,). NaN where B is too small to say."""
-    x, fake = (v.detach()[:ROWS].flatten(1).float() for v in (x, fake))
+    # The squares and products that distances are made of cancel, far from the origin: float64 has the digits for it.
+    x, fake = (v.detach()[:ROWS].flatten(1).double() for v in (x, fake))
     apart, generated = torch.cdist(x, x), torch.cdist(fake, fake)
     spread = apart.sum() / (len(x) * (len(x) - 1))
     alone = apart.fill_diagonal_(torch.inf).amin(1).mean()
@@ -61,7 +62,10 @@ def health(x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) ->
 
 
 class Monitor:
-    """Takes the latest batch of a training, reports on it when asked, and warns once of what stays wrong."""
+    """Takes the latest batch of a training, reports on it when asked, and warns once of what stays wrong.
+
+    The batch is let go with the report, and no copy has it: a trained model holds none of its data.
+    """
 
     def __init__(self):
         self.latest = None
@@ -72,15 +76,18 @@ class Monitor:
     def see(self, x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         self.latest = tuple(v.detach() for v in (x, fake, real_logits, fake_logits))
 
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"latest": None}
+
     def report(self) -> dict[str, float]:
-        """`Health` of the latest batch by name, {} before the first. Warns at the 10th report in a row that is beyond a
-        limit and no nearer to it, by a tenth, than one before.
+        """`Health` of the latest batch by name, {} if there was none since the last report. Warns at the 10th report in
+        a row that is beyond a limit and no nearer to it, by a tenth, than one before.
 
         Raises no error; RuntimeWarning, once for each limit.
         """
         if self.latest is None:
             return {}
-        found = health(*self.latest)._asdict()
+        found, self.latest = health(*self.latest)._asdict(), None
         for name, limit, above, words in LIMITS:
             value = found[name]
             excess = value - limit if above else limit - value

@@ -13,7 +13,7 @@ from ..checkpoint import register
 from ..common.checks import require_integer, require_integers, require_number, require_shape
 from ..common.conditions import Label, as_conditions, label_condition
 from ..common.eval_mode import evaluating
-from ..common.indices import as_index, in_chunks
+from ..common.indices import as_index, in_chunks, require_finite
 from ..common.log_likelihood import LogLikelihood
 from ..data.dataset import Data, as_data
 from ..metrics import ImportanceWeights
@@ -41,7 +41,7 @@ class VAE(nn.Module):
         loss = -E_q log p(x | z) + beta_k KL                                Higgins et al. 2017: beta-VAE
 
     encoder     x (B, *shape) -> (mu, logvar), each (B, *latent), or both in one tensor along dimension 1: `nn.Encoder`,
-                or a module of yours. logvar is held to [-30, 20].
+                or a module of yours. logvar is held to [-30, 20]; beyond, its gradient only leads back.
     decoder     z (B, *latent) -> (B, *shape): the mean of x, or of a Bernoulli likelihood the logit
     latent      shape of z: an integer, or a sequence such as (4, 8, 8)
     likelihood  "gaussian" (sigma = 1), "learned_variance", "bernoulli", "discretized_logistic" (256 levels), or one of
@@ -54,7 +54,8 @@ class VAE(nn.Module):
     classes     both networks are called with label=, (B,) int64, where there are any
     shape       of one sample; by default that of the first training batch
 
-    All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients. The networks
+    All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients, and raises
+    FloatingPointError where it would answer NaN. The networks
     get x and z on the device and in the dtype of their weights; q and the likelihood are computed in float32 at least.
     """
 
@@ -119,7 +120,7 @@ class VAE(nn.Module):
             wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
             raise ValueError(f"encoder must answer with {wanted}; got {tuple(mu.shape)} and {tuple(logvar.shape)}")
         dtype = wide(mu.dtype)
-        return mu.to(dtype), logvar.to(dtype).clamp(*LOG_VARIANCE)
+        return mu.to(dtype), _Held.apply(logvar.to(dtype), *LOG_VARIANCE)
 
     def decode(self, z: Tensor, label: Label = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
@@ -174,7 +175,7 @@ class VAE(nn.Module):
             x, key = self._placed(x, key)
             conditions = self._conditions(x, label)
             z, kl = ops.reparameterize(*self._posterior(x, conditions), key)
-            return self._log_prob(x, z, conditions) - kl
+            return _defined("elbo", self._log_prob(x, z, conditions) - kl)
 
     @torch.no_grad()
     def log_weights(self, x: Tensor, key: Tensor, samples: int, first: int = 0, label: Label = None) -> Tensor:
@@ -183,15 +184,7 @@ class VAE(nn.Module):
         Number first + j of row i is a function of the weights, x_i and (key_i, first + j) alone.
         """
         samples, first = require_integer("samples", samples, 1), require_integer("first", first, 0)
-        with evaluating(self):
-            x, key = self._placed(x, key)
-            conditions = self._conditions(x, label)
-            mu, logvar = self._posterior(x, conditions)
-            parts = max(1, PART // max(1, len(x)))
-            return torch.cat([
-                self._weights(x, mu, logvar, key, range(at, min(at + parts, first + samples)), conditions)
-                for at in range(first, first + samples, parts)
-            ])  # fmt: skip
+        return _defined("log_weights", self._log_weights(x, key, range(first, first + samples), label))
 
     def log_likelihood(
         self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, chunk: int = 64, progress: bool = False
@@ -212,7 +205,9 @@ class VAE(nn.Module):
             now = {name: value[part] for name, value in conditions.items()}
             weights, step = ImportanceWeights(), max(1, PART // len(part))
             for first in range(0, k, step):
-                weights.update(self.log_weights(x[part], key[part], min(step, k - first), first, **now))
+                draws = range(first, min(first + step, k))
+                nats = self._log_weights(x[part], key[part], draws, **now)
+                weights.update(_defined("log_likelihood", nats, int(part[0])))
             found.append((weights.iwae, weights.se))
         return LogLikelihood(*(torch.cat(column) for column in zip(*found, strict=True)))
 
@@ -220,7 +215,7 @@ class VAE(nn.Module):
     def reconstruct(self, x: Tensor, label: Label = None) -> Tensor:
         """E[x | z] at z = mu(x): (N, *shape)."""
         with evaluating(self):
-            return self.decode(self.encode(x, label)[0], label)
+            return _finite(self.decode(self.encode(x, label)[0], label))
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, n: int = 8, *, slerp: bool = False, label: int | None = None) -> Tensor:
@@ -232,7 +227,7 @@ class VAE(nn.Module):
         with evaluating(self):
             start, end = self.encode(torch.stack([a, b]), label)[0].unbind()
             u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
-            return self.decode(_slerp(start, end, u) if slerp else torch.lerp(start, end, u), label)
+            return _finite(self.decode(_slerp(start, end, u) if slerp else torch.lerp(start, end, u), label))
 
     @torch.no_grad()
     def traverse(
@@ -243,21 +238,34 @@ class VAE(nn.Module):
         with evaluating(self):
             z = self.encode(x[None], label)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
-            return self.decode(z.reshape(n, *self.latent), label)
+            return _finite(self.decode(z.reshape(n, *self.latent), label))
 
     @torch.no_grad()
     def active_units(self, data: Data | Tensor, threshold: float = 0.01, *, chunk: int = 256) -> ActiveUnits:
         """How many elements u of z have Var_x(E_q[u | x]) > threshold. Burda et al. 2016, section 5.2.
 
-        data: whatever `data.as_data` takes, with labels where the model has classes.
+        data: whatever `data.as_data` takes, with labels where the model has classes; 2 samples at least.
         """
         data, chunk, mu = as_data(data), require_integer("chunk", chunk, 1), []
+        if len(data) < 2:
+            raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data)).split(chunk):
                 label = data.label[part] if self.classes and data.label is not None else None
                 mu.append(self.encode(data.x[part].to(self.calls.device), label)[0].double())
-        variance = torch.cat(mu).var(0)
+        variance = _finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
+
+    @torch.no_grad()
+    def _log_weights(self, x: Tensor, key: Tensor, draws: range, label: Label = None) -> Tensor:
+        """`log_weights` of these draws, with a NaN where there is one."""
+        with evaluating(self):
+            x, key = self._placed(x, key)
+            conditions = self._conditions(x, label)
+            mu, logvar = self._posterior(x, conditions)
+            size = max(1, PART // max(1, len(x)))
+            parts = [draws[at : at + size] for at in range(0, len(draws), size)]
+            return torch.cat([self._weights(x, mu, logvar, key, part, conditions) for part in parts])
 
     def _weights(self, x: Tensor, mu: Tensor, logvar: Tensor, key: Tensor, draws: range, conditions: dict) -> Tensor:
         eps = torch.cat([ops.normal(key, self.latent, Purpose.LATENT, j) for j in draws]).to(mu.dtype)
@@ -331,6 +339,48 @@ class VAE(nn.Module):
             f"shape={self.shape}, classes={self.classes}, {sum(p.numel() for p in self.parameters()):,} parameters",
         ]
         return "VAE(\n    " + "\n    ".join(lines) + "\n)"
+
+
+class _Held(torch.autograd.Function):
+    """x held to [low, high], whose gradient is passed on beyond it too, where descent leads back: a clamp's is 0 there,
+    and what is once outside never returns."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, low: float, high: float) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        x, ctx.low, ctx.high = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, *_) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.where((x < ctx.low) | (x > ctx.high), 0, tangent)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        outward = ((x < ctx.low) & (grad > 0)) | ((x > ctx.high) & (grad < 0))
+        return torch.where(outward, 0, grad), None, None
+
+
+def _finite(x: Tensor) -> Tensor:
+    """x, (N, *), or a FloatingPointError that names the first rows that are not finite."""
+    require_finite(x, torch.arange(len(x)))
+    return x
+
+
+def _defined(name: str, nats: Tensor, first: int = 0) -> Tensor:
+    """nats, (N,) or (K, N), or a FloatingPointError that names the first samples with a NaN, counted from `first`."""
+    bad = nats.isnan() if nats.ndim == 1 else nats.isnan().any(0)
+    if bool(bad.any()):
+        raise FloatingPointError(f"{name} of samples {(first + bad.nonzero().flatten()).tolist()[:5]} is NaN")
+    return nats
 
 
 def _in_dtype_of(net: nn.Module, t: Tensor) -> Tensor:

@@ -44,10 +44,9 @@ def test_a_condition_reaches_every_sample():
     assert torch.equal(model.denoise(x_t, 0.5, condition=VECTORS), expected)
     assert not torch.isclose(expected, model.denoise(x_t, 0.5)).any()
     queue = model.queue(capacity=4)
-    for index in range(6):
-        queue.add(index, condition=VECTORS[index, None], steps=4)
-    for index, x in queue:
-        torch.testing.assert_close(x, whole[index])
+    index_of = {queue.add(index, condition=VECTORS[index, None], steps=4): index for index in range(6)}
+    for ticket, x in queue:
+        torch.testing.assert_close(x, whole[index_of[ticket]])
 
 
 def test_a_queue_takes_requests_with_and_without_a_condition():
@@ -55,12 +54,11 @@ def test_a_queue_takes_requests_with_and_without_a_condition():
     requests = [{"condition": VECTORS[:1]}, {}, {"label": 2}, {"condition": VECTORS[:1], "guidance": 2.0}]
     requests += [{"label": 1, "guidance": 2.0, "negative_label": 0}]
     queue = model.queue(capacity=3)
-    for index, request in enumerate(requests):
-        queue.add(index, steps=3, **request)
+    tickets = [queue.add(index, steps=3, **request) for index, request in enumerate(requests)]
     found = dict(queue)
-    for index, request in enumerate(requests):
+    for index, (ticket, request) in enumerate(zip(tickets, requests, strict=True)):
         expected = model.sample([index], steps=3, progress=False, **request)[0]
-        torch.testing.assert_close(found[index], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[ticket], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_guidance_pushes_away_from_no_condition():

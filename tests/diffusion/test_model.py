@@ -426,15 +426,13 @@ def test_a_queue_gives_what_sample_gives():
     ]
     model.train()
     queue = model.queue(capacity=3)
-    for request in requests:
-        queue.add(**request)
+    tickets = [queue.add(**request) for request in requests]
     found = dict(queue)
     assert model.training
-    for request in requests:
-        index = request.pop("index")
-        expected = model.sample([index], **request, chunk=3, progress=False)[0]
-        assert torch.allclose(found[index], expected, rtol=0, atol=1e-4 * expected.abs().max().item())
-    assert found.keys() == {7, 2, 3, 1}
+    for ticket, request in zip(tickets, requests, strict=True):
+        expected = model.sample([request.pop("index")], **request, chunk=3, progress=False)[0]
+        assert torch.allclose(found[ticket], expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    assert found.keys() == set(tickets)
     with pytest.raises(ValueError, match="shape of a sample is not known yet"):
         gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), "vp_linear").queue()
 

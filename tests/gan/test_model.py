@@ -1,6 +1,8 @@
 """GAN: its losses and verbs, and that it learns all modes of a ring where a plain one does not."""
 
+import copy
 import itertools
+import pickle
 import warnings
 
 import pytest
@@ -93,6 +95,36 @@ def test_spectral_norm():
     for layer in gan.discriminator:
         if isinstance(layer, nn.Linear):
             assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_spectral_norm_of_an_output_that_starts_at_zero():
+    gan = model(spectral_norm=False)
+    nn.init.zeros_(gan.discriminator[-1].weight)
+    gan = gf.GAN(gan.generator, gan.discriminator, latent=2, spectral_norm=True)
+    assert torch.equal(gan.discriminator(BATCH["x"]), gan.discriminator[-1].bias.expand(12, 1))
+    gf.fit(gan, BATCH["x"], steps=3, batch=4, progress=False)
+    assert all(parameter.isfinite().all() for parameter in gan.parameters())
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda gan: pickle.loads(pickle.dumps(gan))])
+def test_copies_of_a_trained_one_hold_none_of_its_data(copied, spectral_norm):
+    gan = model(spectral_norm=spectral_norm)
+    gf.fit(gan, BATCH["x"], steps=3, batch=4, progress=False)
+    assert gan.monitor.latest is None
+    gan.loss(BATCH, KEY)
+    other = copied(gan)
+    assert other.monitor.latest is None and gan.monitor.latest is not None
+    assert torch.equal(other.sample(5), gan.sample(5))
+    assert torch.equal(other.loss(BATCH, KEY).discriminator, gan.loss(BATCH, KEY).discriminator)
+
+
+def test_samples_that_are_not_finite_are_an_error():
+    gan = conv()
+    with torch.no_grad():
+        next(gan.generator.parameters())[:] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"samples \[7, 3\] are not finite"):
+        gan.sample([7, 3], label=1)
 
 
 def test_samples_are_functions_of_seed_and_index():

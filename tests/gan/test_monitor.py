@@ -1,5 +1,6 @@
 """The watch over a GAN: numbers of cases whose answer is known, and when it speaks."""
 
+import copy
 import warnings
 
 import pytest
@@ -21,6 +22,25 @@ def test_health():
     assert half.diversity > 0.5 and half.gap > 0.2  # which diversity alone does not see
     x = torch.tensor([[0.0], [1.0], [3.0]])  # distances 1, 2, 3: mean 2, to the nearest 1, 1, 2
     assert health(x, x + 0.5, EVEN, EVEN).gap == pytest.approx((0.5 - 4 / 3) / 2)
+
+
+@pytest.mark.parametrize("shift", [1e3, -1e5])
+def test_health_does_not_move_with_the_data(shift):
+    """Nor does the spread of samples that are far from the data."""
+    fake = torch.randn(512, 2, generator=torch.Generator().manual_seed(1)) / 8
+    moved = [((x.double() + shift).float().double() - shift).float() for x in (REAL, fake)]  # float32 holds them so
+    expected = health(*moved, EVEN, EVEN)
+    found = health(*(x + shift for x in moved), EVEN, EVEN)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert health(REAL, moved[1] + shift, EVEN, EVEN).diversity == pytest.approx(expected.diversity, rel=0.01)
+
+
+def test_the_batch_is_let_go_with_the_report():
+    monitor = Monitor()
+    monitor.see(REAL, OTHER, EVEN, EVEN)
+    assert len(monitor.report()) == 3 and monitor.latest is None and monitor.report() == {}
+    monitor.see(REAL, OTHER, EVEN, EVEN)
+    assert copy.deepcopy(monitor).latest is None and monitor.latest is not None
 
 
 def said(monitor, fake, times, real_logits=EVEN):

@@ -1,6 +1,8 @@
 """VAE: its bounds and verbs. Against PPCA and on real digits: test_exact.py."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -136,6 +138,102 @@ def test_active_units():
     assert found.variance.shape == (4,) and found.variance[1] < 1e-12 and found.variance[3] > 1
     assert found.count == int((found.variance > 1e-3).sum()) < 4
     assert conv().active_units((data(20, 1, 8, 8), torch.arange(20) % 10)).variance.shape == (3,)
+    assert vae.active_units(x[:2]).variance.isfinite().all()
+    with pytest.raises(ValueError, match="data must have at least 2 samples, whose mu can vary; got 1"):
+        vae.active_units(x[:1])
+
+
+class Constant(nn.Module):
+    """q(z | x) of parameters alone."""
+
+    def __init__(self, mu, logvar):
+        super().__init__()
+        self.mu, self.logvar = nn.Parameter(torch.tensor(mu)), nn.Parameter(torch.tensor(logvar))
+
+    def forward(self, x):
+        return self.mu.expand(len(x), 2), self.logvar.expand(len(x), 2)
+
+
+def posterior_gradient(logvar, **settings):
+    """d loss / d logvar of q(z | x), of a decoder that does not look at z: that of the KL alone."""
+    decoder = nn.Linear(2, 3)
+    nn.init.zeros_(decoder.weight)
+    vae = gf.VAE(Constant([0.0, 1.0], logvar), decoder, latent=2, shape=(3,), **settings)
+    vae.loss({"x": data(12, 3)}, KEY).mean().backward()
+    return vae.encoder.logvar.grad
+
+
+@pytest.mark.parametrize("settings", [{}, {"free_bits": 0.1}])
+def test_a_log_variance_out_of_its_range_is_led_back(settings):
+    """By the gradient at the edge: (e^logvar - 1) / 2 of the KL."""
+    high, low = math.exp(20) / 2, -0.5
+    torch.testing.assert_close(
+        posterior_gradient([21.0, 400.0], **settings), torch.tensor([high, high]), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(posterior_gradient([-31.0, -400.0], **settings), torch.tensor([low, low]))
+    inside = posterior_gradient([1.0, -20.0], **settings)
+    torch.testing.assert_close(inside, torch.tensor([(math.e - 1) / 2, -0.5]))
+
+
+def test_a_log_variance_is_not_led_out_of_its_range():
+    logvar = torch.tensor([[21.0, 21.0, -31.0, -31.0, 20.0, -30.0, 1.0]], requires_grad=True)
+
+    class Given(nn.Module):
+        def forward(self, x):
+            return torch.zeros(1, 7), logvar
+
+    vae = gf.VAE(Given(), nn.Identity(), latent=7, shape=(7,))
+    held = vae.encode(torch.zeros(1, 7))[1]
+    assert held.tolist() == [[20.0, 20.0, -30.0, -30.0, 20.0, -30.0, 1.0]]
+    held.backward(torch.tensor([[1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0]]))
+    assert logvar.grad.tolist() == [[1.0, 0.0, 0.0, -1.0, -1.0, 1.0, -1.0]]
+
+
+def test_derivatives_of_each_sample_and_of_second_order():
+    vae, x = model().double(), data().double()
+
+    def loss(x, key):
+        return vae.loss({"x": x[None]}, key[None]).sum()
+
+    each = torch.func.vmap(torch.func.grad(loss))(x, KEY)
+    whole = torch.func.grad(lambda x: vae.loss({"x": x}, KEY).sum())(x)
+    torch.testing.assert_close(each, whole)
+    twice = torch.func.jacrev(torch.func.grad(loss))(x[0], KEY[0])
+    mixed = torch.func.jacfwd(torch.func.grad(loss))(x[0], KEY[0])
+    torch.testing.assert_close(twice, mixed)
+
+
+def test_answers_that_would_be_nan_are_errors():
+    vae, x = model(shape=(6,)), data()
+    x_bad, broken = x.clone(), model(shape=(6,))
+    x_bad[[9, 3]] = math.nan
+    with torch.no_grad():
+        broken.decoder[-1].bias[0] = math.nan
+    for ask, words in (
+        (lambda: broken.sample([4, 9]), r"samples \[4, 9\] are not finite"),
+        (lambda: broken.sample(2, noise=True), r"samples \[0, 1\] are not finite"),
+        (lambda: broken.reconstruct(x[:2]), r"samples \[0, 1\] are not finite"),
+        (lambda: broken.interpolate(x[0], x[1], 2), r"samples \[0, 1\] are not finite"),
+        (lambda: broken.traverse(x[0], 1, n=2), r"samples \[0, 1\] are not finite"),
+        (lambda: broken.elbo(x[:2], KEY[:2]), r"elbo of samples \[0, 1\] is NaN"),
+        (lambda: vae.elbo(x_bad, KEY), r"elbo of samples \[3, 9\] is NaN"),
+        (lambda: vae.log_weights(x_bad, KEY, 3), r"log_weights of samples \[3, 9\] is NaN"),
+        (lambda: vae.log_likelihood(x_bad, k=3, chunk=5), r"log_likelihood of samples \[3\] is NaN"),
+        (lambda: vae.log_likelihood(x_bad[4:], k=3, chunk=2), r"log_likelihood of samples \[5\] is NaN"),
+    ):
+        with pytest.raises(FloatingPointError, match=words):
+            ask()
+    with torch.no_grad():
+        vae.encoder[-1].bias[0] = math.nan
+    with pytest.raises(FloatingPointError, match=r"samples \[0, 1, 2, 3, 4\] are not finite"):
+        vae.active_units(x)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda vae: pickle.loads(pickle.dumps(vae))])
+def test_copies_of_a_trained_one(copied):
+    vae = conv()
+    gf.fit(vae, (data(40, 1, 8, 8), torch.arange(40) % 10), steps=2, batch=8, progress=False)
+    assert torch.equal(copied(vae).sample(3, label=1), vae.sample(3, label=1))
 
 
 def test_labels_reach_both_networks():

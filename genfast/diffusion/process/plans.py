@@ -90,16 +90,14 @@ class Plan:
             still = self.a[row] == 1 and not (self.b[row] or self.e[row].any() or self.s[row].any())
             if self.snr[row] < 0 or not still or self.writes[row].any():
                 raise ValueError(f"row {row} of plan {self.name} has snr: it must be positive, and x' = x beside it")
-        written = np.zeros(SLOTS, dtype=bool)
-        for row in range(rows):
-            unused = ~self.writes[row]
-            if self.p[row, unused].any() or self.q[row, unused].any() or self.m[row, unused].any():
-                raise ValueError(f"plan {self.name} has p, q or m in row {row} for a slot that the row does not write")
-            unset = (self.e[row] != 0) | (self.m[row] != 0).any(0)
-            unset &= ~written
-            if unset.any():
-                raise ValueError(f"plan {self.name} reads slot {unset.argmax()} in row {row} before it is written")
-            written |= self.writes[row]
+        used = (self.p != 0) | (self.q != 0) | (self.m != 0).any(2)
+        for row in np.flatnonzero((used & ~self.writes).any(1))[:1]:
+            raise ValueError(f"plan {self.name} has p, q or m in row {row} for a slot that the row does not write")
+        written = np.zeros_like(self.writes)  # in the rows before
+        written[1:] = np.logical_or.accumulate(self.writes)[:-1]
+        unset = ((self.e != 0) | (self.m != 0).any(1)) & ~written
+        for row, slot in np.argwhere(unset)[:1]:
+            raise ValueError(f"plan {self.name} reads slot {slot} in row {row} before it is written")
 
     def __len__(self):
         """The number of rows: network evaluations."""
@@ -223,6 +221,10 @@ class Rows:
             self.step = step
             yield step
         self.step = None
+
+    def past(self, step, count):
+        """The Points of the grid from number `step` back, as many of the `count` as there are."""
+        return self.points[max(0, step + 1 - count) : step + 1][::-1]
 
     def point(self, t):
         """The Point of a time."""

@@ -27,11 +27,17 @@ class Prepared:
     def table(self, label: int | None) -> Tensor:
         """(R, *), of one label."""
         if label not in self.tables:
-            count, device = len(self.times), self.times.device
-            times = torch.cat([self.times, self.times[-1:].expand(-count % self.ROWS)])
-            conditions = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
-            self.tables[label] = torch.cat([self.net.prepare(t, **conditions) for t in times.split(self.ROWS)])[:count]
+            count = len(self.times)
+            blocks = [self.block(label, number) for number in range(-(-count // self.ROWS))]
+            self.tables[label] = torch.cat(blocks)[:count]
         return self.tables[label]
+
+    def block(self, label: int | None, number: int) -> Tensor:
+        """(ROWS, *), the rows from ROWS * number on, of one label; past the last row it is repeated."""
+        times = self.times[self.ROWS * number :][: self.ROWS]
+        times = torch.cat([times, times[-1:].expand(self.ROWS - len(times))])
+        conditions = {} if label is None else {"label": torch.full((self.ROWS,), label, device=times.device)}
+        return self.net.prepare(times, **conditions)
 
     def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:
         """The rows of `count` samples, (count, *), as a function of the row of the plan. labels: (count,) or None."""

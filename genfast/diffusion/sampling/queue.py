@@ -2,6 +2,8 @@
 its own row of its own plan."""
 
 import collections
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,43 +11,61 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...common.checks import require_integer, require_number, require_shape
+from ...common.checks import holds_integers, require_integer, require_number, require_shape
 from ...common.keys import MAX_SEED
-from ..process.denoisers import Coefficients, Denoiser
+from ..process.denoisers import Denoiser
 from ..process.plans import Plan
 from .prepared import Prepared
 from .settings import require_clamp
 from .step_table import plan_scale, step_table
 
+Signature = dict[str, tuple[str, tuple[int, ...]]]
+
+
+@dataclasses.dataclass(eq=False)
+class Part:
+    """A plan with its noise, on the device, for all requests that have it; users: how many wait or run.
+
+    c_noise: (R,), the times that the network sees; prepared: what it says of them beforehand; c_in: of the first row.
+    """
+
+    plan: Plan
+    noise: str
+    table: ops.StepTable
+    c_noise: Tensor
+    c_in: float
+    prepared: Prepared | None
+    users: int = 0
+
 
 class Request(NamedTuple):
-    """One sample to draw: the (seed, index) that its noise comes from, how, and the network's arguments, each (*)."""
+    """One sample to draw: its ticket, the (seed, index) that its noise comes from, how, and the network's arguments,
+    each (*), on the CPU."""
 
+    ticket: int
     index: int
     seed: int
-    plan: Plan
+    part: Part
     guidance: float
-    noise: str
     condition: dict[str, Tensor]
     unconditional: dict[str, Tensor]
-
-
-def _shapes(arguments: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shape of each argument, by its name."""
-    return {name: tuple(arguments[name].shape) for name in sorted(arguments)}
 
 
 class SampleQueue:
     """Draws samples as they are asked for, at most `capacity` at once, each one row of its plan at every step.
 
         queue = SampleQueue(denoiser, (3, 32, 32), capacity=64)
-        queue.add(index=7, seed=0, plan=plan, condition={"label": label}, guidance=2.0)
-        for index, x_0 in queue:    # finished samples, in the order in which they finish; add() more at any time
+        ticket = queue.add(index=7, seed=0, plan=plan, condition={"label": label}, guidance=2.0)
+        for ticket, x_0 in queue:    # finished samples, in the order in which they finish; add() more at any time
             ...
 
     The network always runs on `capacity` rows (twice that with guidance); a free row repeats a sample of others. On a
     network whose rows have the same bits in every batch, the result equals that of `sampling.sample`, bit for bit. The
-    arguments of the network have the same names and shapes in all requests.  A Langevin row is refused.
+    arguments of the network have the same names, dtypes and shapes in all requests.  A Langevin row is refused.
+
+    A request that cannot be served does not hold up the others: `add` calls the network once for each new kind of
+    arguments, and refuses what it does not take; a request with which the network fails later is taken out. Plans are
+    held as long as a request needs them.
     """
 
     def __init__(
@@ -61,6 +81,7 @@ class SampleQueue:
         capacity = require_integer("capacity", capacity, 1)
         self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
         self.clamp, self.net_dtype, self.device = require_clamp(clamp), net_dtype, torch.device(device)
+        self.tickets = 0  # given out so far
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
         self.x = torch.zeros(capacity, *self.shape, device=self.device)
@@ -70,9 +91,10 @@ class SampleQueue:
         self.w = torch.ones(capacity, device=self.device)
         self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
         self.left = [0] * capacity
-        self.first: dict[tuple[Plan, str], int] = {}
-        self.prepared: dict[Plan, Prepared] = {}
-        self.table = self.c_noise = None
+        self.parts: dict[tuple[Plan, str], Part] = {}
+        self.table = self.c_noise = None  # of those that run, one after the other
+        self.blocks: dict[tuple[Part, int | None, int], Tensor] = {}  # of what is prepared, those of the last step
+        self.answered = set()  # the kinds of arguments that the network has been tried with
 
     def add(
         self,
@@ -84,103 +106,84 @@ class SampleQueue:
         condition: dict[str, Tensor] | None = None,
         unconditional: dict[str, Tensor] | None = None,
         noise: str = "white",
-    ) -> None:
+    ) -> int:
         """Asks for sample `index`, as `sampling.sample` takes these arguments; condition: tensors without the batch
-        dimension. Raises ValueError naming the argument."""
+        dimension. Returns the request's ticket, an integer of its own.
+
+        Raises ValueError naming the argument, also for a condition that the network fails with.
+        """
+        if not isinstance(plan, Plan):
+            raise TypeError(f"plan must be a Plan; got {type(plan).__name__}")
         if (guidance is None) != (unconditional is None):
             raise ValueError("guidance and unconditional go together")
         w = 1.0 if guidance is None else require_number("guidance", guidance)
         if plan.snr.any():
             raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
         index, seed = require_integer("index", index, 0, MAX_SEED), require_integer("seed", seed, 0, MAX_SEED)
-        condition = {name: torch.as_tensor(value) for name, value in (condition or {}).items()}
-        unconditional = {
-            name: torch.as_tensor(value)
-            for name, value in (condition if unconditional is None else unconditional).items()
-        }
+        condition = self._placed("condition", condition or {})
+        unconditional = condition if unconditional is None else self._placed("unconditional", unconditional)
         for request in (self.waiting[0] if self.waiting else None, *self.running):
-            if request is not None and _shapes(request.condition) != _shapes(condition):
-                names = f"{_shapes(request.condition)}; got {_shapes(condition)}"
-                raise ValueError(f"condition must have the names and shapes of the other requests, {names}")
-        if _shapes(condition) != _shapes(unconditional):
-            names = f"{_shapes(condition)}; got {_shapes(unconditional)}"
-            raise ValueError(f"unconditional must have the names and shapes of condition, {names}")
-        self._register(plan, noise)
-        if plan in self.prepared and set(condition) <= {"label"}:
-            with torch.no_grad():  # a label that the network does not have is refused here
-                for conditions in (condition, unconditional):
-                    self.prepared[plan].table(int(conditions["label"]) if conditions else None)
+            if request is not None and _signature(request.condition) != _signature(condition):
+                names = f"{_signature(request.condition)}; got {_signature(condition)}"
+                raise ValueError(f"condition must have the names, dtypes and shapes of the other requests, {names}")
+        if _signature(condition) != _signature(unconditional):
+            names = f"{_signature(condition)}; got {_signature(unconditional)}"
+            raise ValueError(f"unconditional must have the names, dtypes and shapes of condition, {names}")
+        part = self.parts.get((plan, noise)) or self._part(plan, noise)
+        self._try("condition", part, condition)
+        self._try("unconditional", part, unconditional)
+        self.parts[plan, noise] = part
+        part.users += 1
+        self.tickets += 1
         request = Request(
-            index=index, seed=seed, plan=plan, guidance=w, noise=noise, condition=condition, unconditional=unconditional
-        )
+            ticket=self.tickets, index=index, seed=seed, part=part, guidance=w, condition=condition,
+            unconditional=unconditional,
+        )  # fmt: skip
         self.waiting.append(request)
+        return request.ticket
+
+    def cancel(self, ticket: int) -> bool:
+        """Takes a request out, and says whether it was there, waiting or running."""
+        ticket = require_integer("ticket", ticket)
+        for request in self.waiting:
+            if request.ticket == ticket:
+                self.waiting.remove(request)
+                self._leave(request)
+                return True
+        return self._take_out([ticket])
 
     def __len__(self) -> int:
         """Requests that wait or run, or have failed and not been reported yet."""
-        return len(self.failed) + len(self.waiting) + sum(request is not None for request in self.running)
+        return len(self.failed) + len(self.waiting) + len(self._active())
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         while len(self):
             yield from self.step()
 
-    def _register(self, plan: Plan, noise: str) -> None:
-        """Appends the rows of a new plan to the table that the kernel reads."""
-        if (plan, noise) in self.first:
-            return
-        new = step_table(plan, self.denoiser, noise=noise).to(self.device)
-        c_noise = self._scale(plan).c_noise.to(self.device, torch.float32)
-        self.first[plan, noise] = 0 if self.table is None else len(self.table.codes)
-        if Prepared.fits(self.denoiser.net, {"label"}) and plan not in self.prepared:
-            self.prepared[plan] = Prepared(self.denoiser.net, c_noise)
-        if self.table is None:
-            self.table, self.c_noise = new, c_noise
-            return
-        self.table = self.table.followed_by(new)
-        self.c_noise = torch.cat([self.c_noise, c_noise])
-
-    def _scale(self, plan: Plan) -> Coefficients:
-        return plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
-
-    def _admit(self) -> None:
-        """Gives every free slot to a request that waits."""
-        for slot, request in enumerate(self.running):
-            if request is None and self.waiting:
-                request = self.running[slot] = self.waiting.popleft()
-                key = ops.make_key(request.seed, [request.index], self.device)
-                scale = self._scale(request.plan)
-                x = request.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
-                self.x[slot], self.y[slot] = x[0], (float(scale.c_in[0]) * x[0]).to(self.net_dtype)
-                self.history[:, slot] = 0
-                self.key[slot], self.w[slot] = key[0], request.guidance
-                self.row[slot] = self.first[request.plan, request.noise]
-                self.left[slot] = len(request.plan)
-
     @torch.no_grad()
     def step(self) -> list[tuple[int, Tensor]]:
-        """One row for every running sample; the (index, x_0) of those that it finishes.
+        """One row for every running sample; the (ticket, x_0) of those that it finishes.
 
-        Raises FloatingPointError at the step after one that ended with a sample that is not finite, which is lost.
+        Raises FloatingPointError at the step after one that ended with a sample that is not finite, which is lost, and
+        RuntimeError where the network fails with some of the requests, which are taken out; both name their tickets,
+        and cost the others nothing.
         """
         if self.failed:
             failed, self.failed = self.failed, []
-            raise FloatingPointError(f"samples {failed} are not finite")
-        if not any(self.running):
-            for prepared in self.prepared.values():  # the weights may have changed since
-                prepared.tables.clear()
+            raise FloatingPointError(f"samples of tickets {failed} are not finite")
         self._admit()
-        active = [slot for slot, request in enumerate(self.running) if request is not None]
+        active = self._active()
         if not active:
             return []
         guided = any(self.running[slot].guidance != 1.0 for slot in active)
         sources = [slot if request is not None else active[0] for slot, request in enumerate(self.running)]
-        y = self.y[torch.tensor(sources, device=self.device)]
-        t = self.c_noise[self.row.long()[torch.tensor(sources, device=self.device)]]
-        if guided:
-            y, t = torch.cat([y, y]), torch.cat([t, t])
-        F = self.denoiser.net(y, t, **self._arguments(sources, guided))
-        if F.shape != y.shape:
-            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {F.shape}")
-        F = F.to(torch.promote_types(F.dtype, y.dtype)).contiguous()
+        try:
+            F = self._predicted(sources, guided)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._isolate(active, error)
+            raise
         more = {"unconditional": F[self.capacity :], "guidance": self.w} if guided else {}
         y = torch.empty_like(self.x, dtype=F.dtype)
         ops.step(
@@ -190,28 +193,163 @@ class SampleQueue:
         self.y = y.to(self.net_dtype)
         return self._advance(active)
 
+    def _active(self) -> list[int]:
+        """The slots that a request has."""
+        return [slot for slot, request in enumerate(self.running) if request is not None]
+
+    def _placed(self, name: str, arguments: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the queue's own, on the CPU."""
+        placed = {}
+        for key, value in arguments.items():
+            try:
+                placed[key] = torch.as_tensor(value).detach().to("cpu", copy=True)
+            except (TypeError, ValueError, RuntimeError):
+                raise ValueError(f"{name} {key!r} must be a tensor or numbers; got {value!r}") from None
+        return placed
+
+    @torch.no_grad()
+    def _try(self, name: str, part: Part, arguments: dict[str, Tensor]) -> None:
+        """Calls the network with arguments of a new kind, on as many rows as ever; labels are each a kind."""
+        classes = [(key, int(value)) for key, value in arguments.items() if value.ndim == 0 and holds_integers(value)]
+        kind = (*_signature(arguments).items(), *classes)
+        if kind in self.answered:
+            return
+        t = part.c_noise[:1].repeat(self.capacity)
+        rows = {key: torch.stack([value] * self.capacity).to(self.device) for key, value in arguments.items()}
+        try:
+            self._called(torch.zeros_like(self.y), t, rows)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{name} must be what the network takes; with {_signature(arguments)}: {error}") from error
+        self.answered.add(kind)
+
+    def _part(self, plan: Plan, noise: str) -> Part:
+        table = step_table(plan, self.denoiser, noise=noise).to(self.device)
+        scale = plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
+        c_noise = scale.c_noise.to(self.device, torch.float32)
+        prepares = Prepared.fits(self.denoiser.net, {"label"})
+        return Part(
+            plan=plan, noise=noise, table=table, c_noise=c_noise, c_in=float(scale.c_in[0]),
+            prepared=Prepared(self.denoiser.net, c_noise) if prepares else None,
+        )  # fmt: skip
+
+    def _admit(self) -> None:
+        """Gives every free slot to a request that waits, and lays out the plans that run."""
+        for slot, request in enumerate(self.running):
+            if request is None and self.waiting:
+                request = self.running[slot] = self.waiting.popleft()
+                key = ops.make_key(request.seed, [request.index], self.device)
+                part = request.part
+                x = part.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
+                self.x[slot], self.y[slot] = x[0], (part.c_in * x[0]).to(self.net_dtype)
+                self.history[:, slot] = 0
+                self.key[slot], self.w[slot] = key[0], request.guidance
+                self.left[slot] = len(part.plan)
+                self.table = None
+        if self.table is None:
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        """The table that the kernel reads, of the plans that run, and the place of every sample in it."""
+        first, rows, length = {}, [0] * self.capacity, 0
+        for slot in self._active():
+            part = self.running[slot].part
+            if part not in first:
+                first[part], length = length, length + len(part.plan)
+            rows[slot] = first[part] + len(part.plan) - self.left[slot]
+        self.row = torch.tensor(rows, dtype=torch.int32, device=self.device)
+        if first:
+            self.table = functools.reduce(ops.StepTable.followed_by, (part.table for part in first))
+            self.c_noise = torch.cat([part.c_noise for part in first])
+
+    def _predicted(self, sources: list[int], guided: bool) -> Tensor:
+        """F of the requests in these slots, (len(sources), *), and where guided of their unconditional side too."""
+        at = torch.tensor(sources, device=self.device)
+        y, t = self.y[at], self.c_noise[self.row.long()[at]]
+        if guided:
+            y, t = torch.cat([y, y]), torch.cat([t, t])
+        return self._called(y, t, self._arguments(sources, guided))
+
+    def _called(self, y: Tensor, t: Tensor, arguments: dict[str, Tensor]) -> Tensor:
+        """What the network answers, in its dtype and that of y."""
+        F = self.denoiser.net(y, t, **arguments)
+        if not isinstance(F, Tensor) or F.shape != y.shape:
+            got = tuple(F.shape) if isinstance(F, Tensor) else type(F).__name__
+            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+        F = F.to(torch.promote_types(F.dtype, y.dtype)).contiguous()
+        return F.float() if F.dtype == torch.float64 else F  # the kernels take no float64 beside a float32 state
+
     def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:
         """What the network takes beside y and t, for every row of its batch."""
         requests = [self.running[slot] for slot in sources]
         conditions = [request.condition for request in requests]
         conditions += [request.unconditional for request in requests] if guided else []
-        if self.prepared and set(conditions[0]) <= {"label"}:
-            rows = [int(len(request.plan) - self.left[slot]) for slot, request in zip(sources, requests, strict=True)]
-            rows, requests = rows * (1 + guided), requests * (1 + guided)
-            labels = [int(arguments["label"]) if arguments else None for arguments in conditions]
-            tables = [self.prepared[request.plan].table(label) for request, label in zip(requests, labels, strict=True)]
-            return {"prepared": torch.stack([table[row] for table, row in zip(tables, rows, strict=True)])}
-        return {name: torch.stack([own[name] for own in conditions]).to(self.device) for name in conditions[0]}
+        if not Prepared.fits(self.denoiser.net, set(conditions[0])):
+            return {name: torch.stack([own[name] for own in conditions]).to(self.device) for name in conditions[0]}
+        parts = [request.part for request in requests]
+        rows = [len(part.plan) - self.left[slot] for slot, part in zip(sources, parts, strict=True)]
+        labels = [int(arguments["label"]) if arguments else None for arguments in conditions]
+        return {"prepared": self._prepared(parts * (1 + guided), labels, rows * (1 + guided))}
+
+    def _prepared(self, parts: list[Part], labels: list[int | None], rows: list[int]) -> Tensor:
+        """(B, *), row rows[i] of parts[i] with labels[i]. The blocks of rows that no sample is in are dropped."""
+        at = [(part, label, row // Prepared.ROWS) for part, label, row in zip(parts, labels, rows, strict=True)]
+        self.blocks = {
+            place: self.blocks[place] if place in self.blocks else place[0].prepared.block(*place[1:])
+            for place in dict.fromkeys(at)
+        }
+        return torch.stack([self.blocks[place][row % Prepared.ROWS] for place, row in zip(at, rows, strict=True)])
+
+    def _isolate(self, active: list[int], error: Exception) -> None:
+        """Takes out the requests with which the network fails in a batch of their own, and says which; each is known by
+        an error of its own."""
+        bad = []
+        for slot in active:
+            try:
+                self._predicted([slot] * self.capacity, self.running[slot].guidance != 1.0)
+            except Exception as alone:
+                bad += [] if isinstance(alone, torch.OutOfMemoryError) else [self.running[slot].ticket]
+        if bad:
+            self._take_out(bad)
+            raise RuntimeError(f"the network fails with tickets {bad}, which are taken out: {error}") from error
+
+    def _take_out(self, tickets: list[int]) -> bool:
+        """Frees the slots of these requests; whether there were any."""
+        slots = [slot for slot in self._active() if self.running[slot].ticket in tickets]
+        for slot in slots:
+            self._free(slot)
+        return bool(slots)
+
+    def _free(self, slot: int) -> None:
+        """Ends the request in the slot. After the last of them what is prepared goes too: the weights may change."""
+        self._leave(self.running[slot])
+        self.running[slot] = self.table = self.c_noise = None
+        if not any(self.running):
+            self.blocks = {}
+
+    def _leave(self, request: Request) -> None:
+        """Drops the request's plan, if no other has it."""
+        request.part.users -= 1
+        if not request.part.users:
+            del self.parts[request.part.plan, request.part.noise]
 
     def _advance(self, active: list[int]) -> list[tuple[int, Tensor]]:
         finished = []
         for slot in active:
             self.left[slot] -= 1
             if self.left[slot] == 0:
-                finished.append((self.running[slot].index, self.x[slot].clone()))
-                self.running[slot] = None
-        running = torch.tensor([request is not None for request in self.running], device=self.device)
-        self.row += running.int()
+                finished.append((self.running[slot].ticket, self.x[slot].clone()))
+                self._free(slot)
+        self.row += torch.tensor([request is not None for request in self.running], device=self.device).int()
         whole = [bool(x.isfinite().all()) for _, x in finished]
-        self.failed += [index for (index, _), good in zip(finished, whole, strict=True) if not good]
+        self.failed += [ticket for (ticket, _), good in zip(finished, whole, strict=True) if not good]
         return [sample for sample, good in zip(finished, whole, strict=True) if good]
+
+
+def _signature(arguments: dict[str, Tensor]) -> Signature:
+    """The dtype and shape of each argument, by its name."""
+    return {
+        name: (str(arguments[name].dtype).removeprefix("torch."), tuple(arguments[name].shape))
+        for name in sorted(arguments)
+    }

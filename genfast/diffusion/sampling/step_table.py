@@ -13,6 +13,7 @@ from ..process.schedules import Schedule
 from .brownian import brownian_terms
 
 NOISES = ("white", "brownian")
+KEPT = 1024  # rows of the plans whose tables are kept: a longer one takes megabytes
 
 
 def step_table(
@@ -22,7 +23,8 @@ def step_table(
     noise: str = "white",
     takes_denoised: bool = False,
 ) -> ops.StepTable:
-    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them. The tables last used are kept.
+    """The plan's rows joined with the denoiser's scalings, as `ops.step` reads them. The tables last used are kept, but
+    for long plans.
 
     noise: "white", each draw on its own, or "brownian" (see brownian.py).  takes_denoised: for steps that take D in
     place of the network's output.
@@ -41,7 +43,7 @@ def _remembered(function: Callable) -> Callable:
         parts = (schedule, parameterization)
         # Of the class itself: a subclass of a frozen dataclass may have more state than its parent compares.
         own = (vars(type(part)).get("__dataclass_params__") for part in parts)
-        fixed = all(parameters is not None and parameters.frozen for parameters in own)
+        fixed = len(plan) <= KEPT and all(parameters is not None and parameters.frozen for parameters in own)
         try:
             hash(parts)
         except TypeError:

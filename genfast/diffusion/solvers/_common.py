@@ -8,6 +8,8 @@ import torch
 
 from ..process.plans import D, Point, x
 
+# j! and (n + j + 1)!, j by n: of the series of `exponential_moments`.
+_SERIES = [[(float(math.factorial(j)), float(math.factorial(n + j + 1))) for n in range(16)] for j in range(4)]
 DATA = Point(t=0.0, alpha=1.0, sigma=0.0, d_alpha=math.nan, d_sigma=math.nan, log_ratio=math.inf)  # t = 0
 
 
@@ -59,6 +61,9 @@ def orders(rows, order, lower_order_final=False):
 def quadrature(moments, nodes):
     """Weights w with sum_k w_k f(u_k) = sum_j moments_j c_j for the polynomial f(u) = sum_j c_j u^j through the nodes
     u_k, as many as moments."""
+    if len(nodes) == 2 and nodes[0] == 0:  # most of them, and ten times as fast
+        slope = moments[1] / nodes[1]
+        return np.array([moments[0] - slope, slope])
     return np.linalg.solve(np.vander(nodes, increasing=True).T, moments)
 
 
@@ -75,7 +80,8 @@ def exponential_moments(z, count):
             moments.append(j * moments[-1] / z - 1)
         return np.array(moments)
     # The series in z: there the recursion loses digits.
-    series = [[z ** (n + 1) * math.factorial(j) / math.factorial(n + j + 1) for n in range(16)] for j in range(count)]
+    powers = [z ** (n + 1) for n in range(16)]
+    series = [[power * top / bottom for power, (top, bottom) in zip(powers, _SERIES[j])] for j in range(count)]
     return np.array([math.fsum(terms) for terms in series])
 
 

@@ -45,7 +45,7 @@ def _adams(rows, name, order, lower_order_final, nodes, declared=4):
     lower_order_final = require_bool("lower_order_final", lower_order_final)
 
     def update(step, count, s):
-        past = rows.points[step::-1][:count]
+        past = rows.past(step, count)
         t = past[0]
         if count == 1:
             return step_to(s, t.eps)
@@ -78,7 +78,7 @@ def _exponential(
     counts = orders(rows, order, lower_order_final and rows.steps < 15)
     for step, (t, s) in enumerate(rows):
         value = D if data else t.eps
-        nodes = rows.points[step::-1][: counts[step]]
+        nodes = rows.past(step, counts[step])
         on_data = data or t.alpha == 0  # the integral of eps is infinite from there, that of D is not
         values = [D if on_data else value, *h[: counts[step] - 1]]
         update = exponential_step(t, s, values, nodes, data=on_data, eta=eta, **options)
@@ -197,10 +197,10 @@ def unipc(schedule, times, *, order=2, variant="bh2", lower_order_final=True):
         if step and rows.points[step - 1].alpha > 0:
             # The last step once more, from its corrected start h[0], with D at its end among the values.
             count = counts[step - 1]
-            past = rows.points[step - 1 :: -1][:count]
+            past = rows.past(step - 1, count)
             corrected = exponential_step(past[0], t, [*h[1 : 1 + count], D], [*past, t], base=h[0], B=B)
         count = counts[step]
-        nodes = rows.points[step::-1][:count]
+        nodes = rows.past(step, count)
         update = exponential_step(t, s, [D, *h[1:count]], nodes, base=corrected, B=B)
         rows.add(t, update, keep=(corrected, D, *h[1 : 1 + step])[: order + 1])
     return rows.plan("unipc", order + 1)

@@ -58,9 +58,9 @@ def test_integers_of_any_kind_are_integers(integer):
     )  # fmt: skip
     assert torch.equal(found, expected)
     queue = sampling.SampleQueue(DENOISER, (2,), capacity=integer(2))
-    queue.add(integer(3), seed=integer(7), plan=PLAN)
-    ((index, x),) = list(queue)
-    assert type(index) is int and torch.equal(x, expected[3])
+    ticket = queue.add(integer(3), seed=integer(7), plan=PLAN)
+    ((found, x),) = list(queue)
+    assert found == ticket and torch.equal(x, expected[3])
     x, _ = sampling.sample_adaptively(DENOISER, integer(2), 3, seed=integer(7), chunk=integer(4), progress=False)
     assert torch.equal(x, sampling.sample_adaptively(DENOISER, (2,), 3, seed=7, chunk=4, progress=False)[0])
 
