@@ -19,6 +19,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,10 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch.overrides import TorchFunctionMode
 
 from . import nn
 from .common.files import CorruptCheckpoint, made_folder, write_files
+from .common.limits import Calls, largest_integer
 from .common.locks import write_in
 from .common.state import misfits, not_finite, own_names, parameter_names, unwrapped
 from .common.versions import versions
@@ -39,6 +40,7 @@ FIELDS = {  # of model.json, and of what type
     "model": (str,), "config": (dict,), "names": (list, type(None)), "tensors": (dict,), "weights": (str,),
     "sha256": (str,),
 }  # fmt: skip
+LEAST = 2**16  # an argument of a network may be as large, even if its weights are fewer numbers
 OURS = re.compile(rb'"(genfast|manifest_sha256)"')  # in a model.json that we wrote, also where it is cut short
 WEIGHTS = re.compile(r"model-[0-9a-f]{16}\.safetensors")  # their file
 REPLACED = ".model-replaced.tmp"  # the note of what a save is about to remove
@@ -221,7 +223,7 @@ def _built(build, kind, state, refuse):
     """
     draft = None
     try:
-        with torch.device("meta"), _Calls(1000 + 100 * len(state)):
+        with torch.device("meta"), Calls(1000 + 100 * len(state)):
             draft = build()
     except Exception as error:  # the constructors of a foreign config raise whatever they please
         if kind.__module__.partition(".")[0] == __package__:
@@ -236,20 +238,6 @@ def _built(build, kind, state, refuse):
     if draft is None:
         _require_fit(model, state, refuse)
     return model
-
-
-class _Calls(TorchFunctionMode):
-    """Ends what calls torch more than `most` times: a depth of 10^9 needs no memory at first, but hours."""
-
-    def __init__(self, most):
-        super().__init__()
-        self.left = most
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        self.left -= 1
-        if self.left < 0:
-            raise ValueError("it asks for many more layers than the file has tensors")
-        return function(*args, **(kwargs or {}))
 
 
 def _require_fit(model, state, refuse):
@@ -313,11 +301,14 @@ def _networks(manifest, net, folder) -> dict[str, Callable]:
         raise ValueError(f"net must be for the networks of {folder}, {places}; got one for {sorted(unknown)}")
     if net is not None and not isinstance(net, dict) and len(places) != 1:
         raise ValueError(f"net must be a dict with keys of {places}, the {len(places)} networks of {folder}")
+    numbers = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"].values())
     makers = {}
     for place in places:
         name, arguments = config[place]["network"], config[place]["config"]
         if type(name) is not str or type(arguments) not in (dict, type(None)):
             raise _corrupt(folder / "model.json", f"describes no network in {place!r}", manifest)
+        if largest_integer(arguments) > max(LEAST, numbers):  # lists of that length are made before any tensor
+            raise _corrupt(folder / "model.json", f"says more of {place!r} than its weights can hold", manifest)
         if place in given:
             if not isinstance(given[place], torch.nn.Module):
                 raise TypeError(f"net must be a torch.nn.Module; got {type(given[place]).__name__} for {place!r}")
@@ -361,7 +352,7 @@ def _read_manifest(file):
         )
     missing = [name for name in (*FIELDS, *versions(), "extra") if name not in manifest]
     wrong = [name for name, types in FIELDS.items() if name in manifest and type(manifest[name]) not in types]
-    if not all(type(name) is str for name in manifest.get("names") or ()):
+    if "names" not in wrong and not all(type(name) is str for name in manifest.get("names") or ()):
         wrong.append("names")
     if missing or wrong:
         raise _corrupt(file, f"is not what genfast writes: {missing or 'nothing'} missing, {wrong} wrong", manifest)
