@@ -145,13 +145,19 @@ def test_foreign_headers(tmp_path):
 
     bad = [b"", b"\0" * 8, good[:5], good[: 8 + size // 2], good[:-1], (2**63).to_bytes(8, "little") + good[8:]]
     bad += [file(b"[]"), file(b"null"), file(b"{" * 1000), file(b"\xff\xfe"), file(b"[" * 10**5), good + b"more"]
-    bad += [file({name: junk for name in names}) for junk in JUNK]
+    bad += [file(dict.fromkeys(names, junk)) for junk in JUNK]
     bad += [file({names[0]: header[names[0]]}), file({}), file({}, b"")]
     for key in ("dtype", "shape", "data_offsets"):
         bad += [file(entry(**{key: junk})) for junk in JUNK]
         bad += [file(header | {names[0]: {k: v for k, v in header[names[0]].items() if k != key}})]
     first, last = header[names[0]]["data_offsets"]
-    overlapping = [[first, last + 4], [first + 4, last + 4], [last, first], [0, 2**62], header[names[-1]]["data_offsets"]]
+    overlapping = [
+        [first, last + 4],
+        [first + 4, last + 4],
+        [last, first],
+        [0, 2**62],
+        header[names[-1]]["data_offsets"],
+    ]
     bad += [file(entry(data_offsets=offsets)) for offsets in overlapping]
     bad += [file(entry(shape=shape)) for shape in ([2**32, 2**32], [2**63], [-1], [1] * 200)]
     bad += [file(entry(dtype=dtype)) for dtype in ("F64", "F4", "F8_E8M0", "BOOL", "C64", "float32")]

@@ -2,6 +2,8 @@
 
 from torch.overrides import TorchFunctionMode
 
+from .checks import is_integer
+
 
 class Calls(TorchFunctionMode):
     """Inside it torch is called at most so many times; then ValueError. A network of depth 10^9 takes no memory on the
@@ -22,4 +24,4 @@ def largest_integer(value: object) -> int:
     """The largest in what JSON holds; 0 where there is none."""
     if isinstance(value, dict | list):
         return max(map(largest_integer, value.values() if isinstance(value, dict) else value), default=0)
-    return value if isinstance(value, int) else 0
+    return value if is_integer(value) else 0

@@ -15,10 +15,10 @@ class Buffers:
 
     def _look(self) -> None:
         modules = self.model.modules() if isinstance(self.model, nn.Module) else ()
-        self.places = [(m._buffers, name) for m in modules for name, value in m._buffers.items() if value is not None]
-        self.kept = [value.detach().clone() for value in self._now()]
+        self.places = [(module._buffers, name) for module in modules for name in module._buffers]
+        self.kept = [None if value is None else value.detach().clone() for value in self._now()]
         # Those that are NaN from the start are not spoiled by training.
-        self.watched = [i for i, v in enumerate(self.kept) if v.is_floating_point() and not bool(v.isnan().any())]
+        self.watched = [i for i, v in enumerate(self.kept) if _is_real(v) and not bool(v.isnan().any())]
 
     def _now(self) -> list[Tensor | None]:
         return [buffers.get(name) for buffers, name in self.places]
@@ -28,30 +28,36 @@ class Buffers:
         now = self._now()
         if not all(map(_alike, now, self.kept)):
             self._look()
-        elif now:
-            torch._foreach_copy_(self.kept, now)
+        elif pairs := [(kept, value) for kept, value in zip(self.kept, now) if value is not None]:
+            torch._foreach_copy_(*map(list, zip(*pairs)))
 
     @torch.no_grad()
     def restore(self) -> None:
-        for (buffers, name), value in zip(self.places, self.kept):
-            if _alike(buffers.get(name), value):
-                buffers[name].copy_(value)
+        for (buffers, name), kept in zip(self.places, self.kept):
+            if kept is None or not _alike(buffers.get(name), kept):
+                buffers[name] = None if kept is None else kept.clone()
             else:
-                buffers[name] = value.clone()
+                buffers[name].copy_(kept)
 
     def spoiled(self, device: torch.device) -> Tensor:
         """Whether one has become NaN, () bool."""
         now = self._now()
-        return length([now[i] for i in self.watched if now[i] is not None], device).isnan()
+        return length([now[i] for i in self.watched if _is_real(now[i])], device).isnan()
 
 
-def _alike(value: Tensor | None, kept: Tensor) -> bool:
-    return value is not None and (value.shape, value.dtype, value.device) == (kept.shape, kept.dtype, kept.device)
+def _is_real(value: Tensor | None) -> bool:
+    return value is not None and value.is_floating_point()
+
+
+def _alike(value: Tensor | None, kept: Tensor | None) -> bool:
+    if value is None or kept is None:
+        return value is kept
+    return (value.shape, value.dtype, value.device) == (kept.shape, kept.dtype, kept.device)
 
 
 def length(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     """The norm of all numbers of the tensors, () on `device`: NaN if one of them is; infinite if one of them is, or if
-    their squares overflow; 0 of none."""
+    it overflows; 0 of none."""
     tensors = [t.detach() for t in tensors if t.numel()]
     return torch.nn.utils.get_total_norm(tensors).to(device) if tensors else torch.zeros((), device=device)
 

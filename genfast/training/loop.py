@@ -35,6 +35,7 @@ LOG = "log.jsonl"
 PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
 ENDING = 2  # so many at the end of a run are one too: nobody sees whether it would have recovered
 WARMUP = 100  # steps, by default, but not more than half of all
+SAFE = torch.finfo(torch.float32).max / 4  # a length of weights below which none of them has to be looked at
 DTYPES = (torch.float32, torch.float64)  # of what is trained: the average of others stands still
 
 
@@ -294,8 +295,7 @@ class Fit:
             return
         size = self.length.item() if size is None else size
         weight, self.pending = self.pending, None
-        # A length that is not finite may be that of large numbers, whose squares overflow.
-        if not math.isfinite(size) and not can_be_averaged(self.parameters):
+        if not size <= SAFE and not can_be_averaged(self.parameters):
             raise FloatingPointError(
                 f"weights are not finite after step {self.step}, at lr {self.learning_rate(self.step - 1):g}; lower lr "
                 "or weight_decay: what is kept is the average of the steps before"
