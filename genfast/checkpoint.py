@@ -3,18 +3,25 @@
 `model.json` is the commit mark. Both files are written under temporary names first; then the weights get theirs, made
 of their own sha256; then the JSON that names them replaces the old one, in one rename; then what that named is removed,
 and nothing else. So a process killed anywhere leaves either the old checkpoint or the new one. Both files carry a
-sha256, because neither format notices a flipped bit. Nothing is ever unpickled. One writer at a time: common/locks.py.
+sha256, because neither format notices a flipped bit. Nothing in it is ever unpickled. (In all of genfast one file may
+be, the weights of Inception, and that by torch's reader of tensors alone: features/inception.py.) One writer at a time:
+common/locks.py.
 
 A model takes part with four methods: `config()`, its constructor arguments, where a network may stand as itself and
 all else is JSON-able; `from_config(config)`, a class method, the reverse; `state_dict()` and `load_state_dict()`.
 To be loaded onto a device, also `to(device)`. `@register` makes its class known. A network of `genfast.nn.NETWORKS` is
-rebuilt from its own `config`; any other is passed to `load`.
+rebuilt from its own `config`; any other is passed to `load`. A network that torch wraps, by torch.compile or
+DataParallel, is saved as what it holds, under that one's names.
 """
 
+import copy
+import functools
 import hashlib
 import importlib
 import json
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
@@ -22,11 +29,19 @@ import safetensors.torch
 import torch
 
 from . import nn
-from .common.files import CorruptCheckpoint, write_files
+from .common.files import CorruptCheckpoint, made_folder, write_files
+from .common.limits import Calls, largest_integer
 from .common.locks import write_in
+from .common.state import misfits, not_finite, own_names, parameter_names, unwrapped
 from .common.versions import versions
 
 FORMAT = 2
+FIELDS = {  # of model.json, and of what type
+    "model": (str,), "config": (dict,), "names": (list, type(None)), "tensors": (dict,), "weights": (str,),
+    "sha256": (str,),
+}  # fmt: skip
+LEAST = 2**16  # an argument of a network may be as large, even if its weights are fewer numbers
+OURS = re.compile(rb'"(genfast|manifest_sha256)"')  # in a model.json that we wrote, also where it is cut short
 WEIGHTS = re.compile(r"model-[0-9a-f]{16}\.safetensors")  # their file
 REPLACED = ".model-replaced.tmp"  # the note of what a save is about to remove
 MODELS = {}  # class name -> class; filled by @register
@@ -48,29 +63,35 @@ def save(model, path, extra=None):
     is there already, only the weights that the old model.json names are removed.
 
     extra: anything JSON-able to keep beside it, e.g. the step; `load` hands it back as `model.extra`.
-    Raises TypeError or ValueError if the model or `extra` cannot be described in JSON, before anything is written;
-    OSError with the file's name if the disk is full or read-only, and then the old checkpoint is intact; TimeoutError
-    with process and host if another one has been writing there for 60 s.
+    Raises, before anything is written, TypeError or ValueError if the model or `extra` cannot be described in JSON, or
+    `path` is that of a file; FloatingPointError, with the tensor's name, if a parameter is not finite or a buffer holds
+    NaN; FileExistsError if there is a model.json that genfast did not write. OSError with the file's name if the disk
+    is full or read-only, and then the old checkpoint is intact; TimeoutError with process and host if another one has
+    been writing there for 60 s.
     """
-    manifest = describe(model)
+    manifest, model = describe(model), unwrapped(model)
     try:
         manifest["extra"] = json.loads(json.dumps(extra, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise TypeError(f"extra must be something that JSON can hold; {error}") from error
+    values = model.state_dict()
+    names = own_names(model, values)
     # One copy on the CPU, contiguous: safetensors refuses views and weights that share memory.
     state = {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
+        names[name]: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in values.items()
     }
+    if problem := not_finite(state, parameter_names(model, state)):
+        raise FloatingPointError(f"model must be finite to be saved; {problem}")
     manifest["tensors"] = {name: _described_tensor(value) for name, value in state.items()}
     weights = safetensors.torch.save(state)
     digest = hashlib.sha256(weights).hexdigest()
     manifest |= {"weights": f"model-{digest[:16]}.safetensors", "sha256": digest}
     manifest = _sealed(manifest)
 
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder("path", path)
     with write_in(folder) as exclusive:
+        _require_ours(folder / "model.json")
         _replace(folder, manifest, weights, exclusive)
 
 
@@ -97,10 +118,25 @@ def _replace(folder, manifest, weights, exclusive):
         file.unlink(missing_ok=True)
 
 
+def _require_ours(file):
+    """Raises FileExistsError if there is a model.json of others, which may be damaged, but not empty."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return
+    if content and not OURS.search(content):
+        raise FileExistsError(
+            f"path must not hold the model.json of another program; got {file}, which genfast did not write: pass "
+            "another folder, or move it away"
+        )
+
+
 def remove(path):
-    """Remove the checkpoint in the folder `path`: model.json and the weights that it names, nothing else."""
+    """Remove the checkpoint in the folder `path`: model.json and the weights that it names, nothing else. Raises
+    FileExistsError if genfast did not write that model.json."""
     folder = Path(path)
     with write_in(folder):
+        _require_ours(folder / "model.json")
         names = _weights_named(folder / "model.json")
         for name in ("model.json", *names):
             (folder / name).unlink(missing_ok=True)
@@ -123,12 +159,16 @@ def _sealed(manifest):
 
 
 def load(path, net=None, device=None):
-    """The model saved in the folder `path`, on the CPU or on `device`; `model.extra` is what was saved beside it.
+    """The model saved in the folder `path`, on the CPU or on `device`, in the precision in which it was saved;
+    `model.extra` is what was saved beside it. torch's global random state stays as it was.
 
     net: the network to load the weights into; needed when it is not one of `genfast.nn.NETWORKS`. For a model of
     several networks, a dict from the argument's name to the network.
-    Raises CorruptCheckpoint naming the damaged file, FileNotFoundError if there is no checkpoint, ValueError if the
-    network or the class is unknown or does not fit.
+    Raises CorruptCheckpoint, with folder, file and versions, if a file is damaged, missing, unreadable or not what
+    genfast writes: names, shapes and dtypes are compared before memory is taken for the model. FileNotFoundError if
+    there is no checkpoint; ValueError if `path` is a file, the format is another one, the class or the network is
+    unknown, or `net` does not fit; TypeError if `net` is no network; FloatingPointError, with the tensor's name, if a
+    parameter is not finite or a buffer holds NaN.
     """
     folder = Path(path)
     manifest = _read_manifest(folder / "model.json")
@@ -138,22 +178,76 @@ def load(path, net=None, device=None):
     except FileNotFoundError:
         if _read_manifest(folder / "model.json") != manifest:  # a training run has just replaced it
             return load(path, net, device)
-        raise CorruptCheckpoint(f"{file} is missing, although model.json names it") from None
+        raise _corrupt(file, "is missing, although model.json names it", manifest) from None
+    except OSError as error:
+        raise _corrupt(file, f"cannot be read: {error.strerror}", manifest) from error
     if hashlib.sha256(weights).hexdigest() != manifest["sha256"]:
-        raise CorruptCheckpoint(f"{file} is damaged: its sha256 is not the one in model.json")
-
-    if manifest["model"] in HOMES:
-        importlib.import_module(f".{HOMES[manifest['model']]}", __package__)
-    if manifest["model"] not in MODELS:
-        known = sorted({*HOMES, *MODELS})
-        raise ValueError(f"{folder} holds a model of class {manifest['model']!r}, known are {known}")
-    model = MODELS[manifest["model"]].from_config(_build_networks(manifest["config"], net, folder))
+        raise _corrupt(file, "is damaged: its sha256 is not the one in model.json", manifest)
     try:
-        model.load_state_dict(safetensors.torch.load(weights))
+        state = safetensors.torch.load(weights)
+    except Exception as error:  # a foreign one may have the right sha256; of its header anything may be wrong
+        raise _corrupt(file, f"holds no tensors: {error}", manifest) from error
+    if {name: _described_tensor(value) for name, value in state.items()} != manifest["tensors"]:
+        raise _corrupt(file, "holds other tensors than model.json says", manifest)
+
+    kind, networks = _class_of(manifest, folder), _networks(manifest, net, folder)
+
+    def build():
+        config = copy.deepcopy(manifest["config"])
+        return kind.from_config(config | {place: make() for place, make in networks.items()})
+
+    def refuse(words):
+        if net is None:
+            return _corrupt(folder / "model.json", f"does not fit its weights: {words}", manifest)
+        return ValueError(f"net: the weights in {folder} do not fit this network: {words}")
+
+    model = _built(build, kind, state, refuse)
+    values = model.state_dict(keep_vars=True) if isinstance(model, torch.nn.Module) else {}
+    names = own_names(model, model.state_dict())
+    for name, value in values.items():
+        if value.dtype != state[names[name]].dtype:
+            value.data = value.data.to(state[names[name]].dtype)
+    try:
+        model.load_state_dict({name: state[own] for name, own in names.items()})
     except RuntimeError as error:
-        raise ValueError(f"net: the weights in {folder} do not fit this network. {error}") from error
+        raise refuse(error) from error
     model.extra = manifest["extra"]
     return model if device is None else model.to(device)
+
+
+def _built(build, kind, state, refuse):
+    """The model, still without its weights, if these fit it: `refuse` makes the error from words.
+
+    It is built twice, at first on torch's meta device, where tensors take no memory and have no numbers. A class of the
+    user's may need numbers when it is made: then only the second time, and compared after that.
+    """
+    draft = None
+    try:
+        with torch.device("meta"), Calls(1000 + 100 * len(state)):
+            draft = build()
+    except Exception as error:  # the constructors of a foreign config raise whatever they please
+        if kind.__module__.partition(".")[0] == __package__:
+            raise refuse(f"{kind.__name__} refuses its config, {error!r}") from error
+    if draft is not None:
+        _require_fit(draft, state, refuse)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        try:
+            model = build()
+        except Exception as error:
+            raise refuse(f"{kind.__name__} refuses its config, {error!r}") from error
+    if draft is None:
+        _require_fit(model, state, refuse)
+    return model
+
+
+def _require_fit(model, state, refuse):
+    """Raises if the tensors cannot be those of the model, or must not be because they are not finite."""
+    values = model.state_dict()
+    names = own_names(model, values)
+    if wrong := misfits(state, {names[name]: value for name, value in values.items()}):
+        raise refuse(wrong)
+    if problem := not_finite(state, parameter_names(model, state)):
+        raise FloatingPointError(f"weights must be finite to be loaded; {problem}")
 
 
 def describe(model):
@@ -161,6 +255,7 @@ def describe(model):
 
     Raises TypeError if the model cannot say it; so a long run can find out before it starts.
     """
+    model = unwrapped(model)
     for method in ("config", "from_config", "state_dict", "load_state_dict"):
         if not callable(getattr(model, method, None)):
             raise TypeError(f"model must have a method {method}(), which {type(model).__name__} lacks")
@@ -180,57 +275,100 @@ def _described_tensor(value):
 
 def _describe_network(value):
     """A network becomes {"network": class name, "config": arguments, or None if it has to be passed to `load`}."""
+    value = unwrapped(value)
     if not isinstance(value, torch.nn.Module):
         return value
     name = type(value).__name__
     return {"network": name, "config": value.config if nn.NETWORKS.get(name) is type(value) else None}
 
 
-def _build_networks(config, net, folder):
-    marks = {"network", "config"}
+def _class_of(manifest, folder):
+    """The class of the model; what has to be imported for it is."""
+    name = manifest["model"]
+    if name in HOMES:
+        importlib.import_module(f".{HOMES[name]}", __package__)
+    if name not in MODELS:
+        raise ValueError(f"{folder} holds a model of class {name!r}, known are {sorted({*HOMES, *MODELS})}")
+    return MODELS[name]
+
+
+def _networks(manifest, net, folder) -> dict[str, Callable]:
+    """What makes each network of the config, by its place there: from its own config, or the one that was passed."""
+    marks, config = {"network", "config"}, manifest["config"]
     places = [name for name, value in config.items() if isinstance(value, dict) and value.keys() == marks]
-    networks = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
-    if unknown := set(networks) - set(places):
+    given = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
+    if unknown := set(given) - set(places):
         raise ValueError(f"net must be for the networks of {folder}, {places}; got one for {sorted(unknown)}")
     if net is not None and not isinstance(net, dict) and len(places) != 1:
         raise ValueError(f"net must be a dict with keys of {places}, the {len(places)} networks of {folder}")
-    built = dict(config)
+    numbers = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"].values())
+    makers = {}
     for place in places:
         name, arguments = config[place]["network"], config[place]["config"]
-        if place in networks:
-            built[place] = networks[place]
+        if type(name) is not str or type(arguments) not in (dict, type(None)):
+            raise _corrupt(folder / "model.json", f"describes no network in {place!r}", manifest)
+        if largest_integer(arguments) > max(LEAST, numbers):  # lists of that length are made before any tensor
+            raise _corrupt(folder / "model.json", f"says more of {place!r} than its weights can hold", manifest)
+        if place in given:
+            if not isinstance(given[place], torch.nn.Module):
+                raise TypeError(f"net must be a torch.nn.Module; got {type(given[place]).__name__} for {place!r}")
+            makers[place] = functools.partial(given.get, place)
         elif arguments is not None and name in nn.NETWORKS:
-            built[place] = nn.NETWORKS[name](**arguments)
+            makers[place] = functools.partial(nn.NETWORKS[name], **arguments)
         else:
             raise ValueError(
                 f"net: {folder} holds a network of class {name!r}, which is not one of genfast's own "
                 f"{sorted(nn.NETWORKS)}; build it and pass it, load(path, net={name}(...))"
             )
-    return built
+    return makers
 
 
 def _read_manifest(file):
-    """The content of model.json, if all of it is as it was written."""
+    """The content of model.json, if all of it is as it was written, and what genfast writes."""
     try:
         text = file.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"no checkpoint in {file.parent}: there is no model.json") from None
+        what = "is a link to nothing" if file.is_symlink() else "is not there"
+        raise FileNotFoundError(f"no checkpoint in {file.parent}: model.json {what}") from None
+    except NotADirectoryError:
+        raise ValueError(f"path must be the folder of a checkpoint; got {file.parent}, a file") from None
+    except OSError as error:
+        raise _corrupt(file, f"cannot be read: {error.strerror}") from error
+    manifest = None
     try:
         manifest = json.loads(text)
         if manifest.pop("manifest_sha256") != _digest(manifest):
             raise ValueError("its content does not match its own sha256")
+        if type(manifest["format"]) is not int:
+            raise ValueError(f"its format is {manifest['format']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{file} is damaged: {error}") from error
+        raise _corrupt(file, f"is damaged: {error!r}", manifest) from error
     if manifest["format"] != FORMAT:
         older = manifest["format"] < FORMAT
         remedy = "train or save it again" if older else "upgrade this one"
         raise ValueError(
             f"{file} was written by {'an older' if older else 'a newer'} genfast: {remedy}. It has format "
-            f"{manifest['format']}, of genfast {manifest['genfast']}; genfast {versions()['genfast']} reads {FORMAT}"
+            f"{manifest['format']}, of genfast {_version(manifest)}; genfast {versions()['genfast']} reads {FORMAT}"
         )
+    missing = [name for name in (*FIELDS, *versions(), "extra") if name not in manifest]
+    wrong = [name for name, types in FIELDS.items() if name in manifest and type(manifest[name]) not in types]
+    if "names" not in wrong and not all(type(name) is str for name in manifest.get("names") or ()):
+        wrong.append("names")
+    if missing or wrong:
+        raise _corrupt(file, f"is not what genfast writes: {missing or 'nothing'} missing, {wrong} wrong", manifest)
     if not WEIGHTS.fullmatch(manifest["weights"]):
-        raise CorruptCheckpoint(f"{file} names weights outside its folder: {manifest['weights']!r}")
+        raise _corrupt(file, f"names weights outside its folder: {manifest['weights']!r}", manifest)
     return manifest
+
+
+def _corrupt(file, what, manifest=None):
+    """The error that a file is not as it should be, with the versions of who wrote it and who reads it."""
+    return CorruptCheckpoint(f"{file} {what} (of genfast {_version(manifest)}, read by {versions()['genfast']})")
+
+
+def _version(manifest):
+    """The genfast that wrote a model.json, which may be anything, as far as it says so."""
+    return manifest.get("genfast", "unknown") if isinstance(manifest, dict) else "unknown"
 
 
 def _digest(manifest):

@@ -7,9 +7,12 @@ import os
 import secrets
 from pathlib import Path
 
+# Of files that hold what a folder is asked for: whoever names one means a file.
+SUFFIXES = {".bin", ".ckpt", ".h5", ".json", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tar"}
+
 
 class CorruptCheckpoint(RuntimeError):
-    """A file of a checkpoint is damaged or missing; the message names it."""
+    """A file of a checkpoint is damaged, missing, or not what genfast writes; the message names it."""
 
 
 def write_file(path, data):
@@ -67,19 +70,40 @@ def append_line(path, line):
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def writable_folder(name, path):
-    """The folder, made if need be, after a trial: to be known before the work whose result is to go there. Raises
-    OSError, which names argument and folder, if nothing can be written there."""
+def folder_path(name, path):
+    """The path of a folder, there or to be made. Raises ValueError, which names the argument, for that of a file."""
     folder = Path(path)
-    trial = folder / f".genfast.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
+    if folder.suffix.lower() in SUFFIXES and not folder.is_dir():
+        raise ValueError(f"{name} must be a folder, which is made if need be; got {folder}, the name of a file")
+    return folder
+
+
+def made_folder(name, path):
+    """The folder, made if need be. Raises as `folder_path` does, and OSError, which names argument and folder."""
+    folder = folder_path(name, path)
+    with _named(name, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with open(trial, "wb"):
-            trial.unlink()
+    return folder
+
+
+def writable_folder(name, path):
+    """The folder, made if need be, after a trial: to be known before the work whose result is to go there. Raises as
+    `made_folder` does, also if nothing can be written there."""
+    folder = made_folder(name, path)
+    trial = folder / f".genfast.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    with _named(name, folder), open(trial, "wb"):
+        trial.unlink()
+    return folder
+
+
+@contextlib.contextmanager
+def _named(name, folder):
+    """Inside it an OSError says whose folder it is about."""
+    try:
+        yield
     except OSError as error:
         words = f"{name} must be a folder that can be written to; got {folder}: {error.strerror}"
         raise OSError(error.errno, words) from error
-    return folder
 
 
 def to_json(value, **options):

@@ -21,7 +21,7 @@ from .likelihoods import likelihoods
 from .matching import matched
 from .measure import GROUPS, choose, measure
 from .model_traits import device_of
-from .pictures import remove_pictures, save_pictures
+from .pictures import refuse_strangers, remove_pictures, save_pictures
 from .reading import Reader
 from .records import Record
 from .report import Report
@@ -65,7 +65,8 @@ def evaluate(
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
     of the samples, all of them answer with the report of the whole, and the first one writes `out`.
-    Raises ValueError or TypeError that names the argument; before any work, OSError if nothing can be written to `out`.
+    Raises ValueError or TypeError that names the argument; before any work, OSError if nothing can be written to `out`,
+    FileExistsError if files of others have the names of those there.
     """
     names = choose(metrics)
     n = None if n is None else require_integer("n", n, 2)
@@ -75,6 +76,7 @@ def evaluate(
     folder = _tried(out)
     data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
+    _in_all(lambda: None if folder is None else refuse_strangers(folder, data.shape))
 
     extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
     inputs = Inputs(
@@ -108,15 +110,20 @@ def evaluate(
 
 def _tried(out: str | Path | None) -> Path | None:
     """The folder `out` in the process that writes, None elsewhere; if it cannot be written to, an error in all."""
-    folder, failure = None, None
-    if out is not None and processes.world()[0] == 0:
-        try:
-            folder = writable_folder("out", out)
-        except OSError as error:
-            failure = error
+    writes = out is not None and processes.world()[0] == 0
+    return _in_all(lambda: writable_folder("out", out) if writes else None)
+
+
+def _in_all(function):
+    """What the function answers in this process; where it fails in one, an error in all."""
+    answer, failure = None, None
+    try:
+        answer = function()
+    except (OSError, ValueError) as error:
+        failure = error
     for error in filter(None, processes.gather([failure])):
         raise error
-    return folder
+    return answer
 
 
 def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -11,20 +12,34 @@ from torch import Tensor
 from ..common.files import write_file
 from ..data.dataset import Data
 from ..data.images import save_png
+from ..features.base import is_image
 from ..metrics import Memorization
 from .records import Record
 from .report import Report, is_report
 from .sources import Source
 from .table import ARROWS, number
 
+PICTURES = ("samples.png", "memorization.png")  # of samples that are images
 SHEET, PAIRS = 64, 12  # images of samples.png, columns of memorization.png
 SIDE = 40  # pixels, about, of a small image
+
+
+def refuse_strangers(folder: Path, shape: tuple[int, ...]) -> None:
+    """Raises FileExistsError where a report about samples of this shape would replace files of others: such as lie
+    there without a report beside them."""
+    names = ["report.json", "report.png", *(PICTURES if is_image(shape) else ())]
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not is_report(folder / "report.json"):
+        raise FileExistsError(
+            f"out must have no files of others where the report goes; got {', '.join(there)} in {folder}, which "
+            "evaluate did not write: pass another folder, or move them away"
+        )
 
 
 def remove_pictures(folder: Path) -> None:
     """Those of an earlier report, where there is one: another picture of the name is not ours."""
     if is_report(folder / "report.json"):
-        for name in ("samples.png", "memorization.png", "report.png"):
+        for name in (*PICTURES, "report.png"):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -32,7 +47,7 @@ def save_pictures(
     folder: Path, report: Report, source: Source, train: Data | None, memorization: Memorization | None
 ) -> None:
     """samples.png and memorization.png where samples are images, report.png where matplotlib is installed."""
-    if len(source.shape) == 3 and source.shape[0] in (1, 3):
+    if is_image(source.shape):
         scale = max(1, SIDE // source.shape[1])
         save_png(folder / "samples.png", _drawn(source, torch.arange(min(SHEET, source.n))), scale=scale, padding=2)
         if memorization is not None:

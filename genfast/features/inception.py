@@ -1,4 +1,8 @@
-"""Inception-v3 as features, from a user's file: what the name FID stands for."""
+"""Inception-v3 as features, from a user's file: what the name FID stands for.
+
+That file, a .pth, is the one that genfast unpickles: by torch's reader with weights_only=True, which makes tensors and
+plain containers, and runs nothing.
+"""
 
 import hashlib
 import io

@@ -12,17 +12,18 @@ import contextlib
 import math
 import os
 import time
-from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from ..checkpoint import describe, save
 from ..common.checks import require_bool, require_choice, require_integer, require_number
-from ..common.files import append_line, to_json, writable_folder
+from ..common.files import append_line, folder_path, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
 from ..data.dataset import as_data
+from .buffers import Buffers, can_be_averaged, length
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
     "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),
@@ -33,6 +34,10 @@ MEASURED = 4096  # samples that `model.measure` is given, at most
 WATCHES = 40  # looks of `model.watch` at a run, at least
 LOG = "log.jsonl"
 PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
+ENDING = 2  # so many at the end of a run are one too: nobody sees whether it would have recovered
+WARMUP = 100  # steps, by default, but not more than half of all
+SAFE = torch.finfo(torch.float32).max / 4  # a length of weights below which none of them has to be looked at
+DTYPES = (torch.float32, torch.float64)  # of what is trained: the average of others stands still
 
 
 def fit(model, data, *, steps: int, **settings) -> list[dict]:
@@ -54,17 +59,19 @@ class Fit:
     Iterating it trains, once, and yields a dict every `log_every` steps and at the end: step, loss and grad_norm (means
     since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
     training, not by the caller), samples_per_second; with players, loss is the sum of theirs, which are there too as
-    `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta; `with run.ema():`
+    `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta, in training mode; `with run.ema():`
     (run = Fit(...)) it holds the average. So does every checkpoint, and so does the model when the loop has ended or
-    was left: by break, by Ctrl-C, by any error in here or in the caller's loop.
+    was left: by break, by Ctrl-C, by any error in here or in the caller's loop. Then each part of it is in the mode
+    again in which it was before.
 
     model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
                the methods of checkpoint.py; may have `players()`, see above, `watch()` -> dict, for the logs, called at
                each of them and 40 times a run or more, and `measure(batch)`, called once before the first step, with
-               4,096 samples from all over the data, or all of them
+               4,096 samples from all over the data, or all of them. What is trained is float32 or float64
     data       whatever `as_data` takes
-    warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
+    warmup     steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
+               "linear" or "constant"
     clip       largest gradient norm; None for any
     ema        decay of the average, in [0, 1); 0 for none
     seed       of order, times and noise, in [0, 2**63)
@@ -72,17 +79,20 @@ class Fit:
                and when the loop is left after its first step. No other run writes there meanwhile (common/locks.py)
     device     where to train; None for where the model is
     progress   whether `run` shows a bar
-    Raises FloatingPointError at the 20th step in a row without a finite gradient; up to then such steps are skipped
-    (with players, from the first whose gradient is not). Before any training, FileExistsError if `out` holds a run, and
+    A step without a finite gradient, or that makes a buffer NaN, is skipped: weights, optimizers and buffers are those
+    of before (with players, from the first whose gradient is not finite). Raises FloatingPointError at the 20th in a
+    row, at the end of a run if its last two, or all, were skipped, and where weights are no longer finite, which the
+    average never takes. Before any training, FileExistsError if `out` holds a run, and
     BlockingIOError, with process and host, if it is being written to. If the log cannot be written, OSError with its
     name, after the checkpoint. If that cannot be written either, the error names it as its cause.
     """
 
     def __init__(
-        self, model, data, *, steps, batch=128, lr=1e-3, warmup=100, decay="cosine", weight_decay=0.0, clip=1.0,
+        self, model, data, *, steps, batch=128, lr=1e-3, warmup=None, decay="cosine", weight_decay=0.0, clip=1.0,
         ema=0.999, seed=0, out=None, log_every=50, save_every=None, device=None, progress=True,
     ):  # fmt: skip
         self.steps, self.batch = require_integer("steps", steps, 1), require_integer("batch", batch, 1)
+        warmup = min(WARMUP, self.steps // 2) if warmup is None else warmup
         self.warmup, self.seed = require_integer("warmup", warmup, 0), require_integer("seed", seed, 0, MAX_SEED)
         self.log_every = require_integer("log_every", log_every, 1)
         self.save_every = None if save_every is None else require_integer("save_every", save_every, 1)
@@ -100,7 +110,10 @@ class Fit:
         self.parameters = [p for group in players.values() for p in group["params"]]
         if not self.parameters:
             raise ValueError(f"model must have parameters that require a gradient; {type(model).__name__} has none")
-        self.out = None if out is None else Path(out)
+        if wrong := {p.dtype for p in self.parameters} - {*DTYPES}:
+            names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
+            raise ValueError(f"model must have float32 or float64 weights to be trained; got {names}: model.float()")
+        self.out = None if out is None else folder_path("out", out)
         if out is not None:
             describe(model)  # whether it can be saved is better known now than at the end
             if self.out.exists():
@@ -112,6 +125,9 @@ class Fit:
         common = {"lr": self.lr, "weight_decay": weight_decay, "fused": True}
         self.optimizers = {name: torch.optim.AdamW(**common | group) for name, group in players.items()}
         self.average = [p.detach().clone() for p in self.parameters]
+        self.buffers = None  # a Buffers, once it runs
+        self.pending = None  # the share of theta in the average, while it is not known whether theta is finite
+        self.length = length((), self.device)  # of theta
         self.step = self.skipped = 0
         self.seconds = 0.0
         self.started = False
@@ -123,12 +139,13 @@ class Fit:
         with self._claimed():
             if self.out is not None:
                 (self.out / LOG).touch(exist_ok=False)
-            try:
-                yield from self._train()
-            except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
-                self._rescue(error)
-                raise
-            self._finish()
+            with _training(self.model):
+                try:
+                    yield from self._train()
+                except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
+                    self._rescue(error)
+                    raise
+                self._finish()
 
     def run(self):
         """Train to the end with a progress bar; returns the list of logs."""
@@ -143,6 +160,7 @@ class Fit:
     @contextlib.contextmanager
     def ema(self):
         """Inside it the model holds the averaged weights."""
+        self._settle()
         theta = [p.detach().clone() for p in self.parameters]
         _copy(self.parameters, self.average)
         try:
@@ -164,6 +182,7 @@ class Fit:
         save(self.model, self.out, extra={"step": self.step, "batch": self.batch, "seed": self.seed})
 
     def _train(self):
+        self.buffers = Buffers(self.model)
         recent, failures = [], 0  # (losses, norm) of the steps since the last log; steps in a row without a gradient
         logged, watched = (0, 0.0), {}  # step and seconds of the last log; what the model last said of itself
         if hasattr(self.model, "measure"):
@@ -178,16 +197,14 @@ class Fit:
                 recent.append((losses, norm))
                 failures = 0
             elif (failures := failures + 1) == PATIENCE:
-                raise FloatingPointError(
-                    f"no finite gradient in {PATIENCE} steps on end, until step {self.step}, at a loss of "
-                    f"{sum(losses)}; lower lr, or look for samples whose loss is not finite"
-                )
+                raise self._stuck(failures, losses)
             if self.save_every and self.step % self.save_every == 0:
                 self.save()
             due = self.step % self.log_every == 0 or self.step == self.steps
             if hasattr(self.model, "watch") and (due or self.step % self.watch_every == 0):
                 watched = self.model.watch()
             if due:
+                self._settle()
                 rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
                 logged = self.step, self.seconds
                 turns, norms = zip(*recent) if recent else ([[math.nan] * len(self.optimizers)], [math.nan])
@@ -207,6 +224,15 @@ class Fit:
                 if self.out is not None:
                     append_line(self.out / LOG, to_json(log))
                 yield log
+                _train_mode(self.model)  # the caller may have looked at it in another one
+        if failures >= min(ENDING, self.steps):
+            raise self._stuck(failures, losses)
+
+    def _stuck(self, failures, losses):
+        return FloatingPointError(
+            f"no finite gradient in {failures} steps on end, until step {self.step}, at a loss of {sum(losses)}; lower "
+            "lr, or look for samples whose loss is not finite, or makes a buffer NaN"
+        )
 
     def _update(self, lr):
         """One step, each player in turn; returns their mean losses and the norm of all gradients before clipping."""
@@ -225,8 +251,8 @@ class Fit:
             self.skipped += 1
             return losses, norm
         updates = self.step - self.skipped
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.ema_decay, updates / (updates + 9)))
+        self.pending = 1 - min(self.ema_decay, updates / (updates + 9))
+        self.length = length(self.parameters, self.device)
         return losses, math.hypot(*norms)
 
     def _spread(self):
@@ -241,25 +267,59 @@ class Fit:
 
     def _turn(self, optimizer, batch, key, lr, player):
         """The update of one player, unless its gradient is not finite; returns its mean loss and its norm."""
+        self.buffers.keep()
+        try:
+            loss, norm, total = self._gradient(optimizer, batch, key, player)
+        except BaseException:
+            self.buffers.restore()
+            raise
+        if not math.isfinite(norm):
+            self.buffers.restore()
+            return loss, norm
+        parameters = optimizer.param_groups[0]["params"]
+        if self.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, total)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+        return loss, norm
+
+    def _gradient(self, optimizer, batch, key, player):
+        """One player's mean loss, the norm of its gradient, NaN if a buffer became that, and this as a tensor.
+
+        Here, where the device is waited for anyway, the step before goes into the average.
+        """
         losses = self.model.loss(batch, key, **player)
         if losses.shape != (self.batch,):
             raise ValueError(f"the model's loss must have shape ({self.batch},), one each; got {tuple(losses.shape)}")
         loss = losses.mean()
         optimizer.zero_grad()
         loss.backward()
-        parameters = optimizer.param_groups[0]["params"]
-        total = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        norm = total.item()
-        if not math.isfinite(norm):
-            return loss.item(), norm
-        if self.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, total)
-        optimizer.param_groups[0]["lr"] = lr
-        optimizer.step()
-        return loss.item(), norm
+        gradients = [p.grad for p in optimizer.param_groups[0]["params"] if p.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
+        found = (loss, total, self.buffers.spoiled(self.device), self.length)
+        loss, norm, spoiled, size = torch.stack([v.detach().to(self.device, torch.float64) for v in found]).tolist()
+        self._settle(size)
+        return loss, math.nan if spoiled else norm, total
+
+    def _settle(self, size=None):
+        """Takes theta into the average, which has not been done yet since the last step. size: the length of theta, if
+        it has been read. Raises FloatingPointError if theta is not finite."""
+        if self.pending is None:
+            return
+        size = self.length.item() if size is None else size
+        weight, self.pending = self.pending, None
+        if not size <= SAFE and not can_be_averaged(self.parameters):
+            raise FloatingPointError(
+                f"weights are not finite after step {self.step}, at lr {self.learning_rate(self.step - 1):g}; lower lr "
+                "or weight_decay: what is kept is the average of the steps before"
+            )
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, weight)
 
     def _finish(self):
         """The average into the model, and a checkpoint of it; no second copy on a device that may be full."""
+        with contextlib.suppress(FloatingPointError):  # the average is as it was
+            self._settle()
         _copy(self.parameters, self.average)
         if self.out is not None:
             self._write()
@@ -292,6 +352,23 @@ class Fit:
                     )
                 return stack.pop_all()
         return stack
+
+
+@contextlib.contextmanager
+def _training(model):
+    """Inside it the model is in training mode, as it understands that; afterwards each part is in its own again."""
+    modes = [(module, module.training) for module in (model.modules() if isinstance(model, nn.Module) else ())]
+    _train_mode(model)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _train_mode(model):
+    if isinstance(model, nn.Module):
+        model.train()
 
 
 @torch.no_grad()

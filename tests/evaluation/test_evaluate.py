@@ -313,6 +313,24 @@ def test_pictures_of_others_stay(tmp_path):
     assert not (tmp_path / "images" / "samples.png").exists()
 
 
+@pytest.mark.parametrize("name", ["report.json", "samples.png", "memorization.png", "report.png"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    """Before the work, and none of them."""
+
+    class Idle:
+        def sample(self, n, seed=0):
+            pytest.fail("it was asked for samples")
+
+    images = normal(40, 64, 1).view(-1, 1, 8, 8)
+    for text in ("mine", '{"schema": "theirs"}', ""):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FileExistsError, match=rf"out must have no files of others.*; got {name} in {tmp_path}"):
+            evaluate(Idle(), images, metrics="kernel_distance", out=tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == text
+    evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path / "own")
+    evaluate(normal(40, 3), REAL, metrics="frechet", out=tmp_path / "own")  # its own are
+
+
 def test_a_folder_that_cannot_be_written_to_is_known_before_the_work(tmp_path):
     class Idle:
         def sample(self, n, seed=0):
