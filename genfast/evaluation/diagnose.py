@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from .records import Record, has_interval
+from .records import Record
 from .report import Report
 from .table import estimate_text, interval, number
 
@@ -146,11 +146,20 @@ def _difference(report: Report, explained: bool) -> Finding | None:
         sentence = "Undecided: no number here has an interval, and a baseline or a null to be judged by."
         return Finding("undecided", sentence, {})
     if apart:
-        sentence = f"Different: the samples can be told from real data. {_cited(apart)}."
+        sentence = f"Different: the samples can be told from real data. {_cited(apart)}.{_chance(report, apart)}"
         return Finding("different", sentence, _evidence(apart))
     names = ", ".join(record.name for record in judged)
     sentence = f"Indistinguishable: at n = {report.n} nothing here tells the samples from real data ({names})."
     return Finding("indistinguishable", sentence, _evidence(judged))
+
+
+def _chance(report: Report, apart: list[Record]) -> str:
+    """How often perfect samples are told apart so, where it is by nulls alone."""
+    if any(record.worse_than_data for record in apart):
+        return ""
+    nulls = sum(record.apart is not None and record.null is not None for record in report.records)
+    share = f"{1 - report.level**nulls:.0%}"
+    return f" By chance one of {nulls} intervals excludes its null in about {share} of all reports: take more samples."
 
 
 def _few_samples(report: Report) -> Finding | None:
@@ -171,9 +180,8 @@ def _there(report: Report, *names: str) -> list[Record]:
 
 def _lower(record: Record) -> bool:
     """Clearly: beyond the interval of real data where they have one, and by more than a twentieth."""
-    baseline = record.baseline
-    beyond = baseline is None or not has_interval(baseline) or record.estimate.high < baseline.low
-    return bool(record.worse) and beyond and record.value < CLEARLY * record.reference
+    worse = record.worse if record.worse_than_data is None else record.worse_than_data
+    return bool(worse) and record.value < CLEARLY * record.reference
 
 
 def _cited(records: list[Record]) -> str:

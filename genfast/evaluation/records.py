@@ -64,19 +64,26 @@ class Record:
         return self.null if self.baseline is None else self.baseline.value
 
     @property
-    def worse(self) -> bool | None:
-        """Whether the whole interval is on the wrong side of that of real data, or of the null; None without either, or
-        where the interval says nothing. By chance it is beyond the null in (1 - level) / 2 of all repeats, and beyond
-        the interval of real data far less often: the two have to be apart, each with its own noise."""
-        e, known = self.estimate, []
-        if self.baseline is not None and has_interval(self.baseline):
-            known.append((self.baseline.low, self.baseline.high))
-        if self.null is not None:
-            known.append((self.null, self.null))
-        if not known or not has_interval(e):
+    def worse_than_data(self) -> bool | None:
+        """Whether the whole interval is on the wrong side of that of real data; None without a baseline, or where one
+        of the two says nothing. By chance it is so far less often than 1 - level: the two have to be apart, each with
+        its own noise."""
+        if self.baseline is None or not has_interval(self.baseline):
             return None
-        above, below = any(e.low > high for _, high in known), any(e.high < low for low, _ in known)
-        return {"lower": above, "higher": below}.get(self.better, above or below)
+        return self._beyond(self.baseline.low, self.baseline.high)
+
+    @property
+    def worse(self) -> bool | None:
+        """Whether the whole interval is on the wrong side of that of real data, or of the null, which by chance it is
+        in (1 - level) / 2 of all repeats; None without either, or where it says nothing."""
+        of_null = None if self.null is None else self._beyond(self.null, self.null)
+        found = [one for one in (self.worse_than_data, of_null) if one is not None]
+        return any(found) if found else None
+
+    def _beyond(self, low: float, high: float) -> bool | None:
+        e = self.estimate
+        above, below = e.low > high, e.high < low
+        return {"lower": above, "higher": below}.get(self.better, above or below) if has_interval(e) else None
 
     @property
     def apart(self) -> bool | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 LOST = 1e-3  # of the spread of samples, to rounding, is too much
-FEW = 500  # samples, of which the nearest distances are looked at
+FEW, NEAR = 500, 20  # samples of which distances are looked at; the one part in 20 of them that is near, beyond copies
 
 
 def matrix(x: Tensor | np.ndarray, name: str, dtype: torch.dtype, rows: int = 2) -> Tensor:
@@ -48,7 +48,7 @@ def apart(rows: int = 2, **sets: Tensor | np.ndarray) -> tuple[list[Tensor], flo
     answer = [_finite(x, name, torch.float32) for name, x in zip(sets, wide)]
     few = wide[1][:FEW]
     distance = torch.cdist(few, few, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
-    _require_kept(sets, wide[1], answer[1], _typical(distance.amin(1)))
+    _require_kept(sets, wide[1], answer[1], _typical(distance.sort(1).values[:, len(few) // NEAR]))
     return answer, unit
 
 

@@ -175,6 +175,13 @@ def test_a_null_outside_the_interval_tells_apart(name, better, low, high, null, 
         assert f"null {null:g})" in str(found) and ("real data [-2, 2]" in str(found)) == (baseline == (-2.0, 2.0))
 
 
+def test_what_chance_does_is_said():
+    """Where no interval is beyond that of real data."""
+    weak = judged("two_sample", "near_half", 0.51, 0.9, (-2.0, 2.0), under_equality=0.5)
+    assert "By chance one of 1 intervals excludes its null in about 5% of all reports: take more" in str(weak)
+    assert "chance" not in str(judged("two_sample", "near_half", 0.51, 0.9, (0.4, 0.5), under_equality=0.5))
+
+
 @pytest.mark.parametrize("low, high", [(float("nan"), 1.0), (0.1, float("inf"))])
 def test_an_interval_that_says_nothing_excludes_no_null(low, high):
     assert names(judged("kernel_distance", "lower", low, high, under_equality=0.0)) == ["undecided"]

@@ -124,6 +124,13 @@ def test_what_float32_cannot_hold_is_refused_where_the_origin_counts():
 
 
 @pytest.mark.parametrize("name", OF_DISTANCES)
+def test_copies_but_for_rounding_are_copies(name):
+    """As a network in float64 makes them: float32 need not tell them apart."""
+    x, y = (normal(60, 4, seed=seed).repeat(2, 1) for seed in (1, 2))
+    OF_DISTANCES[name](x, y + 1e-14 * normal(120, 4, seed=3))
+
+
+@pytest.mark.parametrize("name", OF_DISTANCES)
 def test_clusters_too_far_from_each_other_are_refused(name):
     """No origin is near to both."""
     x, y = (normal(100, 4, seed=seed) + 1e9 * (torch.arange(100) % 2)[:, None] for seed in (1, 2))
