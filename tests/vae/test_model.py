@@ -223,6 +223,10 @@ def test_answers_that_would_be_nan_are_errors():
     ):
         with pytest.raises(FloatingPointError, match=words):
             ask()
+    latent = gf.LatentDiffusion(broken, gf.Diffusion(gf.nn.MLP(4, width=8, depth=1)))
+    latent.scale.fill_(1)
+    with pytest.raises(FloatingPointError, match=r"samples \[6\] are not finite"):
+        latent.sample([6], steps=2, progress=False)
     with torch.no_grad():
         vae.encoder[-1].bias[0] = math.nan
     with pytest.raises(FloatingPointError, match=r"samples \[0, 1, 2, 3, 4\] are not finite"):
