@@ -259,6 +259,9 @@ def describe(model):
     for method in ("config", "from_config", "state_dict", "load_state_dict"):
         if not callable(getattr(model, method, None)):
             raise TypeError(f"model must have a method {method}(), which {type(model).__name__} lacks")
+    for name, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"model must have a state_dict() of tensors; got {type(value).__name__} for {name}")
     config = {name: _describe_network(value) for name, value in model.config().items()}
     try:
         config = json.loads(json.dumps(config, allow_nan=False))

@@ -298,6 +298,17 @@ def test_a_damaged_model_json_of_ours_is_replaced(tmp_path, share):
     assert same(gf.load(tmp_path), model)
 
 
+def test_state_that_is_no_tensor_is_refused_before_training(tmp_path):
+    class Own(nn.Linear):
+        def get_extra_state(self):
+            return {"steps": 3}
+
+    model = gf.Diffusion(Own(3, 3), shape=(3,))
+    for act in (lambda: gf.save(model, tmp_path), lambda: gf.fit(model, torch.randn(9, 3), steps=1, out=tmp_path)):
+        with pytest.raises(TypeError, match=r"state_dict\(\) of tensors; got dict for net\._extra_state"):
+            act()
+
+
 def test_what_is_no_network_is_refused(tmp_path):
     gf.save(diffusion(), tmp_path)
     with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module; got function for 'net'"):
