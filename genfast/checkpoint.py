@@ -202,6 +202,8 @@ def load(path, net=None, device=None):
         return ValueError(f"net: the weights in {folder} do not fit this network: {words}")
 
     model = _built(build, kind, state, refuse)
+    if manifest["names"] is not None and len(manifest["names"]) != getattr(model, "classes", 0):
+        raise refuse(f"it has {len(manifest['names'])} names for {getattr(model, 'classes', 0)} classes")
     values = model.state_dict(keep_vars=True) if isinstance(model, torch.nn.Module) else {}
     names = own_names(model, model.state_dict())
     for name, value in values.items():
@@ -355,13 +357,17 @@ def _read_manifest(file):
         )
     missing = [name for name in (*FIELDS, *versions(), "extra") if name not in manifest]
     wrong = [name for name, types in FIELDS.items() if name in manifest and type(manifest[name]) not in types]
-    if "names" not in wrong and not all(type(name) is str for name in manifest.get("names") or ()):
+    if "names" not in wrong and not _are_names(manifest.get("names") or []):
         wrong.append("names")
     if missing or wrong:
         raise _corrupt(file, f"is not what genfast writes: {missing or 'nothing'} missing, {wrong} wrong", manifest)
     if not WEIGHTS.fullmatch(manifest["weights"]):
         raise _corrupt(file, f"names weights outside its folder: {manifest['weights']!r}", manifest)
     return manifest
+
+
+def _are_names(values):
+    return all(type(value) is str for value in values) and len(set(values)) == len(values)
 
 
 def _corrupt(file, what, manifest=None):
