@@ -204,6 +204,8 @@ def load(path, net=None, device=None):
     model = _built(build, kind, state, refuse)
     if manifest["names"] is not None and len(manifest["names"]) != getattr(model, "classes", 0):
         raise refuse(f"it has {len(manifest['names'])} names for {getattr(model, 'classes', 0)} classes")
+    if problem := not_finite(state, parameter_names(model, state)):
+        raise FloatingPointError(f"{file} must hold finite weights to be loaded; {problem}")
     values = model.state_dict(keep_vars=True) if isinstance(model, torch.nn.Module) else {}
     names = own_names(model, model.state_dict())
     for name, value in values.items():
@@ -243,13 +245,11 @@ def _built(build, kind, state, refuse):
 
 
 def _require_fit(model, state, refuse):
-    """Raises if the tensors cannot be those of the model, or must not be because they are not finite."""
+    """Raises if the tensors cannot be those of the model."""
     values = model.state_dict()
     names = own_names(model, values)
     if wrong := misfits(state, {names[name]: value for name, value in values.items()}):
         raise refuse(wrong)
-    if problem := not_finite(state, parameter_names(model, state)):
-        raise FloatingPointError(f"weights must be finite to be loaded; {problem}")
 
 
 def describe(model):

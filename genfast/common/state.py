@@ -87,9 +87,9 @@ def not_finite(state: dict[str, Tensor], parameters: Iterable[str]) -> str:
 
 
 def parameter_names(model: object, names: Iterable[str]) -> set[str]:
-    """Which of the names of `model.state_dict()` are parameters: all, where a Module keeps what it learned in buffers,
-    as a Gaussian does."""
+    """Which of the names of `model.state_dict()`, without wrappers, are parameters: all, where a Module keeps what it
+    learned in buffers, as a Gaussian does."""
     if not isinstance(model, nn.Module):
         return set()
-    found = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return found or set(names)
+    found = (name for name, _ in model.named_parameters(remove_duplicate=False))
+    return set(own_names(model, found).values()) or set(names)
