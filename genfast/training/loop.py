@@ -80,9 +80,10 @@ class Fit:
     A step without a finite gradient, or that makes a buffer NaN, is skipped: weights, optimizers and buffers are those
     of before (with players, from the first whose gradient is not finite). Raises FloatingPointError at the 20th in a
     row, at the end of a run if its last two, or all, were skipped, and where weights are no longer finite, which the
-    average never takes. Before any training, FileExistsError if `out` holds a run, and
-    BlockingIOError, with process and host, if it is being written to. If the log cannot be written, OSError with its
-    name, after the checkpoint. If that cannot be written either, the error names it as its cause.
+    average never takes. Before any training, ValueError for weights of another dtype or if `out` is the name of a file,
+    FileExistsError if it holds a run, and BlockingIOError, with process and host, if it is being written to. If the log
+    cannot be written, OSError with its name, after the checkpoint. If that cannot be written either, the error names it
+    as its cause.
     """
 
     def __init__(
