@@ -202,6 +202,10 @@ def load(path, net=None, device=None):
         return ValueError(f"net: the weights in {folder} do not fit this network: {words}")
 
     model = _built(build, kind, state, refuse)
+    if manifest["names"] is not None and len(manifest["names"]) != getattr(model, "classes", 0):
+        raise refuse(f"it has {len(manifest['names'])} names for {getattr(model, 'classes', 0)} classes")
+    if problem := not_finite(state, parameter_names(model, state)):
+        raise FloatingPointError(f"{file} must hold finite weights to be loaded; {problem}")
     values = model.state_dict(keep_vars=True) if isinstance(model, torch.nn.Module) else {}
     names = own_names(model, model.state_dict())
     for name, value in values.items():
@@ -241,13 +245,11 @@ def _built(build, kind, state, refuse):
 
 
 def _require_fit(model, state, refuse):
-    """Raises if the tensors cannot be those of the model, or must not be because they are not finite."""
+    """Raises if the tensors cannot be those of the model."""
     values = model.state_dict()
     names = own_names(model, values)
     if wrong := misfits(state, {names[name]: value for name, value in values.items()}):
         raise refuse(wrong)
-    if problem := not_finite(state, parameter_names(model, state)):
-        raise FloatingPointError(f"weights must be finite to be loaded; {problem}")
 
 
 def describe(model):
@@ -259,6 +261,9 @@ def describe(model):
     for method in ("config", "from_config", "state_dict", "load_state_dict"):
         if not callable(getattr(model, method, None)):
             raise TypeError(f"model must have a method {method}(), which {type(model).__name__} lacks")
+    for name, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"model must have a state_dict() of tensors; got {type(value).__name__} for {name}")
     config = {name: _describe_network(value) for name, value in model.config().items()}
     try:
         config = json.loads(json.dumps(config, allow_nan=False))
@@ -352,13 +357,17 @@ def _read_manifest(file):
         )
     missing = [name for name in (*FIELDS, *versions(), "extra") if name not in manifest]
     wrong = [name for name, types in FIELDS.items() if name in manifest and type(manifest[name]) not in types]
-    if "names" not in wrong and not all(type(name) is str for name in manifest.get("names") or ()):
+    if "names" not in wrong and not _are_names(manifest.get("names") or []):
         wrong.append("names")
     if missing or wrong:
         raise _corrupt(file, f"is not what genfast writes: {missing or 'nothing'} missing, {wrong} wrong", manifest)
     if not WEIGHTS.fullmatch(manifest["weights"]):
         raise _corrupt(file, f"names weights outside its folder: {manifest['weights']!r}", manifest)
     return manifest
+
+
+def _are_names(values):
+    return all(type(value) is str for value in values) and len(set(values)) == len(values)
 
 
 def _corrupt(file, what, manifest=None):

@@ -381,7 +381,7 @@ def test_own_network_has_to_be_passed(tmp_path):
     loaded = load(tmp_path, net=net)
     assert loaded.net is net and same(loaded, model)
     with pytest.raises(
-        ValueError, match=r"net.*do not fit.*2 misshapen: net\.weight of shape \(3, 2\) instead of shape \(4, 2\)"
+        ValueError, match=r"net.*do not fit.*2 misshapen: net\.weight of shape \(3, 2\) instead of \(4, 2\)"
     ):
         load(tmp_path, net=Own(2, 4))
     with pytest.raises(ValueError, match=r"net.*'encoder'"):

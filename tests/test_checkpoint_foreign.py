@@ -127,6 +127,18 @@ def test_foreign_tensors(tmp_path):
             gf.load(tmp_path)
 
 
+def test_foreign_names(tmp_path):
+    """Of classes: as many as there are, and distinct."""
+    gf.save(gf.Diffusion(gf.nn.MLP(3, width=4, depth=1, classes=2), shape=(3,)), tmp_path)
+    manifest, _ = read(tmp_path)
+    for names in (["cat", "dog"], None):
+        write(tmp_path, manifest | {"names": names})
+        assert refused(tmp_path) is None
+    for names in (["cat"], ["cat", "cat"], ["cat", "dog", "eel"], [], [0, 1], [["cat"], ["dog"]]):
+        write(tmp_path, manifest | {"names": names})
+        assert isinstance(refused(tmp_path), CorruptCheckpoint), names
+
+
 def test_foreign_headers(tmp_path):
     """Of a safetensors file, with the right sha256."""
     gf.save(gf.Diffusion(gf.nn.MLP(3, width=4, depth=1), shape=(3,)), tmp_path)

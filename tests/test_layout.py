@@ -79,7 +79,8 @@ COVERED = {
         "ops.activations ops.denoising_loss ops.diffuse ops.dispatch ops.dot "
         "testing.case testing.latents testing.networks testing.pairs testing.sampling"
     ),
-    "test_checkpoint.py": "common.files common.limits common.versions",
+    "test_checkpoint.py": "common.files common.versions",
+    "test_checkpoint_foreign.py": "common.limits",
     "test_latent_diffusion.py": "vae.autoencoder",
     "verification/test_verification.py": (
         "verification.invariance verification.laws verification.likelihood verification.orders verification.problems "

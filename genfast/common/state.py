@@ -42,7 +42,7 @@ def misfits(found: dict[str, Tensor], own: dict[str, Tensor]) -> str:
     """
     both = [name for name in own if name in found]
     pairs = [(name, found[name], own[name]) for name in both]
-    shapes = [f"{name} of {_size(a)} instead of {_size(b)}" for name, a, b in pairs if a.shape != b.shape]
+    shapes = [f"{name} of shape {_size(a)} instead of {_size(b)}" for name, a, b in pairs if a.shape != b.shape]
     dtypes = [f"{name} of {_dtype(a)} instead of {_dtype(b)}" for name, a, b in pairs if not _convertible(a, b)]
     kinds = {
         "missing": sorted(own.keys() - found.keys()),
@@ -58,7 +58,7 @@ def _some(names: list[str]) -> str:
 
 
 def _size(tensor: Tensor) -> str:
-    return f"shape {tuple(tensor.shape)}"
+    return str(tuple(tensor.shape))
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -87,9 +87,9 @@ def not_finite(state: dict[str, Tensor], parameters: Iterable[str]) -> str:
 
 
 def parameter_names(model: object, names: Iterable[str]) -> set[str]:
-    """Which of the names of `model.state_dict()` are parameters: all, where a Module keeps what it learned in buffers,
-    as a Gaussian does."""
+    """Which of the names of `model.state_dict()`, without wrappers, are parameters: all, where a Module keeps what it
+    learned in buffers, as a Gaussian does."""
     if not isinstance(model, nn.Module):
         return set()
-    found = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return found or set(names)
+    found = (name for name, _ in model.named_parameters(remove_duplicate=False))
+    return set(own_names(model, found).values()) or set(names)

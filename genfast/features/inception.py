@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from ..common.checks import require_choice
+from ..common.state import misfits
 from .base import extract, fingerprint, in_chunks, inference
 from .inception_v3 import MIXED, Inception, quantize, resize_pytorch_fid, resize_torch_fidelity
 
@@ -129,14 +130,8 @@ def _network(state, path):
     with torch.device("meta"):  # no memory and no random numbers for what is replaced below
         net = Inception(classify=any(name.startswith("fc.") for name in state))
     own = {name: value for name, value in net.state_dict().items() if not name.endswith(_COUNTER)}
-    wrong = [
-        f"{name} of shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own.keys() & state.keys()
-        if own[name].shape != state[name].shape
-    ]
-    found = (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys()), ("misshapen", wrong))
-    if problems := [f"{len(names)} {what}: {_some(names)}" for what, names in found if names]:
-        raise ValueError(f"path: {path} is no FID Inception; {'; '.join(problems)}. Known layouts: {_LAYOUTS}")
+    if problems := misfits(state, own):
+        raise ValueError(f"path: {path} is no FID Inception; {problems}. Known layouts: {_LAYOUTS}")
     counters = net.state_dict().keys() - own.keys()
     net.load_state_dict(state | {name: torch.tensor(0) for name in counters}, assign=True)
     return net
@@ -149,8 +144,3 @@ def _renamed(name):
         return name
     block, place, rest = int(match[1]), int(match[2]), match[3]
     return f"{_BLOCKS[block][place]}.{rest}" if block < 4 and place < len(_BLOCKS[block]) else name
-
-
-def _some(names):
-    names = sorted(names)
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -68,7 +68,7 @@ class Fit:
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
                the methods of checkpoint.py; may have `players()`, see above, `watch()` -> dict, for the logs, called at
                each of them and 40 times a run or more, and `measure(batch)`, called once before the first step, with
-               4,096 samples from all over the data, or all of them. What is trained is float32 or float64
+               4,096 samples from all over the data, or all of them
     data       whatever `as_data` takes
     warmup     steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
                "linear" or "constant"
@@ -82,9 +82,10 @@ class Fit:
     A step without a finite gradient, or that makes a buffer NaN, is skipped: weights, optimizers and buffers are those
     of before (with players, from the first whose gradient is not finite). Raises FloatingPointError at the 20th in a
     row, at the end of a run if its last two, or all, were skipped, and where weights are no longer finite, which the
-    average never takes. Before any training, FileExistsError if `out` holds a run, and
-    BlockingIOError, with process and host, if it is being written to. If the log cannot be written, OSError with its
-    name, after the checkpoint. If that cannot be written either, the error names it as its cause.
+    average never takes. Before any training, ValueError if what is trained is not float32 or float64, or `out` is the
+    name of a file; FileExistsError if it holds a run, and BlockingIOError, with process and host, if it is being
+    written to. If the log cannot be written, OSError with its name, after the checkpoint. If that cannot be written
+    either, the error names it as its cause.
     """
 
     def __init__(

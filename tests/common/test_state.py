@@ -48,7 +48,7 @@ def test_misfits():
         name: torch.zeros(1) for name in "wxyz"
     }
     assert misfits(other, own) == (
-        "1 missing: b; 4 unexpected: w, x, y, ...; 1 misshapen: a of shape (2, 1) instead of shape (2,); "
+        "1 missing: b; 4 unexpected: w, x, y, ...; 1 misshapen: a of shape (2, 1) instead of (2,); "
         "1 of another kind: n of int32 instead of int64"
     )
     assert "a of complex64" in misfits(own | {"a": torch.zeros(2, dtype=torch.complex64)}, own)
