@@ -1,9 +1,8 @@
 """Diffusion models: a network, a schedule and a parameterization, with loss() and sample()."""
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +11,21 @@ from .. import ops
 from ..checkpoint import register
 from ..common.checks import holds_integers, require_choice, require_integer, require_number, require_shape
 from ..common.conditions import Label, as_conditions, with_null
-from ..common.eval_mode import evaluating
 from ..common.indices import as_index
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
 from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
 from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
-from .process.denoisers import EDM, PARAMETERIZATIONS, Denoiser, Parameterization, as_parameterization
+from .process.denoisers import (
+    EDM,
+    PARAMETERIZATIONS,
+    Denoiser,
+    Parameterization,
+    as_parameterization,
+    network_dtype,
+    time_for,
+)
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
@@ -110,7 +116,8 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = ops.dense(self.net(y, c.c_noise.float(), **conditions))
+        y = y.to(network_dtype(self.net, y.dtype))
+        F = ops.dense(self.net(y, time_for(self.net, c.c_noise.float()), **conditions))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
@@ -162,13 +169,12 @@ class Diffusion(nn.Module):
             guidance = None
         settings = SampleSettings(
             seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
-            net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph, progress=progress, callback=callback,
+            device=self._device(), graph=graph, progress=progress, callback=callback,
         )  # fmt: skip
-        with evaluating(self, guidance and guidance.network):
-            return sample_with(
-                settings, self.denoiser, shape, plan, index, start=start, condition=conditions,
-                unconditional=unconditional, known=known, mask=mask,
-            )  # fmt: skip
+        return sample_with(
+            settings, self.denoiser, shape, plan, index, start=start, condition=conditions,
+            unconditional=unconditional, known=known, mask=mask,
+        )  # fmt: skip
 
     def sample_adaptively(
         self,
@@ -186,10 +192,9 @@ class Diffusion(nn.Module):
         """
         index = as_index("n", n)
         conditions = as_conditions(len(index), self.classes, label, condition)
-        with evaluating(self):
-            return sampling.sample_adaptively(
-                self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
-            )
+        return sampling.sample_adaptively(
+            self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
+        )
 
     def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
         """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes."""
@@ -225,8 +230,7 @@ class Diffusion(nn.Module):
         "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
         Raises ValueError or TypeError naming the argument.
         """
-        with self._likelihood_arguments(x, label, condition) as arguments:
-            return log_likelihood(self.denoiser, **arguments, **options)
+        return log_likelihood(self.denoiser, **self._likelihood_arguments(x, label, condition), **options)
 
     def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None, **options) -> Tensor:
         """The variational bound of log p(x_i), or of log p(x_i | label_i), in nats: (N,) float64, estimated without
@@ -236,8 +240,7 @@ class Diffusion(nn.Module):
         same for every label.  options: samples=, chunk= of `diffusion.elbo`.  Raises ValueError or TypeError naming the
         argument.
         """
-        with self._likelihood_arguments(x, label, condition) as arguments:
-            return elbo(self.denoiser, key=key, **arguments, **options)
+        return elbo(self.denoiser, key=key, **self._likelihood_arguments(x, label, condition), **options)
 
     def bits_per_dim(self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options) -> BitsPerDim:
         """Bits per dimension of x_i under uniform dequantization, (N,), and their standard errors (N,).
@@ -245,19 +248,16 @@ class Diffusion(nn.Module):
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
         """
-        with self._likelihood_arguments(x, label, condition) as arguments:
-            return bits_per_dim(self.denoiser, **arguments, **options)
+        return bits_per_dim(self.denoiser, **self._likelihood_arguments(x, label, condition), **options)
 
-    @contextlib.contextmanager
-    def _likelihood_arguments(self, x: Tensor, label: Label, condition: Tensor | None) -> Iterator[dict]:
-        """Arguments of a likelihood of x: (N, *shape), on the model's device; in eval mode until the context ends."""
+    def _likelihood_arguments(self, x: Tensor, label: Label, condition: Tensor | None) -> dict:
+        """Arguments of a likelihood of x: (N, *shape), on the model's device."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
         if self.shape is not None and tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.to(self._device())
-        with evaluating(self):
-            yield {"x": x, "condition": self._conditions(x, label, condition)}
+        return {"x": x, "condition": self._conditions(x, label, condition)}
 
     def _shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
         if shape is not None:
@@ -272,9 +272,6 @@ class Diffusion(nn.Module):
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
-
-    def _net_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        return next((p.dtype for p in self.parameters()), dtype)
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""
@@ -309,13 +306,10 @@ class DiffusionQueue(SampleQueue):
     """Continuous batching for a Diffusion model; see `SampleQueue`."""
 
     def __init__(self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None):
-        dtype, shape = model._net_dtype(torch.float32), model._shape(None)
-        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, net_dtype=dtype, device=model._device())
+        super().__init__(
+            model.denoiser, model._shape(None), capacity=capacity, clamp=clamp, device=model._device()
+        )  # fmt: skip
         self.model = model
-
-    def step(self) -> list[tuple[int, Tensor]]:
-        with evaluating(self.model):
-            return super().step()
 
     def add(
         self, index: int, *, seed: int = 0, label: int | None = None, condition: Tensor | None = None,

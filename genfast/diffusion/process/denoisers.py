@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from ...common.checks import require_choice, require_number
+from ...common.eval_mode import evaluating
 from ...common.precision import as_float64
 from .schedules import as_schedule
 
@@ -190,10 +191,42 @@ def _rows(coefficient, x):
     return coefficient.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+def network_dtype(net, otherwise):
+    """That of the network's first floating-point parameter, or `otherwise` where it has none."""
+    parameters = net.parameters() if isinstance(net, torch.nn.Module) else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), otherwise)
+
+
+def time_for(net, c_noise):
+    """c_noise, (R,), as the network is told it: in its dtype but at least float32, since half precision does not tell a
+    thousand times apart."""
+    return c_noise.to(torch.promote_types(network_dtype(net, c_noise.dtype), torch.float32))
+
+
+def answer_of(net, y, c_noise, conditions):
+    """F = net(y, c_noise, **conditions), (B, *), for inference: in eval mode, and in the network's dtype.
+
+    F comes as the network made it. What has no floating-point parameters, such as a plain function, takes the arguments
+    as they are. Raises ValueError for an answer of another shape.
+    """
+    dtype = network_dtype(net, None)
+    arguments = {
+        name: value.to(dtype) if dtype and torch.is_tensor(value) and value.is_floating_point() else value
+        for name, value in conditions.items()
+    }
+    with evaluating(net):
+        F = net(y if dtype is None else y.to(dtype), time_for(net, c_noise), **arguments)
+    if not isinstance(F, torch.Tensor) or F.shape != y.shape:
+        got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
+        raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+    return F
+
+
 class Denoiser:
     """D(x_t, t) = E[x_0 | x_t] from a network F = net(c_in x_t, c_noise, **cond).
 
-    net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y.
+    net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y. It
+    is run in eval mode and in the dtype of its own weights, whatever the state's.
     """
 
     def __init__(self, net, schedule, parameterization):
@@ -207,13 +240,21 @@ class Denoiser:
         """Coefficients at times t: () or (R,), float64."""
         return self.parameterization.coefficients(self.schedule, t)
 
+    def evaluating(self):
+        """A context in which the network is in eval mode, as it is in every call of `network` anyway: entered once for
+        a whole trajectory, it is not entered anew at each."""
+        return evaluating(self.net)
+
+    def network(self, y, c_noise, **conditions):
+        """F, (B, *), for inference: `answer_of` the network, in the dtype of y, at least float32. y: (B, *), c_in x_t;
+        c_noise: (B,)."""
+        return answer_of(self.net, y, c_noise, conditions).to(torch.promote_types(y.dtype, torch.float32))
+
     def __call__(self, x_t, t, **cond):
         """D: (B, *), at least float32. x_t: (B, *); t: a number or (B,)."""
         c = self.coefficients(batch_times(x_t, t))
         x = x_t.to(torch.promote_types(x_t.dtype, torch.float32))
-        F = self.net((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
-        if F.shape != x.shape:
-            raise ValueError(f"net must answer with the shape of its input, {tuple(x.shape)}; got {tuple(F.shape)}")
+        F = self.network((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
         return _rows(c.c_skip, x) * x + _rows(c.c_out, x) * F
 
     def eps(self, x_t, t, **cond):

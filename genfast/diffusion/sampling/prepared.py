@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...common.eval_mode import evaluating
+from ..process.denoisers import time_for
+
 
 class Prepared:
     """What a network with a `prepare` method knows of a plan beforehand: everything that depends on time and label only
@@ -18,7 +21,7 @@ class Prepared:
     ROWS = 64
 
     def __init__(self, net: Callable, times: Tensor):
-        self.net, self.times, self.tables = net, times, {}
+        self.net, self.times, self.tables = net, time_for(net, times), {}
 
     @staticmethod
     def fits(net: Callable, conditions: set[str]) -> bool:
@@ -30,7 +33,9 @@ class Prepared:
             count, device = len(self.times), self.times.device
             times = torch.cat([self.times, self.times[-1:].expand(-count % self.ROWS)])
             conditions = {} if label is None else {"label": torch.full((self.ROWS,), label, device=device)}
-            self.tables[label] = torch.cat([self.net.prepare(t, **conditions) for t in times.split(self.ROWS)])[:count]
+            with evaluating(self.net):
+                parts = [self.net.prepare(t, **conditions) for t in times.split(self.ROWS)]
+            self.tables[label] = torch.cat(parts)[:count]
         return self.tables[label]
 
     def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:

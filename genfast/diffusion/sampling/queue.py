@@ -55,16 +55,15 @@ class SampleQueue:
         *,
         capacity: int = 64,
         clamp: tuple[float, float] | None = None,
-        net_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
         capacity = require_integer("capacity", capacity, 1)
         self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
-        self.clamp, self.net_dtype, self.device = require_clamp(clamp), net_dtype, torch.device(device)
+        self.clamp, self.device = require_clamp(clamp), torch.device(device)
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
         self.x = torch.zeros(capacity, *self.shape, device=self.device)
-        self.y = torch.zeros_like(self.x, dtype=net_dtype)
+        self.y = torch.zeros_like(self.x)
         self.history = torch.zeros(ops.SLOTS, *self.x.shape, device=self.device)
         self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
         self.w = torch.ones(capacity, device=self.device)
@@ -149,7 +148,7 @@ class SampleQueue:
                 key = ops.make_key(request.seed, [request.index], self.device)
                 scale = self._scale(request.plan)
                 x = request.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
-                self.x[slot], self.y[slot] = x[0], (float(scale.c_in[0]) * x[0]).to(self.net_dtype)
+                self.x[slot], self.y[slot] = x[0], float(scale.c_in[0]) * x[0]
                 self.history[:, slot] = 0
                 self.key[slot], self.w[slot] = key[0], request.guidance
                 self.row[slot] = self.first[request.plan, request.noise]
@@ -177,17 +176,14 @@ class SampleQueue:
         t = self.c_noise[self.row.long()[torch.tensor(sources, device=self.device)]]
         if guided:
             y, t = torch.cat([y, y]), torch.cat([t, t])
-        F = self.denoiser.net(y, t, **self._arguments(sources, guided))
-        if F.shape != y.shape:
-            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {F.shape}")
-        F = F.to(torch.promote_types(F.dtype, y.dtype)).contiguous()
+        F = self.denoiser.network(y, t, **self._arguments(sources, guided)).contiguous()
         more = {"unconditional": F[self.capacity :], "guidance": self.w} if guided else {}
         y = torch.empty_like(self.x, dtype=F.dtype)
         ops.step(
             self.x, F[: self.capacity], self.key, self.row, self.table,
             y=y, history=self.history, clamp=self.clamp, **more,
         )  # fmt: skip
-        self.y = y.to(self.net_dtype)
+        self.y = y
         return self._advance(active)
 
     def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:

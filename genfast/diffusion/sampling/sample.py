@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ... import ops
 from ...common.checks import require_shape
+from ...common.eval_mode import evaluating
 from ...common.indices import as_index, chunk_passes, spread
 from ..guidance.classifier_free import Guidance
 from ..process.denoisers import Denoiser
@@ -106,7 +107,6 @@ def sample(
     noise: str = "white",
     chunk: int = 64,
     dtype: torch.dtype = torch.float32,
-    net_dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     graph: bool = False,
     progress: bool = True,
@@ -124,15 +124,15 @@ def sample(
     noise: "white" or "brownian", one path for each (seed, index) whatever the number of steps.
     The network must not keep or change its input, which may be the state itself (a change in place is refused).
     chunk: samples per network call; it is part of what a sample depends on, in so far as the network's rounding depends
-    on its batch.  dtype float64 runs in float64 throughout, by plain torch.  net_dtype: of the network's input, by
-    default `dtype`.  graph: on a GPU, capture the trajectory of a chunk as one CUDA graph and replay it; elsewhere it
-    is ignored, with a warning.  callback: called with a `State` after each row.
+    on its batch.  dtype float64 runs in float64 throughout, by plain torch; the network runs in
+    the dtype of its own weights, and in eval mode.  graph: on a GPU, capture the trajectory of a chunk as one CUDA
+    graph and replay it; elsewhere it is ignored, with a warning.  callback: called with a `State` after each row.
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
     settings = SampleSettings(
         seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
-        net_dtype=net_dtype, device=device, graph=graph, progress=progress, callback=callback,
+        device=device, graph=graph, progress=progress, callback=callback,
     )  # fmt: skip
     return sample_with(
         settings, denoiser, require_shape("shape", shape), plan, as_index("index", index),
@@ -165,9 +165,9 @@ def sample_with(
     replay = None
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))
-    with tqdm(
-        total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not settings.progress
-    ) as bar:
+    rows, silent = len(passes) * len(plan), not settings.progress
+    bar = tqdm(total=rows, desc="sampling", unit="row", leave=False, delay=2, disable=silent)
+    with bar, denoiser.evaluating(), evaluating(trajectory.other):
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(settings.seed, torch.arange(first, first + chunk), device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import ops
 from ..guidance.classifier_free import mixed
-from ..process.denoisers import Denoiser
+from ..process.denoisers import Denoiser, answer_of, network_dtype
 from ..process.plans import Plan
 from .prepared import Prepared
 from .settings import SampleSettings
@@ -34,7 +34,10 @@ class Trajectory:
     def __init__(self, denoiser: Denoiser, plan: Plan, settings: SampleSettings):
         dtype, guidance, device = settings.dtype, settings.guidance, settings.device
         self.denoiser, self.plan, self.settings = denoiser, plan, settings
-        self.net_dtype = settings.net_dtype or dtype
+        self.other = None if guidance is None else guidance.network
+        self.net_dtype = network_dtype(denoiser.net, dtype)
+        if self.other is not None:  # of the wider of the two
+            self.net_dtype = torch.promote_types(self.net_dtype, network_dtype(self.other, dtype))
         self.takes_denoised = settings.threshold is not None or (guidance is not None and guidance.rescale > 0)
         # A Langevin row takes D as it is to be.
         self.takes_denoised |= settings.clamp is not None and bool(plan.snr.any())
@@ -144,7 +147,7 @@ class _Network:
     def __init__(self, trajectory: Trajectory, chunk: Chunk):
         self.trajectory, self.condition, self.unconditional = trajectory, chunk.condition, chunk.unconditional
         self.net = trajectory.denoiser.net
-        self.other = trajectory.settings.guidance and trajectory.settings.guidance.network
+        self.other = trajectory.other
         self.both, self.prepared, self.count = {}, None, len(chunk.x)
         self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
@@ -160,15 +163,14 @@ class _Network:
         if not self.trajectory.mixes(r):
             return self._call(self.net, r, y, self.condition), None
         if self.other:
-            return self._call(self.net, r, y, self.condition), self._call(self.other, r, y, self.unconditional)
+            F_c, F_u = self._call(self.net, r, y, self.condition), self._call(self.other, r, y, self.unconditional)
+            dtype = torch.promote_types(F_c.dtype, F_u.dtype)
+            return F_c.to(dtype), F_u.to(dtype)
         return self._call(self.net, r, torch.cat([y, y]), self.both).chunk(2)
 
     def _call(self, net: Callable, r: int, y: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         time = self.times[r] if len(y) == len(self.times[r]) else torch.cat([self.times[r]] * 2)
-        answer = net(y, time, **self._known_of(net, r, len(y), conditions))
-        if not isinstance(answer, Tensor) or answer.shape != y.shape:
-            got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+        answer = answer_of(net, y, time, self._known_of(net, r, len(y), conditions))
         if answer.dtype != y.dtype:  # the wider of the two, so that neither input nor answer is rounded again
             answer = answer.to(torch.promote_types(answer.dtype, y.dtype))
         # The kernels take no float64 beside a float32 state.

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 
+from torch import nn
+
 from ...common.checks import require_integer
 from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
@@ -31,12 +33,19 @@ def denoiser(scheduler, net, steps=None):
     if not callable(net):
         raise TypeError(f"net must be callable; got {type(net).__name__}")
     grid = read(_set(scheduler, steps))
+    return Denoiser(_Called(net), grid.schedule, grid.parameterization)
 
-    def call(y, timestep, **condition):
-        answer = net(y, timestep, **condition)
+
+class _Called(nn.Module):
+    """A network whose answer may be in `.sample`; a Module, so that its mode and dtype are seen."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, y, timestep, **condition):
+        answer = self.net(y, timestep, **condition)
         return getattr(answer, "sample", answer)
-
-    return Denoiser(call, grid.schedule, grid.parameterization)
 
 
 def _set(scheduler, steps):

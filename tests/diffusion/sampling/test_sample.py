@@ -244,15 +244,20 @@ def test_networks_in_bfloat16():
         assert not torch.equal(y, y.bfloat16())  # nor has it been rounded on the way
         return mlp()(y, t).bfloat16()
 
-    def wide_answer(y, t):
-        seen.add(y.dtype)
-        return mlp()(y.float(), t)
+    class WideAnswer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = torch.nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+
+        def forward(self, y, t):
+            seen.add(y.dtype)
+            return mlp()(y.float(), t)
 
     scale = exact.abs().max().item()
-    for net, net_dtype in ((half, torch.bfloat16), (narrow_answer, None), (wide_answer, torch.bfloat16)):
+    for net, dtype in ((half, torch.bfloat16), (narrow_answer, torch.float32), (WideAnswer(), torch.bfloat16)):
         seen.clear()
-        out = sample(Denoiser(net, VP, "v"), (2,), NOISY, 9, net_dtype=net_dtype)
-        assert out.dtype == torch.float32 and seen <= {net_dtype or torch.float32}
+        out = sample(Denoiser(net, VP, "v"), (2,), NOISY, 9)
+        assert out.dtype == torch.float32 and seen <= {dtype}
         assert torch.allclose(out, exact, rtol=0, atol=0.03 * scale) and not torch.equal(out, exact)
 
 
