@@ -26,7 +26,7 @@ from torch import Tensor
 from .. import ops
 from ..common.checks import require_integers
 from .likelihood import prior_variance, require_finite, require_samples
-from .process.denoisers import Denoiser, network_dtype
+from .process.denoisers import Denoiser, Network
 from .sampling.sample import network_arguments
 
 
@@ -59,7 +59,7 @@ def elbo(
         got = tuple(key.shape) if isinstance(key, Tensor) else type(key).__name__
         raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {got}")
     samples, chunk = require_integers(1, samples=samples, chunk=chunk)
-    dtype = torch.promote_types(network_dtype(denoiser.net, x.dtype), torch.float32)
+    dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)
     index, condition = torch.arange(len(x)), condition or {}
     network_arguments(None, condition, None, index, dtype)  # raises
     x = x.to(dtype)

@@ -23,7 +23,7 @@ from .. import ops
 from ..common.checks import require_choice, require_integer, require_integers, require_number
 from ..common.indices import as_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood
-from .process.denoisers import Denoiser, network_dtype
+from .process.denoisers import Denoiser, Network
 from .process.schedules import Schedule
 from .sampling.sample import network_arguments
 
@@ -83,7 +83,7 @@ def _forms(denoiser: Denoiser, y: Tensor, c_noise: Tensor, condition: dict, cota
         y = y.detach().clone().requires_grad_()
         F = denoiser.network(y, c_noise, **condition)
         forms = []
-        for v in cotangents(network_dtype(denoiser.net, F.dtype)):  # in which the way back is
+        for v in cotangents(Network(denoiser.net).dtype or F.dtype):  # in which the way back is
             gradient = (None,)
             if F.requires_grad:
                 gradient = torch.autograd.grad(F, y, v.to(F.dtype), retain_graph=True, allow_unused=True)

@@ -21,10 +21,9 @@ from .process.denoisers import (
     EDM,
     PARAMETERIZATIONS,
     Denoiser,
+    Network,
     Parameterization,
     as_parameterization,
-    network_dtype,
-    time_for,
 )
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
@@ -116,8 +115,8 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        y = y.to(network_dtype(self.net, y.dtype))
-        F = ops.dense(self.net(y, time_for(self.net, c.c_noise.float()), **conditions))
+        network = Network(self.net)
+        F = ops.dense(self.net(y.to(network.dtype or y.dtype), network.time(c.c_noise.float()), **conditions))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 

@@ -191,35 +191,36 @@ def _rows(coefficient, x):
     return coefficient.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
-def network_dtype(net, otherwise):
-    """That of the network's first floating-point parameter, or `otherwise` where it has none."""
-    parameters = net.parameters() if isinstance(net, torch.nn.Module) else ()
-    return next((p.dtype for p in parameters if p.is_floating_point()), otherwise)
+class Network:
+    """A network as it is called for inference: F = net(y, c_noise, **conditions), in eval mode and in its own dtype.
 
-
-def time_for(net, c_noise):
-    """c_noise, (R,), as the network is told it: in its dtype but at least float32, since half precision does not tell a
-    thousand times apart."""
-    return c_noise.to(torch.promote_types(network_dtype(net, c_noise.dtype), torch.float32))
-
-
-def answer_of(net, y, c_noise, conditions):
-    """F = net(y, c_noise, **conditions), (B, *), for inference: in eval mode, and in the network's dtype.
-
-    F comes as the network made it. What has no floating-point parameters, such as a plain function, takes the arguments
-    as they are. Raises ValueError for an answer of another shape.
+    dtype: that of the network's first floating-point parameter, looked up once; None for what has none, such as a plain
+    function, which takes its arguments as they are.
     """
-    dtype = network_dtype(net, None)
-    arguments = {
-        name: value.to(dtype) if dtype and torch.is_tensor(value) and value.is_floating_point() else value
-        for name, value in conditions.items()
-    }
-    with evaluating(net):
-        F = net(y if dtype is None else y.to(dtype), time_for(net, c_noise), **arguments)
-    if not isinstance(F, torch.Tensor) or F.shape != y.shape:
-        got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
-        raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
-    return F
+
+    def __init__(self, net):
+        parameters = net.parameters() if isinstance(net, torch.nn.Module) else ()
+        self.net, self.dtype = net, next((p.dtype for p in parameters if p.is_floating_point()), None)
+
+    def time(self, c_noise):
+        """c_noise, (R,), as the network is told it: in its dtype but at least float32, since half precision does not
+        tell a thousand times apart."""
+        return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
+
+    def __call__(self, y, c_noise, conditions):
+        """F, (B, *), as the network made it. y: (B, *), c_noise: (B,), conditions: the rest by name. Raises ValueError
+        for an answer of another shape."""
+        if self.dtype is not None:
+            conditions = {
+                name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value
+                for name, value in conditions.items()
+            }
+        with evaluating(self.net):
+            F = self.net(y.to(self.dtype or y.dtype), self.time(c_noise), **conditions)
+        if not isinstance(F, torch.Tensor) or F.shape != y.shape:
+            got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
+            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+        return F
 
 
 class Denoiser:
@@ -246,9 +247,8 @@ class Denoiser:
         return evaluating(self.net)
 
     def network(self, y, c_noise, **conditions):
-        """F, (B, *), for inference: `answer_of` the network, in the dtype of y, at least float32. y: (B, *), c_in x_t;
-        c_noise: (B,)."""
-        return answer_of(self.net, y, c_noise, conditions).to(torch.promote_types(y.dtype, torch.float32))
+        """F, (B, *), of `Network`, in the dtype of y, at least float32. y: (B, *), c_in x_t; c_noise: (B,)."""
+        return Network(self.net)(y, c_noise, conditions).to(torch.promote_types(y.dtype, torch.float32))
 
     def __call__(self, x_t, t, **cond):
         """D: (B, *), at least float32. x_t: (B, *); t: a number or (B,)."""

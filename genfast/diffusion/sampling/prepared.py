@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...common.eval_mode import evaluating
-from ..process.denoisers import time_for
+from ..process.denoisers import Network
 
 
 class Prepared:
@@ -21,7 +21,7 @@ class Prepared:
     ROWS = 64
 
     def __init__(self, net: Callable, times: Tensor):
-        self.net, self.times, self.tables = net, time_for(net, times), {}
+        self.net, self.times, self.tables = net, Network(net).time(times), {}
 
     @staticmethod
     def fits(net: Callable, conditions: set[str]) -> bool:

@@ -167,7 +167,7 @@ def sample_with(
     passes = list(chunk_passes(index, chunk))
     rows, silent = len(passes) * len(plan), not settings.progress
     bar = tqdm(total=rows, desc="sampling", unit="row", leave=False, delay=2, disable=silent)
-    with bar, denoiser.evaluating(), evaluating(trajectory.other):
+    with bar, denoiser.evaluating(), evaluating(settings.guidance and settings.guidance.network):
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(settings.seed, torch.arange(first, first + chunk), device)

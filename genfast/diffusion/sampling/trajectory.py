@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import ops
 from ..guidance.classifier_free import mixed
-from ..process.denoisers import Denoiser, answer_of, network_dtype
+from ..process.denoisers import Denoiser, Network
 from ..process.plans import Plan
 from .prepared import Prepared
 from .settings import SampleSettings
@@ -34,10 +34,11 @@ class Trajectory:
     def __init__(self, denoiser: Denoiser, plan: Plan, settings: SampleSettings):
         dtype, guidance, device = settings.dtype, settings.guidance, settings.device
         self.denoiser, self.plan, self.settings = denoiser, plan, settings
-        self.other = None if guidance is None else guidance.network
-        self.net_dtype = network_dtype(denoiser.net, dtype)
+        self.net = Network(denoiser.net)
+        self.other = None if guidance is None or guidance.network is None else Network(guidance.network)
+        self.net_dtype = self.net.dtype or dtype
         if self.other is not None:  # of the wider of the two
-            self.net_dtype = torch.promote_types(self.net_dtype, network_dtype(self.other, dtype))
+            self.net_dtype = torch.promote_types(self.net_dtype, self.other.dtype or dtype)
         self.takes_denoised = settings.threshold is not None or (guidance is not None and guidance.rescale > 0)
         # A Langevin row takes D as it is to be.
         self.takes_denoised |= settings.clamp is not None and bool(plan.snr.any())
@@ -146,8 +147,7 @@ class _Network:
 
     def __init__(self, trajectory: Trajectory, chunk: Chunk):
         self.trajectory, self.condition, self.unconditional = trajectory, chunk.condition, chunk.unconditional
-        self.net = trajectory.denoiser.net
-        self.other = trajectory.other
+        self.net, self.other = trajectory.net, trajectory.other
         self.both, self.prepared, self.count = {}, None, len(chunk.x)
         self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
@@ -156,7 +156,7 @@ class _Network:
             self.count *= 2
         if chunk.prepared is not None:
             self.prepared = chunk.prepared.__getitem__
-        elif Prepared.fits(self.net, set(chunk.condition)):
+        elif Prepared.fits(self.net.net, set(chunk.condition)):
             self.prepared = trajectory.prepared.of((self.both or chunk.condition).get("label"), self.count)
 
     def __call__(self, r: int, y: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -168,15 +168,15 @@ class _Network:
             return F_c.to(dtype), F_u.to(dtype)
         return self._call(self.net, r, torch.cat([y, y]), self.both).chunk(2)
 
-    def _call(self, net: Callable, r: int, y: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def _call(self, net: Network, r: int, y: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         time = self.times[r] if len(y) == len(self.times[r]) else torch.cat([self.times[r]] * 2)
-        answer = answer_of(net, y, time, self._known_of(net, r, len(y), conditions))
+        answer = net(y, time, self._known_of(net, r, len(y), conditions))
         if answer.dtype != y.dtype:  # the wider of the two, so that neither input nor answer is rounded again
             answer = answer.to(torch.promote_types(answer.dtype, y.dtype))
         # The kernels take no float64 beside a float32 state.
         return answer.to(self.trajectory.settings.dtype) if answer.dtype == torch.float64 else answer
 
-    def _known_of(self, net: Callable, r: int, count: int, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _known_of(self, net: Network, r: int, count: int, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.prepared is None or net is not self.net:
             return conditions
         return {"prepared": self.prepared(r)[:count]}
