@@ -47,7 +47,8 @@ class Diffusion(nn.Module):
                       condition where there is one; y (B, *), c_noise (B,), null as in common/conditions.py
     schedule          a Schedule or its name
     parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
-                      schedules, "flow" on Flow, "v" otherwise
+                      schedules, "flow" on Flow, "v" otherwise. A ValueError where it is singular at t = 1, where
+                      sampling begins: eps, score and edm where alpha(1) = 0
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
                       log-normal with EDM's parameterization, uniform otherwise
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
@@ -74,6 +75,7 @@ class Diffusion(nn.Module):
             exploding = isinstance(schedule, VarianceExploding)
             parameterization = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
         parameterization = as_parameterization(parameterization)
+        parameterization.coefficients(schedule, 1.0)  # raises where sampling could not begin
         if times is None:
             times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):

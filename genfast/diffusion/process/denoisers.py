@@ -191,20 +191,26 @@ def _rows(coefficient, x):
     return coefficient.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+STEPS = 999  # what t = 1 is to a network that counts steps
+
+
 class Network:
     """A network as it is called for inference: F = net(y, c_noise, **conditions), in eval mode and in its own dtype.
 
     dtype: that of the network's first floating-point parameter, looked up once; None for what has none, such as a plain
-    function, which takes its arguments as they are.
+    function, which takes its arguments as they are.  A network that says `counts_steps = True` is told 999 c_noise, as
+    the last of DDPM's 1000 steps is called 999.
     """
 
     def __init__(self, net):
         parameters = net.parameters() if isinstance(net, torch.nn.Module) else ()
         self.net, self.dtype = net, next((p.dtype for p in parameters if p.is_floating_point()), None)
+        self.counts_steps = getattr(getattr(net, "module", net), "counts_steps", False)  # DataParallel has it within
 
     def time(self, c_noise):
         """c_noise, (R,), as the network is told it: in its dtype but at least float32, since half precision does not
         tell a thousand times apart."""
+        c_noise = STEPS * c_noise if self.counts_steps else c_noise
         return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
 
     def __call__(self, y, c_noise, conditions):

@@ -8,6 +8,7 @@ from torch import nn
 from ...common.checks import require_integer
 from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
+from ...nn import UNet
 from .tables import kind_of, read
 
 
@@ -37,14 +38,16 @@ def denoiser(scheduler, net, steps=None):
 
 
 class _Called(nn.Module):
-    """A network whose answer may be in `.sample`; a Module, so that its mode and dtype are seen."""
+    """A network whose answer may be in `.sample`; a Module, so that its mode and dtype are seen. A `from_unet2d`, which
+    counts steps by itself, is told the timestep in its own unit."""
 
     def __init__(self, net):
         super().__init__()
         self.net = net
+        self.unit = (net.style.timesteps or {}).get("scale", 1.0) if isinstance(net, UNet) else 1.0
 
     def forward(self, y, timestep, **condition):
-        answer = self.net(y, timestep, **condition)
+        answer = self.net(y, timestep / self.unit, **condition)
         return getattr(answer, "sample", answer)
 
 
