@@ -30,7 +30,7 @@ from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedu
 from .process.schedules import Flow as FlowSchedule
 from .sampling.brownian import aligned
 from .sampling.queue import SampleQueue
-from .sampling.sample import sample_with
+from .sampling.sample import require_strength, sample_with
 from .sampling.settings import SampleSettings
 from .solvers import plan as make_plan
 from .solvers import time_grid
@@ -138,6 +138,8 @@ class Diffusion(nn.Module):
         clamp: tuple[float, float] | None = None,
         threshold: float | None = None,
         start: Tensor | None = None,
+        source: Tensor | None = None,
+        strength: float | None = None,
         known: Tensor | None = None,
         mask: Tensor | None = None,
         noise: str = "white",
@@ -158,9 +160,11 @@ class Diffusion(nn.Module):
         negative_label, by default from no label, and from no condition.  noise: "brownian" is one path for each
         (seed, i), whatever the number of steps; the times of a solver that goes by its name are then
         `brownian.aligned`.
-        The rest as in `sampling.sample`.  Raises ValueError naming the argument.
+        source, strength: as in `sampling.sample`; a solver that goes by its name is made for the times from there on.
+        The rest as there.  Raises ValueError naming the argument.
         """
-        plan = self._plan(solver, steps, grid, noise, options)
+        strength = require_strength(source, start, strength)
+        plan = self._plan(solver, steps, grid, noise, options, strength)
         shape = self._shape(shape)
         index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
         conditions, unconditional = guided_conditions(
@@ -173,8 +177,8 @@ class Diffusion(nn.Module):
             device=self._device(), graph=graph, progress=progress, callback=callback,
         )  # fmt: skip
         return sample_with(
-            settings, self.denoiser, shape, plan, index, start=start, condition=conditions,
-            unconditional=unconditional, known=known, mask=mask,
+            settings, self.denoiser, shape, plan, index, start=start, source=source, strength=strength,
+            condition=conditions, unconditional=unconditional, known=known, mask=mask,
         )  # fmt: skip
 
     def sample_adaptively(
@@ -201,7 +205,7 @@ class Diffusion(nn.Module):
         """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes."""
         return DiffusionQueue(self, capacity, clamp)
 
-    def _plan(self, solver, steps, grid, noise, options) -> Plan:
+    def _plan(self, solver, steps, grid, noise, options, strength=None) -> Plan:
         if isinstance(solver, Plan):
             if options or grid is not None:
                 names = ", ".join([*options, *["grid"] * (grid is not None)])
@@ -210,6 +214,8 @@ class Diffusion(nn.Module):
         grid = time_grid(solver, self.schedule, grid)
         if noise == "brownian":
             plain, grid = grid, lambda schedule, steps: aligned(schedule, plain(schedule, steps))
+        if strength is not None:
+            grid = times_below(strength, grid)
         return make_plan(solver, self.schedule, steps, grid, **options)
 
     @torch.no_grad()
@@ -331,6 +337,20 @@ class DiffusionQueue(SampleQueue):
             condition={name: value[0] for name, value in conditions.items()},
             unconditional=None if unconditional is None else {name: value[0] for name, value in unconditional.items()},
         )  # fmt: skip
+
+
+def times_below(strength: float, grid: Callable) -> Callable:
+    """The time grid from its first time <= strength on: what a solver with a history can begin with."""
+
+    def below(schedule: Schedule, steps: int) -> Tensor:
+        times = torch.as_tensor(grid(schedule, steps))
+        late = times[times <= strength]
+        if len(late) < 2:
+            last = times[times > 0].min()
+            raise ValueError(f"strength must be at least {last:g}, the last time of {steps} steps; got {strength}")
+        return late
+
+    return below
 
 
 def _describe(value: object, known: dict[str, type], what: str) -> dict:

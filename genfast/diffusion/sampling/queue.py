@@ -89,6 +89,7 @@ class SampleQueue:
         if (guidance is None) != (unconditional is None):
             raise ValueError("guidance and unconditional go together")
         w = 1.0 if guidance is None else require_number("guidance", guidance)
+        plan.require_prior()
         if plan.snr.any():
             raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
         index, seed = require_integer("index", index, 0, MAX_SEED), require_integer("seed", seed, 0, MAX_SEED)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ... import ops
-from ...common.checks import require_shape
+from ...common.checks import require_number, require_shape
 from ...common.eval_mode import evaluating
 from ...common.indices import as_index, chunk_passes, spread
 from ..guidance.classifier_free import Guidance
@@ -97,6 +97,8 @@ def sample(
     *,
     seed: int = 0,
     start: Tensor | None = None,
+    source: Tensor | None = None,
+    strength: float | None = None,
     condition: dict[str, Tensor] | None = None,
     unconditional: dict[str, Tensor] | None = None,
     guidance: float | Tensor | Guidance | None = None,
@@ -114,8 +116,13 @@ def sample(
 ) -> Tensor:
     r"""Samples x_0, (N, *shape) in `dtype`, by following the plan from x_1 = prior_std z.
 
+    A plan that begins below t = 1, where x_t is not noise alone (alpha > 0.1 sigma), needs start, or source.
+
     index: N, for samples 0 to N - 1, or the (N,) indices themselves: sample 5 is the same whatever else is asked for.
-    start: (N, *shape), x at the time of the plan's first row, instead of prior_std z.
+    start: (N, *shape), x at the time of the plan's first row, instead of prior_std z.  source, strength: (N, *shape),
+    or shaped to broadcast to it, and in (0, 1]: data x_0, noised to the first row with t <= strength as alpha x_0 +
+    sigma z with the z of prior_std z, and brought back from there (SDEdit, Meng et al. 2022, arXiv:2108.01073). The
+    plan must be of a solver without a history over steps, or begin there.
     condition: keyword arguments of the network, each (N, *).  guidance: a `Guidance`, or its scale, with
     `unconditional`, the arguments of the network that gives F_u (none of one's own with `Guidance(network=...)`).
     clamp: (low, high) for D at every row.  threshold: a quantile; D at every row goes through `ops.dynamic_threshold`
@@ -136,8 +143,18 @@ def sample(
     )  # fmt: skip
     return sample_with(
         settings, denoiser, require_shape("shape", shape), plan, as_index("index", index),
-        start=start, condition=condition or {}, unconditional=unconditional, known=known, mask=mask,
+        start=start, source=source, strength=strength, condition=condition or {}, unconditional=unconditional,
+        known=known, mask=mask,
     )  # fmt: skip
+
+
+def require_strength(source: object, start: object, strength: float | None) -> float | None:
+    """strength as a number in (0, 1]; a ValueError unless it goes with source, and source without start."""
+    if (source is None) != (strength is None):
+        raise ValueError("source and strength go together")
+    if source is not None and start is not None:
+        raise ValueError("source and start exclude each other: both say where to begin")
+    return None if strength is None else require_number("strength", strength, above=0, most=1)
 
 
 def sample_with(
@@ -148,6 +165,8 @@ def sample_with(
     index: Tensor,
     *,
     start: Tensor | None,
+    source: Tensor | None,
+    strength: float | None,
     condition: dict[str, Tensor],
     unconditional: dict[str, Tensor] | None,
     known: Tensor | None,
@@ -156,7 +175,12 @@ def sample_with(
     """`sample` once its settings are checked, with gradients off. index: (N,) int64."""
     dtype, device, chunk = settings.dtype, settings.device, settings.chunk
     condition, unconditional, w = network_arguments(settings.guidance, condition, unconditional, index, dtype)
-    extra = {"start": start, "known": known, "mask": mask}
+    strength = require_strength(source, start, strength)
+    if strength is not None:
+        plan = plan.below(strength)
+    elif start is None:
+        plan.require_prior()
+    extra = {"start": start, "source": source, "known": known, "mask": mask}
     extra = _whole_samples(extra, index, shape, dtype) | ({} if w is None else {"w": w})
     if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
@@ -176,7 +200,8 @@ def sample_with(
                 for group in (condition, unconditional, extra)
             )
             if "start" not in more:
-                more["start"] = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype).mul_(plan.prior_std)
+                z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
+                more["start"] = plan.start(z, more.get("source"))
             inputs = Chunk(
                 key=key, x=more["start"], condition=conditions, unconditional=unconditionals, w=more.get("w"),
                 known=more.get("known"), mask=more.get("mask"),

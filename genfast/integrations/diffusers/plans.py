@@ -71,7 +71,9 @@ def build(scheduler, begin, options):
     name, arguments = _SOLVERS[kind](scheduler, **{**known, **options})
     grid = read(scheduler, begin)
     plan = solvers.SOLVERS[name](grid.schedule, grid.times, **arguments)
-    return grid, dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
+    if begin == 0:  # as pipelines begin, whatever the first timestep
+        plan = dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
+    return grid, plan
 
 
 def _only(config, name, *allowed):

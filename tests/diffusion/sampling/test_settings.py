@@ -19,7 +19,19 @@ from genfast.diffusion.solvers import plan
 VP = schedules.VPLinear()
 DENOISER = Denoiser(lambda y, t: torch.tanh(y), VP, "v")
 PLAN = plan("dpmpp_2m_sde", VP, 3)
-WHAT = {"denoiser", "shape", "plan", "index", "start", "condition", "unconditional", "known", "mask"}
+WHAT = {
+    "denoiser",
+    "shape",
+    "plan",
+    "index",
+    "start",
+    "source",
+    "strength",
+    "condition",
+    "unconditional",
+    "known",
+    "mask",
+}
 
 
 def keywords(function):
