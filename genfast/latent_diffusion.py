@@ -9,7 +9,7 @@ from . import ops
 from .checkpoint import register
 from .common.checks import require_integer
 from .common.conditions import Label
-from .common.indices import as_index, spread
+from .common.indices import as_index, in_chunks, spread
 from .diffusion.model import Diffusion
 from .vae.model import VAE
 
@@ -108,19 +108,37 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, n: int | Sequence[int] | Tensor, *, label: Label = None, seed: int = 0, chunk: int = 64, **settings
-    ) -> Tensor:
+        self, n: int | Sequence[int] | Tensor, *, label: Label = None, seed: int = 0, chunk: int = 64,
+        source: Tensor | None = None, **settings,
+    ) -> Tensor:  # fmt: skip
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
-        those of `Diffusion.sample`; the mean of x given its latent."""
+        those of `Diffusion.sample`; the mean of x given its latent. source, which goes with strength: (n, *shape),
+        observations, of which the encoder's mean is taken; all other tensors are latents."""
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first, with fit")
-        u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, **settings)
+        of_vae = label if self.vae.classes else None
+        if source is not None:
+            source = self._encoded(index, source, of_vae, chunk)
+        u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, source=source, **settings)
         z = self.scale * u + self.shift
         return self.vae._decode_in_chunks(
-            index, label if self.vae.classes else None, lambda key, taken, slots: spread(z[taken], slots, chunk),
+            index, of_vae, lambda key, taken, slots: spread(z[taken], slots, chunk),
             seed=seed, noise=False, chunk=chunk,
         )  # fmt: skip
+
+    def _encoded(self, index: Tensor, x: Tensor, label: Label, chunk: int) -> Tensor:
+        """u, (n, *latent), of the mean of z given x: (n, *shape)."""
+        if not isinstance(x, Tensor) or len(x) != len(index):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"source must be a tensor ({len(index)}, *), one row a sample; got {got}")
+
+        def encode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
+            rows = spread(x[taken.to(x.device)].to(key.device), slots.to(key.device), chunk)
+            return (self.vae.encode(rows, **conditions)[0] - self.shift) / self.scale
+
+        conditions, device = self.vae._conditions(index, label), self.shift.device
+        return in_chunks(encode, index, conditions, seed=0, chunk=chunk, device=device, shape=self.vae.latent)
 
     def _measured(self) -> bool:
         return bool((self.scale > 0).all())

@@ -169,3 +169,20 @@ def test_digits_are_those_asked_for():
     found = judge.probabilities(samples).argmax(1)
     agreement = (found == label).double().mean()
     assert agreement >= 0.9, agreement
+
+
+def test_a_source_is_an_image(trained):
+    """Encoded to its mean, noised there and brought back; a function of its own row."""
+    x, settings = batch(20)["x"], {"steps": 6, "chunk": 8, "progress": False}
+    whole = trained.sample(20, source=x, strength=0.4, **settings)
+    u = (trained.vae.encode(x)[0] - trained.shift) / trained.scale
+    latents = trained.diffusion.sample(20, source=u, strength=0.4, **settings)
+    torch.testing.assert_close(whole, trained.vae.decode(trained.scale * latents + trained.shift), rtol=1e-3, atol=1e-4)
+    index = torch.tensor([11, 3, 11])
+    assert torch.equal(trained.sample(index, source=x[index], strength=0.4, **settings), whole[index])
+    near = trained.sample(20, source=x, strength=0.01, **settings)
+    assert (near - trained.vae.decode(trained.vae.encode(x)[0])).abs().max() < 0.2
+    with pytest.raises(ValueError, match=r"source must be a tensor \(20, \*\)"):
+        trained.sample(20, source=x[:3], strength=0.4, **settings)
+    with pytest.raises(ValueError, match="source and strength go together"):
+        trained.sample(20, source=x, **settings)

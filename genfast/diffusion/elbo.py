@@ -25,8 +25,8 @@ from torch import Tensor
 
 from .. import ops
 from ..common.checks import require_integers
-from .likelihood import network_dtype, prior_variance, require_finite, require_samples
-from .process.denoisers import Denoiser
+from .likelihood import prior_variance, require_finite, require_samples
+from .process.denoisers import Denoiser, Network
 from .sampling.sample import network_arguments
 
 
@@ -39,7 +39,6 @@ def elbo(
     condition: dict[str, Tensor] | None = None,
     samples: int = 32,
     chunk: int = 256,
-    net_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """An unbiased estimate of the bound of log p(x_i), nats: (N,) float64.
 
@@ -48,7 +47,7 @@ def elbo(
     condition: keyword arguments of the network, (N, *) each.
     samples: times, evenly spaced in log s with one random offset a row, neighbors with opposite noise: samples + 1
     network evaluations. The standard error is the spread over keys of other seeds: an estimate alone does not tell it.
-    chunk: rows a network call.  net_dtype: of the network's input, by default that of its parameters, or of x.
+    chunk: rows a network call.  The state has the dtype of the network, or of x where it has none, at least float32.
 
     The bound is of the process that draws x_s from q(x_s | x_t, x_0 = D), in infinitely many steps: of the exact D of
     any density its gap is how far the prior N(0, P I), as in `likelihood.log_likelihood`, is from p_t at t_max, and
@@ -60,20 +59,21 @@ def elbo(
         got = tuple(key.shape) if isinstance(key, Tensor) else type(key).__name__
         raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {got}")
     samples, chunk = require_integers(1, samples=samples, chunk=chunk)
-    net_dtype = network_dtype(denoiser, x.dtype) if net_dtype is None else net_dtype
+    dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)
     index, condition = torch.arange(len(x)), condition or {}
-    network_arguments(None, condition, None, index, net_dtype)  # raises
-    x = x.to(torch.promote_types(net_dtype, torch.float32))
+    network_arguments(None, condition, None, index, dtype)  # raises
+    x = x.to(dtype)
     nats = [torch.empty(0, dtype=torch.float64, device=x.device)]
-    for part in index.split(chunk) if len(x) else ():
-        conditions = {name: value[part.to(value.device)].to(x.device) for name, value in condition.items()}
-        nats.append(_bound(denoiser, x[part], key[part].to(x.device), conditions, samples, net_dtype))
+    with denoiser.evaluating():
+        for part in index.split(chunk) if len(x) else ():
+            conditions = {name: value[part.to(value.device)].to(x.device) for name, value in condition.items()}
+            nats.append(_bound(denoiser, x[part], key[part].to(x.device), conditions, samples))
     nats = torch.cat(nats)
     require_finite(nats.unsqueeze(0), index)
     return nats
 
 
-def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples: int, net_dtype) -> Tensor:
+def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples: int) -> Tensor:
     """(B,) float64."""
     schedule, size, c = denoiser.schedule, x.shape[1:].numel(), denoiser.parameterization.sigma_data**2
     low, high = (-schedule.log_snr(t) / 2 for t in (schedule.t_min, schedule.t_max))
@@ -95,8 +95,8 @@ def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples
         factors = (schedule.alpha(t), sign * schedule.sigma(t), k.c_in, k.p, sign * k.q)
         alpha, sigma, c_in, p, q = (factor.to(x.dtype) for factor in factors)
         stream = {"step": number // 2, "purpose": ops.Purpose.PROBE}
-        y = ops.diffuse(x, key, alpha, sigma, c_in, dtype=net_dtype, **stream)
-        F = ops.dense(denoiser.net(y, k.c_noise.to(x.dtype), **conditions))
+        y = ops.diffuse(x, key, alpha, sigma, c_in, **stream)
+        F = ops.dense(denoiser.network(y, k.c_noise.to(x.dtype), **conditions))
         # x - D = c_out (F* - F), where nothing cancels
         error = ops.denoising_loss(F, ops.in_layout_of(x, F), key, p, q, **stream).double() * size * (k.c_out / s) ** 2
         rows = (-1, *[1] * (x.ndim - 1))

@@ -23,7 +23,7 @@ from .. import ops
 from ..common.checks import require_choice, require_integer, require_integers, require_number
 from ..common.indices import as_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood
-from .process.denoisers import Denoiser
+from .process.denoisers import Denoiser, Network
 from .process.schedules import Schedule
 from .sampling.sample import network_arguments
 
@@ -76,25 +76,22 @@ def _cotangents(divergence: str, key: Tensor, shape: Sequence[int], probes: rang
             yield ops.normal(key, shape, ops.Purpose.PROBE, number).to(dtype)
 
 
-def _forms(net: Callable, y: Tensor, c_noise: Tensor, condition: dict, cotangents: Callable):
-    """F = net(y), (B, *), and for every cotangent v the samples' v^T (dF/dy) v, (B,) float64. Nothing of the graph
+def _forms(denoiser: Denoiser, y: Tensor, c_noise: Tensor, condition: dict, cotangents: Callable):
+    """F = network(y), (B, *), and for every cotangent v the samples' v^T (dF/dy) v, (B,) float64. Nothing of the graph
     stays."""
     with torch.enable_grad():
         y = y.detach().clone().requires_grad_()
-        F = net(y, c_noise, **condition)
-        if F.shape != y.shape:
-            raise ValueError(f"net must answer with the shape of its input, {tuple(y.shape)}; got {tuple(F.shape)}")
+        F = denoiser.network(y, c_noise, **condition)
         forms = []
-        for v in cotangents(F.dtype):
+        for v in cotangents(Network(denoiser.net).dtype or F.dtype):  # in which the way back is
             gradient = (None,)
             if F.requires_grad:
-                gradient = torch.autograd.grad(F, y, v, retain_graph=True, allow_unused=True)
+                gradient = torch.autograd.grad(F, y, v.to(F.dtype), retain_graph=True, allow_unused=True)
             if gradient[0] is None:
                 raise ValueError(
                     "net must be differentiable in its input, for the divergence; its answer has no gradient to it"
                 )
-            wide = torch.promote_types(y.dtype, torch.float32)
-            forms.append((gradient[0].to(wide) * v).flatten(1).sum(1, dtype=torch.float64))
+            forms.append((gradient[0] * v).flatten(1).sum(1, dtype=torch.float64))
     return F.detach(), forms
 
 
@@ -115,7 +112,6 @@ def log_likelihood(
     prior: Callable[[Tensor, float], Tensor] | None = None,
     chunk: int = 64,
     dtype: torch.dtype = torch.float64,
-    net_dtype: torch.dtype | None = None,
     progress: bool = True,
 ) -> LogLikelihood:
     r"""log p_0(x_i) in nats under the probability flow of a denoiser: (N,) of them and their standard errors.
@@ -137,7 +133,6 @@ def log_likelihood(
     V = (prior_std sigma(t_max) / sigma(1))^2, from which sampling starts in effect. That p_t is not exactly this
     leaves an error of log N(x_t; 0, V I) - log p_t(x_t): up to 0.01 nats a dimension for mixtures of unit scale.
     chunk: samples a network call.  dtype: of the state, float64 or float32; sums over dimensions and time are float64.
-    net_dtype: of the network's input, by default that of its parameters or, where it has none, `dtype`.
 
     A likelihood is a function of (weights, x_i, seed, index_i, settings), as in `sampling.sample`.
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
@@ -147,9 +142,7 @@ def log_likelihood(
     first_probe = require_integer("first_probe", first_probe, 0)
     schedule, t_max = denoiser.schedule, denoiser.schedule.t_max
     t_min = require_number("t_min", schedule.t_min if t_min is None else t_min, above=0, below=t_max)
-    net_dtype = network_dtype(denoiser, dtype) if net_dtype is None else net_dtype
     condition, shape, size, device = condition or {}, x.shape[1:], x.shape[1:].numel(), x.device
-    time_dtype = torch.promote_types(net_dtype, torch.float32)
     nodes = _nodes(denoiser, t_min, t_max, steps)
     alpha = schedule.alpha(t_max)
     variance = prior_variance(schedule)
@@ -158,7 +151,8 @@ def log_likelihood(
 
     passes = list(chunk_passes(index, chunk))
     total = len(passes) * (4 * steps + 1)
-    with tqdm(total=total, desc="likelihood", unit="evaluation", leave=False, delay=2, disable=not progress) as bar:
+    bar = tqdm(total=total, desc="likelihood", unit="evaluation", leave=False, delay=2, disable=not progress)
+    with bar, denoiser.evaluating():
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(seed, torch.arange(first, first + chunk), device)
@@ -168,8 +162,8 @@ def log_likelihood(
 
             def flow(x, n, conditions=conditions, cotangents=cotangents):
                 """dx^ / dlog s, (chunk, *), and d - tr dD/dx^, (estimates, chunk), at node n."""
-                time = torch.full((chunk,), nodes.c_noise[n], dtype=time_dtype, device=device)
-                F, forms = _forms(denoiser.net, (nodes.inner[n] * x).to(net_dtype), time, conditions, cotangents)
+                time = torch.full((chunk,), nodes.c_noise[n], dtype=dtype, device=device)
+                F, forms = _forms(denoiser, nodes.inner[n] * x, time, conditions, cotangents)
                 trace = torch.stack([sum(forms)] if divergence == "exact" else forms)
                 bar.update()
                 return (
@@ -272,12 +266,6 @@ def _mean(values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     if count == 1:
         return mean, torch.full_like(mean, math.nan)
     return mean, (sum((value - mean) ** 2 for value in values) / (count * (count - 1))).sqrt()
-
-
-def network_dtype(denoiser: Denoiser, otherwise: torch.dtype) -> torch.dtype:
-    """That of the network's parameters, or `otherwise` where it has none."""
-    parameters = denoiser.net.parameters() if isinstance(denoiser.net, torch.nn.Module) else ()
-    return next((p.dtype for p in parameters), otherwise)
 
 
 def prior_variance(schedule: Schedule) -> float:

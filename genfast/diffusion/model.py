@@ -1,9 +1,8 @@
 """Diffusion models: a network, a schedule and a parameterization, with loss() and sample()."""
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +11,26 @@ from .. import ops
 from ..checkpoint import register
 from ..common.checks import holds_integers, require_choice, require_integer, require_number, require_shape
 from ..common.conditions import Label, as_conditions, with_null
-from ..common.eval_mode import evaluating
 from ..common.indices import as_index
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
 from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
 from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
-from .process.denoisers import EDM, PARAMETERIZATIONS, Denoiser, Parameterization, as_parameterization
+from .process.denoisers import (
+    EDM,
+    PARAMETERIZATIONS,
+    Denoiser,
+    Network,
+    Parameterization,
+    as_parameterization,
+)
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
 from .sampling.brownian import aligned
 from .sampling.queue import SampleQueue
-from .sampling.sample import sample_with
+from .sampling.sample import require_strength, sample_with
 from .sampling.settings import SampleSettings
 from .solvers import plan as make_plan
 from .solvers import time_grid
@@ -42,7 +47,8 @@ class Diffusion(nn.Module):
                       condition where there is one; y (B, *), c_noise (B,), null as in common/conditions.py
     schedule          a Schedule or its name
     parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
-                      schedules, "flow" on Flow, "v" otherwise
+                      schedules, "flow" on Flow, "v" otherwise. A ValueError where it is singular at t = 1, where
+                      sampling begins: eps, score and edm where alpha(1) = 0
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
                       log-normal with EDM's parameterization, uniform otherwise
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
@@ -69,6 +75,7 @@ class Diffusion(nn.Module):
             exploding = isinstance(schedule, VarianceExploding)
             parameterization = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
         parameterization = as_parameterization(parameterization)
+        parameterization.coefficients(schedule, 1.0)  # raises where sampling could not begin
         if times is None:
             times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):
@@ -110,7 +117,8 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = ops.dense(self.net(y, c.c_noise.float(), **conditions))
+        network = Network(self.net)
+        F = ops.dense(self.net(y.to(network.dtype or y.dtype), network.time(c.c_noise.float()), **conditions))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
@@ -130,6 +138,8 @@ class Diffusion(nn.Module):
         clamp: tuple[float, float] | None = None,
         threshold: float | None = None,
         start: Tensor | None = None,
+        source: Tensor | None = None,
+        strength: float | None = None,
         known: Tensor | None = None,
         mask: Tensor | None = None,
         noise: str = "white",
@@ -150,9 +160,11 @@ class Diffusion(nn.Module):
         negative_label, by default from no label, and from no condition.  noise: "brownian" is one path for each
         (seed, i), whatever the number of steps; the times of a solver that goes by its name are then
         `brownian.aligned`.
-        The rest as in `sampling.sample`.  Raises ValueError naming the argument.
+        source, strength: as in `sampling.sample`; a solver that goes by its name is made for the times from there on.
+        The rest as there.  Raises ValueError naming the argument.
         """
-        plan = self._plan(solver, steps, grid, noise, options)
+        strength = require_strength(source, start, strength)
+        plan = self._plan(solver, steps, grid, noise, options, strength)
         shape = self._shape(shape)
         index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
         conditions, unconditional = guided_conditions(
@@ -162,13 +174,12 @@ class Diffusion(nn.Module):
             guidance = None
         settings = SampleSettings(
             seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
-            net_dtype=self._net_dtype(dtype), device=self._device(), graph=graph, progress=progress, callback=callback,
+            device=self._device(), graph=graph, progress=progress, callback=callback,
         )  # fmt: skip
-        with evaluating(self, guidance and guidance.network):
-            return sample_with(
-                settings, self.denoiser, shape, plan, index, start=start, condition=conditions,
-                unconditional=unconditional, known=known, mask=mask,
-            )  # fmt: skip
+        return sample_with(
+            settings, self.denoiser, shape, plan, index, start=start, source=source, strength=strength,
+            condition=conditions, unconditional=unconditional, known=known, mask=mask,
+        )  # fmt: skip
 
     def sample_adaptively(
         self,
@@ -186,16 +197,15 @@ class Diffusion(nn.Module):
         """
         index = as_index("n", n)
         conditions = as_conditions(len(index), self.classes, label, condition)
-        with evaluating(self):
-            return sampling.sample_adaptively(
-                self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
-            )
+        return sampling.sample_adaptively(
+            self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
+        )
 
     def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
         """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes."""
         return DiffusionQueue(self, capacity, clamp)
 
-    def _plan(self, solver, steps, grid, noise, options) -> Plan:
+    def _plan(self, solver, steps, grid, noise, options, strength=None) -> Plan:
         if isinstance(solver, Plan):
             if options or grid is not None:
                 names = ", ".join([*options, *["grid"] * (grid is not None)])
@@ -204,6 +214,8 @@ class Diffusion(nn.Module):
         grid = time_grid(solver, self.schedule, grid)
         if noise == "brownian":
             plain, grid = grid, lambda schedule, steps: aligned(schedule, plain(schedule, steps))
+        if strength is not None:
+            grid = times_below(strength, grid)
         return make_plan(solver, self.schedule, steps, grid, **options)
 
     @torch.no_grad()
@@ -225,8 +237,7 @@ class Diffusion(nn.Module):
         "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
         Raises ValueError or TypeError naming the argument.
         """
-        with self._likelihood_arguments(x, label, condition) as arguments:
-            return log_likelihood(self.denoiser, **arguments, **options)
+        return log_likelihood(self.denoiser, **self._likelihood_arguments(x, label, condition), **options)
 
     def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None, **options) -> Tensor:
         """The variational bound of log p(x_i), or of log p(x_i | label_i), in nats: (N,) float64, estimated without
@@ -236,8 +247,7 @@ class Diffusion(nn.Module):
         same for every label.  options: samples=, chunk= of `diffusion.elbo`.  Raises ValueError or TypeError naming the
         argument.
         """
-        with self._likelihood_arguments(x, label, condition) as arguments:
-            return elbo(self.denoiser, key=key, **arguments, **options)
+        return elbo(self.denoiser, key=key, **self._likelihood_arguments(x, label, condition), **options)
 
     def bits_per_dim(self, x: Tensor, *, label: Label = None, condition: Tensor | None = None, **options) -> BitsPerDim:
         """Bits per dimension of x_i under uniform dequantization, (N,), and their standard errors (N,).
@@ -245,19 +255,16 @@ class Diffusion(nn.Module):
         x: (N, *shape), integers 0 to levels - 1, or floating point in [-1, 1] at `levels` equal distances.  options:
         levels=, draws= and the rest of `likelihood.bits_per_dim`.  Raises ValueError or TypeError naming the argument.
         """
-        with self._likelihood_arguments(x, label, condition) as arguments:
-            return bits_per_dim(self.denoiser, **arguments, **options)
+        return bits_per_dim(self.denoiser, **self._likelihood_arguments(x, label, condition), **options)
 
-    @contextlib.contextmanager
-    def _likelihood_arguments(self, x: Tensor, label: Label, condition: Tensor | None) -> Iterator[dict]:
-        """Arguments of a likelihood of x: (N, *shape), on the model's device; in eval mode until the context ends."""
+    def _likelihood_arguments(self, x: Tensor, label: Label, condition: Tensor | None) -> dict:
+        """Arguments of a likelihood of x: (N, *shape), on the model's device."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
         if self.shape is not None and tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         x = x.to(self._device())
-        with evaluating(self):
-            yield {"x": x, "condition": self._conditions(x, label, condition)}
+        return {"x": x, "condition": self._conditions(x, label, condition)}
 
     def _shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
         if shape is not None:
@@ -272,9 +279,6 @@ class Diffusion(nn.Module):
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
-
-    def _net_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        return next((p.dtype for p in self.parameters()), dtype)
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""
@@ -309,13 +313,9 @@ class DiffusionQueue(SampleQueue):
     """Continuous batching for a Diffusion model; see `SampleQueue`."""
 
     def __init__(self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None):
-        dtype, shape = model._net_dtype(torch.float32), model._shape(None)
-        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, net_dtype=dtype, device=model._device())
+        shape, device = model._shape(None), model._device()
+        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, device=device)
         self.model = model
-
-    def step(self) -> list[tuple[int, Tensor]]:
-        with evaluating(self.model):
-            return super().step()
 
     def add(
         self, index: int, *, seed: int = 0, label: int | None = None, condition: Tensor | None = None,
@@ -328,16 +328,28 @@ class DiffusionQueue(SampleQueue):
             1, self.model.classes, Guidance(guidance), label, condition, negative_label
         )
         width = getattr(self.model.net, "config", {}).get("condition", 0)
-        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        for side in (conditions, unconditional):  # all requests share one batch: null is written out, in one dtype
+        for side in (conditions, unconditional):  # all requests share one batch: null is written out
             if width and side is not None:
-                side["condition"] = side.get("condition", torch.full((1, width), torch.nan)).to(dtype)
-        with evaluating(self.model):
-            return super().add(
-                index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
-                condition={name: value[0] for name, value in conditions.items()},
-                unconditional=unconditional and {name: value[0] for name, value in unconditional.items()},
-            )  # fmt: skip
+                side["condition"] = side.get("condition", torch.full((1, width), torch.nan, device="cpu")).float()
+        return super().add(
+            index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
+            condition={name: value[0] for name, value in conditions.items()},
+            unconditional=unconditional and {name: value[0] for name, value in unconditional.items()},
+        )  # fmt: skip
+
+
+def times_below(strength: float, grid: Callable) -> Callable:
+    """The time grid from its first time <= strength on: what a solver with a history can begin with."""
+
+    def below(schedule: Schedule, steps: int) -> Tensor:
+        times = torch.as_tensor(grid(schedule, steps))
+        late = times[times <= strength]
+        if len(late) < 2:
+            last = times[times > 0].min()
+            raise ValueError(f"strength must be at least {last:g}, the last time of {steps} steps; got {strength}")
+        return late
+
+    return below
 
 
 def _describe(value: object, known: dict[str, type], what: str) -> dict:

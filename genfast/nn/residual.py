@@ -33,7 +33,7 @@ class Style:
     groups, eps   of the norms; None: see `group_count`
     dropout       before a block's second convolution, in training
     timesteps     None: t is of the order of 1 (see Conditioning). {"shift", "flip"}: t counts up to about 1000 steps
-                  (see Sinusoid)
+                  (see Sinusoid); with {"scale": 999} beside them the network is told t in [0, 1] and counts by itself
     """
 
     dims: int = 2

@@ -6,13 +6,15 @@ from .conditioning import TimeFeatures
 
 
 class Sinusoid(TimeFeatures):
-    """phi(t) = [sin(t f_k), cos(t f_k)], with `flip` [cos, sin]; f_k = 10000^(-k / (K - shift)), k < K = features / 2.
+    """phi(t) = [sin(s t f_k), cos(s t f_k)], with `flip` [cos, sin]; f_k = 10000^(-k / (K - shift)), k < K, twice K
+    being `features`, and s = scale.
 
-    t: (B,) float, up to about 1000 -> (B, features). (Ho et al. 2020, arXiv:2006.11239.)
+    t: (B,) float, s t up to about 1000 -> (B, features). (Ho et al. 2020, arXiv:2006.11239.)
     """
 
-    def __init__(self, features: int, shift: float = 0.0, flip: bool = False):
+    def __init__(self, features: int, shift: float = 0.0, flip: bool = False, scale: float = 1.0):
         features, shift = require_integer("features", features, 2), require_number("shift", shift)
         if features % 2 or features <= 2 * shift:
             raise ValueError(f"features must be even and more than 2 shift, {2 * shift:g}; got {features}")
-        super().__init__(ops.sinusoidal_frequencies(features // 2, shift=shift), flip=flip)
+        scale = require_number("scale", scale, above=0)
+        super().__init__(scale * ops.sinusoidal_frequencies(features // 2, shift=shift), flip=flip)

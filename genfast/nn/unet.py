@@ -95,6 +95,11 @@ class UNet(Prepares):
         self.output = zero(self.style.convolution(here, channels if out_channels is None else out_channels))
         self.number_columns()
 
+    @property
+    def counts_steps(self) -> bool:
+        """Whether t is a number of steps, up to about 1000: a Diffusion tells such a network 999 t."""
+        return self.style.timesteps is not None and self.style.timesteps.get("scale", 1) == 1
+
     def forward(
         self,
         x: Tensor,

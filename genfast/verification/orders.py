@@ -93,7 +93,7 @@ def exact_flow() -> Tensor:
     alphas, step = SCHEDULE.alpha(torch.tensor(times)).tolist(), (low - high) / 1000
 
     def rate(y, node):
-        return y - MIXTURE.net(alphas[node] * y, times[node])  # the network of an exact denoiser answers with D
+        return y - MIXTURE(alphas[node] * y, times[node])
 
     key = ops.make_key(SEED, torch.arange(TRAJECTORIES))
     z = ops.normal(key, (2,), ops.Purpose.PRIOR, dtype=torch.float64)

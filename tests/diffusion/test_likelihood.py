@@ -393,7 +393,7 @@ def test_network_without_gradient(net, divergence):
 
 
 def test_network_of_the_wrong_shape_and_not_finite():
-    with pytest.raises(ValueError, match="net must answer with the shape"):
+    with pytest.raises(ValueError, match="the network must answer with the shape"):
         log_likelihood(Denoiser(lambda y, t: y[:, :1], VP, "v"), torch.zeros(2, 2))
     with pytest.raises(FloatingPointError, match=r"samples \[4\] are not finite"):
         bad = Denoiser(lambda y, t: y / (y[:, :1] > -50), VP, "v")

@@ -11,6 +11,7 @@ label or a measurement, travels through `condition` of `sampling.sample`.
 import torch
 
 from ...common.checks import require_number
+from ...common.eval_mode import evaluating
 from ...ops.dispatch import per_row
 from ..process.denoisers import Denoiser, Unscaled
 
@@ -52,6 +53,9 @@ class GuidedDenoiser(Denoiser):
 
     def guided(self, x, t, gain, denoise, condition):
         raise NotImplementedError
+
+    def evaluating(self):
+        return self.denoiser.evaluating()
 
     def _denoise(self, x_t, t, **condition):
         schedule, t = self.schedule, t.to(torch.float64)
@@ -99,7 +103,7 @@ class ClassifierGuidance(GuidedDenoiser):
 
     def guided(self, x, t, gain, denoise, condition):
         arguments = take((*self.conditions, *self.shared), condition, "log_prob")
-        with torch.enable_grad():
+        with torch.enable_grad(), evaluating(self.log_prob):
             log_prob = self.log_prob(x, t, **arguments)
         if not isinstance(log_prob, torch.Tensor) or log_prob.shape != x.shape[:1]:
             got = tuple(log_prob.shape) if isinstance(log_prob, torch.Tensor) else type(log_prob).__name__

@@ -19,6 +19,7 @@ import torch
 
 from ... import ops
 from ...common.checks import require_integer, require_number
+from ...common.eval_mode import evaluating
 from ...ops.dispatch import per_row
 from .gradient import GuidedDenoiser, as_names, pullback, take
 
@@ -64,7 +65,8 @@ class _Measured(GuidedDenoiser):
         operands = take(self.operands, condition, "A")
 
         def A(x_0):
-            image = self.A(x_0, **operands)
+            with evaluating(self.A):
+                image = self.A(x_0, **operands)
             if not isinstance(image, torch.Tensor) or image.shape != y.shape:
                 got = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
                 raise ValueError(f"A must answer with the shape of the measurement, {tuple(y.shape)}; got {got}")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from ...common.checks import require_choice, require_number
+from ...common.eval_mode import evaluating
 from ...common.precision import as_float64
 from .schedules import as_schedule
 
@@ -190,10 +191,49 @@ def _rows(coefficient, x):
     return coefficient.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+STEPS = 999  # what t = 1 is to a network that counts steps
+
+
+class Network:
+    """A network as it is called for inference: F = net(y, c_noise, **conditions), in eval mode and in its own dtype.
+
+    dtype: that of the network's first floating-point parameter, looked up once; None for what has none, such as a plain
+    function, which takes its arguments as they are.  A network that says `counts_steps = True` is told 999 c_noise, as
+    the last of DDPM's 1000 steps is called 999.
+    """
+
+    def __init__(self, net):
+        parameters = net.parameters() if isinstance(net, torch.nn.Module) else ()
+        self.net, self.dtype = net, next((p.dtype for p in parameters if p.is_floating_point()), None)
+        self.counts_steps = getattr(getattr(net, "module", net), "counts_steps", False)  # DataParallel has it within
+
+    def time(self, c_noise):
+        """c_noise, (R,), as the network is told it: in its dtype but at least float32, since half precision does not
+        tell a thousand times apart."""
+        c_noise = STEPS * c_noise if self.counts_steps else c_noise
+        return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
+
+    def __call__(self, y, c_noise, conditions):
+        """F, (B, *), as the network made it. y: (B, *), c_noise: (B,), conditions: the rest by name. Raises ValueError
+        for an answer of another shape."""
+        if self.dtype is not None:
+            conditions = {
+                name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value
+                for name, value in conditions.items()
+            }
+        with evaluating(self.net):
+            F = self.net(y.to(self.dtype or y.dtype), self.time(c_noise), **conditions)
+        if not isinstance(F, torch.Tensor) or F.shape != y.shape:
+            got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
+            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+        return F
+
+
 class Denoiser:
     """D(x_t, t) = E[x_0 | x_t] from a network F = net(c_in x_t, c_noise, **cond).
 
-    net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y.
+    net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y. It
+    is run in eval mode and in the dtype of its own weights, whatever the state's.
     """
 
     def __init__(self, net, schedule, parameterization):
@@ -207,13 +247,20 @@ class Denoiser:
         """Coefficients at times t: () or (R,), float64."""
         return self.parameterization.coefficients(self.schedule, t)
 
+    def evaluating(self):
+        """A context in which the network is in eval mode, as it is in every call of `network` anyway: entered once for
+        a whole trajectory, it is not entered anew at each."""
+        return evaluating(self.net)
+
+    def network(self, y, c_noise, **conditions):
+        """F, (B, *), of `Network`, in the dtype of y, at least float32. y: (B, *), c_in x_t; c_noise: (B,)."""
+        return Network(self.net)(y, c_noise, conditions).to(torch.promote_types(y.dtype, torch.float32))
+
     def __call__(self, x_t, t, **cond):
         """D: (B, *), at least float32. x_t: (B, *); t: a number or (B,)."""
         c = self.coefficients(batch_times(x_t, t))
         x = x_t.to(torch.promote_types(x_t.dtype, torch.float32))
-        F = self.net((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
-        if F.shape != x.shape:
-            raise ValueError(f"net must answer with the shape of its input, {tuple(x.shape)}; got {tuple(F.shape)}")
+        F = self.network((_rows(c.c_in, x) * x).to(x_t.dtype), c.c_noise.to(x.dtype), **cond)
         return _rows(c.c_skip, x) * x + _rows(c.c_out, x) * F
 
     def eps(self, x_t, t, **cond):

@@ -23,6 +23,7 @@ from .schedules import as_schedule
 
 PURPOSES = (Purpose.STEP, Purpose.CHURN)  # of the noise of the two draws of a row
 DRAWS = len(PURPOSES)
+NEGLIGIBLE = 0.1  # alpha / sigma below which x_t is taken for noise alone where sampling begins below t = 1
 _FIELDS = {  # per row: shape and kind
     "t": ((), float),
     "alpha": ((), float),
@@ -47,17 +48,18 @@ class Plan:
     printable.
 
     R rows: t, alpha, sigma, a, b (R,); e, p, q (R, 4); s (R, 2); m (R, 4, 4); writes (R, 4) bool; stream (R, 2) int64,
-    the noise `ops.stream` of each draw; span (R, 2), the (alpha / sigma)^2 between which z_0 is drawn,
-    for Brownian noise, (0, 0) if it belongs to no interval; snr (R,), above 0 in Langevin rows. `order` is the order
-    of convergence that the solver claims, `steps` the number of its time steps, `prior_std` the standard deviation of
-    the x that it starts from. Raises a ValueError that names a field of a wrong shape, a coefficient that is not
-    finite, a slot that is read before it is written, or a Langevin row that does anything else.
+    the noise `ops.stream` of each draw; span (R, 2), the (alpha / sigma)^2 between which z_0 is drawn, for Brownian
+    noise, (0, 0) if it belongs to no interval; snr (R,), above 0 in Langevin rows. `order` is the order of convergence
+    that the solver claims, `steps` the number of its time steps, `prior_std` the standard deviation of the noise that
+    it starts from, None if it begins where x_t is not noise alone (see `start`). Raises a ValueError that names a field
+    of a wrong shape, a coefficient that is not finite, a slot that is read before it is written, or a Langevin row that
+    does anything else.
     """
 
     name: str
     order: int
     steps: int
-    prior_std: float
+    prior_std: float | None
     t: np.ndarray
     alpha: np.ndarray
     sigma: np.ndarray
@@ -103,6 +105,55 @@ class Plan:
         """The number of rows: network evaluations."""
         return len(self.t)
 
+    def start(self, z, source=None):
+        """x at the time of the first row, (B, *): prior_std z, or alpha source + sigma z of data `source`, (B, *).
+
+        z: (B, *) standard normal. Raises ValueError for a plan that begins where x_t is not noise alone.
+        """
+        if source is not None:
+            return float(self.alpha[0]) * source + float(self.sigma[0]) * z
+        self.require_prior()
+        return self.prior_std * z
+
+    def require_prior(self):
+        """A ValueError if the plan begins where x_t is not noise alone."""
+        if self.prior_std is None:
+            raise ValueError(
+                f"start must be given, or source and strength: plan {self.name} begins at t = {self.t[0]:g}, where x_t "
+                f"is not noise alone (alpha = {self.alpha[0]:g}, sigma = {self.sigma[0]:g})"
+            )
+
+    def below(self, strength):
+        """The plan from the first row with t <= strength on, and no longer standing for noise at its beginning.
+
+        Raises ValueError for a plan with no such row, and for one whose steps read what earlier steps have written.
+        """
+        if self.t[0] <= strength:
+            return self
+        begins = [row for row in range(len(self)) if not self._reads_before(row)]
+        if len(begins) < self.steps:
+            raise ValueError(
+                f"strength needs a plan whose steps do not read the steps before, which those of {self.name} do: "
+                "give the solver by its name, or a plan that begins there"
+            )
+        first = int((self.t <= strength).argmax()) if (self.t <= strength).any() else len(self)
+        rows = [row for row in begins if row >= first]
+        if not rows:
+            raise ValueError(
+                f"strength must be at least {self.t.min():g}, the last time of {self.name}; got {strength}"
+            )
+        arrays = {field: getattr(self, field)[rows[0] :] for field in _FIELDS}
+        return dataclasses.replace(self, steps=len({self.t[row] for row in rows}), prior_std=None, **arrays)
+
+    def _reads_before(self, first):
+        """Whether a row from `first` on reads a slot that none of them has written before."""
+        written = np.zeros(SLOTS, dtype=bool)
+        for row in range(first, len(self)):
+            if ((self.e[row] != 0) | (self.m[row] != 0).any(0))[~written].any():
+                return True
+            written |= self.writes[row]
+        return False
+
     @property
     def slots(self):
         """How many history slots the plan needs."""
@@ -123,7 +174,8 @@ class Plan:
         """The table: one line per row, the middle of long plans left out."""
         lines = [
             f"Plan {self.name}: {self.steps} steps, {len(self)} network evaluations, order {self.order}, "
-            f"{self.slots} history slots, starts from N(0, {self.prior_std:g}^2)",
+            f"{self.slots} history slots, "
+            + ("starts from x_t" if self.prior_std is None else f"starts from N(0, {self.prior_std:g}^2)"),
             f"{'row':>5} {'t':>9} {'log-SNR':>8}  update",
         ]
         for row in range(len(self)):
@@ -249,6 +301,18 @@ class Rows:
         self.spans.append([math.exp(2 * point.log_ratio) for point in span] if drawn else [0.0, 0.0])
         self.snrs.append(snr)
 
+    def _prior_std(self):
+        """Standard deviation of x_t at the first time, where all of it is noise; None where more than a tenth is data.
+
+        At t = 1 it is the schedule's own, and what is left of the data there is neglected.
+        """
+        first = self.points[0]
+        if first.t == 1:
+            return self.schedule.prior_std
+        if first.alpha > NEGLIGIBLE * first.sigma:
+            return None
+        return self.schedule.prior_std * first.sigma / self.schedule.sigma(1.0)
+
     def plan(self, name, order, last=D, at=None):
         """The Plan of the collected rows; if the times end at 0, `last` is its last row, evaluated at the time before
         or at another Point."""
@@ -260,7 +324,7 @@ class Rows:
             name=name,
             order=order,
             steps=self.steps,
-            prior_std=self.schedule.prior_std,
+            prior_std=self._prior_std(),
             t=[point.t for point in self.at],
             alpha=[point.alpha for point in self.at],
             sigma=[point.sigma for point in self.at],

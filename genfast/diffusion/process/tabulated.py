@@ -45,6 +45,7 @@ class Tabulated(Schedule):
     sigmas: tuple[float, ...]
 
     t_min = property(lambda self: 1 / len(self.alphas))
+    t_max = property(lambda self: 1.0 if self.alphas[-1] else 1 - 1 / len(self.alphas))  # where its log-SNR is finite
     prior_std = property(lambda self: math.hypot(self.alphas[-1], self.sigmas[-1]))
 
     def __post_init__(self):

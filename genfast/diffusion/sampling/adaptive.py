@@ -70,11 +70,8 @@ class _Field:
         """
         c_in, c_noise, x_factor, F_factor = factors[:, : len(x)].to(x.dtype)
         y = per_row(c_in, x) * x
-        F = self.denoiser.net(y, c_noise, **self.condition)
-        if F.shape != y.shape:
-            shapes = f"{tuple(y.shape)}; got {tuple(F.shape)}"
-            raise ValueError(f"the network must answer with the shape of its input, {shapes}")
-        return per_row(x_factor, x) * x + per_row(F_factor, x) * F.to(x.dtype)
+        F = self.denoiser.network(y, c_noise, **self.condition)
+        return per_row(x_factor, x) * x + per_row(F_factor, x) * F
 
 
 def _longer(values: Tensor, count: int) -> Tensor:
@@ -175,20 +172,21 @@ def sample_adaptively(
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     evaluations = torch.zeros(len(index), dtype=torch.int64)
     schedule = denoiser.schedule
-    for first, where in tqdm(
-        list(chunk_passes(index, chunk)), desc="sampling", unit="chunk", leave=False, delay=2, disable=not progress
-    ):
-        slots = index[where] - first
-        key = ops.make_key(seed, torch.arange(first, first + chunk), device)
-        field = _Field(denoiser, {name: spread(v[where], slots, chunk).to(device) for name, v in condition.items()})
-        start = schedule.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
-        x, used, active = _integrate(field, start, rtol, atol, max_steps)
-        if bool(active.any()):
-            late = (first + active.nonzero().flatten()).tolist()
-            raise RuntimeError(f"samples {late[:5]} are not done after max_steps = {max_steps} steps")
-        last = torch.full((chunk,), schedule.t_min, dtype=torch.float64, device=device)
-        out[where.to(device)] = field(x, field.denoised(last))[slots.to(device)]
-        evaluations[where] = used.cpu()[slots] + 1
+    passes = list(chunk_passes(index, chunk))
+    bar = tqdm(passes, desc="sampling", unit="chunk", leave=False, delay=2, disable=not progress)
+    with denoiser.evaluating():
+        for first, where in bar:
+            slots = index[where] - first
+            key = ops.make_key(seed, torch.arange(first, first + chunk), device)
+            field = _Field(denoiser, {name: spread(v[where], slots, chunk).to(device) for name, v in condition.items()})
+            start = schedule.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
+            x, used, active = _integrate(field, start, rtol, atol, max_steps)
+            if bool(active.any()):
+                late = (first + active.nonzero().flatten()).tolist()
+                raise RuntimeError(f"samples {late[:5]} are not done after max_steps = {max_steps} steps")
+            last = torch.full((chunk,), schedule.t_min, dtype=torch.float64, device=device)
+            out[where.to(device)] = field(x, field.denoised(last))[slots.to(device)]
+            evaluations[where] = used.cpu()[slots] + 1
     if not bool(out.isfinite().all()):
         bad = index[~out.flatten(1).isfinite().all(1).cpu()].tolist()
         raise FloatingPointError(f"samples {bad[:5]} are not finite")

@@ -92,7 +92,6 @@ def invert(
     condition=None,
     chunk=64,
     dtype=torch.float32,
-    net_dtype=None,
     device="cpu",
     progress=True,
     **options,
@@ -117,5 +116,5 @@ def invert(
     upwards = inversion_plan(solver, denoiser.schedule, steps, grid, **options)
     return sample(
         denoiser, x_0.shape[1:], upwards, len(x_0),
-        start=x_0, condition=condition, chunk=chunk, dtype=dtype, net_dtype=net_dtype, device=device, progress=progress,
+        start=x_0, condition=condition, chunk=chunk, dtype=dtype, device=device, progress=progress,
     )  # fmt: skip

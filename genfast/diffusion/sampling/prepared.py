@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...common.eval_mode import evaluating
+from ..process.denoisers import Network
+
 
 class Prepared:
     """What a network with a `prepare` method knows of a plan beforehand: everything that depends on time and label only
@@ -18,7 +21,7 @@ class Prepared:
     ROWS = 64
 
     def __init__(self, net: Callable, times: Tensor):
-        self.net, self.times, self.tables = net, times, {}
+        self.net, self.times, self.tables = net, Network(net).time(times), {}
 
     @staticmethod
     def fits(net: Callable, conditions: set[str]) -> bool:
@@ -37,7 +40,8 @@ class Prepared:
         times = self.times[self.ROWS * number :][: self.ROWS]
         times = torch.cat([times, times[-1:].expand(self.ROWS - len(times))])
         conditions = {} if label is None else {"label": torch.full((self.ROWS,), label, device=times.device)}
-        return self.net.prepare(times, **conditions)
+        with evaluating(self.net):
+            return self.net.prepare(times, **conditions)
 
     def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:
         """The rows of `count` samples, (count, *), as a function of the row of the plan. labels: (count,) or None."""

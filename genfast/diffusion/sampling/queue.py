@@ -75,17 +75,16 @@ class SampleQueue:
         *,
         capacity: int = 64,
         clamp: tuple[float, float] | None = None,
-        net_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
         capacity = require_integer("capacity", capacity, 1)
         self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
-        self.clamp, self.net_dtype, self.device = require_clamp(clamp), net_dtype, torch.device(device)
+        self.clamp, self.device = require_clamp(clamp), torch.device(device)
         self.tickets = 0  # given out so far
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
         self.x = torch.zeros(capacity, *self.shape, device=self.device)
-        self.y = torch.zeros_like(self.x, dtype=net_dtype)
+        self.y = torch.zeros_like(self.x)
         self.history = torch.zeros(ops.SLOTS, *self.x.shape, device=self.device)
         self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
         self.w = torch.ones(capacity, device=self.device)
@@ -117,6 +116,7 @@ class SampleQueue:
         if (guidance is None) != (unconditional is None):
             raise ValueError("guidance and unconditional go together")
         w = 1.0 if guidance is None else require_number("guidance", guidance)
+        plan.require_prior()
         if plan.snr.any():
             raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
         index, seed = require_integer("index", index, 0, MAX_SEED), require_integer("seed", seed, 0, MAX_SEED)
@@ -190,7 +190,7 @@ class SampleQueue:
             self.x, F[: self.capacity], self.key, self.row, self.table,
             y=y, history=self.history, clamp=self.clamp, **more,
         )  # fmt: skip
-        self.y = y.to(self.net_dtype)
+        self.y = y
         return self._advance(active)
 
     def _active(self) -> list[int]:
@@ -241,8 +241,8 @@ class SampleQueue:
                 request = self.running[slot] = self.waiting.popleft()
                 key = ops.make_key(request.seed, [request.index], self.device)
                 part = request.part
-                x = part.plan.prior_std * ops.normal(key, self.shape, ops.Purpose.PRIOR)
-                self.x[slot], self.y[slot] = x[0], (part.c_in * x[0]).to(self.net_dtype)
+                x = part.plan.start(ops.normal(key, self.shape, ops.Purpose.PRIOR))
+                self.x[slot], self.y[slot] = x[0], part.c_in * x[0]
                 self.history[:, slot] = 0
                 self.key[slot], self.w[slot] = key[0], request.guidance
                 self.left[slot] = len(part.plan)
@@ -272,13 +272,7 @@ class SampleQueue:
         return self._called(y, t, self._arguments(sources, guided))
 
     def _called(self, y: Tensor, t: Tensor, arguments: dict[str, Tensor]) -> Tensor:
-        """What the network answers, in its dtype and that of y."""
-        F = self.denoiser.net(y, t, **arguments)
-        if not isinstance(F, Tensor) or F.shape != y.shape:
-            got = tuple(F.shape) if isinstance(F, Tensor) else type(F).__name__
-            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
-        F = F.to(torch.promote_types(F.dtype, y.dtype)).contiguous()
-        return F.float() if F.dtype == torch.float64 else F  # the kernels take no float64 beside a float32 state
+        return self.denoiser.network(y, t, **arguments).contiguous()
 
     def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:
         """What the network takes beside y and t, for every row of its batch."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ... import ops
-from ...common.checks import require_shape
+from ...common.checks import require_number, require_shape
+from ...common.eval_mode import evaluating
 from ...common.indices import as_index, chunk_passes, require_finite, spread
 from ..guidance.classifier_free import Guidance
 from ..process.denoisers import Denoiser
@@ -96,6 +97,8 @@ def sample(
     *,
     seed: int = 0,
     start: Tensor | None = None,
+    source: Tensor | None = None,
+    strength: float | None = None,
     condition: dict[str, Tensor] | None = None,
     unconditional: dict[str, Tensor] | None = None,
     guidance: float | Tensor | Guidance | None = None,
@@ -106,7 +109,6 @@ def sample(
     noise: str = "white",
     chunk: int = 64,
     dtype: torch.dtype = torch.float32,
-    net_dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     graph: bool = False,
     progress: bool = True,
@@ -114,8 +116,13 @@ def sample(
 ) -> Tensor:
     r"""Samples x_0, (N, *shape) in `dtype`, by following the plan from x_1 = prior_std z.
 
+    A plan that begins below t = 1, where x_t is not noise alone (alpha > 0.1 sigma), needs start, or source.
+
     index: N, for samples 0 to N - 1, or the (N,) indices themselves: sample 5 is the same whatever else is asked for.
-    start: (N, *shape), x at the time of the plan's first row, instead of prior_std z.
+    start: (N, *shape), x at the time of the plan's first row, instead of prior_std z.  source, strength: (N, *shape),
+    or shaped to broadcast to it, and in (0, 1]: data x_0, noised to the first row with t <= strength as alpha x_0 +
+    sigma z with the z of prior_std z, and brought back from there (SDEdit, Meng et al. 2022, arXiv:2108.01073). The
+    plan must be of a solver without a history over steps, or begin there.
     condition: keyword arguments of the network, each (N, *).  guidance: a `Guidance`, or its scale, with
     `unconditional`, the arguments of the network that gives F_u (none of one's own with `Guidance(network=...)`).
     clamp: (low, high) for D at every row.  threshold: a quantile; D at every row goes through `ops.dynamic_threshold`
@@ -124,20 +131,30 @@ def sample(
     noise: "white" or "brownian", one path for each (seed, index) whatever the number of steps.
     The network must not keep or change its input, which may be the state itself (a change in place is refused).
     chunk: samples per network call; it is part of what a sample depends on, in so far as the network's rounding depends
-    on its batch.  dtype float64 runs in float64 throughout, by plain torch.  net_dtype: of the network's input, by
-    default `dtype`.  graph: on a GPU, capture the trajectory of a chunk as one CUDA graph and replay it; elsewhere it
-    is ignored, with a warning.  callback: called with a `State` after each row.
+    on its batch.  dtype float64 runs in float64 throughout, by plain torch; the network runs in
+    the dtype of its own weights, and in eval mode.  graph: on a GPU, capture the trajectory of a chunk as one CUDA
+    graph and replay it; elsewhere it is ignored, with a warning.  callback: called with a `State` after each row.
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
     settings = SampleSettings(
         seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
-        net_dtype=net_dtype, device=device, graph=graph, progress=progress, callback=callback,
+        device=device, graph=graph, progress=progress, callback=callback,
     )  # fmt: skip
     return sample_with(
         settings, denoiser, require_shape("shape", shape), plan, as_index("index", index),
-        start=start, condition=condition or {}, unconditional=unconditional, known=known, mask=mask,
+        start=start, source=source, strength=strength, condition=condition or {}, unconditional=unconditional,
+        known=known, mask=mask,
     )  # fmt: skip
+
+
+def require_strength(source: object, start: object, strength: float | None) -> float | None:
+    """strength as a number in (0, 1]; a ValueError unless it goes with source, and source without start."""
+    if (source is None) != (strength is None):
+        raise ValueError("source and strength go together")
+    if source is not None and start is not None:
+        raise ValueError("source and start exclude each other: both say where to begin")
+    return None if strength is None else require_number("strength", strength, above=0, most=1)
 
 
 def sample_with(
@@ -148,6 +165,8 @@ def sample_with(
     index: Tensor,
     *,
     start: Tensor | None,
+    source: Tensor | None,
+    strength: float | None,
     condition: dict[str, Tensor],
     unconditional: dict[str, Tensor] | None,
     known: Tensor | None,
@@ -156,7 +175,12 @@ def sample_with(
     """`sample` once its settings are checked, with gradients off. index: (N,) int64."""
     dtype, device, chunk = settings.dtype, settings.device, settings.chunk
     condition, unconditional, w = network_arguments(settings.guidance, condition, unconditional, index, dtype)
-    extra = {"start": start, "known": known, "mask": mask}
+    strength = require_strength(source, start, strength)
+    if strength is not None:
+        plan = plan.below(strength)
+    elif start is None:
+        plan.require_prior()
+    extra = {"start": start, "source": source, "known": known, "mask": mask}
     extra = _whole_samples(extra, index, shape, dtype) | ({} if w is None else {"w": w})
     if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
@@ -165,9 +189,9 @@ def sample_with(
     replay = None
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))
-    with tqdm(
-        total=len(passes) * len(plan), desc="sampling", unit="row", leave=False, delay=2, disable=not settings.progress
-    ) as bar:
+    rows, silent = len(passes) * len(plan), not settings.progress
+    bar = tqdm(total=rows, desc="sampling", unit="row", leave=False, delay=2, disable=silent)
+    with bar, denoiser.evaluating(), evaluating(settings.guidance and settings.guidance.network):
         for first, where in passes:
             slots = index[where] - first
             key = ops.make_key(settings.seed, torch.arange(first, first + chunk), device)
@@ -176,7 +200,8 @@ def sample_with(
                 for group in (condition, unconditional, extra)
             )
             if "start" not in more:
-                more["start"] = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype).mul_(plan.prior_std)
+                z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
+                more["start"] = plan.start(z, more.get("source"))
             inputs = Chunk(
                 key=key, x=more["start"], condition=conditions, unconditional=unconditionals, w=more.get("w"),
                 known=more.get("known"), mask=more.get("mask"),

@@ -40,7 +40,6 @@ class SampleSettings:
     noise: str = "white"
     chunk: int = 64
     dtype: torch.dtype = torch.float32
-    net_dtype: torch.dtype | None = None
     device: torch.device | str = "cpu"
     graph: bool = False
     progress: bool = True
@@ -61,9 +60,6 @@ class SampleSettings:
             checked["threshold"] = require_number("threshold", self.threshold, above=0, most=1)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        of_net = self.net_dtype
-        if of_net is not None and not (isinstance(of_net, torch.dtype) and of_net.is_floating_point):
-            raise ValueError(f"net_dtype must be a floating-point dtype; got {of_net!r}")
         if self.graph and not self.captures:  # five frames up is who calls one of the two public `sample`
             warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {self.device}", stacklevel=5)
         if self.captures and self.dtype == torch.float64:

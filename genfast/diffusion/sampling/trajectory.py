@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import ops
 from ..guidance.classifier_free import mixed
-from ..process.denoisers import Denoiser
+from ..process.denoisers import Denoiser, Network
 from ..process.plans import Plan
 from .prepared import Prepared
 from .settings import SampleSettings
@@ -34,7 +34,11 @@ class Trajectory:
     def __init__(self, denoiser: Denoiser, plan: Plan, settings: SampleSettings):
         dtype, guidance, device = settings.dtype, settings.guidance, settings.device
         self.denoiser, self.plan, self.settings = denoiser, plan, settings
-        self.net_dtype = settings.net_dtype or dtype
+        self.net = Network(denoiser.net)
+        self.other = None if guidance is None or guidance.network is None else Network(guidance.network)
+        self.net_dtype = self.net.dtype or dtype
+        if self.other is not None:  # of the wider of the two
+            self.net_dtype = torch.promote_types(self.net_dtype, self.other.dtype or dtype)
         self.takes_denoised = settings.threshold is not None or (guidance is not None and guidance.rescale > 0)
         # A Langevin row takes D as it is to be.
         self.takes_denoised |= settings.clamp is not None and bool(plan.snr.any())
@@ -143,8 +147,7 @@ class _Network:
 
     def __init__(self, trajectory: Trajectory, chunk: Chunk):
         self.trajectory, self.condition, self.unconditional = trajectory, chunk.condition, chunk.unconditional
-        self.net = trajectory.denoiser.net
-        self.other = trajectory.settings.guidance and trajectory.settings.guidance.network
+        self.net, self.other = trajectory.net, trajectory.other
         self.both, self.prepared, self.count = {}, None, len(chunk.x)
         self.times = trajectory.c_noise[:, None].expand(-1, len(chunk.x)).unbind()
         if chunk.w is not None and not self.other:
@@ -153,28 +156,27 @@ class _Network:
             self.count *= 2
         if chunk.prepared is not None:
             self.prepared = chunk.prepared.__getitem__
-        elif Prepared.fits(self.net, set(chunk.condition)):
+        elif Prepared.fits(self.net.net, set(chunk.condition)):
             self.prepared = trajectory.prepared.of((self.both or chunk.condition).get("label"), self.count)
 
     def __call__(self, r: int, y: Tensor) -> tuple[Tensor, Tensor | None]:
         if not self.trajectory.mixes(r):
             return self._call(self.net, r, y, self.condition), None
         if self.other:
-            return self._call(self.net, r, y, self.condition), self._call(self.other, r, y, self.unconditional)
+            F_c, F_u = self._call(self.net, r, y, self.condition), self._call(self.other, r, y, self.unconditional)
+            dtype = torch.promote_types(F_c.dtype, F_u.dtype)
+            return F_c.to(dtype), F_u.to(dtype)
         return self._call(self.net, r, torch.cat([y, y]), self.both).chunk(2)
 
-    def _call(self, net: Callable, r: int, y: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def _call(self, net: Network, r: int, y: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         time = self.times[r] if len(y) == len(self.times[r]) else torch.cat([self.times[r]] * 2)
-        answer = net(y, time, **self._known_of(net, r, len(y), conditions))
-        if not isinstance(answer, Tensor) or answer.shape != y.shape:
-            got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+        answer = net(y, time, self._known_of(net, r, len(y), conditions))
         if answer.dtype != y.dtype:  # the wider of the two, so that neither input nor answer is rounded again
             answer = answer.to(torch.promote_types(answer.dtype, y.dtype))
         # The kernels take no float64 beside a float32 state.
         return answer.to(self.trajectory.settings.dtype) if answer.dtype == torch.float64 else answer
 
-    def _known_of(self, net: Callable, r: int, count: int, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _known_of(self, net: Network, r: int, count: int, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.prepared is None or net is not self.net:
             return conditions
         return {"prepared": self.prepared(r)[:count]}

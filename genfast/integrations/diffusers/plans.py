@@ -3,9 +3,12 @@
 import copy
 import dataclasses
 
+from torch import nn
+
 from ...common.checks import require_integer
 from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
+from ...nn import UNet
 from .tables import kind_of, read
 
 
@@ -31,12 +34,21 @@ def denoiser(scheduler, net, steps=None):
     if not callable(net):
         raise TypeError(f"net must be callable; got {type(net).__name__}")
     grid = read(_set(scheduler, steps))
+    return Denoiser(_Called(net), grid.schedule, grid.parameterization)
 
-    def call(y, timestep, **condition):
-        answer = net(y, timestep, **condition)
+
+class _Called(nn.Module):
+    """A network whose answer may be in `.sample`; a Module, so that its mode and dtype are seen. A `from_unet2d`, which
+    counts steps by itself, is told the timestep in its own unit."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.unit = (net.style.timesteps or {}).get("scale", 1.0) if isinstance(net, UNet) else 1.0
+
+    def forward(self, y, timestep, **condition):
+        answer = self.net(y, timestep / self.unit, **condition)
         return getattr(answer, "sample", answer)
-
-    return Denoiser(call, grid.schedule, grid.parameterization)
 
 
 def _set(scheduler, steps):
@@ -59,7 +71,9 @@ def build(scheduler, begin, options):
     name, arguments = _SOLVERS[kind](scheduler, **{**known, **options})
     grid = read(scheduler, begin)
     plan = solvers.SOLVERS[name](grid.schedule, grid.times, **arguments)
-    return grid, dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
+    if begin == 0:  # as pipelines begin, whatever the first timestep
+        plan = dataclasses.replace(plan, prior_std=float(getattr(scheduler, "init_noise_sigma", 1.0)))
+    return grid, plan
 
 
 def _only(config, name, *allowed):

@@ -1,6 +1,6 @@
 """Weights of diffusers' UNet2DModel, in and out of `genfast.nn.UNet`.
 
-    net = from_unet2d("folder/unet")  # or a UNet2DModel; net(x, t) has the timestep as a float, t (B,)
+    net = from_unet2d("folder/unet")  # or a UNet2DModel; net(x, t), t (B,) in [0, 1], is theirs at timestep 999 t
     save_unet2d(net, "folder/unet")  # for UNet2DModel.from_pretrained; to_unet2d(net) is the module itself
 
 The names of configs, tensors and files are diffusers'; the mathematics is the same, so nothing is approximated.
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...common.files import write_file
+from ...diffusion.process.denoisers import STEPS
 from ...nn import UNet
 from ...nn.layers import NormAct
 from ...nn.timesteps import Sinusoid
@@ -58,9 +59,9 @@ BEFORE_0_13 = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "pro
 def from_unet2d(model) -> UNet:
     """A UNet with the weights of a UNet2DModel, or of a folder that holds its config.json and safetensors file.
 
-    Its forward takes the timestep as a float tensor t (B,). Of a class-conditional model, all labels are taken; the
-    last is the one that UNet calls null and takes where none is given. The answer is in `eval` mode, on the device and
-    of the dtype of the weights, and shares no memory with them.
+    Its forward takes t (B,) in [0, 1], as every network of a Diffusion, and is theirs at timestep 999 t. Of a
+    class-conditional model, all labels are taken; the last is the one that UNet calls null and takes where none is
+    given. The answer is in `eval` mode, on the device and of the dtype of the weights, and shares no memory with them.
     Raises ValueError naming what UNet cannot express; FileNotFoundError if a file is missing.
     """
     if isinstance(model, torch.nn.Module):
@@ -140,7 +141,7 @@ def arguments(config: dict) -> dict:
         "groups": groups,
         "eps": c["norm_eps"],
         "dropout": c["dropout"],
-        "timesteps": {"shift": c["freq_shift"], "flip": c["flip_sin_to_cos"]},
+        "timesteps": {"shift": c["freq_shift"], "flip": c["flip_sin_to_cos"], "scale": float(STEPS)},
     }
 
 
@@ -157,7 +158,8 @@ def to_config(net: UNet, sample_size: int | tuple[int, int] | None = None) -> di
         "multipliers": [width / widths[0] for width in widths],
         "out_channels": net.output.out_channels,
         "groups": groups.pop(),
-        "timesteps": {"shift": 0, "flip": False} | time,
+        # UNet2DModel counts steps, whether a UNet does so by itself or is told them
+        "timesteps": {"shift": 0, "flip": False} | time | {"scale": float(STEPS)},
         "attention": sorted(ours["attention"]),
     }
     config = {

@@ -10,11 +10,12 @@ import pytest
 import torch
 from helpers import five_modes, mixture, noise_of, perturbed, run
 
+import genfast as gf
 from genfast import nn, ops
 from genfast.diffusion import sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
-from genfast.diffusion.solvers import SOLVERS, plan
+from genfast.diffusion.solvers import SOLVERS, plan, time_grid
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 VP, EDM, FLOW = schedules.VPLinear(), schedules.EDM(), schedules.Flow()
@@ -244,15 +245,20 @@ def test_networks_in_bfloat16():
         assert not torch.equal(y, y.bfloat16())  # nor has it been rounded on the way
         return mlp()(y, t).bfloat16()
 
-    def wide_answer(y, t):
-        seen.add(y.dtype)
-        return mlp()(y.float(), t)
+    class WideAnswer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = torch.nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+
+        def forward(self, y, t):
+            seen.add(y.dtype)
+            return mlp()(y.float(), t)
 
     scale = exact.abs().max().item()
-    for net, net_dtype in ((half, torch.bfloat16), (narrow_answer, None), (wide_answer, torch.bfloat16)):
+    for net, dtype in ((half, torch.bfloat16), (narrow_answer, torch.float32), (WideAnswer(), torch.bfloat16)):
         seen.clear()
-        out = sample(Denoiser(net, VP, "v"), (2,), NOISY, 9, net_dtype=net_dtype)
-        assert out.dtype == torch.float32 and seen <= {net_dtype or torch.float32}
+        out = sample(Denoiser(net, VP, "v"), (2,), NOISY, 9)
+        assert out.dtype == torch.float32 and seen <= {dtype}
         assert torch.allclose(out, exact, rtol=0, atol=0.03 * scale) and not torch.equal(out, exact)
 
 
@@ -355,3 +361,106 @@ def test_samples_that_are_not_finite_are_an_error():
 
     with pytest.raises(FloatingPointError, match=r"samples \[10, 2\] are not finite"):
         sample(Denoiser(broken, VP, "x0"), (2,), NOISY, [10, 1, 2, 3], chunk=8)
+
+
+# Where sampling begins ------------------------------------------------------------------------------------------------
+
+
+def from_level(level):
+    """A grid uniform in the log-SNR, from that time on."""
+
+    def grid(schedule, n):
+        ends = (schedule.log_snr(t) for t in (level, schedule.t_min))
+        times = torch.cat([schedule.time(torch.linspace(*ends, n, dtype=torch.float64)), torch.zeros(1)])
+        times[0] = level
+        return times
+
+    return grid
+
+
+SPREAD = gf.Gaussian.from_moments(torch.zeros(2), torch.full((2,), 0.25))  # data of standard deviation 1/2
+
+
+@pytest.mark.parametrize("solver", ["heun", "dpmpp_2m", "ddim"])
+@pytest.mark.parametrize("schedule", ["edm", "ve", "vp_linear", "flow", "sub_vp"])
+def test_a_plan_below_one_starts_from_noise_of_its_own_level_or_asks_for_start(schedule, solver):
+    """The noise of x_1 is a hundred times too much at sigma = 0.8."""
+    denoiser = SPREAD.denoiser(schedule)
+    own = denoiser.schedule
+    low = own.time(torch.tensor(0.0, dtype=torch.float64)).item()  # alpha = sigma
+    noisy = own.time(torch.tensor(2 * math.log(0.05), dtype=torch.float64)).item()  # alpha = sigma / 20
+    early = plan(solver, own, 30, grid=from_level(low))
+    with pytest.raises(ValueError, match=rf"start must be given.*plan {solver} begins at t = "):
+        sample(denoiser, (2,), early, 4, progress=False)
+    with pytest.raises(ValueError, match="start must be given"):
+        sampling.SampleQueue(denoiser, (2,)).add(0, plan=early)
+    start = own.alpha(low) * SPREAD.sample(2000, seed=1).float() + own.sigma(low) * torch.randn(
+        2000, 2, generator=torch.Generator().manual_seed(3)
+    )
+    assert abs(sample(denoiser, (2,), early, 2000, start=start, progress=False).std() - 0.5) < 0.05
+
+    late = plan(solver, own, 30, grid=from_level(noisy))
+    assert late.prior_std == pytest.approx(own.prior_std * own.sigma(noisy) / own.sigma(1.0))
+    x = sample(denoiser, (2,), late, 2000, progress=False)
+    assert abs(x.std() - 0.5) < 0.1
+    queue = sampling.SampleQueue(denoiser, (2,), capacity=2)
+    queue.add(3, plan=late)
+    torch.testing.assert_close(next(iter(queue))[1], x[3])
+    assert plan(solver, own, 4).prior_std == own.prior_std
+
+
+@pytest.mark.parametrize("schedule", ["edm", "vp_cosine", "flow"])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun", "ddpm", "unipc", "dpmpp_2s"])
+def test_what_comes_back_from_a_source_has_the_law_of_the_data(solver, schedule):
+    """x_0 of p_0, noised and denoised, is of p_0 again; the less noise, the nearer to the source."""
+
+    class Exact(gf.Diffusion):
+        denoiser = SPREAD.denoiser(schedule)
+
+    model = Exact(nn.MLP(2, width=8, depth=1), schedule, shape=(2,))
+    x0, distances = SPREAD.sample(2000, seed=1).float(), []
+    for strength in (0.2, 0.5, 0.9):
+        x = model.sample(2000, solver=solver, steps=60, source=x0, strength=strength, progress=False)
+        assert abs(x.std() - 0.5) < 0.06 and x.mean(0).abs().max() < 0.06
+        distances.append((x - x0).square().mean().sqrt())
+    assert distances[0] < distances[1] < distances[2] * 1.1
+
+
+def test_a_source_is_noised_to_the_first_row_at_its_strength():
+    """By the z that sampling without a source begins with; a ready plan is cut where a step begins."""
+    denoiser, x0 = five_modes(), torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    z = ops.normal(ops.make_key(4, 9), (2,), ops.Purpose.PRIOR)
+    for solver in ("heun", "ddpm", "edm", "dpm2", "rk4", "dpmpp_sde", "predictor_corrector"):
+        whole = plan(solver, VP, 12)
+        for strength in (1.0, 0.6, 0.3):
+            cut = whole.below(strength)
+            times = [t for t in time_grid(solver, VP)(VP, 12).tolist() if 0 < t <= strength]
+            assert cut.t[0] == times[0] and cut.steps == len(times)
+            found = sample(denoiser, (2,), whole, 9, seed=4, source=x0, strength=strength)
+            start = float(cut.alpha[0]) * x0 + float(cut.sigma[0]) * z
+            assert torch.equal(found, sample(denoiser, (2,), cut, 9, seed=4, start=start))
+    for solver in ("dpmpp_2m", "lms", "unipc", "deis"):
+        with pytest.raises(ValueError, match=f"strength needs a plan whose steps do not read.*{solver}"):
+            sample(denoiser, (2,), plan(solver, VP, 12), 9, source=x0, strength=0.5)
+        sample(denoiser, (2,), plan(solver, VP, 12), 9, source=x0, strength=1)  # all of it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": torch.zeros(4, 2)}, "source and strength go together"),
+        ({"strength": 0.5}, "source and strength go together"),
+        ({"source": torch.zeros(4, 2), "strength": 0.0}, r"strength must be a number in \(0, 1\]; got 0.0"),
+        ({"source": torch.zeros(4, 2), "strength": 1.5}, "strength must be a number"),
+        ({"source": torch.zeros(4, 2), "strength": math.nan}, "strength must be a number"),
+        ({"source": torch.zeros(4, 2), "strength": 1e-9}, "strength must be at least 0.001, the last time of"),
+        ({"source": torch.zeros(4, 2), "strength": 0.5, "start": torch.zeros(4, 2)}, "source and start exclude each"),
+        ({"source": torch.zeros(4, 3), "strength": 0.5}, r"source must have shape \(4, 2\)"),
+        ({"source": torch.full((4, 2), math.nan), "strength": 0.5}, "source must be finite"),
+    ],
+)
+def test_sources_and_strengths_that_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sample(five_modes(), (2,), plan("ddim", VP, 5, "log_snr"), 4, **arguments)
+    with pytest.raises(ValueError, match=message):
+        gf.Diffusion(nn.MLP(2, width=8, depth=1), VP, shape=(2,)).sample(4, steps=5, **arguments)

@@ -19,7 +19,19 @@ from genfast.diffusion.solvers import plan
 VP = schedules.VPLinear()
 DENOISER = Denoiser(lambda y, t: torch.tanh(y), VP, "v")
 PLAN = plan("dpmpp_2m_sde", VP, 3)
-WHAT = {"denoiser", "shape", "plan", "index", "start", "condition", "unconditional", "known", "mask"}
+WHAT = {
+    "denoiser",
+    "shape",
+    "plan",
+    "index",
+    "start",
+    "source",
+    "strength",
+    "condition",
+    "unconditional",
+    "known",
+    "mask",
+}
 
 
 def keywords(function):
@@ -30,7 +42,7 @@ def test_both_faces_have_every_setting_with_its_default():
     defaults = {field.name: field.default for field in dataclasses.fields(SampleSettings)}
     assert {name: value for name, value in keywords(sampling.sample).items() if name not in WHAT} == defaults
     of_model = keywords(gf.Diffusion.sample)
-    own = {"net_dtype", "device", "guidance"}  # the model's, and 1.0
+    own = {"device", "guidance"}  # the model's, and 1.0
     assert {name: of_model.get(name) for name in defaults.keys() - own} == {
         name: defaults[name] for name in defaults.keys() - own
     }
@@ -73,8 +85,6 @@ BAD = [
     ({"seed": 0.5}, r"seed must be an integer from 0 to 2\^63 - 1; got 0.5"),
     ({"seed": 2**63}, "seed must be an integer from 0"),
     ({"dtype": torch.bfloat16}, "dtype must be one of torch.float32, torch.float64; got torch.bfloat16"),
-    ({"net_dtype": torch.int64}, "net_dtype must be a floating-point dtype; got torch.int64"),
-    ({"net_dtype": "float16"}, "net_dtype must be a floating-point dtype; got 'float16'"),
     ({"threshold": 0.0}, r"threshold must be a number in \(0, 1\]; got 0.0"),
     ({"threshold": 1.5}, r"threshold must be a number in \(0, 1\]; got 1.5"),
     ({"noise": "pink"}, "noise must be one of white, brownian; got 'pink'"),

@@ -183,3 +183,14 @@ def test_only_the_scheduler_needs_diffusers():
     assert missing.stdout == "so far\n"
     assert "ImportError: GenfastScheduler needs the diffusers library" in missing.stderr
     assert "pip install 'genfast[diffusers]'" in missing.stderr
+
+
+def test_the_mode_and_dtype_of_their_network_are_seen():
+    class Net(torch.nn.Linear):
+        def forward(self, y, timestep):
+            assert not self.training and y.dtype == torch.float64
+            return super().forward(y)
+
+    scheduler, net = diffusers.DDPMScheduler(), Net(2, 2).double().train()
+    D, (_, plan) = denoiser(scheduler, net, 4), from_scheduler(scheduler, 4)
+    assert sample(D, (2,), plan, 3, progress=False).dtype == torch.float32 and net.training

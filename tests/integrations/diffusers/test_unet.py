@@ -10,7 +10,16 @@ import torch
 
 diffusers = pytest.importorskip("diffusers", reason="needs the diffusers extra")
 
-from genfast.integrations.diffusers import from_unet2d, save_unet2d, to_unet2d  # noqa: E402
+import genfast as gf  # noqa: E402
+from genfast import ops  # noqa: E402
+from genfast.diffusion.sampling import sample  # noqa: E402
+from genfast.integrations.diffusers import (  # noqa: E402
+    denoiser,
+    from_scheduler,
+    from_unet2d,
+    save_unet2d,
+    to_unet2d,
+)
 from genfast.nn import UNet  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
@@ -63,7 +72,7 @@ def outputs(model, net, size):
     x, t = torch.randn(3, model.config.in_channels, *size), torch.tensor([0, 37, 999])
     label = torch.tensor([0, 2, 4]) if model.config.num_class_embeds else None
     with torch.no_grad():
-        return model(x, t, class_labels=label).sample, net(x, t.float(), label)
+        return model(x, t, class_labels=label).sample, net(x, t.float() if net.counts_steps else t / 999, label)
 
 
 def equal(one, other):
@@ -206,3 +215,47 @@ def test_damaged_folders_are_named(tmp_path):
     safetensors.torch.save_file(state | {"conv_in.bias": torch.zeros(3)}, file)
     with pytest.raises(ValueError, match=r"conv_in\.bias of shape \(8,\); got \(3,\)"):
         from_unet2d(tmp_path)
+
+
+@pytest.mark.parametrize("parameterization", ["eps", "v"])
+def test_a_diffusion_tells_the_network_the_step_that_it_was_trained_on(parameterization, tmp_path):
+    """t in [0, 1] is step 999 t: of a carried-over network, of a UNet that counts steps, of either one loaded again, in
+    every verb; and told integer steps by a scheduler of theirs, both are theirs too."""
+    model = theirs(SMALL)
+    x, t = torch.randn(2, model.config.in_channels, 4, 4), torch.tensor([0.25, 0.5])
+    carried = from_unet2d(model)
+    timesteps = {name: carried.config["timesteps"][name] for name in ("shift", "flip")}
+    told = UNet(**{**carried.config, "timesteps": timesteps}).eval()
+    told.load_state_dict(carried.state_dict())
+    assert told.counts_steps and not carried.counts_steps and not UNet(1, 8).counts_steps
+    with torch.no_grad():
+        expected = model(x, 999 * t).sample
+    scheduler = diffusers.DDPMScheduler()
+    plan = from_scheduler(scheduler, 4)[1]
+    by_steps = sample(denoiser(scheduler, model, 4), x.shape[1:], plan, 2, progress=False)
+    answers = []
+    for net in (carried, told):
+        diffusion = gf.Diffusion(net, "vp_linear", parameterization, shape=x.shape[1:])
+        gf.save(diffusion, tmp_path / str(len(answers)))
+        again = gf.load(tmp_path / str(len(answers)))
+        for of in (diffusion, again):
+            found = of.denoiser.network(x, t)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        queue = diffusion.queue(capacity=2)
+        queue.add(0, steps=3)
+        key = ops.make_key(0, 2)
+        with torch.no_grad():
+            answers.append(
+                [
+                    diffusion.loss({"x": x}, key),
+                    diffusion.sample(2, steps=3, progress=False),
+                    diffusion.sample_adaptively(1, progress=False)[0],
+                    next(iter(queue))[1],
+                    diffusion.elbo(x, key, samples=2),
+                ]
+            )
+        torch.testing.assert_close(to_unet2d(net)(x, 999 * t).sample, expected)
+        found = sample(denoiser(scheduler, net, 4), x.shape[1:], plan, 2, progress=False)
+        torch.testing.assert_close(found, by_steps, rtol=1e-4, atol=1e-4)
+    for one, other in zip(*answers, strict=True):
+        assert (one - other).abs().max() <= 0.01 * one.abs().max()  # steps of the adaptive one are not the same
