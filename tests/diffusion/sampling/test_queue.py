@@ -226,7 +226,7 @@ def test_plans_are_held_only_while_they_run():
     net = perturbed(nn.MLP(2, width=8, depth=1, classes=4))
     queue = SampleQueue(Denoiser(net, VP, "v"), (2,), capacity=2)
     for i in range(1000):
-        queue.add(i, plan=plan("ddim", VP, 1, grid=lambda s, n, i=i: torch.tensor([1 - i / 2000, 0])))
+        queue.add(i, plan=plan("ddim", VP, 1, grid=lambda s, n, i=i: torch.tensor([1 - i / 5000, 0])))
         queue.step()
         assert not queue.parts and not queue.blocks and queue.table is None
     lengths = []
