@@ -153,6 +153,8 @@ def load(path, net=None, device=None):
     except RuntimeError as error:
         raise ValueError(f"net: the weights in {folder} do not fit this network. {error}") from error
     model.extra = manifest["extra"]
+    if manifest["names"] is not None:
+        model.names = tuple(manifest["names"])
     return model if device is None else model.to(device)
 
 
@@ -170,7 +172,8 @@ def describe(model):
     except (TypeError, ValueError) as error:
         name = type(model).__name__
         raise TypeError(f"model must have a config() that JSON can hold; {name}.config() has not: {error}") from error
-    return {"format": FORMAT} | versions() | {"model": type(model).__name__, "config": config, "names": None}
+    named = {"model": type(model).__name__, "config": config, "names": getattr(model, "names", None)}
+    return {"format": FORMAT} | versions() | named
 
 
 def _described_tensor(value):

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from .common.checks import require_integer, require_number
+from .common.conditions import require_classes
 from .common.keys import make_key
 from .data.dataset import Data, as_data
+from .data.matching import renumbered
 
 
 class PriorEstimate(NamedTuple):
@@ -34,6 +36,8 @@ class GenerativeClassifier:
              arXiv:2303.16203; Clark & Jaini 2023, arXiv:2303.15233)
     options  what `log_likelihood` or `elbo` is to be told, e.g. steps=, probes=, samples=, seed=. All classes are told
              the same, so a sample meets the same probes in each of them, and the noise of the difference is less
+
+    names: of the classes, those of a class-conditional model or of the data of `fit`; labels are matched by them.
     """
 
     def __init__(self, models, prior=None, *, bound: bool = False, **options):
@@ -48,7 +52,7 @@ class GenerativeClassifier:
             raise ValueError(f"models must be {expected}; got {self.classes} classes")
         if options and not (bound or self.conditional) and all(callable(getattr(m, "log_prob", None)) for m in models):
             raise TypeError(f"{', '.join(options)}: options are for log_likelihood, and all models have log_prob")
-        self.models, self.options = models, options
+        self.models, self.options, self.names = models, options, getattr(models, "names", None)
         self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
 
     def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
@@ -77,6 +81,7 @@ class GenerativeClassifier:
                 raise TypeError(f"models must have a method fit(x); got {type(model).__name__}")
             model.fit(x[label == k])
         self.prior = self._as_prior(counts)
+        self.names = self.names or as_data(data).names
         return self
 
     def log_likelihoods(self, x) -> Tensor:
@@ -146,7 +151,9 @@ class GenerativeClassifier:
     def _labeled(self, data) -> tuple[Tensor, Tensor]:
         """x and label, below the number of classes; x of a pair in its own precision."""
         checked = as_data(data)
-        if checked.label is None or checked.classes > self.classes:
+        if checked.label is None:
             raise ValueError(f"data must hold labels in [0, {self.classes}); got {checked}")
+        label = renumbered(checked, self.names, "data").label
+        require_classes(label, self.classes, null=False)
         x = torch.as_tensor(data[0]) if isinstance(data, tuple) else checked.x
-        return x, checked.label
+        return x, label

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import ops
 from .checkpoint import register
 from .common.checks import require_integer
-from .common.conditions import Label
+from .common.conditions import Label, as_conditions, batch_conditions, condition_width, numbered, taken
 from .common.indices import as_index, spread
 from .diffusion.model import Diffusion
 from .vae.model import VAE
@@ -25,7 +25,8 @@ class LatentDiffusion(nn.Module):
     it stays in eval mode.
 
     vae         trained; vae.latent is the shape of what the diffusion model sees
-    diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not
+    diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not. Names
+                of classes are its; one without takes those of the VAE
     """
 
     def __init__(self, vae: VAE, diffusion: Diffusion):
@@ -37,7 +38,10 @@ class LatentDiffusion(nn.Module):
             raise ValueError(f"diffusion must be of the shape of latents, {vae.latent}; got {diffusion.shape}")
         if vae.classes not in (0, diffusion.classes):
             raise ValueError(f"diffusion must have the {vae.classes} classes of the VAE; got {diffusion.classes}")
+        if vae.names and diffusion.names not in (None, vae.names):
+            raise ValueError(f"diffusion must have the classes of the VAE, {vae.names}; got {diffusion.names}")
         self.vae, self.diffusion = vae.requires_grad_(False), diffusion
+        self.names = diffusion.names or vae.names
         self.diffusion.shape = vae.latent
         channels = (vae.latent[0], *[1] * (len(vae.latent) - 1))
         self.register_buffer("shift", torch.zeros(channels))
@@ -47,6 +51,25 @@ class LatentDiffusion(nn.Module):
     @property
     def classes(self) -> int:
         return self.diffusion.classes
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        return self.diffusion.names
+
+    @names.setter
+    def names(self, names: tuple[str, ...] | None) -> None:
+        self.diffusion.names = names
+        if self.vae.classes:
+            self.vae.names = names
+
+    @property
+    def unknown_labels(self) -> bool:
+        """Whether -1 is one of the labels: a VAE with classes knows no null."""
+        return not self.vae.classes
+
+    @property
+    def condition_width(self) -> int | None:
+        return condition_width(self.vae.encoder, self.vae.decoder, self.diffusion.net)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -60,8 +83,10 @@ class LatentDiffusion(nn.Module):
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample, (B,), that of the diffusion model on u. batch, key: as in `Diffusion.loss`."""
         with torch.no_grad():
-            label = batch.get("label") if self.vae.classes else None
-            z = ops.reparameterize(*self.vae.encode(batch["x"], label), key)[0]
+            x, key = self.vae._placed(batch["x"], key)
+            networks = self.vae.encoder, self.vae.decoder, self.diffusion.net
+            conditions = batch_conditions(batch, self.vae.classes, *networks, null=False)
+            z = ops.reparameterize(*self.vae._posterior(x, conditions), key)[0]
             if not self._measured():
                 if z.numel() <= z.shape[1]:
                     raise ValueError(f"batch must have at least 2 samples, for the scale of the latents; got {len(z)}")
@@ -69,21 +94,27 @@ class LatentDiffusion(nn.Module):
                 self.shift.copy_(z.mean(over).reshape(self.shift.shape))
                 self.scale.copy_(z.std(over).reshape(self.shift.shape).clamp(min=1e-3))
             u = (z - self.shift) / self.scale
-        return self.diffusion.loss({**batch, "x": u}, key)
+        return self.diffusion.loss(taken(self.diffusion.net, {**batch, "x": u}), key)
 
     @torch.no_grad()
     def sample(
-        self, n: int | Sequence[int] | Tensor, *, label: Label = None, seed: int = 0, chunk: int = 64, **settings
-    ) -> Tensor:
+        self, n: int | Sequence[int] | Tensor, *, label: Label = None, condition: Tensor | None = None,
+        seed: int = 0, chunk: int = 64, **settings,
+    ) -> Tensor:  # fmt: skip
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
         those of `Diffusion.sample`; the mean of x given its latent."""
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first")
-        u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, **settings)
+        label, vae = numbered(label, self.names), self.vae
+        known = {"null": self.unknown_labels, "width": self.condition_width}
+        as_conditions(len(index), self.classes, label, condition, **known)  # what neither knows is refused here
+        own = taken(self.diffusion.net, {"label": label, "condition": condition})
+        u = self.diffusion.sample(index, **own, seed=seed, chunk=chunk, **settings)
         z = self.scale * u + self.shift
-        return self.vae._decode_in_chunks(
-            index, label if self.vae.classes else None, lambda key, taken, slots: spread(z[taken], slots, chunk),
+        own = label if vae.classes else None, condition if vae.condition_width != 0 else None
+        return vae._decode_in_chunks(
+            index, vae._conditions(index, *own), lambda key, taken, slots: spread(z[taken], slots, chunk),
             seed=seed, noise=False, chunk=chunk,
         )  # fmt: skip
 

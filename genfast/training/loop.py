@@ -23,6 +23,7 @@ from ..common.files import append_line, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
 from ..data.dataset import as_data
+from ..data.matching import for_training, learn_names
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
     "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),
@@ -91,7 +92,7 @@ class Fit:
         weight_decay = require_number("weight_decay", weight_decay, least=0)
         self.decay = DECAYS[require_choice("decay", decay, DECAYS)]
         self.model = model if device is None else model.to(device)
-        self.data = as_data(data)
+        self.data = for_training(as_data(data), self.model)
         players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
         for group in players.values():
             group["params"] = [p for p in group["params"] if p.requires_grad]
@@ -119,6 +120,7 @@ class Fit:
             raise RuntimeError("this run has been iterated before; a new one starts with Fit(...)")
         self.started = True
         with self._claimed():
+            learn_names(self.model, self.data)
             if self.out is not None:
                 (self.out / LOG).touch(exist_ok=False)
             try:

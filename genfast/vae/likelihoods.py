@@ -55,6 +55,11 @@ class _Likelihood(nn.Module):
         if len(self.shape) > len(wanted) or any(n not in (1, m) for n, m in fits):
             raise ValueError(f"shape of a likelihood must broadcast against that of x, {wanted}; got {self.shape}")
 
+    def check_data(self, x: Tensor) -> None:
+        """`check` of all data, a part at a time, wherever they are."""
+        for part in x.split(4096):
+            self.check(part.cpu())
+
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""
         return {}
@@ -115,6 +120,13 @@ class Bernoulli(_Likelihood):
         super().check(x)
         if x.device.type == "cpu" and x.numel() and not bool((x.abs() <= 1).all()):
             raise ValueError(f"x must lie in [-1, 1] for a Bernoulli likelihood; got {x.min():g} to {x.max():g}")
+
+    def check_data(self, x: Tensor) -> None:
+        """Data from 0 to 1 are refused too: 0 would be taken for a gray of one half."""
+        super().check_data(x)
+        if 0 <= x.min() < 1:
+            got = f"{x.min():g} to {x.max():g}"
+            raise ValueError(f"x must reach from -1 to 1 for a Bernoulli likelihood; got {got}: scale it, 2 x - 1")
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
         return _total((x + 1) / 2 * f - F.softplus(f))

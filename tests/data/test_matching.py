@@ -5,7 +5,7 @@ import torch
 from toys import normal
 
 import genfast as gf
-from genfast.evaluation.matching import matched
+from genfast.data.matching import matched
 
 DATA = gf.data.Data(normal(6, 4), torch.tensor([0, 1, 2] * 2), names=("cat", "dog", "horse"))
 
@@ -15,7 +15,9 @@ def test_classes_go_by_their_names():
     found = matched(samples, DATA, "model")
     assert found.label.tolist() == [0, 2, 2, 0] and found.names == DATA.names and torch.equal(found.x, samples.x)
     other = gf.data.Data(samples.x, samples.label, names=("cat", "cow"))
-    with pytest.raises(ValueError, match="train must have classes among cat, dog, horse; got cow"):
+    with pytest.raises(
+        ValueError, match="train must have classes among cat, dog, horse; got cat, cow, of which cow is unknown"
+    ):
         matched(other, DATA, "train")
 
 
