@@ -13,6 +13,7 @@ A model whose `probability_levels` is a number gives probabilities of so many va
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -85,8 +86,10 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     index = subset(len(data), n, seed)
     device = device_of(model, data)
     conditions = {name: value.to(device) for name, value in told(data, index).items()}
-    if not takes(getattr(model, kind), "condition"):
-        conditions.pop("condition", None)
+    if "condition" in conditions and not takes(getattr(model, kind), "condition"):
+        del conditions["condition"]
+        name = f"{type(model).__name__}.{kind}"
+        warnings.warn(f"data have conditions, which {name} does not take: they are left out", stacklevel=2)
     key = make_key(seed, index, device)
     x, offset = _dequantized(data.x[index].to(device), key, levels)
     found = KINDS[kind](model, x, conditions, key, seed=seed, progress=progress, **options)
