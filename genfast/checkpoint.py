@@ -172,7 +172,8 @@ def describe(model):
     except (TypeError, ValueError) as error:
         name = type(model).__name__
         raise TypeError(f"model must have a config() that JSON can hold; {name}.config() has not: {error}") from error
-    named = {"model": type(model).__name__, "config": config, "names": getattr(model, "names", None)}
+    names = getattr(model, "names", None)  # of the classes; a model of another's may mean something else
+    named = {"model": type(model).__name__, "config": config, "names": names if isinstance(names, tuple) else None}
     return {"format": FORMAT} | versions() | named
 
 

@@ -75,6 +75,10 @@ class LatentDiffusion(nn.Module):
     def shape(self) -> tuple[int, ...] | None:
         return self.vae.shape
 
+    def require_observations(self, x: Tensor) -> None:
+        """As the VAE does."""
+        self.vae.require_observations(x)
+
     def train(self, mode: bool = True) -> "LatentDiffusion":
         super().train(mode)
         self.vae.eval()

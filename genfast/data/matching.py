@@ -13,9 +13,14 @@ from .dataset import Data
 
 def matched(samples: Data, data: Data, argument: str) -> Data:
     """The samples with their classes numbered as those of the data. Raises ValueError if their shape is another."""
+    require_alike(samples, data, argument)
+    return renumbered(samples, data.names, argument)
+
+
+def require_alike(samples: Data, data: Data, argument: str) -> None:
+    """ValueError unless the shape of a sample is that of the data."""
     if samples.shape != data.shape:
         raise ValueError(f"{argument} must hold samples of shape {data.shape}, as data has; got {samples.shape}")
-    return renumbered(samples, data.names, argument)
 
 
 def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition")) -> Data:

@@ -13,7 +13,7 @@ from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
 from ..common.versions import versions
 from ..data.dataset import Data
-from ..data.matching import matched
+from ..data.matching import require_alike
 from ..features import Features, as_features, extract, fingerprint
 from .chunks import stream
 from .inputs import Extracted, Inputs
@@ -66,7 +66,8 @@ def evaluate(
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
     of the samples, all of them answer with the report of the whole, and the first one writes `out`.
-    Raises ValueError or TypeError that names the argument; before any work, OSError if nothing can be written to `out`.
+    Raises ValueError or TypeError that names the argument, also for labels that are no classes of the model; before any
+    work, OSError if nothing can be written to `out`.
     """
     names = choose(metrics)
     n = None if n is None else require_integer("n", n, 2)
@@ -140,8 +141,8 @@ def _extracted(features: Features, source: Source, what: str, **options) -> Extr
 
 
 def _other(train: Data, data: Data) -> Data:
-    """The training data, if they can be that."""
-    train = matched(train, data, "train")
+    """The training data, if they can be that; their labels play no part."""
+    require_alike(train, data, "train")
     if torch.equal(train.x, data.x):
         raise ValueError("train must be other samples than data, which are held out; got the same")
     return train

@@ -90,18 +90,18 @@ class Drawn:
 
     @torch.no_grad()
     def _sample(self, n: int | Tensor, index: Tensor) -> Tensor:
-        x = torch.as_tensor(self.model.sample(n, **told(self.told, self.rows[index]) | self.settings)).detach()
-        if not x.is_floating_point():
-            raise TypeError(
-                f"model must draw floating-point samples, scaled as the data are, e.g. x / 127.5 - 1; got {x.dtype} "
-                f"from {self.name}.sample"
-            )
-        return x.to(torch.float32)
+        return torch.as_tensor(self.model.sample(n, **told(self.told, self.rows[index]) | self.settings)).detach()
 
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)
         if x.shape != expected:
             raise ValueError(f"model must draw samples of shape {expected}, as data has; got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"model must draw floating-point samples, scaled as the data are, e.g. x / 127.5 - 1; got {x.dtype} "
+                f"from {self.name}.sample"
+            )
+        x = x.to(torch.float32)
         if not bool(x.isfinite().all()):
             raise ValueError(f"model must draw finite samples; got NaN or infinity from {self.name}.sample")
         self.seen.add(x)

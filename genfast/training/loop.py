@@ -62,7 +62,8 @@ class Fit:
                None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
                the methods of checkpoint.py; may have `players()`, see above, and `watch()` -> dict, for the logs,
                called at each of them and 40 times a run or more
-    data       whatever `as_data` takes
+    data       whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`. Names
+               of classes become those of the model, or are matched with them
     warmup     steps until the full learning rate;  decay: then "cosine", "linear" or "constant"
     clip       largest gradient norm; None for any
     ema        decay of the average, in [0, 1); 0 for none

@@ -269,6 +269,7 @@ def test_classes_are_matched_by_their_names(tmp_path):
     report.save(tmp_path / "report.json")
     assert gf.evaluation.Report.load(tmp_path / "report.json") == report
     assert "Class eel is worst" in str(gf.diagnose(evaluate(Named(wrong=2), NAMED, metrics="frechet")))
+    evaluate(Named(), data, train=gf.data.Data(SORTED + 1, CLASSES, names=("cat", "dog", "eel")), metrics="frechet")
     one = evaluate(Named(), NAMED, metrics="frechet")
     other = evaluate(Conditional(), NAMED, metrics="frechet")
     gf.compare([("by name", one), ("by number", other)])  # the same data

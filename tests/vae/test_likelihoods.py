@@ -110,6 +110,10 @@ def test_bad_input():
         DiscretizedLogistic(1)
     with pytest.raises(ValueError, match=r"x must lie in \[-1, 1\] .*got 0 to 2"):
         as_likelihood("bernoulli").check(torch.tensor([[0.0, 2.0]]))
+    with pytest.raises(ValueError, match=r"x must reach from -1 to 1 .*got 0 to 1: scale it, 2 x - 1"):
+        as_likelihood("bernoulli").check_data(torch.tensor([[0.0, 1.0]]))
+    with pytest.raises(ValueError, match=r"x must lie in \[-1, 1\] .*got -1 to 2"):  # in the last part
+        as_likelihood("bernoulli").check_data(torch.cat([-torch.ones(4096, 2), torch.tensor([[-1.0, 2.0]])]))
     with pytest.raises(ValueError, match="x must hold 3 levels at equal distances from -1 to 1"):
         DiscretizedLogistic(3).check(torch.tensor([[0.0, 0.5]]))
     for shape in ((8, 8), (2, 1, 8), (1, 1, 8, 8), (3,)):
