@@ -134,10 +134,16 @@ def condition_width(*networks: Callable) -> int | None:
 
 
 def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the conditions, all that the network takes: those of a pair may take different ones."""
-    if "condition" in conditions and _width(network) == 0:
+    """Of the conditions, all that the network takes, in the dtype of its weights: those of a pair may take different
+    ones."""
+    condition = conditions.get("condition")
+    if condition is None:
+        return conditions
+    if _width(network) == 0:
         return {name: value for name, value in conditions.items() if name != "condition"}
-    return conditions
+    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    dtype = next((p.dtype for p in weights if p.is_floating_point()), None)
+    return conditions | {"condition": torch.as_tensor(condition).to(dtype)} if dtype else conditions
 
 
 def takes(function: Callable, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Data as a model or other data want them: classes by their names, labels and conditions that it knows, a scale that
 it can mean."""
 
+import sys
 import warnings
 from collections.abc import Collection
 
@@ -54,10 +55,9 @@ def for_training(data: Data, model) -> Data:
     """`for_model`, with a UserWarning for data that look like 8-bit numbers, which a model of genfast's should see
     scaled: values from 0 to 255 that come within a tenth of both, or images of whole ones that go beyond 1."""
     if hasattr(model, "classes") and _looks_8_bit(data.x):
-        warnings.warn(
+        warn_user(
             f"x lies from {data.x.min():g} to {data.x.max():g}, as 8-bit numbers do, and models are made for values of "
-            "about unit scale: scale it first, e.g. x / 127.5 - 1",
-            stacklevel=4,
+            "about unit scale: scale it first, e.g. x / 127.5 - 1"
         )
     return for_model(data, model)
 
@@ -88,12 +88,20 @@ def told(data: Data, rows: Tensor) -> dict[str, Tensor]:
     return {name: value[rows.to(value.device)] for name, value in columns.items() if value is not None}
 
 
+def warn_user(message: str) -> None:
+    """A UserWarning at the line that called genfast: by default Python says one only once a line."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("genfast."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
 def _with_known_labels(data: Data, model) -> Data:
     classes, null = getattr(model, "classes", None), getattr(model, "unknown_labels", False)
     if classes is None or (not classes and data.label is None):
         return data
     if not classes:
-        _warn(f"data have labels, which {_name(model)} without classes does not take: they are left out")
+        warn_user(f"data have labels, which {_name(model)} without classes does not take: they are left out")
         return Data(data.x, condition=data.condition)
     if data.label is None:
         raise ValueError(f"data must have labels, for the model has {classes} classes; got none")
@@ -112,7 +120,7 @@ def _with_known_conditions(data: Data, model) -> Data:
     if not width:
         if data.condition is None:
             return data
-        _warn(f"data have conditions, which {_name(model)} does not take: they are left out")
+        warn_user(f"data have conditions, which {_name(model)} does not take: they are left out")
         return Data(data.x, data.label, data.classes, names=data.names)
     if data.condition is None:
         raise ValueError(f"data must have conditions, for the model takes {width} numbers a sample; got none")
@@ -132,7 +140,3 @@ def _looks_8_bit(x: Tensor) -> bool:
 
 def _name(model) -> str:
     return type(model).__name__
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=5)

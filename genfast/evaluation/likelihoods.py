@@ -13,7 +13,6 @@ A model whose `probability_levels` is a number gives probabilities of so many va
 """
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from ..common.checks import require_integer
 from ..common.conditions import takes
 from ..data.dataset import Data
-from ..data.matching import told
+from ..data.matching import told, warn_user
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
 from .chunks import CHUNK
@@ -89,7 +88,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     if "condition" in conditions and not takes(getattr(model, kind), "condition"):
         del conditions["condition"]
         name = f"{type(model).__name__}.{kind}"
-        warnings.warn(f"data have conditions, which {name} does not take: they are left out", stacklevel=2)
+        warn_user(f"data have conditions, which {name} does not take: they are left out")
     key = make_key(seed, index, device)
     x, offset = _dequantized(data.x[index].to(device), key, levels)
     found = KINDS[kind](model, x, conditions, key, seed=seed, progress=progress, **options)

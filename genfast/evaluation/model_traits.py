@@ -1,12 +1,10 @@
 """What is asked of a model before it is used: what it is told of the data, and where its weights are."""
 
-import warnings
-
 import torch
 
 from ..common.conditions import takes
 from ..data.dataset import Data
-from ..data.matching import for_model
+from ..data.matching import for_model, warn_user
 
 
 def as_told(data: Data, model, settings: dict) -> Data:
@@ -20,7 +18,7 @@ def as_told(data: Data, model, settings: dict) -> Data:
     if not takes(model.sample, "condition"):
         if data.condition is not None:
             name = type(model).__name__
-            warnings.warn(f"data have conditions, which {name}.sample does not take: they are left out", stacklevel=5)
+            warn_user(f"data have conditions, which {name}.sample does not take: they are left out")
         tell -= {"condition"}
     return for_model(data, model, tell=tell)
 

@@ -195,8 +195,9 @@ def test_which_networks_take_a_condition():
     assert condition_width(one) == condition_width(none, one) == condition_width(Own(), one) == 3
     assert condition_width(none) == condition_width(torch.nn.Linear(2, 2)) == condition_width(lambda y, t: y) == 0
     assert condition_width(Own()) is None and condition_width(lambda y, t, **rest: y) is None
-    given = {"label": 1, "condition": 2}
-    assert taken(one, given) == taken(Own(), given) == given and taken(none, given) == {"label": 1}
+    given = {"label": 1, "condition": torch.ones(1, 3)}
+    assert taken(one, given).keys() == taken(Own(), given).keys() == given.keys() and taken(none, given) == {"label": 1}
+    assert taken(one.double(), given)["condition"].dtype == torch.float64
     assert takes(print, "end") and not takes(Own().forward, "label")
     with pytest.raises(ValueError, match="condition was given to a model whose networks take none"):
         batch_conditions({"condition": torch.zeros(2, 3)}, 0, none, null=True)

@@ -133,8 +133,9 @@ def test_labels_that_a_model_does_not_take_are_one_warning(name, way):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         way(model, gf.data.Data(X, LABEL, names=("a", "b", "c")))
-    found = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    assert len([message for message in found if "labels, which" in message]) == 1 and model.names is None
+    found = [w for w in caught if "labels, which" in str(w.message)]
+    assert len(found) == 1 and model.names is None
+    assert issubclass(found[0].category, UserWarning) and found[0].filename == __file__  # a line of the user's
 
 
 def test_an_unknown_label_is_the_null_class():
