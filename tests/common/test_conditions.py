@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from families import NAMES, draw, family, images
+from families import NAMES, SHAPE, draw, family, images
 from helpers import perturbed
 
 import genfast as gf
@@ -262,9 +262,30 @@ def test_conditions_wherever_they_are_taken(name):
         draw(family(name), 3, label=1, condition=one)
 
 
-def test_networks_of_a_pair_may_take_different_conditions():
-    vae = gf.VAE(gf.nn.Encoder((4, 4), latent=2, width=4), family("vae", 0, 2).decoder, latent=2, shape=(1, 4, 4))
-    assert vae.condition_width == 2
-    one, other = (vae.elbo(images(3), ops.make_key(0, 3), condition=torch.full((1, 2), c)) for c in (0.0, 1.0))
-    assert not torch.equal(one, other)
-    assert torch.equal(*(vae.encode(images(3), condition=torch.full((1, 2), c))[0] for c in (0.0, 1.0)))
+def pairs():
+    """Models of which one network takes a condition of 2 numbers."""
+    bare, told = family("vae", 0), family("vae", 0, 2)
+    yield gf.VAE(bare.encoder, told.decoder, latent=2, shape=SHAPE)
+    yield gf.VAE(told.encoder, bare.decoder, latent=2, shape=SHAPE)
+    bare, told = family("gan", 0), family("gan", 0, 2)
+    yield gf.GAN(bare.generator, told.discriminator, latent=2, shape=SHAPE)
+    yield gf.GAN(told.generator, bare.discriminator, latent=2, shape=SHAPE)
+    for encoder, decoder, net in ((0, 2, 0), (2, 0, 0), (0, 0, 2)):
+        vae = gf.VAE(family("vae", 0, encoder).encoder, family("vae", 0, decoder).decoder, latent=2, shape=SHAPE)
+        model = gf.LatentDiffusion(vae, family("latent", 0, net).diffusion)
+        model.scale.fill_(1.0)
+        yield model
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_networks_of_a_model_may_take_different_conditions(number):
+    """It reaches the one that takes it, and nothing breaks on the way to the others."""
+    model, key = perturbed([*pairs()][number]), ops.make_key(0, 3)
+    assert model.condition_width == 2
+    one, other = ({"condition": torch.tensor([[c, 1.0]]).expand(3, 2)} for c in (-1.0, 2.0))
+    samples = [draw(model, 3, **c) for c in (one, other)]
+    losses = [model.loss({"x": images(3)} | c, key) for c in (one, other)]
+    losses = [torch.stack(list(loss)) if isinstance(loss, tuple) else loss[None] for loss in losses]
+    generates, trains = number not in (1, 2, 5), number != 4  # an encoder or a discriminator draws nothing
+    assert torch.equal(*samples) != generates
+    assert torch.isclose(*losses).all(1).any() != trains
