@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import load
+from ..common.conditions import require_classes
 from ..data.dataset import Data, permutation
 from ..data.matching import matched, told
 from ..features import fingerprint
@@ -124,4 +125,7 @@ def as_source(value, data: Data, reader: Reader, *, n: int | None, seed: int, se
     if settings:
         raise ValueError(f"sampling must be empty, for these samples are drawn already; got {settings!r}")
     samples = reader.read(value, "model")
-    return Held(samples.name, matched(samples.data, data, "model"), n, seed, other=data)
+    held = matched(samples.data, data, "model")
+    if held.label is not None and data.label is not None:
+        require_classes(held.label, data.classes, null=True)
+    return Held(samples.name, held, n, seed, other=data)

@@ -284,6 +284,8 @@ def test_labels_that_are_no_classes_are_never_asked_for():
     with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got -1 in 50 of 150 samples"):
         evaluate(model, (SORTED, CLASSES - 1))
     assert model.asked == []
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\), or be -1 for unknown; got 3 in 50 of 150"):
+        evaluate((SORTED, CLASSES + 1), (SORTED + 0.1, CLASSES))  # samples that are there already
 
 
 def test_rows_of_unknown_label_are_no_class():
