@@ -64,7 +64,7 @@ def for_training(data: Data, model) -> Data:
 
 def learn_names(model, data: Data) -> None:
     """The names of the classes of the first data that have them become those of the model, if it has classes."""
-    if getattr(model, "classes", 0) and getattr(model, "names", data.names) is None:
+    if data.names is not None and getattr(model, "classes", 0) and getattr(model, "names", "") is None:
         model.names = data.names
 
 
