@@ -216,6 +216,8 @@ def load(path, net=None, device=None):
     except RuntimeError as error:
         raise refuse(error) from error
     model.extra = manifest["extra"]
+    if manifest["names"] is not None:
+        model.names = tuple(manifest["names"])
     return model if device is None else model.to(device)
 
 
@@ -270,7 +272,9 @@ def describe(model):
     except (TypeError, ValueError) as error:
         name = type(model).__name__
         raise TypeError(f"model must have a config() that JSON can hold; {name}.config() has not: {error}") from error
-    return {"format": FORMAT} | versions() | {"model": type(model).__name__, "config": config, "names": None}
+    names = getattr(model, "names", None)  # of the classes; a model of another's may mean something else
+    named = {"model": type(model).__name__, "config": config, "names": names if isinstance(names, tuple) else None}
+    return {"format": FORMAT} | versions() | named
 
 
 def _described_tensor(value):

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from .common.checks import require_integer, require_number
+from .common.conditions import require_classes
 from .common.keys import make_key
 from .data.dataset import Data, as_data
+from .data.matching import renumbered
 
 
 class PriorEstimate(NamedTuple):
@@ -34,6 +36,8 @@ class GenerativeClassifier:
              arXiv:2303.16203; Clark & Jaini 2023, arXiv:2303.15233)
     options  what `log_likelihood` or `elbo` is to be told, e.g. steps=, probes=, samples=, seed=. All classes are told
              the same, so a sample meets the same probes in each of them, and the noise of the difference is less
+
+    names: of the classes, those of a class-conditional model or of the data of `fit`; labels are matched by them.
     """
 
     def __init__(self, models, prior=None, *, bound: bool = False, **options):
@@ -48,7 +52,7 @@ class GenerativeClassifier:
             raise ValueError(f"models must be {expected}; got {self.classes} classes")
         if options and not (bound or self.conditional) and all(callable(getattr(m, "log_prob", None)) for m in models):
             raise TypeError(f"{', '.join(options)}: options are for log_likelihood, and all models have log_prob")
-        self.models, self.options = models, options
+        self.models, self.options, self.names = models, options, getattr(models, "names", None)
         self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
 
     def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
@@ -78,6 +82,7 @@ class GenerativeClassifier:
                 raise TypeError(f"models must have a method fit(x); got {type(model).__name__}")
             model.fit(x[label == k])
         self.prior = self._as_prior(counts)
+        self.names = self.names or as_data(data).names
         return self
 
     def log_likelihoods(self, x) -> Tensor:
@@ -151,6 +156,8 @@ class GenerativeClassifier:
             checked = as_data((torch.zeros(len(x), 1), label) if x.ndim else data)
         else:
             checked = as_data(data)
-        if checked.label is None or checked.classes > self.classes:
+        if checked.label is None:
             raise ValueError(f"data must hold labels in [0, {self.classes}); got {checked}")
-        return x if pair else checked.x, checked.label
+        label = renumbered(checked, self.names, "data").label
+        require_classes(label, self.classes, null=False)
+        return x if pair else checked.x, label

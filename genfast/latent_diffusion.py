@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import ops
 from .checkpoint import register
 from .common.checks import require_integer
-from .common.conditions import Label
+from .common.conditions import Label, as_conditions, batch_conditions, condition_width, numbered, taken
 from .common.indices import as_index, in_chunks, spread
 from .diffusion.model import Diffusion
 from .vae.model import VAE
@@ -25,7 +25,8 @@ class LatentDiffusion(nn.Module):
     gradient from here on, and it stays in eval mode.
 
     vae         trained; vae.latent is the shape of what the diffusion model sees
-    diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not
+    diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not. Names
+                of classes are its; one without takes those of the VAE
     """
 
     def __init__(self, vae: VAE, diffusion: Diffusion):
@@ -37,7 +38,10 @@ class LatentDiffusion(nn.Module):
             raise ValueError(f"diffusion must be of the shape of latents, {vae.latent}; got {diffusion.shape}")
         if vae.classes not in (0, diffusion.classes):
             raise ValueError(f"diffusion must have the {vae.classes} classes of the VAE; got {diffusion.classes}")
+        if vae.names and diffusion.names not in (None, vae.names):
+            raise ValueError(f"diffusion must have the classes of the VAE, {vae.names}; got {diffusion.names}")
         self.vae, self.diffusion = vae.requires_grad_(False), diffusion
+        self.names = diffusion.names or vae.names
         self.diffusion.shape = vae.latent
         channels = (vae.latent[0], *[1] * (len(vae.latent) - 1))
         self.register_buffer("shift", torch.zeros(channels))
@@ -49,8 +53,31 @@ class LatentDiffusion(nn.Module):
         return self.diffusion.classes
 
     @property
+    def names(self) -> tuple[str, ...] | None:
+        return self.diffusion.names
+
+    @names.setter
+    def names(self, names: tuple[str, ...] | None) -> None:
+        self.diffusion.names = names
+        if self.vae.classes:
+            self.vae.names = names
+
+    @property
+    def unknown_labels(self) -> bool:
+        """Whether -1 is one of the labels: a VAE with classes knows no null."""
+        return not self.vae.classes
+
+    @property
+    def condition_width(self) -> int | None:
+        return condition_width(self.vae.encoder, self.vae.decoder, self.diffusion.net)
+
+    @property
     def shape(self) -> tuple[int, ...] | None:
         return self.vae.shape
+
+    def require_observations(self, x: Tensor) -> None:
+        """As the VAE does."""
+        self.vae.require_observations(x)
 
     def train(self, mode: bool = True) -> "LatentDiffusion":
         super().train(mode)
@@ -98,18 +125,20 @@ class LatentDiffusion(nn.Module):
             remedy = "call measure(batch) with 4,096 samples, or all, or train with fit"
             raise ValueError(f"scale of the latents is not known yet: {remedy}")
         with torch.no_grad():
-            z = ops.reparameterize(*self._encode(batch), key)[0]
+            z = ops.reparameterize(*self._encode(batch), key.to(self.shift.device))[0]
             u = (z - self.shift) / self.scale
-        return self.diffusion.loss({**batch, "x": u}, key)
+        return self.diffusion.loss(taken(self.diffusion.net, {**batch, "x": u}), key)
 
     def _encode(self, batch: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x)."""
-        return self.vae.encode(batch["x"], batch.get("label") if self.vae.classes else None)
+        networks = self.vae.encoder, self.vae.decoder, self.diffusion.net
+        conditions = batch_conditions(batch, self.vae.classes, *networks, null=False)
+        return self.vae._posterior(self.vae._placed(batch["x"])[0], conditions)
 
     @torch.no_grad()
     def sample(
-        self, n: int | Sequence[int] | Tensor, *, label: Label = None, seed: int = 0, chunk: int = 64,
-        source: Tensor | None = None, **settings,
+        self, n: int | Sequence[int] | Tensor, *, label: Label = None, condition: Tensor | None = None,
+        seed: int = 0, chunk: int = 64, source: Tensor | None = None, **settings,
     ) -> Tensor:  # fmt: skip
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
         those of `Diffusion.sample`; the mean of x given its latent. source, which goes with strength: (n, *shape),
@@ -117,17 +146,21 @@ class LatentDiffusion(nn.Module):
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first, with fit")
-        of_vae = label if self.vae.classes else None
+        label, vae = numbered(label, self.names), self.vae
+        known = {"null": self.unknown_labels, "width": self.condition_width}
+        as_conditions(len(index), self.classes, label, condition, **known)  # what neither knows is refused here
+        of_net = taken(self.diffusion.net, {"label": label, "condition": condition})
+        of_vae = vae._conditions(index, label if vae.classes else None, condition if vae.condition_width != 0 else None)
         if source is not None:
             source = self._encoded(index, source, of_vae, chunk)
-        u = self.diffusion.sample(index, label=label, seed=seed, chunk=chunk, source=source, **settings)
+        u = self.diffusion.sample(index, **of_net, seed=seed, chunk=chunk, source=source, **settings)
         z = self.scale * u + self.shift
-        return self.vae._decode_in_chunks(
+        return vae._decode_in_chunks(
             index, of_vae, lambda key, taken, slots: spread(z[taken], slots, chunk),
             seed=seed, noise=False, chunk=chunk,
         )  # fmt: skip
 
-    def _encoded(self, index: Tensor, x: Tensor, label: Label, chunk: int) -> Tensor:
+    def _encoded(self, index: Tensor, x: Tensor, conditions: dict[str, Tensor], chunk: int) -> Tensor:
         """u, (n, *latent), of the mean of z given x: (n, *shape)."""
         if not isinstance(x, Tensor) or len(x) != len(index):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -135,9 +168,9 @@ class LatentDiffusion(nn.Module):
 
         def encode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             rows = spread(x[taken.to(x.device)].to(key.device), slots.to(key.device), chunk)
-            return (self.vae.encode(rows, **conditions)[0] - self.shift) / self.scale
+            return (self.vae._posterior(self.vae._placed(rows)[0], conditions)[0] - self.shift) / self.scale
 
-        conditions, device = self.vae._conditions(index, label), self.shift.device
+        device = self.shift.device
         return in_chunks(encode, index, conditions, seed=0, chunk=chunk, device=device, shape=self.vae.latent)
 
     def _measured(self) -> bool:

@@ -275,7 +275,7 @@ def test_models_with_a_bound_beside_models_with_a_density():
         (
             lambda: gaussian_classes().fit((torch.zeros(4, 2), torch.arange(4))),
             ValueError,
-            r"data must hold labels in \[0, 3",
+            r"label must lie in \[0, 3\); got 3 in 1 of 4 samples",
         ),
         (lambda: gaussian_classes().fit((torch.zeros(4, 2), torch.ones(4).long())), ValueError, r"classes \[0, 2\]"),
         (lambda: gf.GenerativeClassifier(Recorder()).fit((torch.zeros(1, 2), torch.zeros(1).long())), TypeError, "fit"),
@@ -287,6 +287,19 @@ def test_models_with_a_bound_beside_models_with_a_density():
 def test_bad_input_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_labels_go_by_the_names_of_the_first_fit():
+    x = MEANS.repeat(9, 1) + 0.1 * normal(27, 2)
+    label, names = torch.arange(27) % 3, ("cat", "dog", "eel")
+    classifier = gf.GenerativeClassifier([gf.Gaussian() for _ in range(3)])
+    assert classifier.fit(gf.data.Data(x, label, names=names)).names == names
+    kept = label > 0
+    assert classifier.accuracy(gf.data.Data(x[kept], 2 - label[kept], names=("eel", "dog"))) == 1
+    with pytest.raises(ValueError, match="data must have classes among cat, dog, eel; got cat, dog, fox, of which fox"):
+        classifier.fit(gf.data.Data(x, label, names=("cat", "dog", "fox")))
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got -1 in 9 of 27 samples"):
+        classifier.accuracy((x, label - 1))
 
 
 def test_a_likelihood_of_the_wrong_shape_is_refused():

@@ -1,39 +1,97 @@
 """What a model tells its network of a sample beside time: keyword arguments `label` and `condition`, a row a sample.
 
-Null is the label `classes` and a row of NaN; networks of `nn` know them by those (`nn.conditioning.Conditions`).
+To a user a label is a number in [0, classes), a class name, or -1: unknown. To a network, null is the label `classes`
+and a row of NaN; networks of `nn` know them by those (`nn.conditioning.Conditions`).
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .checks import holds_integers
 
-Label = int | Sequence[int] | Tensor | None
+Label = int | str | Sequence[int] | Sequence[str] | Tensor | None
 
 
 def as_conditions(
-    count: int, classes: int, label: Label = None, condition: Tensor | None = None, *, null: bool = True
+    count: int,
+    classes: int,
+    label: Label = None,
+    condition: Tensor | None = None,
+    *,
+    null: bool = True,
+    names: tuple[str, ...] | None = None,
+    width: int | None = None,
+    argument: str = "label",
 ) -> dict[str, Tensor]:
-    """The arguments for `count` rows, on the CPU. label: one for all, or (count,) of them; None is null where there are
-    classes.  condition: (count, *) float, or (1, *) for all; None is left out, which is null too.  null: whether the
-    network knows a null label; without, each row needs a class.
+    """The arguments for `count` rows, on the CPU. label: one for all, or (count,) of them, numbers or `names`; None is
+    null where there are classes, and so is -1.  condition: (count, *) numbers, or (1, *) for all, or (count,), which is
+    (count, 1); NaN where one is missing; None is left out, which is null too.  null: whether the network knows a null
+    label; without, each row needs a class.  width: of the condition, see `condition_width`.
     Raises ValueError naming the argument."""
     conditions = {}
     if classes and label is None and not null:
-        raise ValueError(f"label is needed: the model has {classes} classes; got None")
+        raise ValueError(f"{argument} is needed: the model has {classes} classes; got None")
     if classes:
-        conditions["label"] = torch.full((count,), classes) if label is None else _labels(label, count, classes, null)
+        given = -1 if label is None else numbered(label, names, argument)
+        given = _labels(given, count, argument)
+        require_classes(given, classes, null, argument)
+        conditions["label"] = torch.where(given < 0, classes, given)
     elif label is not None:
-        raise ValueError("label was given to a model without classes")
+        raise ValueError(f"{argument} was given to a model without classes")
     if condition is not None:
-        condition = torch.as_tensor(condition).cpu()
-        if not condition.is_floating_point() or condition.ndim < 2 or len(condition) not in (1, count):
-            got = f"{condition.dtype} {tuple(condition.shape)}"
-            raise ValueError(f"condition must be floating point, ({count}, *) or (1, *) for all; got {got}")
+        condition = as_rows("condition", condition, count)
+        if width == 0:
+            raise ValueError("condition was given to a model whose networks take none")
+        if width is not None and condition.shape[1:] != (width,):
+            raise ValueError(f"condition must have shape ({count}, {width}); got {tuple(condition.shape)}")
         conditions["condition"] = condition.expand(count, *condition.shape[1:])
     return conditions
+
+
+def numbered(label: Label, names: tuple[str, ...] | None, argument: str = "label") -> Label:
+    """The label with numbers for names; one of numbers as it is. A string is always a name, "3" the class named "3"."""
+    many = isinstance(label, list | tuple) or (isinstance(label, np.ndarray) and label.dtype.kind in "UO")
+    given = list(label) if many and getattr(label, "ndim", 1) else [label]
+    if not any(isinstance(entry, str) for entry in given):
+        return label
+    if names is None:
+        raise ValueError(f"{argument} must be a number, for the classes of this model have no names; got {label!r}")
+    if unknown := [entry for entry in given if not isinstance(entry, str) or entry not in names]:
+        raise ValueError(f"{argument} must be among {', '.join(names)}; got {', '.join(map(repr, unknown[:9]))}")
+    numbers = [names.index(entry) for entry in given]
+    return numbers if many else numbers[0]
+
+
+def require_classes(label: Tensor, classes: int, null: bool, argument: str = "label") -> None:
+    """ValueError unless the labels lie in [0, classes) or, where null is one, are -1."""
+    bad = label[(label < -null) | (label >= classes)]
+    if len(bad):
+        found = bad.unique().tolist()
+        values = ", ".join(map(str, found[:9])) + (", ..." if len(found) > 9 else "")
+        wanted = f"[0, {classes}){', or be -1 for unknown' if null else ''}"
+        raise ValueError(f"{argument} must lie in {wanted}; got {values} in {len(bad)} of {len(label)} samples")
+
+
+def as_rows(name: str, value, count: int) -> Tensor:
+    """A condition as floating-point rows on the CPU, (count, *) or (1, *); (count,) becomes (count, 1).
+    Raises ValueError naming it for another shape, or infinity; NaN is a missing value."""
+    try:
+        rows = torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must hold numbers, ({count}, *) or (1, *) for all; got {value!r}") from None
+    rows = rows if rows.is_floating_point() or rows.is_complex() else rows.float()
+    rows = rows[:, None] if rows.ndim == 1 else rows
+    if rows.is_complex() or rows.ndim < 2 or len(rows) not in (1, count):
+        raise ValueError(
+            f"{name} must hold real numbers, ({count}, *) or (1, *) for all; got {rows.dtype} {tuple(rows.shape)}"
+        )
+    if bool(rows.isinf().any()):
+        raise ValueError(f"{name} must be finite, or NaN where it is missing; got infinity")
+    return rows
 
 
 def with_null(conditions: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, Tensor]:
@@ -42,35 +100,75 @@ def with_null(conditions: dict[str, Tensor], classes: int, which: Tensor) -> dic
     return {name: torch.where(which.reshape(-1, *[1] * (v.ndim - 1)), null[name], v) for name, v in conditions.items()}
 
 
-def label_condition(batch: dict[str, Tensor | None], classes: int) -> dict[str, Tensor]:
-    """{"label"} of a training batch, {} without classes, for networks that know no null label.
+def batch_conditions(
+    batch: dict[str, Tensor | None], classes: int, *networks: Callable, null: bool
+) -> dict[str, Tensor]:
+    """{"label", "condition"} of a training batch, without label where there are no classes, and without what it lacks.
 
-    Raises ValueError where it is missing, holds no integers or, on the CPU, no class: to look at it on a GPU would be
-    to wait for it.
+    null: whether the networks know a null label, for -1 and for a batch without labels.
+    Raises ValueError for a condition that none of them takes, and where the label is missing, holds no integers or, on
+    the CPU, no class: to look at it on a GPU would be to wait for it.
     """
-    if not classes:
-        return {}
-    label = batch.get("label")
+    label, condition = batch.get("label") if classes else None, batch.get("condition")
+    if condition is not None and condition_width(*networks) == 0:
+        raise ValueError("condition was given to a model whose networks take none")
+    conditions = {} if condition is None else {"condition": condition}
     if label is None:
-        raise ValueError(f"label is needed: the model has {classes} classes; got a batch without")
+        if classes and not null:
+            raise ValueError(f"label is needed: the model has {classes} classes; got a batch without")
+        return conditions
     if not holds_integers(label):
         raise ValueError(f"label must hold integers; got {label.dtype}")
     label = label.long()
-    if label.device.type == "cpu" and len(label) and not 0 <= int(label.min()) <= int(label.max()) < classes:
-        raise ValueError(f"label must lie in [0, {classes}); got {label.tolist()[:9]}")
-    return {"label": label}
+    hidden = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(label)
+    if label.device.type == "cpu" and not hidden:
+        require_classes(label, classes, null)
+    return {"label": torch.where(label < 0, classes, label) if null else label} | conditions
 
 
-def _labels(label: Label, count: int, classes: int, null: bool) -> Tensor:
+def condition_width(*networks: Callable) -> int | None:
+    """How many numbers a row of `condition` has for networks that belong together: that of their `config`; 0 where none
+    of them takes the argument; None where it is not known."""
+    widths = [_width(network) for network in networks]
+    return max((width for width in widths if width), default=None if None in widths else 0)
+
+
+def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of the conditions, all that the network takes, in the dtype of its weights: those of a pair may take different
+    ones."""
+    condition = conditions.get("condition")
+    if condition is None:
+        return conditions
+    if _width(network) == 0:
+        return {name: value for name, value in conditions.items() if name != "condition"}
+    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    dtype = next((p.dtype for p in weights if p.is_floating_point()), None)
+    return conditions | {"condition": torch.as_tensor(condition).to(dtype)} if dtype else conditions
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Whether the function can be called with an argument of this name, as far as it says."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _width(network: Callable) -> int | None:
+    config = getattr(network, "config", None)
+    if isinstance(config, dict) and "condition" in config:
+        return config["condition"]
+    return None if takes(getattr(network, "forward", network), "condition") else 0
+
+
+def _labels(label: Label, count: int, argument: str) -> Tensor:
     try:
         label = torch.as_tensor(label).cpu()
-    except (TypeError, ValueError, RuntimeError):  # words, objects, lists of unequal length
-        raise ValueError(f"label must be one integer or ({count},) of them; got {label!r}") from None
+    except (TypeError, ValueError, RuntimeError):  # objects, lists of unequal length
+        raise ValueError(f"{argument} must be one integer or name, or ({count},) of them; got {label!r}") from None
     label = label.expand(count) if label.ndim == 0 else label
-    if label.shape != (count,) or not holds_integers(label):
-        raise ValueError(f"label must be one integer or ({count},) of them; got {label.dtype} {tuple(label.shape)}")
-    label = label.long()
-    if count and not 0 <= int(label.min()) <= int(label.max()) < classes + null:
-        most = f"{classes}] ({classes} is none)" if null else f"{classes})"
-        raise ValueError(f"label must lie in [0, {most}; got {label.tolist()[:9]}")
-    return label
+    if label.shape != (count,) or not (holds_integers(label) or not count):
+        got = f"{label.dtype} {tuple(label.shape)}"
+        raise ValueError(f"{argument} must be one integer or name, or ({count},) of them; got {got}")
+    return label.long()

@@ -23,7 +23,7 @@ def permutation(n, seed, epoch):
 
 
 class Data:
-    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` integers in [0, classes) and conditions
+    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` integers in [0, classes), or -1, and conditions
     `condition: (N, *)` floating-point, attributes or embeddings, NaN where one is missing.
 
     shape      shape of one sample, without N
@@ -112,8 +112,8 @@ def _labels(label, n):
     if label.shape != (n,):
         raise ValueError(f"label must have shape ({n},), one per sample; got {tuple(label.shape)}")
     label = label.to(torch.int64)
-    if label.min() < 0:
-        raise ValueError(f"label must hold values of at least 0; got {int(label.min())}")
+    if label.min() < -1:
+        raise ValueError(f"label must hold values of at least -1, which is unknown; got {int(label.min())}")
     return label
 
 

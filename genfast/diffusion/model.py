@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import holds_integers, require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, with_null
+from ..common.checks import require_choice, require_integer, require_number, require_shape
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, with_null
 from ..common.indices import as_index
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
@@ -54,7 +54,11 @@ class Diffusion(nn.Module):
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
     classes           number of classes; by default that of the network (`net.config["classes"]`), or 0
     shape             of one sample; by default that of the first training batch
+
+    names: of the classes, those of the first data with names that it is trained on; a label is a number or a name.
     """
+
+    unknown_labels = True  # -1 among them: null
 
     def __init__(
         self,
@@ -84,8 +88,13 @@ class Diffusion(nn.Module):
         self.schedule, self.parameterization = schedule, parameterization
         self.times, self.label_dropout = times, require_number("label_dropout", label_dropout, least=0, below=1)
         classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
-        self.classes = require_integer("classes", classes, 0)
+        self.classes, self.names = require_integer("classes", classes, 0), None
         self.shape = None if shape is None else require_shape("shape", shape)
+
+    @property
+    def condition_width(self) -> int | None:
+        """How many numbers a row of `condition` has: 0 for none, None where the network does not say."""
+        return condition_width(self.net)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -95,10 +104,11 @@ class Diffusion(nn.Module):
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample, (B,) float32.
 
-        batch: x (B, *) float32, label, (B,) integers or None, and condition, (B, *) float, None or left out.  key:
+        batch: x (B, *) float32, label, (B,) integers or None, -1 where it is unknown, and condition, (B, *) float, None
+        or left out.  key:
         (B, 2), see `ops.make_key`: the times, the noise and which conditions are dropped are functions of it.
         """
-        x0, label = batch["x"], batch.get("label")
+        x0 = batch["x"]
         self.shape = self.shape or tuple(x0.shape[1:])
         if tuple(x0.shape[1:]) != self.shape:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x0.shape)}")
@@ -107,12 +117,7 @@ class Diffusion(nn.Module):
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
         c = self.parameterization.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
-        if label is not None and self.classes:
-            if not holds_integers(label):
-                raise ValueError(f"label must hold integers; got {label.dtype}")
-            label = label.long()
-        conditions = {"label": label if self.classes else None, "condition": batch.get("condition")}
-        conditions = {name: value for name, value in conditions.items() if value is not None}
+        conditions = batch_conditions(batch, self.classes, self.net, null=True)
         if conditions:
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
@@ -153,8 +158,9 @@ class Diffusion(nn.Module):
     ) -> Tensor:
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
 
-        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them; None is unconditional.
-        condition: (n, *) float, or (1, *) for all, as the network takes it; None is unconditional, and so is a NaN.
+        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them, numbers or names; None
+        is unconditional, and so is -1.
+        condition: (n, *), or (1, *) for all, as the network takes it; None is unconditional, and so is a NaN.
         solver: a name in `solvers.SOLVERS`, with `steps`, `grid` and the solver's own options, or a Plan.
         guidance: a `Guidance`, or its scale w, a number or (n,); 1 is the plain conditional model. It pushes away from
         negative_label, by default from no label, and from no condition.  noise: "brownian" is one path for each
@@ -168,7 +174,7 @@ class Diffusion(nn.Module):
         shape = self._shape(shape)
         index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
         conditions, unconditional = guided_conditions(
-            len(index), self.classes, guidance, label, condition, negative_label
+            len(index), guidance, label, condition, negative_label, **self._known()
         )
         if unconditional is None and guidance.network is None:
             guidance = None
@@ -196,7 +202,7 @@ class Diffusion(nn.Module):
         `sampling.sample_adaptively`.
         """
         index = as_index("n", n)
-        conditions = as_conditions(len(index), self.classes, label, condition)
+        conditions = as_conditions(len(index), label=label, condition=condition, **self._known())
         return sampling.sample_adaptively(
             self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
         )
@@ -274,8 +280,12 @@ class Diffusion(nn.Module):
         return self.shape
 
     def _conditions(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
-        conditions = as_conditions(len(x), self.classes, label, condition)
+        conditions = as_conditions(len(x), label=label, condition=condition, **self._known())
         return {name: value.to(x.device) for name, value in conditions.items()}
+
+    def _known(self) -> dict:
+        """What conditions the model knows, for `as_conditions`."""
+        return {"classes": self.classes, "names": self.names, "width": self.condition_width}
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -318,17 +328,17 @@ class DiffusionQueue(SampleQueue):
         self.model = model
 
     def add(
-        self, index: int, *, seed: int = 0, label: int | None = None, condition: Tensor | None = None,
+        self, index: int, *, seed: int = 0, label: int | str | None = None, condition: Tensor | None = None,
         solver: str | Plan = "dpmpp_2m", steps: int = 20, grid: str | Callable | None = None, guidance: float = 1.0,
-        negative_label: int | None = None, noise: str = "white", **options,
+        negative_label: int | str | None = None, noise: str = "white", **options,
     ) -> int:  # fmt: skip
         """Asks for sample `index`, with the arguments of `Diffusion.sample`; returns its ticket."""
         plan = self.model._plan(solver, steps, grid, noise, options)
         conditions, unconditional = guided_conditions(
-            1, self.model.classes, Guidance(guidance), label, condition, negative_label
+            1, Guidance(guidance), label, condition, negative_label, **self.model._known()
         )
-        width = getattr(self.model.net, "config", {}).get("condition", 0)
-        for side in (conditions, unconditional):  # all requests share one batch: null is written out
+        width = self.model.condition_width
+        for side in (conditions, unconditional):  # all requests share one batch, so that null is written out
             if width and side is not None:
                 side["condition"] = side.get("condition", torch.full((1, width), torch.nan, device="cpu")).float()
         return super().add(

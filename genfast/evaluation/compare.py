@@ -37,7 +37,7 @@ class Ranking:
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """The reports by name, their rankings by likelihood and by sample quality (None where a model lacks the number),
-    and what follows, in sentences. Prints as a table and the sentences."""
+    and what follows, in sentences. Prints as a table, the sentences, and the warnings of the reports."""
 
     reports: dict[str, Report]
     likelihood: Ranking | None
@@ -54,7 +54,8 @@ class Comparison:
             f"{first.n} samples against {first.m} of {first.data['name']}, features {first.features['name']}, "
             f"{first.level:.0%} intervals"
         )
-        return "\n".join([about, "", *aligned(rows), "", *self.sentences])
+        notes = [f"note: {name}: {warning}" for name, report in self.reports.items() for warning in report.warnings]
+        return "\n".join([about, "", *aligned(rows), "", *self.sentences, *notes])
 
     def json(self) -> str:
         """Rankings, sentences, and the whole reports by name."""

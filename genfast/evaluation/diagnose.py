@@ -22,9 +22,11 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The findings, the gravest first. Prints as sentences; `"collapse" in diagnosis` asks for one by name."""
+    """The findings, the gravest first. Prints as sentences, and the warnings of the report; `"collapse" in diagnosis`
+    asks for a finding by name."""
 
     findings: tuple[Finding, ...]
+    warnings: tuple[str, ...] = ()
 
     def __contains__(self, name: str) -> bool:
         return any(finding.name == name for finding in self.findings)
@@ -36,7 +38,8 @@ class Diagnosis:
         raise KeyError(f"no finding {name!r}; there are {[finding.name for finding in self.findings]}")
 
     def __str__(self) -> str:
-        return "\n".join(finding.sentence for finding in self.findings)
+        notes = [f"note: {warning}" for warning in self.warnings]
+        return "\n".join([*(finding.sentence for finding in self.findings), *notes])
 
 
 def diagnose(report: Report) -> Diagnosis:
@@ -67,7 +70,7 @@ def diagnose(report: Report) -> Diagnosis:
     found = [rule(report) for rule in (_support, _memorization, _labels, _classes)]
     found = [finding for finding in found if finding is not None]
     found += filter(None, [_difference(report, explained=bool(found)), _few_samples(report)])
-    return Diagnosis(tuple(found))
+    return Diagnosis(tuple(found), report.warnings)
 
 
 def _support(report: Report) -> Finding | None:
@@ -116,7 +119,9 @@ def _labels(report: Report) -> Finding | None:
         if _lower(record):
             rows = [row for row in report.per_class if row.records]
             worst = min(rows, key=lambda row: row["label_agreement"].value, default=None)
-            where = f" Class {worst.label} is worst, {number(worst['label_agreement'].value)}." if worst else ""
+            where = ""
+            if worst is not None:
+                where = f" Class {report.class_name(worst.label)} is worst, {number(worst['label_agreement'].value)}."
             return Finding(
                 "labels",
                 f"Labels: samples are seen as another class than they were asked for. {_cited([record])}.{where}",

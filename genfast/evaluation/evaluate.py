@@ -13,12 +13,12 @@ from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
 from ..common.versions import versions
 from ..data.dataset import Data
+from ..data.matching import require_alike
 from ..features import Features, as_features, extract, fingerprint
 from .chunks import stream
 from .inputs import Extracted, Inputs
 from .labels import by_class
 from .likelihoods import likelihoods
-from .matching import matched
 from .measure import GROUPS, choose, measure
 from .model_traits import device_of
 from .pictures import refuse_strangers, remove_pictures, save_pictures
@@ -47,8 +47,9 @@ def evaluate(
     """Samples held against real data: every number with an interval, and with what real data are given in their place.
 
     model      anything with `sample(n, seed=...)`, its checkpoint's folder, or samples: a tensor or array (N, *), Data,
-               a pair (x, label), the path of a file or of a folder of images. A class-conditional model is asked for
-               the labels of the data, in a random order
+               a pair (x, label), the path of a file or of a folder of images. A model with classes is asked for the
+               labels of the data in a random order, by their names where both have names, and one that takes conditions
+               for theirs
     data       the real samples, in any of these forms: a split that the model was not trained on
     metrics    names in METRICS or "quality"; by default all that apply, and the report says why others do not. One that
                was asked for and does not apply is an error
@@ -65,8 +66,8 @@ def evaluate(
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
     of the samples, all of them answer with the report of the whole, and the first one writes `out`.
-    Raises ValueError or TypeError that names the argument; before any work, OSError if nothing can be written to `out`,
-    FileExistsError if files of others have the names of those there.
+    Raises ValueError or TypeError that names the argument, also for labels that are no classes of the model; before any
+    work, OSError if nothing can be written to `out`, FileExistsError if files of others have the names of those there.
     """
     names = choose(metrics)
     n = None if n is None else require_integer("n", n, 2)
@@ -83,7 +84,7 @@ def evaluate(
         of_samples=extracted(source, "samples"),
         of_real=extracted(Held(data_name, data), "data"),
         of_train=None if train is None else extracted(Held("train", train), "training data"),
-        ask_likelihoods=lambda: likelihoods(source.model, data, likelihood, seed=seed, progress=progress),
+        ask_likelihoods=lambda: likelihoods(source.model, source.told, likelihood, seed=seed, progress=progress),
         dims=data.x[0].numel(),
     )
     records, left_out = measure(names, inputs, required=metrics is not None, seed=seed, level=level, progress=progress)
@@ -98,7 +99,7 @@ def evaluate(
         n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling),
         **versions(),
         records=records, per_class=classes, left_out=left_out,
-        warnings=(*_of_ranges(source, data), *_warnings(records)),
+        warnings=(*source.seen.warnings(), *_warnings(records)),
     )  # fmt: skip
     if folder is not None:
         remove_pictures(folder)
@@ -146,23 +147,25 @@ def _extracted(features: Features, source: Source, what: str, **options) -> Extr
 
 
 def _other(train: Data, data: Data) -> Data:
-    """The training data, if they can be that."""
-    train = matched(train, data, "train")
+    """The training data, if they can be that; their labels play no part."""
+    require_alike(train, data, "train")
     if torch.equal(train.x, data.x):
         raise ValueError("train must be other samples than data, which are held out; got the same")
     return train
 
 
 def _described(data: Data) -> dict:
-    """Shape, classes, and a fingerprint of the samples and labels in their order."""
+    """Shape, classes and their names, and a fingerprint of the samples and labels in their order."""
     columns = {"x": data.x} | ({} if data.label is None else {"label": data.label})
-    return {"shape": list(data.shape), "classes": data.classes, "fingerprint": fingerprint(columns)}
+    names = None if data.names is None else list(data.names)
+    return {"shape": list(data.shape), "classes": data.classes, "names": names, "fingerprint": fingerprint(columns)}
 
 
 def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:
-    there = source.label is not None and data.label is not None and len(data) > 1
+    samples, real = (0 if side.label is None else int((side.label >= 0).sum()) for side in (source, data))
+    there = samples > 0 and real > 1
     if per_class and not there:
-        which = "the samples" if source.label is None else "the data"
+        which = "the data" if samples else "the samples"
         raise ValueError(f"per_class must be False or None, for {which} have no labels, or a single one; got True")
     return there and bool(set(names) & set(GROUPS["quality"])) if per_class is None else per_class
 
@@ -176,14 +179,6 @@ def _plain(settings: dict) -> dict:
         except (TypeError, ValueError):
             plain[name] = type(value).__name__
     return plain
-
-
-def _of_ranges(source: Source, data: Data) -> tuple[str, ...]:
-    """A warning where samples that are there already look like those of another scale."""
-    if not isinstance(source, Held) or source.x.min() < 0 or data.x.min() >= 0:
-        return ()
-    ranges = [f"from {x.min():.4g} to {x.max():.4g}" for x in (source.x, data.x)]
-    return (f"the samples lie {ranges[0]}, the data {ranges[1]}: are they on one scale?",)
 
 
 def _warnings(records: Sequence[Record]) -> tuple[str, ...]:

@@ -20,13 +20,16 @@ def by_class(
     inputs: Inputs, label: Tensor, real_label: Tensor, classes: int, *, seed: int, level: float
 ) -> tuple[Record, tuple[ClassRecord, ...]]:
     """The agreement of all samples with `label`, (N,), what they were asked for, and a row for each class of
-    either, also where one of them has none of it. real_label: (M,), of 2 or more, in [0, classes).
+    either, also where one of them has none of it. real_label: (M,), of 2 or more, in [0, classes). Rows of label -1,
+    unknown, are left out of both.
 
     A sample is seen as what the classifier says where the features are those of one for these classes, else as what
     most of its 5 nearest real ones are, the nearest counting half more; and so are real data, without themselves, for
     the baseline.
     """
-    label, real_label = label.cpu(), real_label.cpu()
+    known, real_known = ((labels.cpu() >= 0).nonzero().flatten() for labels in (label, real_label))
+    inputs = Inputs(inputs.of_samples[known], inputs.of_real[real_known])
+    label, real_label = label.cpu()[known], real_label.cpu()[real_known]
     seen, real_seen = _seen(inputs, real_label, classes)
     right, real_right = seen == label, real_seen == real_label
     rows = []

@@ -7,7 +7,8 @@ log_weights(x, key, samples, first=0) -> (samples, N)  log p(x_i, z) - log q(z |
 log_likelihood(x, seed=, progress=, ...) -> (nats, se) by the probability flow of a diffusion model, (N,) each
 elbo(x, key) -> (N,)                                   a lower bound, of one draw a row
 
-in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A class-conditional model is told label=, (N,) int64, too.
+in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A model that knows the data's labels or conditions is
+told label=, (N,) int64, or condition=, (N, *) float32, too.
 A model whose `probability_levels` is a number gives probabilities of so many values, -1 to 1 at equal distances.
 """
 
@@ -20,11 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..common.checks import require_integer
+from ..common.conditions import takes
 from ..data.dataset import Data
+from ..data.matching import told, warn_user
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
 from .chunks import CHUNK
-from .model_traits import conditional, device_of
+from .model_traits import device_of
 from .splits import subset
 
 FLOW_SAMPLES = 128  # the flow costs hundreds of network evaluations a sample
@@ -49,6 +52,7 @@ class Likelihoods(NamedTuple):
 def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) -> Likelihoods | None:
     """log p(x_i) of the data, or of a random subset of them; None if the model offers none.
 
+    data: as the model is told of them, see `as_told`.
     options:
     n       how many samples, by default all, or 128 by the flow
     levels  data of so many values, -1 to 1 at equal distances, are dequantized: x + 2 (u - 1/2) / (levels - 1) with
@@ -80,7 +84,11 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         raise ValueError(f'likelihood["levels"] must be left out, for {why}; got {levels}')
     index = subset(len(data), n, seed)
     device = device_of(model, data)
-    conditions = {"label": data.label[index].to(device)} if conditional(model, data) else {}
+    conditions = {name: value.to(device) for name, value in told(data, index).items()}
+    if "condition" in conditions and not takes(getattr(model, kind), "condition"):
+        del conditions["condition"]
+        name = f"{type(model).__name__}.{kind}"
+        warn_user(f"data have conditions, which {name} does not take: they are left out")
     key = make_key(seed, index, device)
     x, offset = _dequantized(data.x[index].to(device), key, levels)
     found = KINDS[kind](model, x, conditions, key, seed=seed, progress=progress, **options)

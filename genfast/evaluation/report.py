@@ -11,7 +11,7 @@ from ..common.files import write_file
 from .records import ClassRecord, Record, by_name
 from .table import baseline_lines, classes_table, records_table
 
-SCHEMA, VERSION = "genfast.evaluation", 2
+SCHEMA, VERSION = "genfast.evaluation", 3
 INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -19,8 +19,8 @@ INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 class Report:
     """The result of `evaluate`. Prints as a table; equal when its JSON is.
 
-    model, data: {"name", ...} of what was compared, data with shape, classes and a fingerprint.  features: {"name",
-    "dim", "fingerprint"}.  n samples against m real ones.  sampling: the settings of `model.sample`.
+    model, data: {"name", ...} of what was compared, data with shape, classes, their names and a fingerprint.
+    features: {"name", "dim", "fingerprint"}.  n samples against m real ones.  sampling: the settings of `model.sample`.
     records: a Record a number; report["precision"] is one of them.  per_class: a ClassRecord a class.
     left_out: why a metric is not there, by its name.  warnings: what the reader must know, a sentence each.
     """
@@ -57,12 +57,17 @@ class Report:
         parts = (
             self._header(),
             records_table(self.records, self.level),
-            classes_table(self.per_class),
+            classes_table(self.per_class, [self.class_name(row.label) for row in self.per_class]),
             baseline_lines(self.records),
             [f"no {name}: {reason}" for name, reason in self.left_out.items()],
             [f"note: {warning}" for warning in self.warnings],
         )
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+    def class_name(self, label: int) -> str:
+        """The name of a class of the data, or its number where they have none."""
+        names = self.data["names"]
+        return str(label) if names is None else names[label]
 
     def _header(self) -> list[str]:
         """What was held against what."""
@@ -99,8 +104,8 @@ class Report:
             raise ValueError(f"path must be {SCHEMA} version {VERSION}; got {schema} version {version} in {path}")
         try:
             report = _decoded(content, cls, "report")
-            report._header()  # which needs the keys of model, data and features
-        except (ValueError, KeyError, TypeError) as error:
+            str(report)  # which needs the keys of model, data and features
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(f"path: {path} is damaged: {error}") from error
         return report
 

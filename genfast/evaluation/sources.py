@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import load
+from ..common.conditions import require_classes
 from ..data.dataset import Data, permutation
+from ..data.matching import matched, told
 from ..features import fingerprint
-from .matching import matched
-from .model_traits import conditional
+from .model_traits import as_told
+from .ranges import Seen
 from .reading import Reader
 from .splits import subset
 
@@ -18,17 +20,18 @@ from .splits import subset
 class Held:
     """n of the samples of a Data, all by default; fewer are a subset by the seed, for files are often sorted.
 
-    model: None, for there is none.  label: (n,) or None.
+    model, told: None, for there is none.  label: (n,) or None.  seen: their range, beside that of `other` data.
     """
 
-    model = None
+    model = told = None
 
-    def __init__(self, name: str, data: Data, n: int | None = None, seed: int = 0):
+    def __init__(self, name: str, data: Data, n: int | None = None, seed: int = 0, other: Data | None = None):
         if n is not None and n > len(data):
             raise ValueError(f"n must be at most {len(data)}, the number of samples in {name}; got {n}")
         self.name, self.n, self.shape = name, len(data) if n is None else n, data.shape
         chosen = slice(None) if n is None else subset(len(data), n, seed)  # a slice copies nothing
         self.x, self.label = data.x[chosen], None if data.label is None else data.label[chosen]
+        self.seen = None if other is None else Seen(other.x)
 
     @property
     def fingerprint(self) -> str:
@@ -37,23 +40,28 @@ class Held:
 
     def draw(self, index: Tensor) -> Tensor:
         """Samples `index`: (b, *) float32."""
-        return self.x[index]
+        x = self.x[index]
+        if self.seen is not None:
+            self.seen.add(x)
+        return x
 
 
 class Drawn:
     """n samples of a model, by `model.sample(index, seed=seed, **settings)`, which answers with the samples `index` of
     the endless run `seed`. A model whose `sample` takes a number only is asked once, for all; the first chunk tells.
 
-    label: (n,), those of the data in a random order, again and again, if the model is class-conditional; or None.
+    told: the data as the model is told of them; their labels and conditions go with the samples in a random order,
+    again and again.  label: (n,), those of the samples as the data number them, or None.  seen: their range.
     """
 
     def __init__(self, model, data: Data, n: int | None, seed: int, settings: dict):
         self.model, self.name, self.shape = model, type(model).__name__, data.shape
         self.n = len(data) if n is None else n
-        self.label = None
-        if conditional(model, data):
-            order = torch.from_numpy(permutation(len(data), seed, 0))  # data are often sorted by class
-            self.label = data.label[order[torch.arange(self.n) % len(data)]]
+        self.told, self.seen = as_told(data, model, settings), Seen(data.x)
+        order = torch.from_numpy(permutation(len(data), seed, 0))  # data are often sorted by class
+        self.rows = order[torch.arange(self.n) % len(data)]
+        labeled = self.told.label is not None and "label" not in settings
+        self.label = data.label[self.rows.to(data.label.device)] if labeled else None
         self.settings = {"seed": seed, **settings}
         if "progress" in inspect.signature(model.sample).parameters:
             self.settings.setdefault("progress", False)  # there is one bar for all chunks
@@ -83,15 +91,21 @@ class Drawn:
 
     @torch.no_grad()
     def _sample(self, n: int | Tensor, index: Tensor) -> Tensor:
-        conditions = {} if self.label is None else {"label": self.label[index]}
-        return torch.as_tensor(self.model.sample(n, **conditions, **self.settings)).detach().to(torch.float32)
+        return torch.as_tensor(self.model.sample(n, **told(self.told, self.rows[index]) | self.settings)).detach()
 
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)
         if x.shape != expected:
             raise ValueError(f"model must draw samples of shape {expected}, as data has; got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"model must draw floating-point samples, scaled as the data are, e.g. x / 127.5 - 1; got {x.dtype} "
+                f"from {self.name}.sample"
+            )
+        x = x.to(torch.float32)
         if not bool(x.isfinite().all()):
             raise ValueError(f"model must draw finite samples; got NaN or infinity from {self.name}.sample")
+        self.seen.add(x)
         return x
 
 
@@ -111,4 +125,7 @@ def as_source(value, data: Data, reader: Reader, *, n: int | None, seed: int, se
     if settings:
         raise ValueError(f"sampling must be empty, for these samples are drawn already; got {settings!r}")
     samples = reader.read(value, "model")
-    return Held(samples.name, matched(samples.data, data, "model"), n, seed)
+    held = matched(samples.data, data, "model")
+    if held.label is not None and data.label is not None:
+        require_classes(held.label, data.classes, null=True)
+    return Held(samples.name, held, n, seed, other=data)

@@ -59,10 +59,10 @@ def records_table(records: Sequence[Record], level: float) -> list[str]:
     return aligned(rows, left=(0, 1, 8))
 
 
-def classes_table(classes: Sequence[ClassRecord]) -> list[str]:
-    """A line a class, and a last one with what real data are given, the mean over the classes. Numbers for which a line
-    has no room follow in a table of their own."""
-    head = [["class", *(str(row.label) for row in classes), "real data"]]
+def classes_table(classes: Sequence[ClassRecord], names: Sequence[str]) -> list[str]:
+    """A line a class, by its name, and a last one with what real data are given, the mean over the classes. Numbers for
+    which a line has no room follow in a table of their own."""
+    head = [["class", *names, "real data"]]
     head += [[name, *(str(getattr(row, name)) for row in classes), ""] for name in ("n", "m")]
     lines, shown = [], []
     for name in dict.fromkeys(record.name for row in classes for record in row.records):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..common.checks import require_integer
+from ..common.conditions import require_classes
 from ..common.keys import MAX_SEED
 from ..data.dataset import Data, permutation
 from ..nn.layers import NormAct
@@ -31,6 +32,7 @@ def classifier(x, label, classes=None, *, seed=0, steps=200, progress=False):
     data = Data(x, label, classes)
     if len(data) < 10 or data.classes < 2:
         raise ValueError(f"label must hold labels of 2 or more classes for 10 or more samples; got {data}")
+    require_classes(data.label, data.classes, null=False)
     seed, steps = require_integer("seed", seed, 0, MAX_SEED), require_integer("steps", steps, 1)
     order = torch.from_numpy(permutation(len(data), seed, 0))
     order = order[torch.sort(data.label.cpu()[order], stable=True).indices]  # by class, at random within one

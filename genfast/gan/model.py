@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_bool, require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, label_condition
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, taken
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks
 from ..ops import Purpose
@@ -46,7 +46,8 @@ class GAN(nn.Module):
     spectral_norm     whether D's linear and convolutional weights, transposed ones too, are divided by their largest
                       singular value (Miyato et al. 2018, arXiv:1802.05957)
     augment           names of what is done to all that D sees, in order: "color", "translation", "cutout"
-    classes           both networks are called with label=, (B,) int64, where there are any
+    classes           both networks are called with label=, (B,) int64, where there are any; those that take it are also
+                      called with condition=, (B, *), where it is given
     shape             of one sample; by default that of the first training batch
 
     `fit` trains the two in turn, and at the end leaves the average of the weights over the steps in the model
@@ -78,6 +79,7 @@ class GAN(nn.Module):
         weights = {"r1": r1, "r2": r2, "gradient_penalty": gradient_penalty, "dragan": dragan}
         self.weights = {name: require_number(name, value, least=0) for name, value in weights.items()}
         self.lazy, self.classes = require_integer("lazy", lazy, 1), require_integer("classes", classes, 0)
+        self.names = None  # of the classes, from the first data with names
         self.loss_name = require_choice("loss", loss, LOSSES)
         if isinstance(augment, str) or any(name not in AUGMENTATIONS for name in augment):
             raise ValueError(f"augment must be a sequence of names of {', '.join(AUGMENTATIONS)}; got {augment!r}")
@@ -88,6 +90,11 @@ class GAN(nn.Module):
         self.monitor = Monitor()
         if self.spectral_norm:
             normalize_spectrally(discriminator)
+
+    @property
+    def condition_width(self) -> int | None:
+        """How many numbers a row of `condition` has: 0 for none, None where the networks do not say."""
+        return condition_width(self.generator, self.discriminator)
 
     def players(self) -> dict[str, dict]:
         """Who is trained, in the order of their turns: the arguments of each one's optimizer, for `fit`."""
@@ -102,9 +109,9 @@ class GAN(nn.Module):
 
         The gradient of each is in its own player's weights alone, so that the sum of the two may be taken backward.
 
-        batch: x (B, *shape) floating point and, with classes, label (B,) integers.  key: (B, 2), see `ops.make_key`: z,
-        of each side its own, and all that is random is a function of it. Penalties are there when the number of the
-        batch, key[0, 1] // B, is a multiple of `lazy`.
+        batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
+        key: (B, 2), see `ops.make_key`: z, of each side its own, and all that is random is a function of it. Penalties
+        are there when the number of the batch, key[0, 1] // B, is a multiple of `lazy`.
         """
         x, conditions = self._checked(batch, key)
         if player is None:
@@ -124,7 +131,7 @@ class GAN(nn.Module):
 
         # Real and generated in one pass, whose graph serves R1 and R2 too: half the time of four of their own.
         both = torch.cat([real, fake_seen]).requires_grad_("r1" in weights or "r2" in weights)
-        logits = self._logits(both, {name: value.repeat(2) for name, value in conditions.items()})
+        logits = self._logits(both, {name: torch.cat([value, value]) for name, value in conditions.items()})
         self.monitor.see(x, fake, *logits.chunk(2))
         loss = LOSSES[self.loss_name].discriminator(*logits.chunk(2))
         if both.requires_grad:
@@ -157,19 +164,23 @@ class GAN(nn.Module):
         *,
         seed: int = 0,
         label: Label = None,
+        condition: Tensor | None = None,
         truncation: float = 1.0,
         chunk: int = 64,
     ) -> Tensor:
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
 
-        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them.  truncation: z is
-        scaled by it, towards the mean latent: fewer kinds of samples, and better ones, below 1.  chunk: rows that the
-        generator gets at once, always so many, that its rounding does not depend on n.
+        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them, numbers or
+        names.  condition: (n, *), or (1, *) for all.  truncation: z is scaled by it, towards the mean latent: fewer
+        kinds of samples, and better ones, below 1.  chunk: rows that the generator gets at once, always so many, that
+        its rounding does not depend on n.
         Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
         """
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         truncation = require_number("truncation", truncation, least=0)
-        conditions = as_conditions(len(index), self.classes, label, null=False)
+        conditions = as_conditions(
+            len(index), self.classes, label, condition, null=False, names=self.names, width=self.condition_width
+        )
         like = next(self.generator.parameters(), torch.empty(0))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
@@ -182,14 +193,14 @@ class GAN(nn.Module):
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)
 
     def _generated(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        x = self.generator(z, **conditions)
+        x = self.generator(z, **taken(self.generator, conditions))
         if len(x) != len(z) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
             wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
             raise ValueError(f"generator must answer with ({len(z)}, {wanted}); got {tuple(x.shape)}")
         return x
 
     def _logits(self, x: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        logits = self.discriminator(x, **conditions)
+        logits = self.discriminator(x, **taken(self.discriminator, conditions))
         if logits.shape not in ((len(x),), (len(x), 1)):
             raise ValueError(f"discriminator must answer with ({len(x)},) or ({len(x)}, 1); got {tuple(logits.shape)}")
         return logits.reshape(len(x))
@@ -206,7 +217,8 @@ class GAN(nn.Module):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
         self.shape = self.shape or tuple(x.shape[1:])
         like = next(self.discriminator.parameters(), x)
-        return x.to(like.device, like.dtype), label_condition(batch, self.classes)
+        conditions = batch_conditions(batch, self.classes, self.generator, self.discriminator, null=False)
+        return x.to(like.device, like.dtype), conditions
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

@@ -23,6 +23,7 @@ from ..common.files import append_line, folder_path, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
 from ..data.dataset import as_data
+from ..data.matching import for_training, learn_names
 from .buffers import Buffers, can_be_averaged, length
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
@@ -69,7 +70,8 @@ class Fit:
                the methods of checkpoint.py; may have `players()`, see above, `watch()` -> dict, for the logs, called at
                each of them and 40 times a run or more, and `measure(batch)`, called once before the first step, with
                4,096 samples from all over the data, or all of them
-    data       whatever `as_data` takes
+    data       whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`. Names
+               of classes become those of the model, or are matched with them
     warmup     steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
                "linear" or "constant"
     clip       largest gradient norm; None for any
@@ -104,7 +106,7 @@ class Fit:
         weight_decay = require_number("weight_decay", weight_decay, least=0)
         self.decay = DECAYS[require_choice("decay", decay, DECAYS)]
         self.model = model if device is None else model.to(device)
-        self.data = as_data(data)
+        self.data = for_training(as_data(data), self.model)
         players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
         for group in players.values():
             group["params"] = [p for p in group["params"] if p.requires_grad]
@@ -138,6 +140,7 @@ class Fit:
             raise RuntimeError("this run has been iterated before; a new one starts with Fit(...)")
         self.started = True
         with self._claimed():
+            learn_names(self.model, self.data)
             if self.out is not None:
                 (self.out / LOG).touch(exist_ok=False)
             with _training(self.model):

@@ -55,6 +55,11 @@ class _Likelihood(nn.Module):
         if len(self.shape) > len(wanted) or any(n not in (1, m) for n, m in fits):
             raise ValueError(f"shape of a likelihood must broadcast against that of x, {wanted}; got {self.shape}")
 
+    def check_data(self, x: Tensor) -> None:
+        """`check` of all data, a part at a time, wherever they are."""
+        for part in x.split(4096):
+            self.check(part.cpu())
+
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""
         return {}
@@ -106,8 +111,8 @@ class LearnedVariance(Gaussian):
 
 
 class Bernoulli(_Likelihood):
-    """x in {-1, 1}, P(x = 1 | z) = 1 / (1 + e^-f). Gray values between count as that share of either: no longer a
-    likelihood, but the usual loss."""
+    """x in {-1, 1}, P(x = 1 | z) = 1 / (1 + e^-f). Gray values between, which `fit` and `evaluate` refuse, count in
+    `VAE.loss` as that share of either: no longer a likelihood, but a common loss."""
 
     levels = 2
 
@@ -115,6 +120,12 @@ class Bernoulli(_Likelihood):
         super().check(x)
         if x.device.type == "cpu" and x.numel() and not bool((x.abs() <= 1).all()):
             raise ValueError(f"x must lie in [-1, 1] for a Bernoulli likelihood; got {x.min():g} to {x.max():g}")
+
+    def check_data(self, x: Tensor) -> None:
+        """Values between -1 and 1 are refused too: of data from 0 to 1, 0 would be taken for a gray of one half."""
+        if not all(bool((part.abs() == 1).all()) for part in x.split(4096)):
+            got = f"others, from {x.min():g} to {x.max():g}"
+            raise ValueError(f"x must hold -1 and 1 alone for a Bernoulli likelihood; got {got}")
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
         return _total((x + 1) / 2 * f - F.softplus(f))

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_integer, require_integers, require_number, require_shape
-from ..common.conditions import Label, as_conditions, label_condition
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, taken
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks, require_finite
 from ..common.log_likelihood import LogLikelihood
 from ..data.dataset import Data, as_data
+from ..data.matching import for_model, told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
@@ -51,7 +52,8 @@ class VAE(nn.Module):
                 al. 2016, arXiv:1602.02282); 0 for beta from the start. A checkpoint holds the count.
     free_bits   nats that each channel of z (its first dimension) may hold for nothing: KL becomes the sum over channels
                 of max(free_bits, mean KL_j over the batch) (Kingma et al. 2016, arXiv:1606.04934, appendix C.8)
-    classes     both networks are called with label=, (B,) int64, where there are any
+    classes     both networks are called with label=, (B,) int64, where there are any; those that take it are also
+                called with condition=, (B, *), where it is given
     shape       of one sample; by default that of the first training batch
 
     All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients, and raises
@@ -79,6 +81,7 @@ class VAE(nn.Module):
         self.beta = require_number("beta", beta, least=0)
         self.free_bits = require_number("free_bits", free_bits, least=0)
         self.kl_warmup, self.classes = require_integers(0, kl_warmup=kl_warmup, classes=classes)
+        self.names = None  # of the classes, from the first data with names
         self.latent = require_shape("latent", latent)
         self.shape = None if shape is None else require_shape("shape", shape)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
@@ -89,15 +92,24 @@ class VAE(nn.Module):
         """How many values of an element of x, -1 to 1 at equal distances, p(x) is a probability of; None: a density."""
         return self.likelihood.levels
 
+    @property
+    def condition_width(self) -> int | None:
+        """How many numbers a row of `condition` has: 0 for none, None where the networks do not say."""
+        return condition_width(self.encoder, self.decoder)
+
+    def require_observations(self, x: Tensor) -> None:
+        """Raises ValueError unless x, (N, *), can be data of this likelihood; on a GPU too, for it is asked once."""
+        self.likelihood.check_data(x)
+
     def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
         """The loss of each sample in nats, (B,).
 
-        batch: x (B, *shape) floating point and, with classes, label (B,) integers.  key: (B, 2), see `ops.make_key`: z
-        is a function of it.
+        batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
+        key: (B, 2), see `ops.make_key`: z is a function of it.
         """
         x, key = self._placed(batch["x"], key)
         self.shape = self.shape or tuple(x.shape[1:])
-        conditions = label_condition(batch, self.classes)
+        conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False)
         mu, logvar = self._posterior(x, conditions)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
@@ -108,13 +120,13 @@ class VAE(nn.Module):
             self.calls += 1
         return beta * kl - self._log_prob(x, z, conditions)
 
-    def encode(self, x: Tensor, label: Label = None) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, label: Label = None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B, *latent); differentiable."""
         x, _ = self._placed(x)
-        return self._posterior(x, self._conditions(x, label))
+        return self._posterior(x, self._conditions(x, label, condition))
 
     def _posterior(self, x: Tensor, conditions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        out = self.encoder(_in_dtype_of(self.encoder, x), **conditions)
+        out = self.encoder(_in_dtype_of(self.encoder, x), **taken(self.encoder, conditions))
         mu, logvar = out.chunk(2, 1) if isinstance(out, Tensor) else out
         if mu.shape != (len(x), *self.latent) or logvar.shape != mu.shape:
             wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
@@ -122,10 +134,10 @@ class VAE(nn.Module):
         dtype = wide(mu.dtype)
         return mu.to(dtype), _Held.apply(logvar.to(dtype), *LOG_VARIANCE)
 
-    def decode(self, z: Tensor, label: Label = None) -> Tensor:
+    def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
         z = z.to(self.calls.device)
-        return self.likelihood.mean(self._decoded(z, self._conditions(z, label)))
+        return self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition)))
 
     @torch.no_grad()
     def sample(
@@ -134,15 +146,17 @@ class VAE(nn.Module):
         *,
         seed: int = 0,
         label: Label = None,
+        condition: Tensor | None = None,
         temperature: float = 1.0,
         noise: bool = False,
         chunk: int = 64,
     ) -> Tensor:
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
 
-        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them.  temperature: z ~ N(0,
-        temperature^2 I).  noise: whether x is drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.
-        chunk: rows that the decoder gets at once, always so many, that its rounding does not depend on n.
+        n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them, numbers or
+        names.  condition: (n, *), or (1, *) for all.  temperature: z ~ N(0, temperature^2 I).  noise: whether x is
+        drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
+        once, always so many, that its rounding does not depend on n.
         """
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         temperature = require_number("temperature", temperature, least=0)
@@ -150,11 +164,12 @@ class VAE(nn.Module):
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
             return temperature * ops.normal(key, self.latent, Purpose.PRIOR)
 
-        return self._decode_in_chunks(index, label, latents, seed=seed, noise=noise, chunk=chunk)
+        conditions = self._conditions(index, label, condition)
+        return self._decode_in_chunks(index, conditions, latents, seed=seed, noise=noise, chunk=chunk)
 
     def _decode_in_chunks(
-        self, index: Tensor, label: Label, latents: Callable[[Tensor, Tensor, Tensor], Tensor], *, seed: int,
-        noise: bool, chunk: int,
+        self, index: Tensor, conditions: dict[str, Tensor], latents: Callable[[Tensor, Tensor, Tensor], Tensor], *,
+        seed: int, noise: bool, chunk: int,
     ) -> Tensor:  # fmt: skip
         """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
         rows `slots`; key: (chunk, 2), of all rows."""
@@ -165,30 +180,34 @@ class VAE(nn.Module):
             return self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
 
         with evaluating(self):
-            conditions = self._conditions(index, label)
             return in_chunks(decode, index, conditions, seed=seed, chunk=chunk, device=device, shape=self.shape)
 
     @torch.no_grad()
-    def elbo(self, x: Tensor, key: Tensor, label: Label = None) -> Tensor:
+    def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
         with evaluating(self):
             x, key = self._placed(x, key)
-            conditions = self._conditions(x, label)
+            conditions = self._conditions(x, label, condition)
             z, kl = ops.reparameterize(*self._posterior(x, conditions), key)
             return _defined("elbo", self._log_prob(x, z, conditions) - kl)
 
     @torch.no_grad()
-    def log_weights(self, x: Tensor, key: Tensor, samples: int, first: int = 0, label: Label = None) -> Tensor:
+    def log_weights(
+        self, x: Tensor, key: Tensor, samples: int, first: int = 0, label: Label = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """log p(x_i, z_ij) - log q(z_ij | x_i) of `samples` draws a row: (samples, N) nats.
 
         Number first + j of row i is a function of the weights, x_i and (key_i, first + j) alone.
         """
         samples, first = require_integer("samples", samples, 1), require_integer("first", first, 0)
-        return _defined("log_weights", self._log_weights(x, key, range(first, first + samples), label))
+        draws = range(first, first + samples)
+        return _defined("log_weights", self._log_weights(x, key, draws, label, condition))
 
     def log_likelihood(
-        self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, chunk: int = 64, progress: bool = False
-    ) -> LogLikelihood:
+        self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, condition: Tensor | None = None,
+        chunk: int = 64, progress: bool = False,
+    ) -> LogLikelihood:  # fmt: skip
         """log p(x_i) in nats by importance weighting with k draws, (N,) float64, and its standard error, (N,).
 
             IWAE_k = log 1/k sum_j p(x, z_j) / q(z_j | x),  z_j ~ q(z | x):  ELBO = E IWAE_1 <= E IWAE_k <= log p(x)
@@ -198,7 +217,7 @@ class VAE(nn.Module):
         """
         chunk, k = require_integers(1, chunk=chunk, k=k)
         self._check(x, None)
-        conditions, key = self._conditions(x, label), make_key(seed, len(x), device=x.device)
+        conditions, key = self._conditions(x, label, condition), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64),) * 2]
         rows = torch.arange(len(x)).split(chunk) if len(x) else ()
         for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
@@ -212,56 +231,64 @@ class VAE(nn.Module):
         return LogLikelihood(*(torch.cat(column) for column in zip(*found, strict=True)))
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, label: Label = None) -> Tensor:
+    def reconstruct(self, x: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z] at z = mu(x): (N, *shape)."""
         with evaluating(self):
-            return _finite(self.decode(self.encode(x, label)[0], label))
+            return _finite(self.decode(self.encode(x, label, condition)[0], label, condition))
 
     @torch.no_grad()
-    def interpolate(self, a: Tensor, b: Tensor, n: int = 8, *, slerp: bool = False, label: int | None = None) -> Tensor:
+    def interpolate(
+        self, a: Tensor, b: Tensor, n: int = 8, *, slerp: bool = False, label: int | str | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """n observations, (n, *shape), from that of a to that of b: (*shape) each, along a line between their mu.
 
-        slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label: of all.
+        slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label, condition: of
+        all.
         """
         n = require_integer("n", n, 2)
         with evaluating(self):
-            start, end = self.encode(torch.stack([a, b]), label)[0].unbind()
+            start, end = self.encode(torch.stack([a, b]), label, condition)[0].unbind()
             u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
-            return _finite(self.decode(_slerp(start, end, u) if slerp else torch.lerp(start, end, u), label))
+            z = _slerp(start, end, u) if slerp else torch.lerp(start, end, u)
+            return _finite(self.decode(z, label, condition))
 
     @torch.no_grad()
     def traverse(
-        self, x: Tensor, dim: int, range: tuple[float, float] = (-3.0, 3.0), n: int = 7, *, label: int | None = None
-    ) -> Tensor:
+        self, x: Tensor, dim: int, range: tuple[float, float] = (-3.0, 3.0), n: int = 7, *,
+        label: int | str | None = None, condition: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
         n, dim = require_integer("n", n, 2), require_integer("dim", dim, 0, math.prod(self.latent) - 1)
         with evaluating(self):
-            z = self.encode(x[None], label)[0].flatten(1).repeat(n, 1)
+            z = self.encode(x[None], label, condition)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
-            return _finite(self.decode(z.reshape(n, *self.latent), label))
+            return _finite(self.decode(z.reshape(n, *self.latent), label, condition))
 
     @torch.no_grad()
     def active_units(self, data: Data | Tensor, threshold: float = 0.01, *, chunk: int = 256) -> ActiveUnits:
         """How many elements u of z have Var_x(E_q[u | x]) > threshold. Burda et al. 2016, section 5.2.
 
-        data: whatever `data.as_data` takes, with labels where the model has classes; 2 samples at least.
+        data: whatever `data.as_data` takes, 2 samples at least, with labels where the model has classes, and
+        conditions where it takes any.
         """
-        data, chunk, mu = as_data(data), require_integer("chunk", chunk, 1), []
+        data, chunk, mu = for_model(as_data(data), self), require_integer("chunk", chunk, 1), []
         if len(data) < 2:
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data)).split(chunk):
-                label = data.label[part] if self.classes and data.label is not None else None
-                mu.append(self.encode(data.x[part].to(self.calls.device), label)[0].double())
+                mu.append(self.encode(data.x[part].to(self.calls.device), **told(data, part))[0].double())
         variance = _finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
     @torch.no_grad()
-    def _log_weights(self, x: Tensor, key: Tensor, draws: range, label: Label = None) -> Tensor:
+    def _log_weights(
+        self, x: Tensor, key: Tensor, draws: range, label: Label = None, condition: Tensor | None = None
+    ) -> Tensor:
         """`log_weights` of these draws, with a NaN where there is one."""
         with evaluating(self):
             x, key = self._placed(x, key)
-            conditions = self._conditions(x, label)
+            conditions = self._conditions(x, label, condition)
             mu, logvar = self._posterior(x, conditions)
             size = max(1, PART // max(1, len(x)))
             parts = [draws[at : at + size] for at in range(0, len(draws), size)]
@@ -291,7 +318,7 @@ class VAE(nn.Module):
     def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         if tuple(z.shape[1:]) != self.latent:
             raise ValueError(f"z must have shape (B, {', '.join(map(str, self.latent))}); got {tuple(z.shape)}")
-        return self.decoder(_in_dtype_of(self.decoder, z), **conditions)
+        return self.decoder(_in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
 
     def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
@@ -313,8 +340,10 @@ class VAE(nn.Module):
         if key is not None and key.shape != (len(x), 2):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
 
-    def _conditions(self, rows: Tensor, label: Label) -> dict[str, Tensor]:
-        conditions = as_conditions(len(rows), self.classes, label, null=False)
+    def _conditions(self, rows: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
+        conditions = as_conditions(
+            len(rows), self.classes, label, condition, null=False, names=self.names, width=self.condition_width
+        )
         return {name: value.to(rows.device) for name, value in conditions.items()}
 
     def config(self) -> dict:

@@ -1,12 +1,14 @@
 """How labels and continuous conditions reach the network of a model: in training, sampling and guidance."""
 
+import numpy as np
 import pytest
 import torch
+from families import NAMES, SHAPE, draw, family, images
 from helpers import perturbed
 
 import genfast as gf
 from genfast import ops
-from genfast.common.conditions import as_conditions
+from genfast.common.conditions import as_conditions, batch_conditions, condition_width, numbered, taken, takes
 
 
 def attributed_model(classes=0, **settings):
@@ -88,7 +90,200 @@ def test_training_with_conditions_learns_them():
     assert model.sample(64, steps=8, progress=False).std(0).amin() > 0.3
 
 
-@pytest.mark.parametrize("label", ["3", ["1", "2"], object(), [[0], [0, 1]]], ids=["word", "words", "object", "ragged"])
+@pytest.mark.parametrize("label", [object(), [[0], [0, 1]], 0.5, True], ids=["object", "ragged", "float", "bool"])
 def test_a_label_that_is_no_number_is_named(label):
-    with pytest.raises(ValueError, match=r"label must be one integer or \(2,\) of them; got"):
+    with pytest.raises(ValueError, match=r"label must be one integer or name, or \(2,\) of them; got"):
         as_conditions(2, 5, label)
+
+
+PETS = ("cat", "dog", "3")
+
+
+@pytest.mark.parametrize(
+    "label, expected",
+    [
+        ("dog", [1, 1]),
+        ("3", [2, 2]),  # a string is a name
+        (np.str_("dog"), [1, 1]),
+        (["3", "cat"], [2, 0]),
+        (("dog", "dog"), [1, 1]),
+        (np.array(["cat", "3"]), [0, 2]),
+        (np.array(["cat", "3"], dtype=object), [0, 2]),
+        (2, [2, 2]),
+        ([0, 2], [0, 2]),
+        (torch.tensor([1, -1]), [1, 3]),  # unknown is null
+        (-1, [3, 3]),
+        (None, [3, 3]),
+    ],
+    ids=repr,
+)
+def test_a_label_is_a_number_or_a_name(label, expected):
+    assert as_conditions(2, 3, label, names=PETS)["label"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "label, names, message",
+    [
+        ("cow", PETS, "label must be among cat, dog, 3; got 'cow'"),
+        (["cat", "cow"], PETS, "label must be among cat, dog, 3; got 'cow'"),
+        (["cat", 1], PETS, "label must be among cat, dog, 3; got 1"),
+        ("2", PETS, "label must be among cat, dog, 3; got '2'"),
+        (["cat"], PETS, r"label must be one integer or name, or \(2,\) of them; got torch.int64 \(1,\)"),
+        ("1", None, "label must be a number, for the classes of this model have no names; got '1'"),
+        (["1", "2"], None, r"label must be a number, .*; got \['1', '2'\]"),
+        (3, PETS, r"label must lie in \[0, 3\), or be -1 for unknown; got 3 in 2 of 2"),
+        ([-2, 5], PETS, r"label must lie in \[0, 3\), or be -1 for unknown; got -2, 5 in 2 of 2"),
+    ],
+)
+def test_labels_that_are_no_class(label, names, message):
+    with pytest.raises(ValueError, match=message):
+        as_conditions(2, 3, label, names=names)
+    with pytest.raises(ValueError, match=f"^negative_{message}"):
+        as_conditions(2, 3, label, names=names, argument="negative_label")
+
+
+def test_without_null_each_row_needs_a_class():
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got -1 in 1 of 2"):
+        as_conditions(2, 3, [0, -1], null=False)
+    with pytest.raises(ValueError, match="label is needed"):
+        as_conditions(2, 3, null=False)
+    assert numbered("dog", PETS) == 1 and numbered([1], None) == [1]
+
+
+@pytest.mark.parametrize(
+    "condition, expected",
+    [
+        (torch.tensor([True, False]), [[1.0], [0.0]]),
+        (torch.tensor([[1, 2], [3, 4]]), [[1.0, 2.0], [3.0, 4.0]]),
+        (torch.tensor([0.5, 1.5]), [[0.5], [1.5]]),
+        (torch.tensor([[7]], dtype=torch.uint8), [[7.0], [7.0]]),
+        ([[1.0], [2.0]], [[1.0], [2.0]]),
+        (np.array([3, 4]), [[3.0], [4.0]]),
+    ],
+)
+def test_conditions_of_other_kinds(condition, expected):
+    found = as_conditions(2, 0, condition=condition)["condition"]
+    assert found.is_floating_point() and found.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "condition, message",
+    [
+        (torch.tensor([[0.0], [torch.inf]]), "condition must be finite, or NaN where it is missing; got infinity"),
+        (torch.tensor([-torch.inf, 0.0]), "condition must be finite"),
+        (torch.zeros(3, 1), r"condition must hold real numbers, \(2, \*\) or \(1, \*\) for all"),
+        (torch.zeros(2, 1) * 1j, "condition must hold real numbers"),
+        (torch.zeros(()), "condition must hold real numbers"),
+        ("red", "condition must hold numbers"),
+        (torch.zeros(2, 4), r"condition must have shape \(2, 1\); got \(2, 4\)"),
+    ],
+)
+def test_conditions_that_are_refused(condition, message):
+    with pytest.raises(ValueError, match=message):
+        as_conditions(2, 0, condition=condition, width=1)
+    assert as_conditions(2, 0, condition=torch.tensor([[torch.nan]]))["condition"].isnan().all()
+
+
+def test_which_networks_take_a_condition():
+    class Own(torch.nn.Module):
+        def forward(self, x, condition=None):
+            return x
+
+    one, none = gf.nn.Decoder((4, 4), latent=2, width=4, condition=3), gf.nn.Decoder((4, 4), latent=2, width=4)
+    assert condition_width(one) == condition_width(none, one) == condition_width(Own(), one) == 3
+    assert condition_width(none) == condition_width(torch.nn.Linear(2, 2)) == condition_width(lambda y, t: y) == 0
+    assert condition_width(Own()) is None and condition_width(lambda y, t, **rest: y) is None
+    given = {"label": 1, "condition": torch.ones(1, 3)}
+    assert taken(one, given).keys() == taken(Own(), given).keys() == given.keys() and taken(none, given) == {"label": 1}
+    assert taken(one.double(), given)["condition"].dtype == torch.float64
+    assert takes(print, "end") and not takes(Own().forward, "label")
+    with pytest.raises(ValueError, match="condition was given to a model whose networks take none"):
+        batch_conditions({"condition": torch.zeros(2, 3)}, 0, none, null=True)
+
+
+def by_hand(name, model, label, condition=None):
+    """All that takes a label, by its own name."""
+    x, key = images(3), ops.make_key(0, 3)
+    given = {"label": label} | ({} if condition is None else {"condition": condition})
+    yield draw(model, 3, **given)
+    if name == "diffusion":
+        yield model.denoise(x, 0.5, **given)
+        yield model.score(x, 0.5, **given)
+        yield model.elbo(x, key, samples=1, **given)
+        flow = {"divergence": "rademacher", "steps": 1, "progress": False}
+        yield model.log_likelihood(x, **flow, **given)[0]
+        yield model.bits_per_dim(x.sign(), levels=2, **flow, **given)[0]
+        yield model.sample_adaptively(3, rtol=0.1, atol=0.1, progress=False, **given)[0]
+        yield draw(model, 3, guidance=2.0, negative_label="cat", **given)
+        queue = model.queue(capacity=2)
+        queue.add(0, steps=2, **{name: value if name == "label" else value[:1] for name, value in given.items()})
+        yield torch.stack([x for _, x in queue])
+    if name == "vae":
+        yield model.encode(x, **given)[0]
+        yield model.decode(torch.ones(3, 2), **given)
+        yield model.reconstruct(x, **given)
+        yield model.elbo(x, key, **given)
+        yield model.log_weights(x, key, 2, **given)
+        yield model.log_likelihood(x, k=2, **given)[0]
+        if condition is None or len(condition) == 1:
+            yield model.interpolate(x[0], x[1], 3, **given)
+            yield model.traverse(x[0], 0, n=3, **given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_wherever_a_label_is_taken(name):
+    model = perturbed(family(name))
+    model.names = PETS
+    for by_name, by_number in zip(by_hand(name, model, "dog"), by_hand(name, model, 1), strict=True):
+        assert torch.equal(by_name, by_number)
+    assert torch.equal(draw(model, 3, label=["dog", "cat", "3"]), draw(model, 3, label=[1, 0, 2]))
+    with pytest.raises(ValueError, match="label must be among cat, dog, 3; got 'cow'"):
+        draw(model, 3, label="cow")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conditions_wherever_they_are_taken(name):
+    """All of it depends on the condition, and a model that takes none says so."""
+    model = perturbed(family(name, condition=2))
+    model.names = PETS
+    one, other = torch.tensor([[0.5, -1.0]]), torch.tensor([[2.0, 1.0]])
+    for a, b in zip(by_hand(name, model, "dog", one), by_hand(name, model, "dog", other), strict=True):
+        assert not torch.equal(a, b)
+    assert torch.equal(draw(model, 3, label=1, condition=one), draw(model, 3, label=1, condition=one.expand(3, 2)))
+    batch, key = {"x": images(3), "label": torch.tensor([0, 1, 2])}, ops.make_key(0, 3)
+    losses = [model.loss(batch | {"condition": c.expand(3, 2)}, key) for c in (one, other)]
+    losses = [torch.stack(list(loss)) if isinstance(loss, tuple) else loss for loss in losses]
+    assert not torch.isclose(*losses).all(-1).any()  # a row or two may be without, by label_dropout
+    with pytest.raises(ValueError, match=r"condition must have shape \(3, 2\); got \(1, 4\)"):
+        draw(model, 3, label=1, condition=torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="condition was given to a model whose networks take none"):
+        draw(family(name), 3, label=1, condition=one)
+
+
+def pairs():
+    """Models of which one network takes a condition of 2 numbers."""
+    bare, told = family("vae", 0), family("vae", 0, 2)
+    yield gf.VAE(bare.encoder, told.decoder, latent=2, shape=SHAPE)
+    yield gf.VAE(told.encoder, bare.decoder, latent=2, shape=SHAPE)
+    bare, told = family("gan", 0), family("gan", 0, 2)
+    yield gf.GAN(bare.generator, told.discriminator, latent=2, shape=SHAPE)
+    yield gf.GAN(told.generator, bare.discriminator, latent=2, shape=SHAPE)
+    for encoder, decoder, net in ((0, 2, 0), (2, 0, 0), (0, 0, 2)):
+        vae = gf.VAE(family("vae", 0, encoder).encoder, family("vae", 0, decoder).decoder, latent=2, shape=SHAPE)
+        model = gf.LatentDiffusion(vae, family("latent", 0, net).diffusion)
+        model.scale.fill_(1.0)
+        yield model
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_networks_of_a_model_may_take_different_conditions(number):
+    """It reaches the one that takes it, and nothing breaks on the way to the others."""
+    model, key = perturbed([*pairs()][number]), ops.make_key(0, 3)
+    assert model.condition_width == 2
+    one, other = ({"condition": torch.tensor([[c, 1.0]]).expand(3, 2)} for c in (-1.0, 2.0))
+    samples = [draw(model, 3, **c) for c in (one, other)]
+    losses = [model.loss({"x": images(3)} | c, key) for c in (one, other)]
+    losses = [torch.stack(list(loss)) if isinstance(loss, tuple) else loss[None] for loss in losses]
+    generates, trains = number not in (1, 2, 5), number != 4  # an encoder or a discriminator draws nothing
+    assert torch.equal(*samples) != generates
+    assert torch.isclose(*losses).all(1).any() != trains

@@ -13,7 +13,7 @@ from rooms import tracked
 
 import genfast as gf
 from genfast import ops, studies
-from genfast.common.conditions import as_conditions, label_condition
+from genfast.common.conditions import as_conditions, batch_conditions
 from genfast.common.indices import as_index, share
 from genfast.common.keys import make_key
 from genfast.diffusion.elbo import elbo
@@ -222,7 +222,7 @@ def test_labels_of_any_integer_dtype(dtype):
         assert gf.GenerativeClassifier(models).fit((ROWS, given)).prior.tolist() == [0.5, 0.5]
         assert gf.features.classifier(ROWS, given, steps=1).dim == 128
     batch = {"x": ROWS, "label": label}
-    assert label_condition(batch, 2)["label"].equal(expected)
+    assert batch_conditions(batch, 2, null=False)["label"].equal(expected)
     net = Conditions(4, 2)
     assert net(torch.zeros(40, 4), label).equal(net(torch.zeros(40, 4), expected))
     key = make_key(0, torch.arange(40).to(dtype))

@@ -247,6 +247,111 @@ def test_a_class_that_is_another():
     assert "Class 2 is worst" in str(gf.diagnose(report))
 
 
+NAMED = gf.data.Data(SORTED, CLASSES, names=("cat", "dog", "eel"))
+
+
+class Named(Conditional):
+    """Knows its classes by name."""
+
+    names = ("cat", "dog", "eel")
+
+
+def test_classes_are_matched_by_their_names(tmp_path):
+    """Data of two of the classes, in another order than that of the model."""
+    kept = CLASSES > 0
+    data = gf.data.Data(SORTED[kept], 2 - CLASSES[kept], names=("eel", "dog"))
+    model = Named()
+    report = evaluate(model, data, metrics="frechet")
+    assert report["label_agreement"].value > 0.97 and torch.cat(model.asked).unique().tolist() == [1, 2]
+    assert [row.label for row in report.per_class] == [0, 1] and report.data["names"] == ["eel", "dog"]
+    rows = [line.split()[0] for line in str(report).splitlines() if line.strip()]
+    assert "eel" in rows and "dog" in rows and "0" not in rows
+    report.save(tmp_path / "report.json")
+    assert gf.evaluation.Report.load(tmp_path / "report.json") == report
+    assert "Class eel is worst" in str(gf.diagnose(evaluate(Named(wrong=2), NAMED, metrics="frechet")))
+    evaluate(Named(), data, train=gf.data.Data(SORTED + 1, CLASSES, names=("cat", "dog", "eel")), metrics="frechet")
+    one = evaluate(Named(), NAMED, metrics="frechet")
+    other = evaluate(Conditional(), NAMED, metrics="frechet")
+    gf.compare([("by name", one), ("by number", other)])  # the same data
+    with pytest.raises(ValueError, match="data must have classes among cat, dog, eel; got ape, dog"):
+        evaluate(Named(), gf.data.Data(SORTED, CLASSES.clamp(max=1), names=("ape", "dog")))
+
+
+def test_labels_that_are_no_classes_are_never_asked_for():
+    model = Conditional()
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got 3 in 50 of 150 samples"):
+        evaluate(model, (SORTED, CLASSES + 1))
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got -1 in 50 of 150 samples"):
+        evaluate(model, (SORTED, CLASSES - 1))
+    assert model.asked == []
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\), or be -1 for unknown; got 3 in 50 of 150"):
+        evaluate((SORTED, CLASSES + 1), (SORTED + 0.1, CLASSES))  # samples that are there already
+
+
+def test_rows_of_unknown_label_are_no_class():
+    class Null(Conditional):
+        unknown_labels = True
+
+        def sample(self, n, label, seed=0):
+            self.asked.append(label)
+            return super().sample(n, label.clamp(min=0), seed)
+
+    model, label = Null(), torch.where(torch.arange(150) < 60, -1, CLASSES)
+    report = evaluate(model, (SORTED, label), metrics="frechet")
+    assert (torch.cat(model.asked[::2]) == -1).sum() == 60
+    agreement = report["label_agreement"]
+    assert agreement.estimate.n == 90 and agreement.baseline.n == 90 and agreement.value > 0.97
+    assert [(row.label, row.n, row.m) for row in report.per_class] == [(c, 30, 30) for c in range(3)]
+    nothing = gf.data.Data(SORTED, torch.full((150,), -1), 3)
+    assert evaluate(Null(), nothing, metrics="frechet").per_class == ()
+
+
+def test_a_setting_of_the_model_goes_before_the_data():
+    class One(Conditional):
+        def sample(self, n, label, seed=0):
+            assert label == 1
+            return super().sample(n, torch.full((len(n),), label), seed)
+
+    for data in (SORTED[CLASSES == 1], NAMED):
+        report = evaluate(One(), data, metrics="frechet", sampling={"label": 1})
+        assert report.per_class == () and (report["frechet"].value < 0.2) == (data is not NAMED)
+
+
+class Copy(torch.nn.Module):
+    """Answers with its condition."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.told = torch.nn.Parameter(torch.zeros(())), []
+
+    def forward(self, y, t, condition=None):
+        self.told.append(condition is not None)
+        return (0 if condition is None else condition) + 0 * y + self.weight
+
+
+def test_conditions_go_to_the_model_row_by_row():
+    x = normal(200, 2, seed=4)
+    model = gf.Diffusion(Copy(), "flow", "x0", shape=(2,))
+    data = gf.data.Data(x, condition=x)
+    report = evaluate(model, data, metrics="frechet", sampling={"steps": 2})
+    assert report["frechet"].value < 1e-6 and all(model.net.told)
+    report = evaluate(model, data, metrics="likelihood", likelihood={"n": 8, "steps": 2})
+    assert "nats" in report and all(model.net.told)
+
+
+def test_conditions_of_a_likelihood_that_takes_none():
+    class Half(Gaussian):
+        def sample(self, n, seed=0, condition=None):
+            return super().sample(n, seed)
+
+        def log_prob(self, x):
+            return -x.square().sum(1)
+
+    data = gf.data.Data(normal(20, 2), condition=normal(20, 2))
+    with pytest.warns(UserWarning, match=r"data have conditions, which Half.log_prob does not take"):
+        assert "nats" in evaluate(Half(2), data, metrics="likelihood")
+
+
 def test_agreement_by_a_classifier():
     features = gf.features.classifier(SORTED, CLASSES, steps=80)
     x = SORTED.roll(1, 0)  # every sample is of the class before

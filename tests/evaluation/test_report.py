@@ -24,7 +24,7 @@ RECORDS = (
 )
 REPORT = Report(
     model={"name": "Toy", "fingerprint": None},
-    data={"name": "points", "shape": [1, 8, 8], "classes": 2, "fingerprint": "d" * 16},
+    data={"name": "points", "shape": [1, 8, 8], "classes": 2, "names": None, "fingerprint": "d" * 16},
     features={"name": "pixels", "dim": 64, "fingerprint": "f" * 16},
     n=100, m=90, seed=3, level=0.95, sampling={"steps": 5}, genfast="0.1.0", torch="2.13.0", records=RECORDS,
     per_class=(
@@ -37,13 +37,13 @@ REPORT = Report(
 def test_schema_is_pinned():
     """Whoever changes a key raises the version."""
     content = json.loads(REPORT.json())
-    assert (content["schema"], content["version"]) == ("genfast.evaluation", 2)
+    assert (content["schema"], content["version"]) == ("genfast.evaluation", 3)
     assert list(content) == [
         "schema", "version", "model", "data", "features", "n", "m", "seed", "level", "sampling", "genfast", "torch",
         "records", "per_class", "left_out", "warnings",
     ]  # fmt: skip
     assert content["model"].keys() == {"name", "fingerprint"}
-    assert content["data"].keys() == {"name", "shape", "classes", "fingerprint"}
+    assert content["data"].keys() == {"name", "shape", "classes", "names", "fingerprint"}
     assert content["features"].keys() == {"name", "dim", "fingerprint"}
     assert content["per_class"][0].keys() == {"label", "n", "m", "records"}
     for row in (*content["records"], *content["per_class"][0]["records"]):
@@ -198,9 +198,9 @@ def test_estimates_of_the_wrong_type(tmp_path, name, value):
         ("5", "path must be a report"),
         ("{", "path must be a report"),
         ("[]", "path must be a report"),
-        ('{"schema": "genfast.evaluation", "version": 1}', "version 2; got genfast.evaluation version 1"),
-        ('{"schema": "genfast.evaluation", "version": 2, "records": [{}]}', "is damaged"),
-        ('{"schema": "genfast.evaluation", "version": 2, "records": [], "per_class": []}', "is damaged"),
+        ('{"schema": "genfast.evaluation", "version": 1}', "version 3; got genfast.evaluation version 1"),
+        ('{"schema": "genfast.evaluation", "version": 3, "records": [{}]}', "is damaged"),
+        ('{"schema": "genfast.evaluation", "version": 3, "records": [], "per_class": []}', "is damaged"),
     ],
 )
 def test_files_that_are_no_report(tmp_path, text, match):

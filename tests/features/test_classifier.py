@@ -77,6 +77,7 @@ def test_any_shape(shape):
     [
         ({"label": torch.zeros(20).long()}, ValueError, "label.*2 or more classes"),
         ({"label": torch.zeros(20)}, TypeError, "label.*float32"),
+        ({"label": torch.arange(20) % 3 - 1}, ValueError, r"label must lie in \[0, 2\); got -1 in 7 of 20 samples"),
         ({"label": None}, ValueError, "label.*no classes"),
         ({"x": torch.zeros(8, 2), "label": torch.arange(8)}, ValueError, "label.*10 or more.*8 samples"),
         ({"classes": 1}, ValueError, "classes.*at least 2"),

@@ -263,7 +263,7 @@ def test_bad_input():
         conv().loss({"x": images()["x"], "label": None}, ops.make_key(0, 6))
     with pytest.raises(ValueError, match=r"label is needed"):
         conv().sample(3)
-    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got \[3"):
+    with pytest.raises(ValueError, match=r"label must lie in \[0, 3\); got 3"):
         conv().sample(3, label=3)  # a GAN has no null label
     with pytest.raises(ValueError, match=r"label must lie in \[0, 3\)"):
         conv().loss(images() | {"label": torch.tensor([0, 1, 2, 3, 0, 1])}, ops.make_key(0, 6))

@@ -110,6 +110,10 @@ def test_bad_input():
         DiscretizedLogistic(1)
     with pytest.raises(ValueError, match=r"x must lie in \[-1, 1\] .*got 0 to 2"):
         as_likelihood("bernoulli").check(torch.tensor([[0.0, 2.0]]))
+    for low, high in ((0, 1), (-1, 0.5), (-1, 2)):
+        x = torch.cat([-torch.ones(4096, 2), torch.tensor([[low, high]])])  # in the last part
+        with pytest.raises(ValueError, match=rf"x must hold -1 and 1 alone .*got others, from -1 to {max(high, 0.5)}"):
+            as_likelihood("bernoulli").check_data(x)
     with pytest.raises(ValueError, match="x must hold 3 levels at equal distances from -1 to 1"):
         DiscretizedLogistic(3).check(torch.tensor([[0.0, 0.5]]))
     for shape in ((8, 8), (2, 1, 8), (1, 1, 8, 8), (3,)):

@@ -81,12 +81,15 @@ def _std(F: Tensor) -> Tensor:
 
 
 def guided_conditions(
-    count: int, classes: int, guidance: Guidance, label: Label, condition: Tensor | None, negative_label: Label
-) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The network's arguments and, if it is guided by itself, those that give F_u: of negative_label, or null."""
-    conditions = as_conditions(count, classes, label, condition)
-    if not classes and negative_label is not None:
-        raise ValueError("label was given to a model without classes")
+    count: int, guidance: Guidance, label: Label, condition: Tensor | None, negative_label: Label, *, classes: int,
+    **known,
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:  # fmt: skip
+    """The network's arguments and, if it is guided by itself, those that give F_u: of negative_label, or null.
+    classes, known: what the model knows, as in `as_conditions`."""
+    conditions = as_conditions(count, classes, label, condition, **known)
+    negative = {}
+    if negative_label is not None:
+        negative = as_conditions(count, classes, negative_label, argument="negative_label", **known)
     if guidance.network is not None and negative_label is not None:
         raise ValueError("negative_label cannot go with guidance by a network of its own, which gives F_u")
     if guidance.network is not None or (guidance.is_none and negative_label is None):
@@ -96,4 +99,4 @@ def guided_conditions(
             "guidance needs a label or a condition: it mixes the conditional and the unconditional network"
         )
     null = with_null(conditions, classes, torch.ones(count, dtype=torch.bool))
-    return conditions, null if negative_label is None else null | as_conditions(count, classes, negative_label)
+    return conditions, null | negative
