@@ -331,7 +331,7 @@ class DiffusionQueue(SampleQueue):
         width = getattr(self.model.net, "config", {}).get("condition", 0)
         for side in (conditions, unconditional):  # all requests share one batch, so that null is written out
             if width and side is not None:
-                side.setdefault("condition", torch.full((1, width), torch.nan))
+                side.setdefault("condition", torch.full((1, width), torch.nan, device="cpu"))
         super().add(
             index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
             condition={name: value[0] for name, value in conditions.items()},
@@ -343,7 +343,7 @@ def times_below(strength: float, grid: Callable) -> Callable:
     """The time grid from its first time <= strength on: what a solver with a history can begin with."""
 
     def below(schedule: Schedule, steps: int) -> Tensor:
-        times = torch.as_tensor(grid(schedule, steps))
+        times = torch.as_tensor(grid(schedule, steps), device="cpu")
         late = times[times <= strength]
         if len(late) < 2:
             last = times[times > 0].min()
