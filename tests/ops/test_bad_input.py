@@ -49,8 +49,6 @@ BAD = [
     ("dot", {"a": lambda a: a["a"].long()}, "a must be float32, bfloat16 or float16; got int64"),
     ("dot", {"b": lambda a: a["b"].bfloat16()}, "b must be float32; got bfloat16"),
     ("dot", {"b": lambda a: a["b"][:2]}, r"b must have the shape of a, \(3, 2, 4, 4\); got \(2, 2, 4, 4\)"),
-    ("dot", {"a": transposed("a")}, "a must be contiguous or channels-last"),
-    ("dot", {"b": lambda a: a["b"].contiguous(memory_format=torch.channels_last)}, "memory format of a"),
     ("langevin_guided", {"x": lambda a: a["x"].half()}, "x must be float32; got float16"),
     ("langevin_guided", {"net": lambda a: a["net"][:2]}, "net must have the shape of x"),
     ("langevin_guided", {"y": lambda a: a["y"].bfloat16()}, "y must be float32; got bfloat16"),
