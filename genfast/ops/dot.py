@@ -9,8 +9,9 @@ from .dispatch import composed, dense, in_layout_of, per_row
 def dot(a: Tensor, b: Tensor) -> Tensor:
     r"""sum_i a_bi b_bi for each sample b: (B,) float32, summed in float32 in an order that depends on the shape only.
 
-    a, b: (B, *) of one dtype (float32, bfloat16 or float16) and of any strides, which gives the same bits.  dot(x, x) is the squared norm of each sample.  Differentiable any number of times in both;
-    float64 is computed in float64, by plain torch.  Raises RuntimeError naming the argument.
+    a, b: (B, *) of one dtype (float32, bfloat16 or float16) and of any strides, which gives the same bits. dot(x, x) is
+    the squared norm of each sample. Differentiable any number of times in both; float64 is computed in float64, by
+    plain torch. Raises RuntimeError naming the argument.
     """
     if composed(a, b):
         return dot_reference(a, b)
