@@ -25,9 +25,9 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     if is_integer(index):
         if index < 0:
             raise problem()
-        return torch.arange(int(index))
+        return torch.arange(int(index), device="cpu")
     try:
-        tensor = torch.as_tensor(index).cpu()
+        tensor = torch.as_tensor(index, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise problem() from None
     if tensor.ndim != 1 or (len(tensor) and not holds_integers(tensor)):
@@ -40,7 +40,7 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
 
 def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
     """(first sample of a chunk, positions in `index` that fall into it), each sample at most once in a pass."""
-    left = torch.arange(len(index))
+    left = torch.arange(len(index), device="cpu")
     while len(left):
         group = index[left] // chunk
         order = torch.argsort(group, stable=True)
@@ -49,10 +49,10 @@ def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
             first_of = {}
             for position in members.tolist():
                 first_of.setdefault(int(index[position]), position)
-            taken = torch.tensor(sorted(first_of.values()))
+            taken = torch.tensor(sorted(first_of.values()), device="cpu")
             yield int(index[taken[0]]) // chunk * chunk, taken
             rest += sorted(set(members.tolist()) - set(taken.tolist()))
-        left = torch.tensor(sorted(rest), dtype=torch.int64)
+        left = torch.tensor(sorted(rest), dtype=torch.int64, device="cpu")
 
 
 def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
@@ -75,7 +75,7 @@ def in_chunks(
     parts, places = [], []
     for first, taken in chunk_passes(index, chunk):
         slots = index[taken] - first
-        key = make_key(seed, torch.arange(first, first + chunk), device=device)
+        key = make_key(seed, torch.arange(first, first + chunk, device="cpu"), device=device)
         now = {name: spread(value[taken], slots, chunk).to(device) for name, value in conditions.items()}
         parts.append(make(key, now, taken, slots)[slots.to(device)])
         places.append(taken)
@@ -106,4 +106,4 @@ def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = 
     rank = require_integer("rank", int(os.environ.get("RANK", 0)) if rank is None else rank, 0, ranks - 1)
     chunks = -(-n // chunk)
     first, last = (chunks * r // ranks * chunk for r in (rank, rank + 1))
-    return torch.arange(min(first, n), min(last, n))
+    return torch.arange(min(first, n), min(last, n), device="cpu")

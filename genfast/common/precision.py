@@ -7,17 +7,22 @@ import numpy as np
 import torch
 
 
+def readable(tensor):
+    """Whether the values of a tensor can be looked at without waiting for an accelerator, or stopping vmap or meta."""
+    return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def as_float64(name, value):
     """`value` as a float64 tensor without NaN, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, torch.Tensor)):
         raise TypeError(f"{name} must be a float, a numpy array or a tensor; got {type(value).__name__}")
     if isinstance(value, numbers.Real):
-        value = torch.tensor(float(value), dtype=torch.float64)
+        value = torch.tensor(float(value), dtype=torch.float64, device="cpu")
     tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name} must hold real numbers; got {tensor.dtype}")
     tensor = tensor.to(torch.float64)
-    if tensor.device.type == "cpu" and bool(tensor.isnan().any()):
+    if readable(tensor) and bool(tensor.isnan().any()):
         raise ValueError(f"{name} must not hold NaN; got {value}")
     return tensor
 
@@ -29,7 +34,7 @@ def float64_function(formula):
     @functools.wraps(formula)
     def method(self, value):
         tensor = as_float64(argument, value)
-        if argument == "t" and tensor.device.type == "cpu" and bool(((tensor < 0) | (tensor > 1)).any()):
+        if argument == "t" and readable(tensor) and bool(((tensor < 0) | (tensor > 1)).any()):
             raise ValueError(f"t must lie in [0, 1] (0 is data, 1 is noise); got {value}")
         result = formula(self, tensor)
         if isinstance(value, torch.Tensor):

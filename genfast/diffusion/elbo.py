@@ -60,7 +60,7 @@ def elbo(
         raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {got}")
     samples, chunk = require_integers(1, samples=samples, chunk=chunk)
     dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)
-    index, condition = torch.arange(len(x)), condition or {}
+    index, condition = torch.arange(len(x), device="cpu"), condition or {}
     network_arguments(None, condition, None, index, dtype)  # raises
     x = x.to(dtype)
     nats = [torch.empty(0, dtype=torch.float64, device=x.device)]

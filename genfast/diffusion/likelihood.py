@@ -54,7 +54,7 @@ class _Nodes(NamedTuple):
 def _nodes(denoiser: Denoiser, t_min: float, t_max: float, steps: int) -> _Nodes:
     """At 2 steps + 1 times between t_min and t_max, uniform in log s."""
     low, high = (-denoiser.schedule.log_snr(t) / 2 for t in (t_min, t_max))
-    t = denoiser.schedule.time(-2 * torch.linspace(low, high, 2 * steps + 1, dtype=torch.float64))
+    t = denoiser.schedule.time(-2 * torch.linspace(low, high, 2 * steps + 1, dtype=torch.float64, device="cpu"))
     t[0], t[-1] = t_min, t_max
     c, alpha = denoiser.coefficients(t), denoiser.schedule.alpha(t)
     columns = (alpha * c.c_in, 1 - alpha * c.c_skip, c.c_out, c.c_noise)
@@ -155,7 +155,7 @@ def log_likelihood(
     with bar, denoiser.evaluating():
         for first, where in passes:
             slots = index[where] - first
-            key = ops.make_key(seed, torch.arange(first, first + chunk), device)
+            key = ops.make_key(seed, torch.arange(first, first + chunk, device="cpu"), device)
             probing = range(first_probe, first_probe + probes)
             cotangents = functools.partial(_cotangents, divergence, key, shape, probing)
             conditions = {k: spread(v[where.to(v.device)].to(device), slots, chunk) for k, v in condition.items()}

@@ -352,7 +352,7 @@ def times_below(strength: float, grid: Callable) -> Callable:
     """The time grid from its first time <= strength on: what a solver with a history can begin with."""
 
     def below(schedule: Schedule, steps: int) -> Tensor:
-        times = torch.as_tensor(grid(schedule, steps))
+        times = torch.as_tensor(grid(schedule, steps), device="cpu")
         late = times[times <= strength]
         if len(late) < 2:
             last = times[times > 0].min()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row, same_batch, wants_grad
+from .dispatch import composed, dense, in_layout_of, per_row, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -20,13 +20,16 @@ def denoising_loss(
 ) -> Tensor:
     r"""loss_b = weight_b mean_i (F_i - (p_b x_0i + q_b z_i))^2, with the z that `diffuse` drew from the same key.
 
-    net: (B, *) the network's output F, float32, bfloat16 or float16; x0: (B, *) float32 in the memory format of net; p,
+    net: (B, *) the network's output F, float32, bfloat16 or float16; x0: (B, *) float32; both of any strides; p,
     q, weight: (B,) float32, weight None for 1.  Returns (B,) float32, summed in float32 in an order that depends on the
     shape only.  Differentiable twice in net and x0 (and, by plain torch, in p, q and weight): where a gradient is
     wanted the residual is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is
     computed in float64, by plain torch. Raises ValueError or RuntimeError naming the argument.
     """
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
+    if net.shape == x0.shape:
+        net = dense(net)
+        x0 = in_layout_of(x0, net)
     if wants_grad(p, q, weight) or composed(net, x0):
         return denoising_loss_reference(net, x0, noise_like(x0, key, purpose, step), p, q, weight)
     keep = wants_grad(net, x0)

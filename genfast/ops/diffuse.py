@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row, same_batch, wants_grad
+from .dispatch import composed, dense, per_row, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -21,7 +21,8 @@ def diffuse(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""y = c_in (alpha x_0 + sigma z),  z ~ N(0, I) from (key, step, purpose).
 
-    x0: (B, *) float32, contiguous or channels-last.  key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32,
+    x0: (B, *) float32, of any strides (copied unless contiguous or channels-last).
+    key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32,
     c_in None for 1.  `target=(p, q)`, each (B,) float32, also returns p x_0 + q z (float32): (0, 1) is the noise
     itself. y: (B, *) in `dtype` (float32, bfloat16 or float16; None is that of x0), computed in float32 and rounded
     once. Differentiable in x0.  A float64 x0 is computed in float64, by plain torch, from the same noise. Raises
@@ -31,6 +32,7 @@ def diffuse(
     dtype = dtype or x0.dtype
     p, q = target if target is not None else (None, None)
     same_batch("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
+    x0 = dense(x0)
     if wants_grad(alpha, sigma, c_in, p, q) or composed(x0):
         y, aim = diffuse_reference(x0, noise_like(x0, key, purpose, step), alpha, sigma, c_in, target)
         y = y.to(dtype)

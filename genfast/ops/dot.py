@@ -3,17 +3,20 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row
+from .dispatch import composed, dense, in_layout_of, per_row
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     r"""sum_i a_bi b_bi for each sample b: (B,) float32, summed in float32 in an order that depends on the shape only.
 
-    a, b: (B, *) of one dtype (float32, bfloat16 or float16) and one memory format, contiguous or channels-last, which
-    gives the same bits.  dot(x, x) is the squared norm of each sample.  Differentiable any number of times in both;
-    float64 is computed in float64, by plain torch.  Raises RuntimeError naming the argument.
+    a, b: (B, *) of one dtype (float32, bfloat16 or float16) and of any strides, which gives the same bits. dot(x, x) is
+    the squared norm of each sample. Differentiable any number of times in both; float64 is computed in float64, by
+    plain torch. Raises RuntimeError naming the argument.
     """
-    return dot_reference(a, b) if composed(a, b) else torch.ops.genfast.dot(a, b)
+    if composed(a, b):
+        return dot_reference(a, b)
+    a = dense(a)
+    return torch.ops.genfast.dot(a, in_layout_of(b, a) if a.shape == b.shape else b)
 
 
 def dot_reference(a: Tensor, b: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, per_row, wants_grad
+from .dispatch import composed, dense, per_row, wants_grad
 
 
 def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: float | None = None) -> Tensor:
     r"""D' = clamp(D, -s, s) bound / s, with s the quantile of |D| over each sample, bound <= s <= limit.
 
-    Saharia et al. 2022, arXiv:2205.11487, section 2.3.  D: (B, *) float32, contiguous or channels-last, at most 2^31
+    Saharia et al. 2022, arXiv:2205.11487, section 2.3.  D: (B, *) float32, of any strides, at most 2^31
     elements a sample.  quantile: in [0, 1], with linear interpolation, as torch.quantile has it (which takes 2^24
     elements at most, and rounds the place of the quantile to float32; here it is float64).  bound: that of the data,
     positive.  limit: None for none.  Selected by the bits, not sorted.  A NaN counts as the largest and stays one.
@@ -25,7 +25,7 @@ def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: flo
         limit = require_number("limit", limit, least=bound)
     if composed(D) or wants_grad(D):
         return dynamic_threshold_reference(D, quantile, bound, limit)
-    return torch.ops.genfast.dynamic_threshold(D, quantile, bound, math.inf if limit is None else limit)
+    return torch.ops.genfast.dynamic_threshold(dense(D), quantile, bound, math.inf if limit is None else limit)
 
 
 def dynamic_threshold_reference(D: Tensor, quantile: float, bound: float = 1.0, limit: float | None = None) -> Tensor:

@@ -99,7 +99,7 @@ def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int =
     count = int(torch.Size(shape).numel())
     rows = []
     for seed, sample in key.tolist():
-        words = _words(seed, torch.arange((count + 3) // 4), stream(purpose, step), sample)
+        words = _words(seed, torch.arange((count + 3) // 4, device="cpu"), stream(purpose, step), sample)
         if uniform:
             values = [(w >> 8).double() * 2.0**-24 for w in words]
         else:
@@ -113,7 +113,7 @@ def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int =
                     radius * angle.sin() * (1 - 2 * ((r2 >> 30) & 1)),
                 ]
         rows.append(torch.stack(values, 1).flatten()[:count].reshape(shape))
-    return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=torch.float64)
+    return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=torch.float64, device="cpu")
 
 
 @torch.library.register_fake("genfast::noise")

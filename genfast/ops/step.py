@@ -87,22 +87,22 @@ class StepTable(NamedTuple):
         writes: (R, SLOTS) bool, which slots a row writes; it reads those that e or m have a factor for.  terms: for
         each row the (stream, weight) of its noise, by default none.  Rounded to `dtype` at the end.
         """
-        coefficients = torch.zeros(len(a), COLUMNS, dtype=torch.float64)
+        coefficients = torch.zeros(len(a), COLUMNS, dtype=torch.float64, device="cpu")
         rows = StepRows.of(coefficients)
         values = {
             "c_skip": c_skip, "c_out": c_out, "a": a, "b": b, "e": e, "c_in": c_in, "p": p, "q": q, "m": m,
         }  # fmt: skip
         for name, value in values.items():
-            getattr(rows, name).copy_(torch.as_tensor(value))
+            getattr(rows, name).copy_(torch.as_tensor(value, device="cpu"))
         terms = [[] for _ in range(len(a))] if terms is None else terms
-        last = torch.tensor([len(of_row) for of_row in terms]).cumsum(0)
+        last = torch.tensor([len(of_row) for of_row in terms], device="cpu").cumsum(0)
         codes = StepCodes(
             first=torch.cat([last.new_zeros(1), last[:-1]]), last=last,
             reads=_mask((rows.e != 0) | (rows.m != 0).any(-2)),
-            writes=_mask(torch.as_tensor(writes).expand(len(a), SLOTS)),
+            writes=_mask(torch.as_tensor(writes, device="cpu").expand(len(a), SLOTS)),
         )  # fmt: skip
-        streams = torch.tensor([stream for of_row in terms for stream, _ in of_row], dtype=torch.int64)
-        weights = torch.tensor([weight for of_row in terms for _, weight in of_row], dtype=dtype)
+        streams = torch.tensor([stream for of_row in terms for stream, _ in of_row], dtype=torch.int64, device="cpu")
+        weights = torch.tensor([weight for of_row in terms for _, weight in of_row], dtype=dtype, device="cpu")
         signed = torch.where(streams >= 2**31, streams - 2**32, streams)
         return cls(coefficients.to(dtype), torch.stack(codes, 1).int(), signed.int(), weights)
 
@@ -119,7 +119,7 @@ class StepTable(NamedTuple):
 
 def _mask(slots: Tensor) -> Tensor:
     """(R, SLOTS) bool as the bits of (R,) integers."""
-    return (slots * torch.tensor([1 << k for k in range(SLOTS)])).sum(1)
+    return (slots * torch.tensor([1 << k for k in range(SLOTS)], device="cpu")).sum(1)
 
 
 def step(

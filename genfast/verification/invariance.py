@@ -40,7 +40,7 @@ def _plan(solver: str) -> Plan:
 def _draw(solver: str, index: int | Sequence[int] = SAMPLES, others: float = 0.0, shape=SHAPE, **settings) -> Tensor:
     """Samples under guidance; `others` is added to condition and guidance of all but the first."""
     indices = as_index("index", index)
-    changed = torch.full(indices.shape, others)
+    changed = torch.full(indices.shape, others, device="cpu")
     changed[:1] = 0
     values = indices % 5 / 4 + changed
     settings = {"seed": 3, "chunk": CHUNK} | settings

@@ -22,7 +22,7 @@ def mixture_moments(plan: Plan) -> dict:
     """Mean and covariance of 2048 samples of the mixture by the float32 kernels."""
     x = sample(MIXTURE, (2,), plan, 2048, seed=SEED, chunk=2048, progress=False).double()
     mean = WEIGHTS @ MEANS
-    within = (WEIGHTS @ VARIANCES) * torch.eye(2, dtype=torch.float64)
+    within = (WEIGHTS @ VARIANCES) * torch.eye(2, dtype=torch.float64, device="cpu")
     covariance = torch.einsum("k,ki,kj->ij", WEIGHTS, MEANS - mean, MEANS - mean) + within
     products = torch.einsum("ni,nj->nij", x - mean, x - mean)
     return {"mean_deviation": _deviation(x, mean), "covariance_deviation": _deviation(products, covariance)}

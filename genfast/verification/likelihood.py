@@ -17,10 +17,10 @@ SAMPLES, PROBES = 16, 8
 def _image_mixture() -> GaussianMixtureDenoiser:
     """Three modes in the shape of an image, with one full covariance each."""
     generator = torch.Generator().manual_seed(SEED)
-    means = torch.randn(3, 2, 2, 2, generator=generator, dtype=torch.float64)
-    factors = torch.randn(3, 8, 8, generator=generator, dtype=torch.float64) / 8**0.5
-    covariances = factors @ factors.mT / 4 + 0.1 * torch.eye(8, dtype=torch.float64)
-    return GaussianMixtureDenoiser(torch.tensor([0.2, 0.3, 0.5]), means, covariances, SCHEDULE)
+    means = torch.randn(3, 2, 2, 2, generator=generator, dtype=torch.float64, device="cpu")
+    factors = torch.randn(3, 8, 8, generator=generator, dtype=torch.float64, device="cpu") / 8**0.5
+    covariances = factors @ factors.mT / 4 + 0.1 * torch.eye(8, dtype=torch.float64, device="cpu")
+    return GaussianMixtureDenoiser(torch.tensor([0.2, 0.3, 0.5], device="cpu"), means, covariances, SCHEDULE)
 
 
 def _check(name: str, denoiser: GaussianMixtureDenoiser, divergence: str) -> Record:

@@ -87,15 +87,15 @@ def exact_flow() -> Tensor:
     Runge-Kutta method, which are within 1e-9.
     """
     low, high = (-SCHEDULE.log_snr(t) / 2 for t in (SCHEDULE.t_min, 1.0))
-    nodes = torch.linspace(high, low, 2001, dtype=torch.float64)
+    nodes = torch.linspace(high, low, 2001, dtype=torch.float64, device="cpu")
     times = SCHEDULE.time(-2 * nodes).tolist()
     times[0], times[-1] = 1.0, SCHEDULE.t_min
-    alphas, step = SCHEDULE.alpha(torch.tensor(times)).tolist(), (low - high) / 1000
+    alphas, step = SCHEDULE.alpha(torch.tensor(times, device="cpu")).tolist(), (low - high) / 1000
 
     def rate(y, node):
         return y - MIXTURE(alphas[node] * y, times[node])
 
-    key = ops.make_key(SEED, torch.arange(TRAJECTORIES))
+    key = ops.make_key(SEED, torch.arange(TRAJECTORIES, device="cpu"))
     z = ops.normal(key, (2,), ops.Purpose.PRIOR, dtype=torch.float64)
     y = SCHEDULE.prior_std * z / alphas[0]
     for node in range(0, 2000, 2):

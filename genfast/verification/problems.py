@@ -14,10 +14,10 @@ SCHEDULE = VPLinear()
 SEED = 0
 
 # Five modes on a circle, of different weights and widths.
-_ANGLES = torch.arange(5, dtype=torch.float64) * 0.4 * math.pi
-WEIGHTS = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3], dtype=torch.float64)
+_ANGLES = torch.arange(5, dtype=torch.float64, device="cpu") * 0.4 * math.pi
+WEIGHTS = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3], dtype=torch.float64, device="cpu")
 MEANS = 1.5 * torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1)
-VARIANCES = torch.tensor([0.02, 0.04, 0.06, 0.03, 0.05], dtype=torch.float64)
+VARIANCES = torch.tensor([0.02, 0.04, 0.06, 0.03, 0.05], dtype=torch.float64, device="cpu")
 MIXTURE = GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, SCHEDULE)
 
 # A Gaussian, on which the law of a plan's end follows without sampling noise.
@@ -31,8 +31,8 @@ def marginal(t: float) -> tuple[float, float]:
 
 
 def gaussian(std: float, dimensions: int = 64) -> GaussianMixtureDenoiser:
-    mean = torch.full((1, dimensions), MEAN, dtype=torch.float64)
-    return GaussianMixtureDenoiser(torch.ones(1), mean, torch.tensor([std**2]), SCHEDULE)
+    mean = torch.full((1, dimensions), MEAN, dtype=torch.float64, device="cpu")
+    return GaussianMixtureDenoiser(torch.ones(1, device="cpu"), mean, torch.tensor([std**2], device="cpu"), SCHEDULE)
 
 
 def plan_of(solver: str, steps: int, to_zero: bool = True) -> Plan:

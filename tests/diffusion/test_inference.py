@@ -202,3 +202,51 @@ def test_training_is_in_the_mode_and_dtype_of_the_network(dtype):
     for mode in (True, False):
         model.train(mode).loss({"x": X}, ops.make_key(0, 3)).sum().backward()
         assert seen.pop() == (mode, dtype, dtype) and model.net.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("schedule", gf.schedules.SCHEDULES)
+def test_gradients_of_each_sample_by_vmap(schedule):
+    """Of the loss with keys of their own, and the denoiser and the schedule at times of their own."""
+    model, key = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), schedule, shape=(2,)), ops.make_key(0, 3)
+    nn.init.normal_(list(model.parameters())[-2])
+
+    def loss(x, key):
+        return model.loss({"x": x[None]}, key[None]).sum()
+
+    x, t = X.clone().requires_grad_(), torch.tensor([0.2, 0.5, 0.9])
+    model.loss({"x": x}, key).sum().backward()
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(X, key), x.grad, rtol=1e-4, atol=1e-6)
+    for verb in (model.denoiser, model.denoiser.score, model.denoiser.eps):
+        found = torch.func.vmap(lambda x, t, verb=verb: verb(x[None], t)[0])(X, t)
+        torch.testing.assert_close(found, verb(X, t), rtol=1e-4, atol=1e-5)
+    assert torch.equal(torch.func.vmap(model.schedule.log_snr)(t), model.schedule.log_snr(t))
+
+
+def test_another_default_device_changes_nothing():
+    model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
+    verbs = [
+        lambda: model.sample(3, steps=4, **QUIET),
+        lambda: model.sample_adaptively(3, **QUIET)[0],
+        lambda: model.log_likelihood(X, steps=3, **QUIET).nats,
+        lambda: model.sample(3, solver="dpmpp_2m_sde", steps=4, noise="brownian", source=X, strength=0.5, **QUIET),
+    ]
+    for verb in verbs:
+        expected = verb()
+        with torch.device("meta"):
+            found = verb()
+        assert torch.equal(found, expected)
+    for solver in gf.solvers.SOLVERS:
+        for schedule in ("edm", "flow"):
+            with torch.device("meta"):
+                found = gf.solvers.plan(solver, schedule, 4)
+            assert found == gf.solvers.plan(solver, schedule, 4)
+
+
+def test_the_loss_takes_any_strides():
+    model = gf.Diffusion(gf.nn.UNet(channels=2, width=8, multipliers=(1,)))
+    x, key = torch.randn(4, 2, 6, 4).transpose(2, 3), ops.make_key(0, 4)
+    expected = model.loss({"x": x.contiguous()}, key)
+    one = torch.randn(1, 2, 4, 6).expand(4, -1, -1, -1)
+    for strided in (x, x.contiguous(memory_format=torch.channels_last), torch.cat([x, x], 3)[..., :6]):
+        torch.testing.assert_close(model.loss({"x": strided}, key), expected)
+    assert torch.equal(model.loss({"x": one}, key), model.loss({"x": one.contiguous()}, key))

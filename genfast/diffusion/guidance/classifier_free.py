@@ -34,7 +34,7 @@ class Guidance:
 
     def __post_init__(self):
         try:
-            finite = bool(torch.as_tensor(self.scale).isfinite().all())
+            finite = bool(torch.as_tensor(self.scale, device="cpu").isfinite().all())
         except (RuntimeError, TypeError, ValueError):
             raise TypeError(f"guidance must be a number or (N,) of them; got {self.scale!r}") from None
         if not finite:
@@ -98,5 +98,5 @@ def guided_conditions(
         raise ValueError(
             "guidance needs a label or a condition: it mixes the conditional and the unconditional network"
         )
-    null = with_null(conditions, classes, torch.ones(count, dtype=torch.bool))
+    null = with_null(conditions, classes, torch.ones(count, dtype=torch.bool, device="cpu"))
     return conditions, null | negative

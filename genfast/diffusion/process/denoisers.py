@@ -18,7 +18,7 @@ import torch
 
 from ...common.checks import require_choice, require_number
 from ...common.eval_mode import evaluating
-from ...common.precision import as_float64
+from ...common.precision import as_float64, readable
 from .schedules import as_schedule
 
 
@@ -83,7 +83,7 @@ class Parameterization:
             q=q,
             weight=self.weight(alpha, sigma),
         )
-        if t.device.type == "cpu":
+        if readable(t):
             finite = torch.stack([c.isfinite() for c in coefficients]).all(0)
             if not bool(finite.all()):
                 time = t[~finite].flatten()[0].item()
@@ -278,7 +278,7 @@ class Denoiser:
     def _signal_and_noise(self, x_t, t):
         times = batch_times(x_t, t)
         sigma = self.schedule.sigma(times)
-        if sigma.device.type == "cpu" and bool((sigma == 0).any()):
+        if readable(sigma) and bool((sigma == 0).any()):
             raise ValueError("t must be positive: there is no noise in x_t at t = 0")
         return self.schedule.alpha(times), sigma
 

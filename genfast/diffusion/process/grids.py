@@ -17,8 +17,8 @@ MAX_STEPS = 1_000_000  # a plan is a table in memory
 def _grid(schedule, steps, inner):
     """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to the times between."""
     steps = require_integer("steps", steps, 1, MAX_STEPS)
-    times = torch.zeros(steps + 1, dtype=torch.float64)
-    times[:-1] = inner(torch.linspace(0, 1, steps, dtype=torch.float64))
+    times = torch.zeros(steps + 1, dtype=torch.float64, device="cpu")
+    times[:-1] = inner(torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu"))
     times[-2] = schedule.t_min
     times[0] = 1.0
     return times
@@ -58,7 +58,7 @@ def ddpm(schedule, steps):
     steps = require_integer("steps of the ddpm grid", steps, 1, 1000)
     times = _grid(as_schedule(schedule), steps, torch.ones_like)
     multiples = [1000 - (2000 * i + steps) // (2 * steps) for i in range(steps)]  # 1000 (1 - i / steps), rounded
-    times[:-1] = torch.tensor(multiples, dtype=torch.float64) / 1000
+    times[:-1] = torch.tensor(multiples, dtype=torch.float64, device="cpu") / 1000
     return times
 
 

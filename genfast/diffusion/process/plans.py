@@ -280,7 +280,7 @@ class Rows:
 
     def point(self, t):
         """The Point of a time."""
-        return self.points_at(torch.tensor([t], dtype=torch.float64))[0]
+        return self.points_at(torch.tensor([t], dtype=torch.float64, device="cpu"))[0]
 
     def add(self, t, update, keep=(), span=None):
         """One network evaluation at Point t: x' = update, and h_k' = keep[k] for every entry that is not None.

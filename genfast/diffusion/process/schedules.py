@@ -211,12 +211,12 @@ class VPSigmoidJabri(VariancePreserving):
     def _rise(self, t):
         """S(u(t)) - S(start), without cancellation near t = 0."""
         gap = (self.end - self.start) / self.tau * t
-        start = torch.tensor(self.start / self.tau, dtype=torch.float64)
+        start = torch.tensor(self.start / self.tau, dtype=torch.float64, device="cpu")
         return -torch.sigmoid(-start) * torch.sigmoid(start + gap) * torch.expm1(-gap)
 
     @property
     def _whole(self):
-        return self._rise(torch.ones((), dtype=torch.float64)).item()
+        return self._rise(torch.ones((), dtype=torch.float64, device="cpu")).item()
 
     def log_alpha(self, t):
         return torch.log1p((self._floor - 1) * self._rise(t) / self._whole) / 2

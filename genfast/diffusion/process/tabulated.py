@@ -59,12 +59,12 @@ class Tabulated(Schedule):
                 raise ValueError(f"{name} must be at least 3 finite numbers, none negative, no sigma 0; got {found}")
         if len(self.alphas) != len(self.sigmas):
             raise ValueError(f"alphas and sigmas must go together; got {len(self.alphas)} and {len(self.sigmas)}")
-        alpha = torch.tensor(self.alphas, dtype=torch.float64)
-        sigma = torch.tensor(self.sigmas, dtype=torch.float64)
+        alpha = torch.tensor(self.alphas, dtype=torch.float64, device="cpu")
+        sigma = torch.tensor(self.sigmas, dtype=torch.float64, device="cpu")
         if bool((alpha[:-1] == 0).any()) or not bool((alpha / sigma).diff().lt(0).all()):
             raise ValueError("alphas / sigmas must fall at every step, to 0 at the last at the earliest")
         count = len(alpha) - int(alpha[-1] == 0)
-        knots = torch.arange(1, len(alpha) + 1, dtype=torch.float64) / len(alpha)
+        knots = torch.arange(1, len(alpha) + 1, dtype=torch.float64, device="cpu") / len(alpha)
         log_snr, size = 2 * (alpha.log() - sigma.log()), torch.log(alpha**2 + sigma**2)
         snr_slopes, size_slopes = _slopes(knots[:count], log_snr[:count]), _slopes(knots, size)
         object.__setattr__(self, "_table", (knots, count, log_snr, snr_slopes, size, size_slopes))

@@ -170,14 +170,14 @@ def sample_adaptively(
     condition = network_arguments(None, condition or {}, None, index, dtype)[0]
 
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
-    evaluations = torch.zeros(len(index), dtype=torch.int64)
+    evaluations = torch.zeros(len(index), dtype=torch.int64, device="cpu")
     schedule = denoiser.schedule
     passes = list(chunk_passes(index, chunk))
     bar = tqdm(passes, desc="sampling", unit="chunk", leave=False, delay=2, disable=not progress)
     with denoiser.evaluating():
         for first, where in bar:
             slots = index[where] - first
-            key = ops.make_key(seed, torch.arange(first, first + chunk), device)
+            key = ops.make_key(seed, torch.arange(first, first + chunk, device="cpu"), device)
             field = _Field(denoiser, {name: spread(v[where], slots, chunk).to(device) for name, v in condition.items()})
             start = schedule.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
             x, used, active = _integrate(field, start, rtol, atol, max_steps)

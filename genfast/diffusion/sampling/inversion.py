@@ -59,7 +59,7 @@ def inversion_plan(solver, schedule, steps, grid=None, **options):
     down = Rows(schedule, time_grid(solver, schedule, grid)(schedule, steps))
     if len(down.points) < 2:
         raise ValueError(f"steps must be at least 2, for one between 0 and 1; got {steps}")
-    up = torch.tensor([1 - point.t / 2 for point in reversed(down.points)], dtype=torch.float64)
+    up = torch.tensor([1 - point.t / 2 for point in reversed(down.points)], dtype=torch.float64, device="cpu")
     backwards = _Backwards(schedule)
     try:
         with np.errstate(invalid="ignore"):  # a Plan refuses what is not finite

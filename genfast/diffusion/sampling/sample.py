@@ -55,7 +55,7 @@ def network_arguments(guidance, condition, unconditional, index, dtype):
     if condition.keys() != unconditional.keys():
         names = f"the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
         raise ValueError(f"unconditional must have {names}")
-    w = torch.as_tensor(guidance.scale, dtype=dtype).cpu()
+    w = torch.as_tensor(guidance.scale, dtype=dtype, device="cpu")
     if w.ndim > 0 and w.shape != index.shape:
         raise ValueError(f"guidance must be a number or have shape ({len(index)},); got {tuple(w.shape)}")
     return condition, unconditional, w.expand(len(index))
@@ -71,7 +71,8 @@ def _whole_samples(values, index, shape, dtype):
             continue
         expected = (len(index), *shape)
         try:
-            out[name] = torch.as_tensor(value).to(dtype).expand(expected)
+            value = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+            out[name] = value.to(dtype).expand(expected)
         except (RuntimeError, TypeError, ValueError):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{name} must have shape {expected}, or one that broadcasts to it; got {got}") from None
@@ -194,7 +195,7 @@ def sample_with(
     with bar, denoiser.evaluating(), evaluating(settings.guidance and settings.guidance.network):
         for first, where in passes:
             slots = index[where] - first
-            key = ops.make_key(settings.seed, torch.arange(first, first + chunk), device)
+            key = ops.make_key(settings.seed, torch.arange(first, first + chunk, device="cpu"), device)
             conditions, unconditionals, more = (
                 {name: spread(values[where], slots, chunk).to(device) for name, values in group.items()}
                 for group in (condition, unconditional, extra)
@@ -213,7 +214,7 @@ def sample_with(
             else:
                 watch = settings.callback and _watcher(settings.callback, len(plan), where, slots)
                 x = trajectory.run(inputs, watch, bar.update)
-            whole = torch.arange(chunk)
+            whole = torch.arange(chunk, device="cpu")
             if torch.equal(slots, whole) and torch.equal(where, where[0] + whole):
                 out[where[0] : where[0] + chunk] = x
             else:

@@ -56,9 +56,9 @@ def _remembered(function: Callable) -> Callable:
 @_remembered
 def plan_scale(plan: Plan, schedule: Schedule, parameterization: Parameterization) -> Coefficients:
     """The denoiser's coefficients at the times of the plan; a ValueError if the plan is of another schedule."""
-    t = torch.tensor(plan.t)
+    t = torch.tensor(plan.t, device="cpu")
     for name, of_plan, own in (("alpha", plan.alpha, schedule.alpha(t)), ("sigma", plan.sigma, schedule.sigma(t))):
-        if not torch.allclose(torch.tensor(of_plan), own, rtol=1e-6, atol=1e-9):
+        if not torch.allclose(torch.tensor(of_plan, device="cpu"), own, rtol=1e-6, atol=1e-9):
             raise ValueError(
                 f"plan {plan.name} must be of the denoiser's schedule, {schedule!r}; its {name} is another"
             )
@@ -67,7 +67,7 @@ def plan_scale(plan: Plan, schedule: Schedule, parameterization: Parameterizatio
 
 def plan_rows(plan: Plan, scale: Coefficients, noise: str = "white") -> dict:
     """The plan's rows joined with the denoiser's scalings, in float64, as `StepTable.pack` takes them."""
-    rows = {name: torch.tensor(getattr(plan, name)) for name in ("a", "b", "e", "p", "q", "m", "writes")}
+    rows = {name: torch.tensor(getattr(plan, name), device="cpu") for name in ("a", "b", "e", "p", "q", "m", "writes")}
     following = torch.cat([scale.c_in[1:], scale.c_in.new_ones(1)])  # y is the input of the next row
     terms = _white_terms(plan) if noise == "white" else _brownian_terms(plan)
     return rows | {"c_skip": scale.c_skip, "c_out": scale.c_out, "c_in": following, "terms": terms}

@@ -20,7 +20,7 @@ def level(point):
 
 def at_log_ratios(rows, log_ratios):
     """The Points of the schedule with these log(alpha / sigma), all at once."""
-    return rows.points_at(rows.schedule.time(2 * torch.tensor(log_ratios, dtype=torch.float64)))
+    return rows.points_at(rows.schedule.time(2 * torch.tensor(log_ratios, dtype=torch.float64, device="cpu")))
 
 
 def step_to(s, eps):

@@ -33,7 +33,7 @@ def heun(schedule, times):
 def rk4(schedule, times):
     """The classical fourth-order Runge-Kutta method in t on the probability-flow ODE. Four evaluations a step."""
     rows = Rows(schedule, times)
-    at = torch.tensor([point.t for point in rows.points], dtype=torch.float64)
+    at = torch.tensor([point.t for point in rows.points], dtype=torch.float64, device="cpu")
     middles = rows.points_at((at[:-1] + at[1:]) / 2)
     for (t, s), middle in zip(rows, middles, strict=True):
         step = s.t - t.t

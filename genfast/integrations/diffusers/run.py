@@ -37,7 +37,7 @@ class Prepared:
             if quiet:
                 rows["terms"] = None
             if raw:
-                alpha, a, e = torch.tensor(self.plan.alpha), rows["a"], rows["e"].clone()
+                alpha, a, e = torch.tensor(self.plan.alpha, device="cpu"), rows["a"], rows["e"].clone()
                 e[:, 0] = -a * alpha * rows["c_out"]
                 rows |= {"a": a * (1 - alpha * rows["c_skip"]), "b": rows["b"] + a * alpha, "e": e}
             if self.thresholding:

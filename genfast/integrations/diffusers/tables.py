@@ -150,7 +150,9 @@ def _table(scheduler):
     count = int((products > products[-1]).sum())
     if 0 < count < len(products) - 1:
         # Schedulers that cannot divide by a zero terminal SNR raise the last number above its neighbors.
-        end = torch.linspace(math.log(products[count - 1]), math.log(products[-1]), len(products) - count + 1)
+        end = torch.linspace(
+            math.log(products[count - 1]), math.log(products[-1]), len(products) - count + 1, device="cpu"
+        )
         products[count:-1] = end[1:-1].exp()
     return Tabulated(tuple(products.sqrt().tolist()), tuple((1 - products).sqrt().tolist()))
 
