@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from genfast import ops
 from genfast.diffusion import sampling
-from genfast.diffusion.process.denoisers import Denoiser
 from genfast.diffusion.process.plans import Plan
 from genfast.integrations import diffusers as bridge
 from genfast.ops.step import COLUMNS, StepCodes, StepRows
@@ -168,8 +167,8 @@ def diffusers_loop(name: str, arguments: dict, steps: int, shape, device) -> Cal
 
 def genfast_loop(scheduler, net: nn.Module, steps: int) -> Callable[..., Tensor]:
     """Ours, at the noise levels of a diffusers scheduler."""
-    schedule, plan = bridge.from_scheduler(scheduler, steps)
-    denoiser = Denoiser(net, schedule, bridge.denoiser(scheduler, net, steps).parameterization)
+    _, plan = bridge.from_scheduler(scheduler, steps)
+    denoiser = bridge.denoiser(scheduler, net, steps)
 
     def run(x):
         return sampling.sample(

@@ -82,7 +82,7 @@ class GenerativeClassifier:
                 raise TypeError(f"models must have a method fit(x); got {type(model).__name__}")
             model.fit(x[label == k])
         self.prior = self._as_prior(counts)
-        self.names = self.names or as_data(data).names
+        self.names = self.names or getattr(data, "names", None)
         return self
 
     def log_likelihoods(self, x) -> Tensor:

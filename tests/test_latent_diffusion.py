@@ -50,7 +50,7 @@ def test_the_scale_does_not_depend_on_the_chunk(trained):
 def test_measured_once(trained):
     """What was trained is for the first scale."""
     scale = trained.scale.clone()
-    gf.fit(trained, 5 * batch()["x"], steps=1, batch=10, progress=False)
+    gf.fit(trained, (5 * batch()["x"], batch()["label"]), steps=1, batch=10, progress=False)
     assert torch.equal(trained.measure({"x": 5 * batch()["x"]}).scale, scale)
 
 

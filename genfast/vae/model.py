@@ -19,6 +19,7 @@ from ..data.dataset import Data, as_data
 from ..data.matching import for_model, told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
+from .latents import held, on_sphere
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
@@ -132,7 +133,7 @@ class VAE(nn.Module):
             wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
             raise ValueError(f"encoder must answer with {wanted}; got {tuple(mu.shape)} and {tuple(logvar.shape)}")
         dtype = wide(mu.dtype)
-        return mu.to(dtype), _Held.apply(logvar.to(dtype), *LOG_VARIANCE)
+        return mu.to(dtype), held(logvar.to(dtype), *LOG_VARIANCE)
 
     def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
@@ -250,7 +251,7 @@ class VAE(nn.Module):
         with evaluating(self):
             start, end = self.encode(torch.stack([a, b]), label, condition)[0].unbind()
             u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
-            z = _slerp(start, end, u) if slerp else torch.lerp(start, end, u)
+            z = on_sphere(start, end, u) if slerp else torch.lerp(start, end, u)
             return _finite(self.decode(z, label, condition))
 
     @torch.no_grad()
@@ -370,34 +371,6 @@ class VAE(nn.Module):
         return "VAE(\n    " + "\n    ".join(lines) + "\n)"
 
 
-class _Held(torch.autograd.Function):
-    """x held to [low, high], whose gradient is passed on beyond it too, where descent leads back: a clamp's is 0 there,
-    and what is once outside never returns."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, low: float, high: float) -> Tensor:
-        return x.clamp(low, high)
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        x, ctx.low, ctx.high = inputs
-        ctx.save_for_backward(x)
-        ctx.save_for_forward(x)
-
-    @staticmethod
-    def jvp(ctx, tangent: Tensor, *_) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return torch.where((x < ctx.low) | (x > ctx.high), 0, tangent)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        outward = ((x < ctx.low) & (grad > 0)) | ((x > ctx.high) & (grad < 0))
-        return torch.where(outward, 0, grad), None, None
-
-
 def _finite(x: Tensor) -> Tensor:
     """x, (N, *), or a FloatingPointError that names the first rows that are not finite."""
     require_finite(x, torch.arange(len(x)))
@@ -415,15 +388,3 @@ def _defined(name: str, nats: Tensor, first: int = 0) -> Tensor:
 def _in_dtype_of(net: nn.Module, t: Tensor) -> Tensor:
     """t in the dtype of the network's weights, if it has any."""
     return t.to(next((p.dtype for p in net.parameters()), t.dtype))
-
-
-def _slerp(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
-    """From a to b on the sphere, lengths interpolated too: directions a/|a| and b/|b| at angle w apart,
-    (sin((1 - u) w) a' + sin(u w) b') / sin w; a line where they are parallel."""
-    length_a, length_b = a.norm(), b.norm()
-    to, of = a / length_a, b / length_b
-    w = (to * of).sum().clamp(-1, 1).acos()
-    if not w.sin() > 1e-6:
-        return torch.lerp(a, b, u)
-    direction = (((1 - u) * w).sin() * to + (u * w).sin() * of) / w.sin()
-    return torch.lerp(length_a, length_b, u) * direction

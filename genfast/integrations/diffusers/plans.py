@@ -45,6 +45,10 @@ class _Called(nn.Module):
         super().__init__()
         self.net = net
         self.unit = (net.style.timesteps or {}).get("scale", 1.0) if isinstance(net, UNet) else 1.0
+        self.prepares = getattr(net, "prepares", False)
+
+    def prepare(self, timestep, label=None):
+        return self.net.prepare(timestep / self.unit, label)
 
     def forward(self, y, timestep, **condition):
         answer = self.net(y, timestep / self.unit, **condition)
