@@ -125,19 +125,20 @@ def _conditions(condition, n):
     condition = _tensor("condition", condition)
     if condition.is_complex():
         raise TypeError(f"condition must hold real numbers; got {condition.dtype}")
-    if condition.ndim < 1 or len(condition) != n:
+    if condition.ndim < 1 or len(condition) != n or condition.numel() == 0:
         raise ValueError(f"condition must have shape ({n}, *), one row per sample; got {tuple(condition.shape)}")
     condition = condition[:, None] if condition.ndim == 1 else condition
     return _in_float32("condition", condition, lambda rows: ~rows.isinf(), "infinity")
 
 
 def _names(names):
-    names = names if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
-    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+    given = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else None
+    if given is None or not all(isinstance(name, str) for name in given):
         raise TypeError(f"names must be a sequence of strings; got {names!r}")
+    names = tuple(map(str, given))  # no NumPy's, which JSON has no word for
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"names must be distinct; got more than one {', '.join(repeated)}")
-    return tuple(map(str, names))  # no NumPy's, which JSON has no word for
+    return names
 
 
 def _tensor(name, value):

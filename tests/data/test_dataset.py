@@ -470,6 +470,7 @@ def test_bad_files(tmp_path):
         (lambda: Data(torch.zeros(2, 1), condition=[[1.0], [2.0]]), TypeError, "condition.*list"),
         (lambda: Data(torch.zeros(2, 1), condition=torch.ones(2, 1) * 1j), TypeError, "condition.*complex64"),
         (lambda: Data(torch.zeros(2, 1), condition=torch.ones(3)), ValueError, r"condition.*\(2, \*\).*\(3,\)"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.zeros(2, 0)), ValueError, r"condition.*\(2, \*\).*\(2, 0\)"),
         (lambda: Data(torch.zeros(2, 1), condition=torch.tensor(1.0)), ValueError, r"condition.*\(2, \*\).*\(\)"),
         (
             lambda: Data(torch.zeros(2, 1), condition=torch.tensor([0, torch.inf])),
