@@ -4,6 +4,8 @@ Sample counter c = 0, 1, 2, ... of a run is row `order[c mod N]` of the data, wh
 `c // N`, a function of (seed, epoch, N) alone. So a batch is a function of (seed, c), whatever came before it.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
@@ -23,14 +25,16 @@ def permutation(n, seed, epoch):
 
 
 class Data:
-    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` integers in [0, classes), or -1, and conditions
-    `condition: (N, *)` floating-point, attributes or embeddings, NaN where one is missing.
+    """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` integers in [0, classes), -1 where unknown, and
+    conditions `condition: (N, *)` float32, attributes or embeddings, NaN where one is missing.
 
     shape      shape of one sample, without N
-    classes    number of classes; 0 without labels; by default one more than the largest label
-    names      of the classes, or None
-    Arrays that already have the right type are shared, not copied.
-    Raises TypeError or ValueError for what is not floating-point, is empty, holds NaN or infinity, or does not match.
+    classes    number of classes; 0 without labels; by default as many as names, or one more than the largest label
+    names      of the classes, a tuple of strings, or None
+    x is floating-point of any width; condition any real numbers or bools, (N,) being (N, 1). What has the right type
+    and is contiguous, images with channels last included, is shared; all else is copied once.
+    Raises TypeError or ValueError for what is of another kind, masked or sparse, is empty, holds NaN or infinity, does
+    not match, or would lose its spread in float32: numbers that vary little and lie far from 0.
     """
 
     def __init__(self, x, label=None, classes=None, condition=None, names=None):
@@ -38,13 +42,18 @@ class Data:
         self.condition = None if condition is None else _conditions(condition, len(self.x))
         self.shape = tuple(self.x.shape[1:])
         self.label = None if label is None else _labels(label, len(self.x))
+        self.names = None if names is None else _names(names)
         found = 0 if label is None else int(self.label.max()) + 1
-        self.classes = found if classes is None else require_integer("classes", classes, found)
-        if label is None and self.classes:
-            raise ValueError(f"classes must be 0 without labels; got {classes!r}")
-        self.names = None if names is None else tuple(names)
-        if self.names is not None and len(self.names) != self.classes:
-            raise ValueError(f"names must be {self.classes}, one a class; got {len(self.names)}")
+        if classes is None:
+            self.classes = found if names is None else len(self.names)
+        else:
+            self.classes = require_integer("classes", classes, found)
+        if label is None and (self.classes or names is not None):
+            argument, given = ("classes must be 0", classes) if names is None else ("names must be None", names)
+            raise ValueError(f"{argument} without labels; got {given!r}")
+        if names is not None and not found <= self.classes == len(self.names):
+            wanted = max(found, self.classes)
+            raise ValueError(f"names must be {wanted}, one a class; got {len(self.names)}")
         self._cached = (None, None, None)  # seed, epoch, its permutation
 
     def __len__(self):
@@ -72,9 +81,10 @@ class Data:
         return cached[2]
 
 
-def arrays(x, label=None, classes=None, condition=None):
-    """Data from arrays or tensors: `x: (N, *)` and `condition: (N, *)` floating-point, `label: (N,)` integers."""
-    return Data(x, label, classes, condition)
+def arrays(x, label=None, classes=None, condition=None, names=None):
+    """Data from arrays or tensors: `x: (N, *)` floating-point, `label: (N,)` integers, `condition: (N, *)` or (N,)
+    numbers, `names` of the classes; see `Data`."""
+    return Data(x, label, classes, condition, names)
 
 
 def as_data(data):
@@ -89,40 +99,113 @@ def as_data(data):
 
 
 def _samples(x):
-    if not isinstance(x, torch.Tensor | np.ndarray):
-        raise TypeError(f"x must be a tensor or an array; got {type(x).__name__}")
-    x = torch.as_tensor(x)
+    x = _tensor("x", x)
     if not x.is_floating_point():
         raise TypeError(f"x must hold floating-point samples; got {x.dtype}: scale images first, e.g. x / 127.5 - 1")
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"x must have at least one sample, of shape (N, *); got shape {tuple(x.shape)}")
-    x = x.detach().to(torch.float32)
-    if not (finite := torch.isfinite(x)).all():
-        bad = (~finite).flatten(1).any(1).nonzero().flatten()
-        raise ValueError(f"x must hold finite values; got NaN or infinity in {len(bad)} samples, the first is {bad[0]}")
-    return x
+    return _in_float32("x", x, torch.isfinite, "NaN or infinity")
 
 
 def _labels(label, n):
-    if not isinstance(label, torch.Tensor | np.ndarray):
-        raise TypeError(f"label must be a tensor or an array; got {type(label).__name__}")
-    label = torch.as_tensor(label)
+    label = _tensor("label", label)
     if not holds_integers(label):
         raise TypeError(f"label must hold integers; got {label.dtype}")
     if label.shape != (n,):
         raise ValueError(f"label must have shape ({n},), one per sample; got {tuple(label.shape)}")
-    label = label.to(torch.int64)
-    if label.min() < -1:
-        raise ValueError(f"label must hold values of at least -1, which is unknown; got {int(label.min())}")
-    return label
+    numbers = label.to(torch.int64).contiguous()
+    if label.dtype == torch.uint64 and numbers.min() < 0:  # it has wrapped
+        raise ValueError("label must hold values below 2^63; got a larger one")
+    if numbers.min() < -1:
+        raise ValueError(f"label must hold values of at least -1, which is unknown; got {int(numbers.min())}")
+    return numbers
 
 
 def _conditions(condition, n):
-    if not isinstance(condition, torch.Tensor | np.ndarray):
-        raise TypeError(f"condition must be a tensor or an array; got {type(condition).__name__}")
-    condition = torch.as_tensor(condition)
-    if not condition.is_floating_point():
-        raise TypeError(f"condition must hold floating-point numbers; got {condition.dtype}")
-    if condition.ndim < 2 or len(condition) != n:
+    condition = _tensor("condition", condition)
+    if condition.is_complex():
+        raise TypeError(f"condition must hold real numbers; got {condition.dtype}")
+    if condition.ndim < 1 or len(condition) != n or condition.numel() == 0:
         raise ValueError(f"condition must have shape ({n}, *), one row per sample; got {tuple(condition.shape)}")
-    return condition.detach().to(torch.float32)
+    condition = condition[:, None] if condition.ndim == 1 else condition
+    return _in_float32("condition", condition, lambda rows: ~rows.isinf(), "infinity")
+
+
+def _names(names):
+    given = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else None
+    if given is None or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"names must be a sequence of strings; got {names!r}")
+    names = tuple(map(str, given))  # no NumPy's, which JSON has no word for
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"names must be distinct; got more than one {', '.join(repeated)}")
+    return names
+
+
+def _tensor(name, value):
+    """The tensor, or the array as one: torch.as_tensor would put it on another default device."""
+    if isinstance(value, np.ma.MaskedArray) or torch.masked.is_masked_tensor(value):
+        raise TypeError(f"{name} must be an array without a mask; got a masked one")
+    if isinstance(value, np.ndarray):
+        native = value.astype(value.dtype.newbyteorder("="), copy=False)
+        if any(stride < 0 or stride % native.itemsize for stride in native.strides):
+            native = native.copy()
+        try:
+            return torch.from_numpy(native)
+        except TypeError as error:  # text, objects, dates, numbers wider than 64 bits
+            raise TypeError(f"{name} must hold numbers of a type that torch has; got {value.dtype}") from error
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor or an array; got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested or value.is_meta:
+        kind = "nested" if value.is_nested else "meta" if value.is_meta else value.layout
+        raise TypeError(f"{name} must be a dense tensor that holds its values; got a {kind} one")
+    return value.detach()
+
+
+def _in_float32(name, values, allowed, others):
+    """values: (N, *) as float32 and contiguous, all of them `allowed`; an error calls the `others` by that name."""
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch computes little with these
+        values = values.double()
+    held = _contiguous(values.to(torch.float32))
+    if not (fine := allowed(held)).all():
+        bad = (~fine).flatten(1).any(1).nonzero().flatten()
+        overflow = bool(allowed(values[~fine]).any())
+        got = "infinity in float32, which ends at 3.4e38," if overflow else others
+        raise ValueError(f"{name} must hold finite values; got {got} in {len(bad)} samples, the first is {bad[0]}")
+    if values.dtype in (torch.float64, torch.int32, torch.int64):
+        _require_spread(name, values.flatten(1), held.flatten(1))
+    return held
+
+
+def _contiguous(values):
+    """The tensor itself, or a contiguous copy of one of other strides, which kernels do not take."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(values.ndim)
+    return values if last and values.is_contiguous(memory_format=last) else values.contiguous()
+
+
+def _require_spread(name, values, held):
+    """ValueError if rounding `values: (N, D)` to `held` costs a feature more than a hundredth of its spread.
+
+    A feature that varies by less than 2^-44 of its own size, or 2^-100 of that of all, is held to be constant, and what
+    varies in it to be the rounding of float64 and of underflow.
+    """
+    values, missing = values.double(), values.isnan()
+    if missing.any():
+        values = torch.where(missing, values.nanmean(0).nan_to_num(), values)
+        held = torch.where(missing, values, held)
+    spread = values.std(0, correction=0)
+    size = torch.maximum(values.amax(0), -values.amin(0))
+    varies = spread > torch.maximum(2.0**-44 * size, 2.0**-100 * size.max())
+    suspects = (varies & ((2.0**-24 * size).clamp(min=2.0**-150) > 0.01 * spread)).nonzero().flatten()  # half an ulp
+    if not len(suspects):
+        return
+    error = (held[:, suspects].double() - values[:, suspects]).std(0, correction=0)
+    lost = suspects[error > 0.01 * spread[suspects]]
+    if len(lost):
+        first = int(lost[0])
+        near, by, tiny = float(values[:, first].mean()), float(spread[first]), bool(size[first] < 2.0**-100)
+        remedy = f"divide it by {by:.2g}" if tiny else f"subtract the mean, {name} - {name}.mean(0)"
+        raise ValueError(
+            f"{name} must vary by what float32 can hold; got {len(lost)} of {len(spread)} features that rounding would "
+            f"change by more than a hundredth of their spread, the first, {first}, near {near:.9g} with a standard "
+            f"deviation of {by:.2g}: {remedy} first"
+        )

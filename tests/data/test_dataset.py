@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from genfast import Diffusion, fit, nn
 from genfast.data import builtin
 from genfast.data.builtin import digits
 from genfast.data.dataset import Data, arrays, as_data, permutation
@@ -77,6 +78,193 @@ def test_conditions_follow_their_samples(counting):
     batch = arrays(counting.x, condition=condition).batch(2, 4, 30)
     assert batch["condition"].dtype == torch.float32 and torch.equal(batch["condition"], batch["x"] / 2)
     assert counting.batch(2, 4, 30)["condition"] is None
+
+
+# What Data take -------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_labels():
+    for label in (torch.tensor([0, -1, 2, 1]), np.array([0, -1, 2, 1], "i1"), np.array([0, -1, 2, 1], ">i4")):
+        data = Data(torch.zeros(4, 1), label)
+        assert data.label.tolist() == [0, -1, 2, 1] and data.label.dtype == torch.int64 and data.classes == 3
+    assert Data(torch.zeros(2, 1), torch.tensor([-1, -1])).classes == 0
+    assert Data(torch.zeros(2, 1), torch.tensor([-1, -1]), classes=4).classes == 4
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"])
+def test_labels_of_any_integers(dtype):
+    data = Data(torch.zeros(3, 1), np.array([2, 0, 1], dtype))
+    assert data.label.tolist() == [2, 0, 1] and data.label.dtype == torch.int64 and data.classes == 3
+
+
+def test_names():
+    x, label = torch.zeros(3, 1), torch.tensor([0, 1, -1])
+    for names in (("cat", "dog"), ["cat", "dog"], np.array(["cat", "dog"]), iter(["cat", "dog"])):
+        data = arrays(x, label, names=names)
+        assert data.names == ("cat", "dog") and data.classes == 2 and {type(name) for name in data.names} == {str}
+        assert as_data(data) is data
+    more = Data(x, label, names=("1", "01", "ünï"))  # a class without samples
+    assert more.classes == 3 and more.names == ("1", "01", "ünï")
+    assert Data(x, label, 3, names=("a", "b", "c")).classes == 3 and Data(x, label).names is None
+
+
+def test_conditions_of_any_numbers():
+    x = torch.zeros(3, 2)
+    values = (
+        torch.tensor([True, False, True]),
+        torch.tensor([1, 0, 1]),
+        np.array([1, 0, 1], "u2"),
+        np.array([1.0, 0, 1]),
+    )
+    for condition in values:
+        for shaped in (condition, condition.reshape(3, 1)):
+            found = Data(x, condition=shaped).condition
+            assert found.dtype == torch.float32 and found.tolist() == [[1], [0], [1]]
+    missing = Data(x, condition=torch.tensor([1.0, torch.nan, 2.0], dtype=torch.float64)).condition
+    assert missing.isnan().tolist() == [[False], [True], [False]]
+
+
+SPREAD = torch.randn(400, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+ONE = torch.ones(400, 1, dtype=torch.float64)
+LARGE = SPREAD[:, :1] + 1e8
+
+
+@pytest.mark.parametrize(
+    "x, words",
+    [
+        (SPREAD + 1e6, "4 of 4 .* the first, 0, near 1000000.* deviation of [.0-9]+: subtract the mean, x - x.mean"),
+        (SPREAD + 1e8, "4 of 4 .* the first, 0, near 1"),
+        (SPREAD - 1e12, "4 of 4 .* the first, 0, near -1"),
+        (torch.cat([SPREAD * 1e6, LARGE], 1), "1 of 5 .* the first, 4, near 1"),
+        (torch.cat([ONE * 1e20, LARGE], 1), "1 of 2 .* the first, 1, near 1"),
+        (LARGE.view(100, 1, 2, 2), "4 of 4"),
+        (SPREAD * 1e-60, "4 of 4 .* divide it by [.0-9]+e-6[01] first"),
+    ],
+)
+def test_a_spread_that_float32_cannot_hold_is_refused(x, words):
+    with pytest.raises(ValueError, match=f"x must vary by what float32 can hold; got {words}"):
+        Data(x)
+    with pytest.raises(ValueError, match="condition must vary by what float32 can hold"):
+        Data(torch.zeros(len(x), 1), condition=x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        SPREAD + 1e5,
+        SPREAD * 1e30,
+        SPREAD * 1e-30,
+        SPREAD + 1e-9 * SPREAD.flip(0),  # digits that no one misses
+        torch.cat([SPREAD, ONE * 1e9], 1),  # a constant
+        torch.cat([SPREAD, 1 / 3 + 1e-16 * SPREAD], 1),  # one that rounding jitters
+        torch.cat([ONE, SPREAD.abs() * 1e-60], 1),  # a chance of nothing
+        1e8 + 8 * SPREAD.round(),  # exact
+        SPREAD[:1] + 1e8,
+    ],
+)
+def test_other_spreads_are_taken(x):
+    held = Data(x).x
+    assert torch.equal(held, x.float()) and held.dtype == torch.float32
+
+
+def test_numbers_of_rows_are_no_conditions():
+    """Whole numbers are cast, too: beyond 2^24 float32 holds not all of them."""
+    x, number = torch.zeros(400, 1), torch.arange(400)
+    assert torch.equal(Data(x, condition=number).condition[:, 0], number.float())
+    with pytest.raises(ValueError, match=r"condition must vary .* near 1"):
+        Data(x, condition=number + 10**9)
+    known = torch.where(number % 2 == 0, torch.nan, number.double())
+    Data(x, condition=known)
+    with pytest.raises(ValueError, match="condition must vary"):  # missing ones do not hide it
+        Data(x, condition=known + 10**9)
+
+
+LAST = torch.channels_last
+
+
+@pytest.mark.parametrize(
+    "x, shared",
+    [
+        (torch.randn(8, 2, 4, 4), True),
+        (torch.randn(8, 2, 4, 4).to(memory_format=LAST), True),
+        (torch.randn(8, 2, 3, 4, 4).to(memory_format=torch.channels_last_3d), True),
+        (torch.randn(9, 4, 3)[1:], True),
+        (torch.randn(8, 2, 4, 4).transpose(2, 3), False),
+        (torch.randn(8, 2, 4, 4).double().transpose(2, 3), False),
+        (torch.randn(8, 4, 6)[..., ::2], False),
+        (torch.randn(1, 4).expand(8, 4), False),
+        (torch.randn(8, 4).numpy(), True),
+        (torch.randn(8, 4).numpy()[::-1, ::-1], False),
+        (torch.randn(8, 4).numpy().astype(">f4"), False),
+        (torch.randn(8, 4).numpy().astype(">f8"), False),
+        (np.zeros(8, [("a", "i1"), ("b", "f4", (3,))])["b"], False),  # strides of 13 bytes
+        (torch.randn(8, 4).requires_grad_(), True),
+    ],
+)
+def test_any_strides(x, shared):
+    data, label = Data(x, torch.arange(16)[::2] % 3, condition=x), torch.arange(16)[::2] % 3
+    values = x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(x.astype("f4"))
+    batch = data.batch(0, 0, 8)
+    for held in (data.x, data.condition, batch["x"], batch["condition"]):
+        last = {4: LAST, 5: torch.channels_last_3d}.get(held.ndim, torch.contiguous_format)
+        assert held.is_contiguous() or held.is_contiguous(memory_format=last)
+    address = x.data_ptr() if isinstance(x, torch.Tensor) else x.__array_interface__["data"][0]
+    assert torch.equal(data.x, values.float()) and (data.x.data_ptr() == address) == shared
+    assert data.label.is_contiguous() and torch.equal(data.label, label) and not data.x.requires_grad
+
+
+@pytest.mark.parametrize("x", [torch.randn(8, 2, 4, 4).transpose(2, 3), torch.randn(8, 2, 4, 4).to(memory_format=LAST)])
+def test_any_strides_train(x):
+    def weights(x):
+        torch.manual_seed(0)
+        model = Diffusion(nn.UNet(channels=2, width=8, multipliers=(1,)))
+        fit(model, x, steps=2, batch=4, progress=False)
+        return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+    torch.testing.assert_close(weights(x), weights(x.contiguous()))
+
+
+def test_another_default_device():
+    x, label = np.random.default_rng(0).normal(size=(6, 2)), np.arange(6) % 2
+    expected = Data(x, label, condition=x)
+    with torch.device("meta"):
+        for data in (Data(x, label, condition=x), Data(expected.x, expected.label, condition=expected.condition)):
+            batch = data.batch(0, 0, 6)
+            assert all(value.device.type == "cpu" for value in batch.values())
+    assert all(torch.equal(value, expected.batch(0, 0, 6)[name]) for name, value in batch.items())
+
+
+MASKED = np.ma.masked_array(np.ones((4, 1)), [[0], [0], [1], [0]])
+KINDS = [
+    (MASKED, "an array without a mask; got a masked one"),
+    (np.ma.masked_array(np.ones((4, 1))), "an array without a mask"),  # though it hides nothing
+    (torch.ones(4, 1).to_sparse(), "dense .*; got a torch.sparse_coo one"),
+    (torch.ones(4, 1, device="meta"), "dense .*; got a meta one"),
+    (np.array([["a"]] * 4), "numbers of a type that torch has; got <U1"),
+    (np.array([[None]] * 4), "numbers of a type that torch has; got object"),
+    (np.zeros((4, 1), "M8[s]"), r"numbers of a type that torch has; got datetime64\[s\]"),
+    ([[1.0]] * 4, "a tensor or an array; got list"),
+]
+
+
+@pytest.mark.parametrize("value, words", KINDS)
+@pytest.mark.parametrize("argument", ["x", "label", "condition"])
+def test_other_kinds_are_refused_by_name(argument, value, words):
+    columns = {
+        "x": torch.zeros(4, 1),
+        argument: value if argument != "label" or isinstance(value, list) else value[:, 0],
+    }
+    with pytest.raises(TypeError, match=f"^{argument} must (be|hold) (a )?{words}"):
+        Data(**columns)
+
+
+def test_a_mask_in_a_pair_is_seen():
+    for pair in ((MASKED, np.arange(4)), (np.ones((4, 1)), np.ma.masked_array(np.arange(4), [0, 0, 0, 1]))):
+        with pytest.raises(TypeError, match="must be an array without a mask"):
+            as_data(pair)
+
+
+# Digits --------------------------------------------------------------------------------------------------------------
 
 
 def test_far_counters(counting):
@@ -266,16 +454,41 @@ def test_bad_files(tmp_path):
         (lambda: Data(torch.zeros(0, 3)), ValueError, r"x.*\(0, 3\)"),
         (lambda: Data(torch.zeros(3)), ValueError, r"x.*\(3,\)"),
         (lambda: Data(torch.tensor([[1.0], [torch.nan], [torch.inf]])), ValueError, "x.*2 samples, the first is 1"),
-        (lambda: Data(torch.tensor([[1e300]], dtype=torch.float64)), ValueError, "x.*infinity"),
+        (
+            lambda: Data(torch.tensor([[1e39]], dtype=torch.float64)),
+            ValueError,
+            "x.*infinity in float32.* 1 samples",
+        ),
         (lambda: Data(torch.zeros(2, 1), torch.zeros(2)), TypeError, "label.*float32"),
         (lambda: Data(torch.zeros(2, 1), torch.zeros(3, dtype=torch.int64)), ValueError, r"label.*\(2,\).*\(3,\)"),
-        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, -1])), ValueError, "label.*-1"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, -2])), ValueError, "label.*at least -1, .*unknown; got -2"),
+        (lambda: Data(torch.zeros(1, 1), np.array([2**64 - 1], np.uint64)), ValueError, "label.*2.63"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([True, False])), TypeError, "label.*bool"),
         (lambda: Data(torch.zeros(2, 1), [0, 1]), TypeError, "label.*list"),
         (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 4]), classes=4), ValueError, "classes.*at least 5.*4"),
         (lambda: Data(torch.zeros(2, 1), classes=4), ValueError, "classes"),
         (lambda: Data(torch.zeros(2, 1), condition=[[1.0], [2.0]]), TypeError, "condition.*list"),
-        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(2, 1).int()), TypeError, "condition.*int32"),
-        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(2)), ValueError, r"condition.*\(2, \*\).*\(2,\)"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(2, 1) * 1j), TypeError, "condition.*complex64"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.ones(3)), ValueError, r"condition.*\(2, \*\).*\(3,\)"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.zeros(2, 0)), ValueError, r"condition.*\(2, \*\).*\(2, 0\)"),
+        (lambda: Data(torch.zeros(2, 1), condition=torch.tensor(1.0)), ValueError, r"condition.*\(2, \*\).*\(\)"),
+        (
+            lambda: Data(torch.zeros(2, 1), condition=torch.tensor([0, torch.inf])),
+            ValueError,
+            "condition.*infinity",
+        ),
+        (lambda: Data(torch.zeros(1, 1), condition=torch.tensor([1e39]).double()), ValueError, "condition.*infinity"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 1]), names="ab"), TypeError, "names.*'ab'"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 1]), names=(0, 1)), TypeError, r"names.*\(0, 1\)"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 1]), names=2), TypeError, "names.*2"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 1]), names=("a", "a")), ValueError, "names.*distinct.*a"),
+        (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 1]), names=("a",)), ValueError, "names must be 2.*got 1"),
+        (
+            lambda: Data(torch.zeros(2, 1), torch.tensor([0, 1]), 3, names=["a", "b"]),
+            ValueError,
+            "names must be 3",
+        ),
+        (lambda: Data(torch.zeros(2, 1), names=("a",)), ValueError, "names must be None without labels"),
         (lambda: Data(torch.zeros(2, 1), condition=torch.ones(3, 1)), ValueError, "condition.*3, 1"),
         (lambda: Data(torch.zeros(2, 1)).batch(-1, 0, 1), ValueError, "seed.*-1"),
         (lambda: Data(torch.zeros(2, 1)).batch(2**63, 0, 1), ValueError, "seed"),
