@@ -83,9 +83,7 @@ def _wide(image, file):
     if image.mode.startswith(("I", "F")):
         known = image.mode == "I" and image.format in ("PNG", "PPM")
         if not (known or image.mode.startswith("I;16")) or layout == "I;12":
-            raise ValueError(
-                f"its numbers, mode {image.mode}, have no known range; save them as 8 or 16 bits, or in .npy"
-            )
+            raise ValueError(f"its numbers (mode {image.mode}) have no known range; save them as 8 or 16 bits")
         inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # white is zero
         pixels = np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)[..., None]
         return _on_white(65535 - pixels if inverted else pixels, image.info.get("transparency"))
@@ -115,7 +113,7 @@ def _beyond_8_bits(image, file, layout):
     if image.format == "JPEG2000":
         with open(file, "rb") as opened:
             _, found, rest = opened.read(2**16).partition(b"\xff\x4f\xff\x51")
-        return bool(found) and (rest[36] & 127) >= 8  # bits less one, of the first component
+        return bool(found) and (rest[38] & 127) >= 8  # bits less one, of the first component
     return bool(re.search(";16[BLN]$", layout)) or any("16" in tile.codec_name for tile in image.tile)
 
 
