@@ -41,13 +41,13 @@ def folder(path, size=None, channels=None, names=None):
     files, passed = (sorted(file.relative_to(root) for file in found) for found in _below(root, {root.resolve()}))
     if not files:
         raise ValueError(f"path: {path} holds no images{f', but {_some(passed)}' if passed else ''}")
-    if passed:
-        total = len(files) + len(passed)
-        warn_user(f"path: {len(passed)} of {total} files below {path} were passed over, as no images: {_some(passed)}")
     classes = {file.parts[0] for file in files if len(file.parts) > 1}
     if classes and (loose := [file for file in files if len(file.parts) == 1]):
         raise ValueError(f"path: {path} holds classes in subfolders, but {loose[0]} lies beside them")
     names = _class_names(classes, names)
+    if passed:
+        total = len(files) + len(passed)
+        warn_user(f"path: {len(passed)} of {total} files below {path} were passed over, as no images: {_some(passed)}")
     images = [read_image(root / file, size, channels) for file in files]
     for file, image in zip(files, images):
         if image.shape[1:] != images[0].shape[1:]:
@@ -97,7 +97,7 @@ def load(path, size=None, channels=None, names=None):
     if unknown := sorted(columns.keys() - {name for choices in COLUMNS.values() for name in choices}):
         warn_user(f"path: arrays in {path} were passed over: {_some(unknown)}")
     try:
-        if found["x"].dtype in (torch.uint8, np.uint8):
+        if getattr(found["x"], "dtype", None) in (torch.uint8, np.uint8):
             found["x"] = _scaled(torch.as_tensor(found["x"], device="cpu"), path)
         return _named(Data(**found), names)
     except (TypeError, ValueError) as error:
@@ -144,7 +144,10 @@ def _named(data, names):
         return data
     if data.label is None:
         raise ValueError(f"names must be None for data without labels; got {names!r}")
-    return Data(data.x, data.label, len(tuple(names)), data.condition, names)
+    names = tuple(names)
+    if len(names) < data.classes:
+        raise ValueError(f"names must be at least {data.classes}, one a class; got {len(names)}")
+    return Data(data.x, data.label, len(names), data.condition, names)
 
 
 def _column(columns, argument, path):

@@ -81,8 +81,8 @@ def _wide(image, file):
     layouts = {tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile if tile.args}
     layout = layouts.pop() if len(layouts) == 1 else ""
     if image.mode.startswith(("I", "F")):
-        known = image.mode == "I" and image.format in ("PNG", "PPM")
-        if not (known or image.mode.startswith("I;16")) or layout == "I;12":
+        formats = ("PNG", "PPM") if image.mode == "I" else ("PNG", "PPM", "TIFF", "JPEG2000")
+        if image.format not in formats or image.mode == "F" or layout == "I;12":
             raise ValueError(f"its numbers (mode {image.mode}) have no known range; save them as 8 or 16 bits")
         inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # white is zero
         pixels = np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)[..., None]

@@ -1,6 +1,7 @@
 """Folders of images and files of arrays: nothing in them is lost or misread without a word."""
 
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -129,19 +130,24 @@ def test_bad_files(tmp_path):
     fails("int.npy", "int32", TypeError)
     fails("pickle.npy", r"pickle.npy cannot be read")
     fails("names.npz", r"path must hold one array called .*arr_0.*; got \['samples'\] in .*names.npz")
+    (tmp_path / "archive.npy").write_bytes((tmp_path / "names.npz").read_bytes())
+    fails("archive.npy", "archive.npy.*NpzFile", TypeError)
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr("x", "no array")
+    fails("text.npz", "text.npz.*bytes", TypeError)
     fails("cut.safetensors", r"cut.safetensors cannot be read")
     fails("x.csv", r"\.npy.*x.csv")
     fails("absent.npy", r"absent.npy", FileNotFoundError)
     fails("empty", r"empty holds no images")
 
     images = tmp_path / "images"
-    (images / "class").mkdir(parents=True)
+    images.mkdir()
     Image.new("F", (4, 4)).save(images / "deep.tif")
     fails("images", r"deep.tif cannot be read.*mode F.*no known range")
     (images / "deep.tif").unlink()
     (images / "deep.png").write_bytes(b"not an image")
     fails("images", r"deep.png cannot be read")
-    Image.new("L", (4, 4)).save(images / "class" / "a.png")
+    picture(images / "class" / "a.png")
     fails("images", r"classes in subfolders, but deep.png lies beside")
 
 
@@ -333,6 +339,9 @@ def test_arrays_that_are_not_read(tmp_path):
         load(tmp_path / "d.npz")
     np.savez(tmp_path / "e.npz", x=x)
     with pytest.raises(ValueError, match="names must be None for data without labels"):
+        load(tmp_path / "e.npz", names=("a", "b"))
+    np.savez(tmp_path / "e.npz", x=x, label=label)
+    with pytest.raises(ValueError, match="names must be at least 3, one a class; got 2"):
         load(tmp_path / "e.npz", names=("a", "b"))
 
 

@@ -38,12 +38,13 @@ def write_png(path, pixels, filters=0, **chunks):
     )
 
 
-def write_tiff(path, pixels, order, white_is_zero=False, plane=1, bits=16):
-    """An uncompressed 16-bit TIFF of color or gray, "<" or ">": uint16 (H, W, 1 or 3)."""
+def write_tiff(path, pixels, order, white_is_zero=False, plane=1, packed=False):
+    """A 16-bit TIFF of color or gray, "<" or ">": uint16 (H, W, 1 or 3)."""
     height, width, channels = pixels.shape
     photo = (0 if white_is_zero else 1) if channels == 1 else 2
     data = pixels.astype(f"{order}u2")
     data = (data if plane == 1 else data.transpose(2, 0, 1)).tobytes()
+    data = zlib.compress(data) if packed else data
     count = 1 if plane == 1 else channels
     base = 8 + 2 + 11 * 12 + 4
     tables, extra = [], b""
@@ -58,7 +59,7 @@ def write_tiff(path, pixels, order, white_is_zero=False, plane=1, bits=16):
     start = base + 100
     size = len(data) // count
     for tag, kind, *values in (
-        (256, 4, width), (257, 4, height), (258, 3, *[bits] * channels), (259, 3, 1), (262, 3, photo),
+        (256, 4, width), (257, 4, height), (258, 3, *[16] * channels), (259, 3, 8 if packed else 1), (262, 3, photo),
         (273, 4, *(start + i * size for i in range(count))), (277, 3, channels), (278, 4, height),
         (279, 4, *[size] * count), (284, 3, plane), (339, 3, *[1] * channels),
     ):  # fmt: skip
@@ -104,9 +105,10 @@ def test_16_bit_transparent_color(tmp_path, channels):
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("channels", [1, 3])
-def test_16_bit_tiff(tmp_path, order, channels):
+@pytest.mark.parametrize("packed", [False, True])
+def test_16_bit_tiff(tmp_path, order, channels, packed):
     pixels = wide(channels)
-    write_tiff(tmp_path / "a.tif", pixels, order)
+    write_tiff(tmp_path / "a.tif", pixels, order, packed=packed)
     assert_pixels(read_image(tmp_path / "a.tif"), pixels)
 
 
@@ -184,4 +186,7 @@ def test_numbers_without_a_range_are_refused(tmp_path):
         Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / name)
         refused(tmp_path / name, "no known range")
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.pfm")
+    cards = ("SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 2", "NAXIS2  = 2", "END")
+    (tmp_path / "a.fits").write_bytes("".join(card.ljust(80) for card in cards).ljust(2880).encode() + bytes(2880))
+    refused(tmp_path / "a.fits", "no known range")
     refused(tmp_path / "float.pfm", "no known range")
