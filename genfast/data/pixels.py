@@ -129,6 +129,6 @@ def _halves(file, layout):
 
 def _on_white(pixels, clear):
     """The pixels of this color, if there is one, are transparent."""
-    if isinstance(clear, int | tuple):
+    if clear is not None:
         pixels[(pixels == np.array(clear)).all(axis=-1)] = 65535
     return pixels

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from genfast.data import builtin
 from genfast.data.builtin import digits
 from genfast.data.files import folder, load
 
@@ -361,6 +362,11 @@ def test_another_default_device(tmp_path):
     with torch.device("meta"):
         found = folder(tmp_path / "folder"), load(tmp_path / "x.npy")
     assert all(data.x.device.type == "cpu" for data in found) and found[0].label.tolist() == [0]
+    pytest.importorskip("sklearn")
+    builtin._all_digits.cache_clear()
+    with torch.device("meta"):
+        data = digits("train")
+    assert data.x.device.type == "cpu" and len(data) == 1347
 
 
 @pytest.mark.parametrize(
