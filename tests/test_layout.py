@@ -52,7 +52,7 @@ MOST_ROOMS, MOST_ARROWS = 30, 95
 # Modules whose tests lie in another file than tests/<package>/test_<module>.py, by that file.
 COVERED = {
     "cli/test_main.py": "cli.evaluate cli.info cli.study cli.verify",
-    "data/test_dataset.py": "data.builtin data.files",
+    "data/test_dataset.py": "data.builtin",
     "diffusion/sampling/test_sample.py": "common.indices",
     "diffusion/sampling/test_trajectory.py": "diffusion.sampling.prepared diffusion.sampling.step_table",
     "diffusion/solvers/test_solvers.py": (

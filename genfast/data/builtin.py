@@ -16,8 +16,10 @@ def _all_digits():
     except ImportError as error:
         raise ImportError("the digits come with scikit-learn: pip install genfast[demo]") from error
     source = load_digits()
-    x = torch.tensor(source.images[:, None] / 8 - 1, dtype=torch.float32)  # gray levels 0..16, exact in float32
-    return x, torch.tensor(source.target, dtype=torch.int64)
+    x = torch.tensor(
+        source.images[:, None] / 8 - 1, dtype=torch.float32, device="cpu"
+    )  # gray levels 0..16, exact in float32
+    return x, torch.tensor(source.target, dtype=torch.int64, device="cpu")
 
 
 def digits(split=None, fraction=0.25):
@@ -32,7 +34,7 @@ def digits(split=None, fraction=0.25):
     if split is None:
         return Data(x, label, classes=10)
     order = torch.from_numpy(permutation(len(x), seed=0, epoch=0))
-    test = torch.zeros(len(x), dtype=torch.bool)
+    test = torch.zeros(len(x), dtype=torch.bool, device="cpu")
     for digit in range(10):
         members = order[label[order] == digit]
         test[members[: round(fraction * len(members))]] = True

@@ -19,7 +19,7 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
     scale        every pixel becomes scale x scale equal ones, so that small images can be seen
     value_range  the values that become black and white; what lies outside is clipped
     """
-    images = torch.as_tensor(images)
+    images = _tensor(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"images must have shape (N, 1 or 3, h, w); got {tuple(images.shape)}")
     if not images.is_floating_point() or not torch.isfinite(images).all():
@@ -45,7 +45,7 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
 
 def strip(trajectory, **options):
     """`trajectory: (T, N, C, h, w)` as uint8 (H, W, C): a row per sample, time to the right; options of `grid`."""
-    trajectory = torch.as_tensor(trajectory)
+    trajectory = _tensor(trajectory)
     if trajectory.ndim != 5:
         raise ValueError(f"trajectory must have shape (T, N, C, h, w); got {tuple(trajectory.shape)}")
     return grid(trajectory.transpose(0, 1).flatten(0, 1), columns=trajectory.shape[0], **options)
@@ -62,3 +62,8 @@ def save_png(path, images, **options):
     data = io.BytesIO()
     Image.fromarray(images[:, :, 0] if images.shape[2] == 1 else images).save(data, format="PNG")
     write_file(path, data.getvalue())
+
+
+def _tensor(values):
+    """A tensor as it is; an array on the CPU, whatever torch's default device."""
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, device="cpu")

@@ -4,15 +4,12 @@ import sys
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
-from PIL import Image
 
 from genfast import Diffusion, fit, nn
 from genfast.data import builtin
 from genfast.data.builtin import digits
 from genfast.data.dataset import Data, arrays, as_data, permutation
-from genfast.data.files import folder, load
 
 
 @pytest.fixture
@@ -320,131 +317,6 @@ def test_as_data():
     assert "3 samples of shape (2,), 2 classes" in repr(data)
 
 
-def pictures(shape, n=4):
-    """uint8 (n, *shape), every value of a byte among them."""
-    return np.random.default_rng(0).integers(0, 256, (n, *shape)).astype(np.uint8)
-
-
-def test_folder(tmp_path):
-    """In the order of paths, exactly pixel / 127.5 - 1; what is no image or hidden is passed over."""
-    color = pictures((5, 7, 3))
-    for name, image in zip(("b.png", "a.PNG", "c.bmp", "d.webp"), color):
-        Image.fromarray(image).save(tmp_path / name, lossless=True)
-    (tmp_path / "notes.txt").write_text("no image")
-    (tmp_path / ".hidden").mkdir()
-    Image.fromarray(color[0]).save(tmp_path / ".hidden" / "z.png")
-    (tmp_path / "._a.png").write_bytes(b"not an image")
-    data = folder(tmp_path)
-    assert data.shape == (3, 5, 7) and data.label is None
-    expected = color[[1, 0, 2, 3]].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - 1
-    np.testing.assert_array_equal(data.x.numpy(), expected)
-    assert torch.equal(load(tmp_path).x, data.x) and torch.equal(load(str(tmp_path)).x, data.x)
-
-
-def test_folder_of_classes(tmp_path):
-    gray = pictures((6, 6), 6)
-    for name, image in zip(("cat/2", "cat/1", "ant/9", "bee/deep/5", "bee/4", "cat/0"), gray):
-        file = tmp_path / f"{name}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(file)
-    data = folder(tmp_path)
-    assert data.shape == (1, 6, 6) and data.classes == 3 and data.label.tolist() == [0, 1, 1, 2, 2, 2]
-    order = [2, 4, 3, 5, 1, 0]
-    np.testing.assert_array_equal(((data.x[:, 0] + 1) * 127.5).round().numpy(), gray[order])
-    assert torch.equal(folder(tmp_path, channels=3).x, data.x.expand(-1, 3, -1, -1))
-
-
-def test_folder_resizes_the_middle_square(tmp_path):
-    """A wide picture loses its sides; shrinking averages, so that a fine chequerboard becomes gray."""
-    wide = np.zeros((16, 32, 3), np.uint8)
-    wide[:, 8:24] = (255 * (np.indices((16, 16)).sum(0) % 2))[..., None]
-    wide[:, :8, 0] = 255
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    Image.fromarray(wide.transpose(1, 0, 2)).save(tmp_path / "high.png")
-    data = folder(tmp_path, size=4)
-    assert data.shape == (3, 4, 4) and data.x.abs().max() < 0.15
-    assert folder(tmp_path, size=4, channels=1).shape == (1, 4, 4)
-    with pytest.raises(ValueError, match=r"wide.png has 32 x 16 pixels, high.png had 16 x 32; size="):
-        folder(tmp_path)
-
-
-def test_folder_of_all_modes(tmp_path):
-    """Gray beside color becomes color; what is transparent is laid on white; palettes are looked up."""
-    Image.fromarray(np.full((4, 4), 51, np.uint8)).save(tmp_path / "1.png")
-    clear = np.zeros((4, 4, 4), np.uint8)
-    clear[:2] = (255, 0, 0, 255)
-    Image.fromarray(clear).save(tmp_path / "2.png")
-    Image.fromarray(np.tile(np.uint8([10, 20, 30]), (4, 4, 1))).convert("P", palette=Image.Palette.ADAPTIVE).save(
-        tmp_path / "3.png"
-    )
-    x = ((folder(tmp_path).x + 1) * 127.5).round()
-    assert x.shape == (3, 3, 4, 4) and (x[0] == 51).all()
-    assert x[1, :, 0, 0].tolist() == [255, 0, 0] and x[1, :, 3, 3].tolist() == [255, 255, 255]
-    assert x[2, :, 1, 1].tolist() == [10, 20, 30]
-
-
-def test_load_digits():
-    pytest.importorskip("sklearn")
-    for name, split in (("digits", None), ("digits:train", "train"), ("digits:test", "test")):
-        assert torch.equal(load(name).x, digits(split).x)
-    with pytest.raises(ValueError, match=r"split.*'val'"):
-        load("digits:val")
-
-
-def test_load_files(tmp_path):
-    """Floats as they are, bytes as images whichever axis holds the channels; labels where there are any."""
-    x, label = torch.randn(4, 3, 2), torch.tensor([0, 2, 1, 1])
-    image = torch.from_numpy(pictures((5, 7, 3)))
-    scaled = image.permute(0, 3, 1, 2) / 127.5 - 1
-    np.save(tmp_path / "x.npy", x.double().numpy())
-    np.save(tmp_path / "hwc.npy", image.numpy())
-    np.save(tmp_path / "hw.npy", image[..., 0].numpy())
-    np.savez(tmp_path / "chw.npz", images=image.permute(0, 3, 1, 2).numpy(), labels=label.int().numpy())
-    np.savez(tmp_path / "plain.npz", x.numpy())
-    safetensors.torch.save_file({"x": x.bfloat16(), "label": label}, tmp_path / "x.safetensors")
-    assert torch.equal(load(tmp_path / "x.npy").x, x)
-    assert torch.equal(load(tmp_path / "hwc.npy").x, scaled)
-    assert torch.equal(load(tmp_path / "hw.npy").x, scaled[:, :1])
-    assert torch.equal(load(tmp_path / "chw.npz").x, scaled)
-    assert torch.equal(load(tmp_path / "chw.npz").label, label)
-    assert torch.equal(load(str(tmp_path / "plain.npz")).x, x)
-    data = load(tmp_path / "x.safetensors")
-    assert torch.equal(data.x, x.bfloat16().float()) and data.classes == 3
-
-
-def test_bad_files(tmp_path):
-    def fails(name, words, error=ValueError):
-        with pytest.raises(error, match=words):
-            load(tmp_path / name)
-
-    np.save(tmp_path / "both.npy", np.zeros((2, 3, 5, 3), np.uint8))
-    np.save(tmp_path / "two.npy", np.zeros((2, 5, 5, 2), np.uint8))
-    np.save(tmp_path / "int.npy", np.zeros((2, 5)).astype(np.int32))
-    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
-    np.savez(tmp_path / "names.npz", samples=np.zeros((2, 2)))
-    (tmp_path / "cut.safetensors").write_bytes(b"\x10")
-    (tmp_path / "x.csv").write_text("1,2")
-    (tmp_path / "empty").mkdir()
-    fails("both.npy", r"either first or last, or floats; got shape \(2, 3, 5, 3\) in .*both.npy")
-    fails("two.npy", r"1 or 3 channels.*two.npy")
-    fails("int.npy", "int32", TypeError)
-    fails("pickle.npy", r"pickle.npy cannot be read")
-    fails("names.npz", r"path must hold one of .*arr_0.*; got \['samples'\] in .*names.npz")
-    fails("cut.safetensors", r"cut.safetensors cannot be read")
-    fails("x.csv", r"\.npy.*x.csv")
-    fails("absent.npy", r"absent.npy", FileNotFoundError)
-    fails("empty", r"empty holds no images")
-
-    images = tmp_path / "images"
-    (images / "class").mkdir(parents=True)
-    Image.new("I;16", (4, 4)).save(images / "deep.png")
-    fails("images", r"8-bit.*deep.png")
-    (images / "deep.png").write_bytes(b"not an image")
-    fails("images", r"deep.png cannot be read")
-    Image.new("L", (4, 4)).save(images / "class" / "a.png")
-    fails("images", r"classes in subfolders, but deep.png lies beside")
-
-
 @pytest.mark.parametrize(
     "build, error, words",
     [
@@ -495,10 +367,6 @@ def test_bad_files(tmp_path):
         (lambda: Data(torch.zeros(2, 1)).batch(0, -3, 1), ValueError, "first.*-3"),
         (lambda: Data(torch.zeros(2, 1)).batch(0, 0, 0), ValueError, "size.*0"),
         (lambda: Data(torch.zeros(2, 1)).batch(0, 0, 1.5), ValueError, "size.*1.5"),
-        (lambda: folder("nowhere to be found"), NotADirectoryError, "path.*nowhere"),
-        (lambda: folder(".", size=0), ValueError, "size.*0"),
-        (lambda: folder(".", size=32.0), ValueError, "size.*32.0"),
-        (lambda: folder(".", channels=2), ValueError, "channels.*2"),
         (lambda: digits("val"), ValueError, "split.*'val'"),
         (lambda: digits("test", fraction=1.5), ValueError, "fraction.*1.5"),
     ],

@@ -63,6 +63,15 @@ def test_png_round_trip(tmp_path, channels):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
+def test_another_default_device():
+    images = torch.linspace(-1, 1, 12).reshape(3, 1, 2, 2)
+    sheet = grid(images)
+    with torch.device("meta"):
+        for values in (images, images.numpy()):
+            np.testing.assert_array_equal(grid(values), sheet)
+            assert strip(values[None]).any()
+
+
 def test_input_is_left_alone_and_layout_does_not_matter():
     images = torch.randn(3, 3, 4, 4)
     before = images.clone()

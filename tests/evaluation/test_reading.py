@@ -110,7 +110,10 @@ def test_a_name_is_no_path(tmp_path, monkeypatch):
     Path("digits").mkdir()
     gf.data.save_png("digits/0.png", normal(1, 64).view(1, 1, 8, 8), padding=0)
     read = Reader().read
-    assert len(read(Path("digits"), "data").data) == 1 and len(read("digits", "model").data) == 1797
+    assert len(read(Path("digits"), "data").data) == len(read("./digits", "data").data) == 1
+    assert len(read("digits:test", "model").data) == 450
+    with pytest.raises(ValueError, match=r"^model: .*say ./digits or digits:train"):
+        read("digits", "model")
 
 
 def test_errors_name_the_argument(tmp_path):
