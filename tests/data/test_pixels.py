@@ -190,3 +190,17 @@ def test_numbers_without_a_range_are_refused(tmp_path):
     (tmp_path / "a.fits").write_bytes("".join(card.ljust(80) for card in cards).ljust(2880).encode() + bytes(2880))
     refused(tmp_path / "a.fits", "no known range")
     refused(tmp_path / "float.pfm", "no known range")
+    write_tiff(tmp_path / "12.tif", wide(1), "<")
+    entry = struct.pack("<HHII", 258, 3, 1, 16)
+    data = (tmp_path / "12.tif").read_bytes()
+    assert entry in data
+    (tmp_path / "12.tif").write_bytes(data.replace(entry, struct.pack("<HHII", 258, 3, 1, 12)))
+    refused(tmp_path / "12.tif", "no known range")
+
+
+def test_16_bits_that_a_filter_carries_beyond_the_range_are_clipped(tmp_path):
+    pixels = np.zeros((8, 8), np.uint16)
+    pixels[:, 4:] = 65535
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png", 16)[0, 0].astype(int)
+    assert (np.diff(found) >= 0).all() and found[0] == 0 and found[-1] == 65535
