@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
+from ..common.log_likelihood import NotDifferentiable
 from ..metrics import Memorization, memorization
 from .likelihoods import Likelihoods
 from .splits import outside, subset
@@ -77,7 +78,10 @@ class Inputs:
 
     @functools.cached_property
     def likelihoods(self) -> Likelihoods:
-        found = self.ask_likelihoods()
+        try:
+            found = self.ask_likelihoods()
+        except NotDifferentiable as error:
+            raise Missing(str(error)) from error
         if found is None:
             raise Missing("no model that offers log_prob, log_weights, elbo or log_likelihood")
         return found

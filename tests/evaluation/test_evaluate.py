@@ -339,6 +339,21 @@ def test_conditions_go_to_the_model_row_by_row():
     assert "nats" in report and all(model.net.told)
 
 
+def test_a_network_without_a_gradient_to_its_input_has_no_likelihood():
+    """What was not asked for is left out, with the reason; what was, is an error."""
+
+    class Passed(Copy):
+        def forward(self, y, t, condition):
+            return condition + self.weight
+
+    x = normal(50, 2, seed=4)
+    model, data = gf.Diffusion(Passed(), "flow", "x0", shape=(2,)), gf.data.Data(x, condition=x)
+    report = evaluate(model, data, sampling={"steps": 2})
+    assert report["frechet"].value < 1e-6 and "net must be differentiable" in report.left_out["likelihood"]
+    with pytest.raises(ValueError, match="metrics: likelihood does not apply: net must be differentiable"):
+        evaluate(model, data, metrics="likelihood", sampling={"steps": 2})
+
+
 def test_conditions_of_a_likelihood_that_takes_none():
     class Half(Gaussian):
         def sample(self, n, seed=0, condition=None):
