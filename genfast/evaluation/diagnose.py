@@ -134,7 +134,7 @@ def _classes(report: Report) -> Finding | None:
     never = [row for row in report.per_class if row.n == 0 and (1 - row.m / report.m) ** report.n < 1 - report.level]
     if not never:
         return None
-    counts = " and ".join(f"class {row.label}, of which the data have {row.m}" for row in never)
+    counts = " and ".join(f"class {report.class_name(row.label)}, of which the data have {row.m}" for row in never)
     return Finding(
         "classes",
         f"Classes: of {report.n} samples none is of {counts}.",
