@@ -65,14 +65,14 @@ def sinusoidal_frequencies(count: int, max_period: float = 10_000.0, shift: floa
     """
     count, max_period = require_integer("count", count, 1), require_number("max_period", max_period, above=0)
     shift = require_number("shift", shift, below=count)
-    return torch.exp(-math.log(max_period) * torch.arange(count, dtype=torch.float64, device="cpu") / (count - shift))
+    return torch.exp(-math.log(max_period) * torch.arange(count, dtype=torch.float64) / (count - shift))
 
 
 def geometric_frequencies(count: int, first: float = 1.0, last: float = 100.0) -> Tensor:
     """`count` frequencies from `first` to `last`, each the same multiple of the one before.  (count,) float64."""
     count, first = require_integer("count", count, 1), require_number("first", first, above=0)
     last = require_number("last", last, above=0)
-    return torch.exp(torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64, device="cpu"))
+    return torch.exp(torch.linspace(math.log(first), math.log(last), count, dtype=torch.float64))
 
 
 def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tensor:
