@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .activations import ACTIVATIONS, NAMES, number_of
-from .dispatch import composed, differentiate_again, with_autograd
+from .dispatch import composed, differentiate_again, packed, with_autograd
 
 
 def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
@@ -23,7 +23,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
         raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
     if composed(x, bias):
         return bias_act_reference(x, bias, act=act)
-    return _fused(x.contiguous(), None if bias is None else bias.float(), number)
+    return _fused(*packed(x, None if bias is None else bias.float()), number)
 
 
 def bias_act_reference(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, in_layout_of, per_row, same_batch, wants_grad
+from .dispatch import composed, dense, in_layout_of, packed, per_row, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -33,7 +33,8 @@ def denoising_loss(
     if wants_grad(p, q, weight) or composed(net, x0):
         return denoising_loss_reference(net, x0, noise_like(x0, key, purpose, step), p, q, weight)
     keep = wants_grad(net, x0)
-    return torch.ops.genfast.denoising_loss(net, x0, key, p, q, weight, stream(purpose, step), keep)[0]
+    small = packed(key, p, q, weight)
+    return torch.ops.genfast.denoising_loss(net, x0, *small, stream(purpose, step), keep)[0]
 
 
 def denoising_loss_reference(

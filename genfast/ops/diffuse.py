@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, per_row, same_batch, wants_grad
+from .dispatch import composed, dense, packed, per_row, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -21,13 +21,12 @@ def diffuse(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""y = c_in (alpha x_0 + sigma z),  z ~ N(0, I) from (key, step, purpose).
 
-    x0: (B, *) float32, of any strides (copied unless contiguous or channels-last).
-    key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32,
-    c_in None for 1.  `target=(p, q)`, each (B,) float32, also returns p x_0 + q z (float32): (0, 1) is the noise
-    itself. y: (B, *) in `dtype` (float32, bfloat16 or float16; None is that of x0), computed in float32 and rounded
-    once. Differentiable in x0.  A float64 x0 is computed in float64, by plain torch, from the same noise. Raises
-    ValueError or RuntimeError naming the argument for a wrong shape, dtype, device or memory format, and on the CPU
-    for a coefficient that is not finite.
+    x0: (B, *) float32.  key: (B, 2), see `make_key`.  alpha, sigma, c_in: (B,) float32, c_in None for 1.  `target=(p,
+    q)`, each (B,) float32, also returns p x_0 + q z (float32): (0, 1) is the noise itself.  All of any strides, which
+    are copied unless contiguous or channels-last.  y: (B, *) in `dtype` (float32, bfloat16 or float16; None is that of
+    x0), computed in float32 and rounded once. Differentiable in x0.  A float64 x0 is computed in float64, by plain
+    torch, from the same noise. Raises ValueError or RuntimeError naming the argument for a wrong shape, dtype or
+    device, and on the CPU for a coefficient that is not finite.
     """
     dtype = dtype or x0.dtype
     p, q = target if target is not None else (None, None)
@@ -37,7 +36,8 @@ def diffuse(
         y, aim = diffuse_reference(x0, noise_like(x0, key, purpose, step), alpha, sigma, c_in, target)
         y = y.to(dtype)
     else:
-        y, aim = torch.ops.genfast.diffuse(x0, key, alpha, sigma, c_in, p, q, stream(purpose, step), dtype)
+        small = packed(key, alpha, sigma, c_in, p, q)
+        y, aim = torch.ops.genfast.diffuse(x0, *small, stream(purpose, step), dtype)
     return y if target is None else (y, aim)
 
 

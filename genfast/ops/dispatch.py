@@ -48,6 +48,21 @@ def dense(x: Tensor) -> Tensor:
     return x if last is not None and x.is_contiguous(memory_format=last) else x.contiguous()
 
 
+def beside(x: Tensor | None, like: Tensor) -> Tensor | None:
+    """x in the memory format of `like`; one of another shape as it is, which the kernel refuses."""
+    return in_layout_of(x, like) if isinstance(x, Tensor) and x.shape == like.shape else x
+
+
+def packed(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors themselves, or contiguous copies of those with gaps."""
+    return [t.contiguous() if isinstance(t, Tensor) else t for t in tensors]
+
+
+def with_rows(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors themselves, or contiguous copies of those whose rows, along the last dimension, have gaps."""
+    return [t.contiguous() if isinstance(t, Tensor) and t.ndim and t.stride(-1) != 1 else t for t in tensors]
+
+
 def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
     """The op `genfast::name` with its gradient: what Python code calls where a gradient may be wanted.
 

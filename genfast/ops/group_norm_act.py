@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .activations import ACTIVATIONS, number_of, numbered
-from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd
+from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd, with_rows
 
 
 def group_norm_act(
@@ -35,7 +35,7 @@ def group_norm_act(
     if composed(x, weight, bias, scale, shift):
         return group_norm_act_reference(x, groups, weight, bias, scale, shift, act=act, eps=eps)
     small = [t if t is None or t.dtype == torch.float32 else t.float() for t in (weight, bias, scale, shift)]
-    return _group_norm_act(dense(x), groups, *small, number, eps)[0]
+    return _group_norm_act(dense(x), groups, *with_rows(*small), number, eps)[0]
 
 
 def group_norm_act_reference(

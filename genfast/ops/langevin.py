@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row, same_batch
+from .dispatch import beside, composed, packed, per_row, same_batch
 from .dot import dot_reference
 from .noise import Purpose, noise_like, stream
 
@@ -36,9 +36,10 @@ def langevin(
 
     The norms are those of each sample (the paper's code takes their means over the batch), summed in float32 in an
     order that depends on the shape only. x: (B, *) float32, becomes x'. net, unconditional: (B, *) the network's
-    outputs, float32, bfloat16 or float16. y: (B, *) of net's dtype, becomes the next network input. All in the memory
-    format of x. The coefficients, (B,) float32: alpha, sigma, snr (0.16 in the paper), c_skip, c_out, guidance w, and
-    c_in, None for 1. sigma = 0 leaves a sample where it is. key: (B, 2), see `make_key`.
+    outputs, float32, bfloat16 or float16. y: (B, *) of net's dtype, becomes the next network input. x and y are written
+    to: of one memory format, contiguous or channels-last; the rest is of any strides. The coefficients, (B,) float32:
+    alpha, sigma, snr (0.16 in the paper), c_skip, c_out, guidance w, and c_in, None for 1. sigma = 0 leaves a sample
+    where it is. key: (B, 2), see `make_key`.
 
     Float64 state is computed in float64, by plain torch. Not differentiable: use `langevin_reference`. Raises
     ValueError or RuntimeError naming the argument.
@@ -53,9 +54,9 @@ def langevin(
             if y is not None:
                 y.copy_(following if c_in is None else per_row(c_in, x) * following)
         return
-    torch.ops.genfast.langevin(
-        x, net, key, *coefficients.values(), stream(purpose, step), y, c_in, unconditional, guidance
-    )
+    net, unconditional = beside(net, x), beside(unconditional, x)
+    key, c_in, guidance, *rest = packed(key, c_in, guidance, *coefficients.values())
+    torch.ops.genfast.langevin(x, net, key, *rest, stream(purpose, step), y, c_in, unconditional, guidance)
 
 
 def langevin_reference(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_integer
-from .dispatch import in_layout_of
+from .dispatch import in_layout_of, packed
 
 MAX_STEP = 2**24 - 1
 
@@ -48,7 +48,9 @@ def split_stream(stream: int) -> tuple[int, int]:
 
 def _noise(key: Tensor, shape: Sequence[int], purpose: int, step: int, dtype: torch.dtype, uniform: bool) -> Tensor:
     wide = dtype == torch.float64  # the float32 number, widened: every dtype sees the same noise
-    out = torch.ops.genfast.noise(key, list(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype)
+    out = torch.ops.genfast.noise(
+        *packed(key), list(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype
+    )
     return out.double() if wide else out
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dispatch import composed, leaf, wants_grad, with_autograd
+from .dispatch import composed, leaf, packed, wants_grad, with_autograd, with_rows
 
 
 def layer_norm_modulate(
@@ -18,9 +18,9 @@ def layer_norm_modulate(
 ) -> Tensor:
     r"""y = (1 + scale) (weight x_hat + bias) + shift,  x_hat = (x - mean) / sqrt(var + eps) over the last dimension.
 
-    x: (B, *, D) contiguous, float32, bfloat16 or float16; scale, shift: (B, D), one row for all tokens of a sample,
-    rows may have gaps (a chunk of a wider table is taken as it is); weight, bias: (D,).  None leaves a term out.
-    Returns the shape and dtype of x.  Computed in float32 and rounded once; other dtypes of the small tensors are
+    x: (B, *, D) float32, bfloat16 or float16, copied unless contiguous; scale, shift: (B, D), one row for all tokens of
+    a sample, rows may have gaps (a chunk of a wider table is taken as it is); weight, bias: (D,).  None leaves a term
+    out.  Returns the shape and dtype of x.  Computed in float32 and rounded once; other dtypes of the small tensors are
     converted.  The variance is exact for any mean, and the order of sums depends on the shape only, so a sample does
     not depend on its batch.  Differentiable any number of times: x, mean and 1 / std are kept, and one pass gives all
     gradients; higher derivatives, torch.func, forward-mode AD and float64 are plain torch, whose layer_norm
@@ -94,6 +94,8 @@ def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Te
     )
     if y is not None and y.dtype != x.dtype and y.is_floating_point():
         y = y.to(x.dtype)
+    x, y = packed(x, y)
+    gate, weight, bias, scale, shift = with_rows(gate, weight, bias, scale, shift)
     keep = wants_grad(x, y, gate, weight, bias, scale, shift)
     out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, keep)
     return (x if y is None else v), out

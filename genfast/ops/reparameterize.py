@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd
+from .dispatch import composed, dense, differentiate_again, in_layout_of, packed, with_autograd
 from .noise import Purpose, noise_like, split_stream, stream
 
 
@@ -30,7 +30,7 @@ def reparameterize(
         z, kl = reparameterize_reference(mu, logvar, noise_like(mu, key, purpose, step))
         return z.to(mu.dtype), kl
     mu = dense(mu)
-    return _fused(mu, in_layout_of(logvar, mu), key, stream(purpose, step))
+    return _fused(mu, in_layout_of(logvar, mu), *packed(key), stream(purpose, step))
 
 
 def reparameterize_reference(mu: Tensor, logvar: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, per_row, wants_grad
+from .dispatch import composed, dense, packed, per_row, wants_grad
 
 MAX_STAGES = 7
 
@@ -17,7 +17,7 @@ def runge_kutta(
         out = x + sum_j c_j k_j
         err = sqrt(mean_i (sum_j error_j k_j / (atol + rtol max(|x|, |out|)))^2)      None without `error`
 
-    x: (B, *) float32; k: (S, B, *) float32, the slopes of S <= 7 stages, each in the memory format of x; c, error:
+    x: (B, *) float32; k: (S, B, *) float32, the slopes of S <= 7 stages; c, error:
     (B, S) float32, with the step size in them.  out: (B, *); err: (B,), at most 1 if the step is good: Hairer, Norsett,
     Wanner 1993, Solving Ordinary Differential Equations I, equation II.4.11.  A stage whose c and error are 0 for a
     sample does not touch it, whatever its values.  Float64 x, and a gradient of anything, is computed by plain torch.
@@ -26,7 +26,11 @@ def runge_kutta(
     rtol, atol = require_number("rtol", rtol, least=0), require_number("atol", atol, above=0)
     if composed(x, k) or wants_grad(x, k, c, error):
         return runge_kutta_reference(x, k, c, error, rtol=rtol, atol=atol)
-    out, err = torch.ops.genfast.runge_kutta(x, k, c, error, rtol, atol)
+    x = dense(x)
+    strides = (x.numel(), *x.stride())
+    if k.shape[1:] == x.shape and k.stride() != strides:
+        k = torch.empty_strided(k.shape, strides, dtype=k.dtype, device=k.device).copy_(k)
+    out, err = torch.ops.genfast.runge_kutta(x, k, *packed(c, error), rtol, atol)
     return out, None if error is None else err
 
 

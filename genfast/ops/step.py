@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .dispatch import composed, per_row
+from .dispatch import beside, composed, packed, per_row
 from .noise import normal, split_stream
 
 SLOTS = 4  # of the history
@@ -145,7 +145,8 @@ def step(
 
     x: (B, *) float32, becomes x'.  net, unconditional: (B, *) the network's outputs, float32, bfloat16 or float16.
     y: (B, *) of net's dtype, becomes the next network input.  history: (S, B, *) float32, S <= SLOTS, becomes h'.
-    guidance: (B,) float32, w; 1 is F_c, exactly.  key: (B, 2).  row: (B,) int32.  All in the memory format of x.
+    guidance: (B,) float32, w; 1 is F_c, exactly.  key: (B, 2).  row: (B,) int32.  x, y and history of one
+    memory format, contiguous or channels-last, for they are written to; the rest of any.
     Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
@@ -159,10 +160,8 @@ def step(
             )  # fmt: skip
         return
     low, high = clamp if clamp is not None else (None, None)
-    torch.ops.genfast.step(
-        x, y, history, net, unconditional, guidance, key, row,
-        table.coefficients, table.codes, table.streams, table.weights, low, high,
-    )  # fmt: skip
+    small = packed(guidance, key, row, table.coefficients, table.codes, table.streams, table.weights)
+    torch.ops.genfast.step(x, y, history, beside(net, x), beside(unconditional, x), *small, low, high)
 
 
 def _require_rows(row: Tensor, table: StepTable, slots: int) -> None:

@@ -246,19 +246,15 @@ def test_the_gradient_of_a_sample_does_not_depend_on_its_batch():
 
 BAD = {
     "residual must be float32, bfloat16 or float16; got int64": {"residual": lambda t: t.long()},
-    "residual must be contiguous": {"residual": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2)},
     r"residual must have shape \(B, \*, D\); got \(2\)": {"residual": lambda t: t[:, 0, 0].clone()},
     r"y must have the shape of residual, \(2, 5, 16\); got \(2, 4, 16\)": {"y": lambda t: t[:, :4].clone()},
     "y must be float32; got int64": {"y": lambda t: t.long()},
-    "y must be contiguous": {"y": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2)},
     r"gate must have shape \(2, 16\); got \(2, 1, 16\)": {"gate": lambda t: t[:, None]},
     r"scale must have shape \(2, 16\); got \(1, 16\)": {"scale": lambda t: t[:1]},
     "scale must be float32; got int64": {"scale": lambda t: t.long()},
-    "the rows of shift must be contiguous": {"shift": lambda t: t.repeat_interleave(2, 1)[:, ::2]},
     r"weight must have shape \(16\); got \(15\)": {"weight": lambda t: t[1:]},
     "weight must be float32; got int32": {"weight": lambda t: t.int()},
     r"bias must have shape \(16\); got \(1, 16\)": {"bias": lambda t: t[None]},
-    "bias must be contiguous": {"bias": lambda t: t.repeat_interleave(2)[::2]},
     "eps must be finite and not negative; got -1": {"eps": lambda t: -1.0},
     "eps must be finite and not negative; got nan": {"eps": lambda t: float("nan")},
 }
@@ -274,8 +270,8 @@ def test_bad_input(message):
 
 
 def test_x_is_named_as_the_caller_names_it():
-    with pytest.raises(RuntimeError, match="x must be contiguous"):
-        ops.layer_norm_modulate(normal32(2, 5, 16)[:, :, ::2])
+    with pytest.raises(RuntimeError, match="x must be float32, bfloat16 or float16; got int64"):
+        ops.layer_norm_modulate(normal32(2, 5, 16).long())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
