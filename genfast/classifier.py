@@ -153,7 +153,7 @@ class GenerativeClassifier:
         """x and label, below the number of classes; x of a pair as it is, for its models to check."""
         if pair := isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
             x, label = torch.as_tensor(data[0]), data[1]
-            checked = as_data((torch.zeros(len(x), 1), label) if x.ndim else data)
+            checked = as_data((torch.zeros(len(x), 1, device="cpu"), label) if x.ndim else data)
         else:
             checked = as_data(data)
         if checked.label is None:

@@ -119,7 +119,7 @@ def _on_grid(x: Tensor, levels: int) -> bool:
 
 
 def _in_chunks(x: Tensor, conditions: dict, key: Tensor, progress: bool) -> Iterator[tuple[Tensor, dict, Tensor]]:
-    rows = torch.arange(len(x)).split(CHUNK)
+    rows = torch.arange(len(x), device="cpu").split(CHUNK)
     for part in tqdm(rows, desc="likelihood", unit="chunk", delay=1, leave=False, disable=None if progress else True):
         yield x[part], {name: value[part] for name, value in conditions.items()}, key[part]
 

@@ -49,7 +49,12 @@ def save_pictures(
     """samples.png and memorization.png where samples are images, report.png where matplotlib is installed."""
     if is_image(source.shape):
         scale = max(1, SIDE // source.shape[1])
-        save_png(folder / "samples.png", _drawn(source, torch.arange(min(SHEET, source.n))), scale=scale, padding=2)
+        save_png(
+            folder / "samples.png",
+            _drawn(source, torch.arange(min(SHEET, source.n), device="cpu")),
+            scale=scale,
+            padding=2,
+        )
         if memorization is not None:
             worst = memorization.order[:PAIRS].cpu()
             pairs = torch.cat([_drawn(source, worst), train.x.cpu()[memorization.nearest.cpu()[worst]]])

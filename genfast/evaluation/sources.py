@@ -85,7 +85,7 @@ class Drawn:
             if fits or self.by_index:
                 self.by_index = True
                 return self._checked(x, index)
-            every = torch.arange(self.n)
+            every = torch.arange(self.n, device="cpu")
             self.whole = self._checked(self._sample(self.n, every), every)
         return self.whole[index]
 

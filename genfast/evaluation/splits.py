@@ -14,6 +14,6 @@ def subset(total: int, n: int, seed: int, split: int = 0) -> Tensor:
 
 def outside(index: Tensor, total: int) -> Tensor:
     """Those of 0 to total - 1 that are not in index, ascending."""
-    kept = torch.ones(total, dtype=torch.bool)
+    kept = torch.ones(total, dtype=torch.bool, device="cpu")
     kept[index] = False
     return kept.nonzero().flatten()

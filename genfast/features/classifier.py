@@ -36,7 +36,7 @@ def classifier(x, label, classes=None, *, seed=0, steps=200, progress=False):
     seed, steps = require_integer("seed", seed, 0, MAX_SEED), require_integer("steps", steps, 1)
     order = torch.from_numpy(permutation(len(data), seed, 0))
     order = order[torch.sort(data.label.cpu()[order], stable=True).indices]  # by class, at random within one
-    held = torch.zeros(len(data), dtype=torch.bool)
+    held = torch.zeros(len(data), dtype=torch.bool, device="cpu")
     held[order[4::5]] = True
     held = held.to(data.x.device)
     train, test = (Data(data.x[chosen], data.label[chosen], data.classes) for chosen in (~held, held))

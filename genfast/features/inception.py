@@ -133,7 +133,7 @@ def _network(state, path):
     if problems := misfits(state, own):
         raise ValueError(f"path: {path} is no FID Inception; {problems}. Known layouts: {_LAYOUTS}")
     counters = net.state_dict().keys() - own.keys()
-    net.load_state_dict(state | {name: torch.tensor(0) for name in counters}, assign=True)
+    net.load_state_dict(state | {name: torch.tensor(0, device="cpu") for name in counters}, assign=True)
     return net
 
 

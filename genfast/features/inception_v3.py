@@ -186,7 +186,7 @@ def resize_torch_fidelity(image):
     x = image.float()
     for dim in (3, 2):
         length = x.shape[dim]
-        place = torch.arange(SIZE, dtype=torch.float32, device=x.device) * torch.tensor(length / SIZE)
+        place = torch.arange(SIZE, dtype=torch.float32, device=x.device) * torch.tensor(length / SIZE, device="cpu")
         before = place.long()
         share = (place - before).reshape(-1, *[1] * (3 - dim))
         low = x.index_select(dim, before)

@@ -181,7 +181,7 @@ class GAN(nn.Module):
         conditions = as_conditions(
             len(index), self.classes, label, condition, null=False, names=self.names, width=self.condition_width
         )
-        like = next(self.generator.parameters(), torch.empty(0))
+        like = next(self.generator.parameters(), torch.empty(0, device="cpu"))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             return self._generated(truncation * self._z(key, step=0, like=like), conditions)

@@ -78,9 +78,11 @@ class GaussianMixtureDenoiser(Denoiser):
         """n draws of x_0: (n, *), float64."""
         n = require_integer("n", n, 0)
         component = (
-            torch.multinomial(self.weights, n, replacement=True, generator=generator) if n else torch.zeros(0).long()
+            torch.multinomial(self.weights, n, replacement=True, generator=generator)
+            if n
+            else torch.zeros(0, device="cpu").long()
         )
-        z = torch.randn(n, 1, self.means.shape[1], dtype=torch.float64, generator=generator)
+        z = torch.randn(n, 1, self.means.shape[1], dtype=torch.float64, generator=generator, device="cpu")
         root = self.covariances.map(torch.sqrt)
         x = torch.empty_like(self.means[component])
         for k in range(len(self.weights)):

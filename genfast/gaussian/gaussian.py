@@ -39,7 +39,12 @@ class Gaussian(ClosedForm):
         full = tuple(covariance.shape) == (size, size) and mean.shape != covariance.shape
         covariance = covariance[None] if full else covariance.reshape(1, size)
         model = cls("full" if full else "diagonal")
-        return model._set(tuple(mean.shape), torch.ones(1).double(), mean.view(1, -1), as_spectral(covariance, 1, size))
+        return model._set(
+            tuple(mean.shape),
+            torch.ones(1, device=mean.device).double(),
+            mean.view(1, -1),
+            as_spectral(covariance, 1, size),
+        )
 
     @property
     def mean(self):

@@ -147,7 +147,9 @@ class ClosedForm(nn.Module):
         x = torch.empty(len(index), self.means.shape[1], dtype=torch.float32, device=self.means.device)
         blocks, counts = torch.unique_consecutive(block, return_counts=True)
         for number, members in zip(blocks.tolist(), order.split(counts.tolist())):
-            drawn = self._block(ops.make_key(seed, torch.arange(BLOCK) + number * BLOCK, self.means.device))
+            drawn = self._block(
+                ops.make_key(seed, torch.arange(BLOCK, device="cpu") + number * BLOCK, self.means.device)
+            )
             x[members.to(x.device)] = drawn[(index[members] % BLOCK).to(x.device)]
         if not bool((finite := x.isfinite().all(1)).all()):
             bad = index[~finite.to(index.device)].tolist()

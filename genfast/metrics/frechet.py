@@ -169,7 +169,7 @@ def _under_equality(x: Gaussian, y: Gaussian, c: float) -> tuple[float, float]:
     root = torch.cat([x.root, y.root])
     l = torch.linalg.eigvalsh((root @ root.T if len(root) < root.shape[1] else root.T @ root) / 2).clamp(min=0)
     harmonic = l[:, None] * l / (l[:, None] + l).clamp(min=torch.finfo(l.dtype).tiny)
-    twice = 1 + torch.eye(len(l), dtype=l.dtype)
+    twice = 1 + torch.eye(len(l), dtype=l.dtype, device=l.device)
     mean = c * l.sum() + c / 2 * (twice * harmonic).sum()
     variance = c**2 * (2 * l.square().sum() + (twice * harmonic.square()).sum())
     return mean.item(), variance.item()

@@ -71,7 +71,7 @@ class Moments:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, or fail and leave the old one: n, mean and scatter, and their sha256."""
-        state = {"n": torch.tensor(self.n), "mean": self.mean, "scatter": self._scatter}
+        state = {"n": torch.tensor(self.n, device="cpu"), "mean": self.mean, "scatter": self._scatter}
         data = {"sha256": _digest(state, self.fingerprint)}
         if self.fingerprint is not None:
             data["fingerprint"] = self.fingerprint

@@ -66,7 +66,9 @@ def two_sample_test(
         held_out.append(chosen[size // 2 :])
     if classifier is None and k > 2 * (size // 2):
         raise ValueError(f"k must be at most {2 * (size // 2)}, the points to fit to; got {k}")
-    label, truth = (torch.arange(2).flip(0).repeat_interleave(len(half[0])).to(x.device) for half in (fit, held_out))
+    label, truth = (
+        torch.arange(2, device="cpu").flip(0).repeat_interleave(len(half[0])).to(x.device) for half in (fit, held_out)
+    )
     if classifier is None:
         answer = NearestNeighbors(k).fit(torch.cat(fit), label).predict(torch.cat(held_out))
     else:
@@ -84,6 +86,6 @@ def two_sample_test(
 
 def _at_least(right: int, trials: int) -> float:
     """P(Binomial(trials, 1/2) >= right)."""
-    count = torch.arange(right, trials + 1, dtype=torch.float64)
+    count = torch.arange(right, trials + 1, dtype=torch.float64, device="cpu")
     log_terms = math.lgamma(trials + 1) - torch.lgamma(count + 1) - torch.lgamma(trials - count + 1)
     return min(torch.exp(log_terms - trials * math.log(2)).sum().item(), 1.0)

@@ -44,12 +44,12 @@ def problems(seed: int) -> list[Problem]:
     from sklearn.datasets import load_breast_cancer
 
     tumours, digits = load_breast_cancer(), gf.data.digits()
-    measured = torch.log(torch.tensor(tumours.data) + 1e-3)  # some are 0, of a typical 0.1
+    measured = torch.log(torch.tensor(tumours.data, device="cpu") + 1e-3)  # some are 0, of a typical 0.1
     key = gf.ops.make_key(seed, len(digits))
     pixels = digits.x + (gf.ops.uniform(key, digits.shape, gf.ops.Purpose.DEQUANTIZE) - 0.5) / 8
     blocks = torch.nn.functional.avg_pool2d(pixels.double(), 2).flatten(1)
     return [
-        Problem("tumours", measured, torch.tensor(tumours.target), (6, 8, 12, 20, 40, 80, 160, 320)),
+        Problem("tumours", measured, torch.tensor(tumours.target, device="cpu"), (6, 8, 12, 20, 40, 80, 160, 320)),
         Problem("digits", blocks, digits.label, (30, 50, 80, 120, 200, 400, 1100)),
     ]
 

@@ -124,7 +124,9 @@ def draw_loss(logs: list[dict], path: Path) -> None:
 def draw_trajectory(model: gf.Diffusion, seed: int, path: Path) -> None:
     """One digit of each class, from noise on the left to the sample on the right, at a common contrast."""
     states = []
-    model.sample(10, seed=seed, label=torch.arange(10), **SAMPLING, callback=lambda state: states.append(state.x))
+    model.sample(
+        10, seed=seed, label=torch.arange(10, device="cpu"), **SAMPLING, callback=lambda state: states.append(state.x)
+    )
     frames = torch.stack([x / x.std().clamp(min=1) for x in states])
     gf.data.save_png(path, gf.data.strip(frames, scale=5, padding=4))
 

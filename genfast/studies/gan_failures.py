@@ -29,7 +29,7 @@ from .finding import Claim, Finding
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RING = torch.tensor([(math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8)])
+RING = torch.tensor([(math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8)], device="cpu")
 SD = 0.05
 PLAIN = {"loss": "non_saturating", "r1": 0.0, "r2": 0.0}
 PACE = {"batch": 512, "lr": 7e-3}

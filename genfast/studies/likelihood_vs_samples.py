@@ -30,7 +30,7 @@ SHOWN = 32  # samples of each model
 
 def noisy(model: gf.GaussianMixture) -> gf.GaussianMixture:
     """SHARE of a mixture of diagonal Gaussians, the rest N(0, I)."""
-    one = torch.ones(1, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64, device="cpu")
     weights = torch.cat([SHARE * model.weights, (1 - SHARE) * one])
     means, variances = (
         torch.cat([part, value * torch.ones_like(part[:1])]).view(-1, *model.shape)
@@ -41,7 +41,7 @@ def noisy(model: gf.GaussianMixture) -> gf.GaussianMixture:
 
 def copier(x: torch.Tensor) -> gf.GaussianMixture:
     """A kernel around each of x: (N, *)."""
-    even = torch.full((len(x),), 1 / len(x), dtype=torch.float64)
+    even = torch.full((len(x),), 1 / len(x), dtype=torch.float64, device="cpu")
     return gf.GaussianMixture.from_parameters(even, x, torch.full_like(even, KERNEL**2))
 
 

@@ -65,7 +65,7 @@ def elbo(vae: gf.VAE, mean: Tensor, covariance: Tensor) -> float:
     V, b, l = vae.encoder.mu.weight.double(), vae.encoder.mu.bias.double(), vae.encoder.logvar.double()
     W, a = vae.decoder.weight.double(), vae.decoder.bias.double()
     log_noise = vae.likelihood.log_variance(vae.decoder.bias).double()
-    rest, mu = torch.eye(len(a), dtype=a.dtype) - W @ V, V @ mean + b
+    rest, mu = torch.eye(len(a), dtype=a.dtype, device="cpu") - W @ V, V @ mean + b
     error = ((rest @ covariance) * rest).sum() + (mean - a - W @ mu).square().sum() + (W.square() * l.exp()).sum()
     kl = 0.5 * (((V @ covariance) * V).sum() + mu.square().sum() + (l.exp() - 1 - l).sum())
     return float(-0.5 * (len(a) * (math.log(2 * math.pi) + log_noise) + error / log_noise.exp()) - kl)
@@ -91,7 +91,7 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
             useful, likelihood, best = latent, "learned_variance", gf.PPCA(latent).fit(x.double())
         else:
             useful, likelihood = int((values > noise).sum()), gf.vae.likelihoods.Gaussian(noise**0.5)
-            best = (U * torch.where(torch.arange(len(values)) < useful, values, noise)) @ U.T
+            best = (U * torch.where(torch.arange(len(values), device="cpu") < useful, values, noise)) @ U.T
             best = gf.Gaussian.from_moments(mean, best)
         maximum = float(best.log_prob(x).mean())
         with seeded(seed):

@@ -58,7 +58,9 @@ LENGTH = float(arc(ANGLES[1]) - arc(ANGLES[0]))
 def sheet(n: int, seed: int, noise: float = NOISE) -> tuple[Tensor, Tensor]:
     """n points, (n, 3) float32, and their places on the sheet, along the roll and along the axis, (n, 2) float64."""
     key = gf.ops.make_key(seed, n)
-    place = gf.ops.uniform(key, (2,), gf.ops.Purpose.LATENT, dtype=torch.float64) * torch.tensor([LENGTH, HEIGHT])
+    place = gf.ops.uniform(key, (2,), gf.ops.Purpose.LATENT, dtype=torch.float64) * torch.tensor(
+        [LENGTH, HEIGHT], device="cpu"
+    )
     angles = np.linspace(*ANGLES, 10_001)
     phi = torch.from_numpy(np.interp(place[:, 0].numpy(), arc(angles) - arc(ANGLES[0]), angles))
     x = torch.stack([phi / 10 * phi.cos(), phi / 10 * phi.sin(), place[:, 1] - HEIGHT / 2], 1)

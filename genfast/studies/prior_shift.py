@@ -60,8 +60,8 @@ def mail(seed: int, count: int) -> Problem:
     spam = gf.Gaussian.from_moments([1.0, 1.0], [0.0625, 0.0625])
 
     def draw(rate: float, first: int, n: int) -> Labeled:
-        label = (torch.arange(n) >= n - round(rate * n)).long()
-        index = first + torch.arange(n)
+        label = (torch.arange(n, device="cpu") >= n - round(rate * n)).long()
+        index = first + torch.arange(n, device="cpu")
         x = [model.sample(index[label == k], seed=seed) for k, model in enumerate((ordinary, spam))]
         return torch.cat(x), label
 
@@ -82,7 +82,7 @@ def eights(seed: int, count: int, split: int) -> Problem:
         parts = []
         for k, n in enumerate((count - round(rate * count), round(rate * count))):
             pool = held[label[held] == k]
-            parts.append(pool[torch.arange(n) % len(pool)])
+            parts.append(pool[torch.arange(n, device="cpu") % len(pool)])
         return x[torch.cat(parts)], label[torch.cat(parts)]
 
     return Problem((x[train], label[train]), [gf.GaussianMixture(9, seed=seed), gf.Gaussian()], draw)

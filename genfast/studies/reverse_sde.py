@@ -55,7 +55,7 @@ def follow(denoiser: gf.denoisers.Denoiser, solver: str, steps: int, n: int, see
         denoiser, (2,), plan, n, seed=seed, start=start, chunk=n, progress=progress,
         callback=lambda state: states.append(state.x.clone()),
     )  # fmt: skip
-    return Run(torch.tensor([*plan.t, 0.0]), torch.stack(states))
+    return Run(torch.tensor([*plan.t, 0.0], device="cpu"), torch.stack(states))
 
 
 def study(seed: int = 0, progress: bool = True, samples: int = 4000, steps: int = 500) -> Finding:

@@ -64,7 +64,7 @@ def errors(learned: Callable[[Tensor], Tensor], exact: Callable[[Tensor], Tensor
 
 def grid(side: int) -> Tensor:
     """(side^2, 2) float64: the centers of the cells of the window, row by row."""
-    centers = ((torch.arange(side, dtype=torch.float64) + 0.5) / side * 2 - 1) * WINDOW
+    centers = ((torch.arange(side, dtype=torch.float64, device="cpu") + 0.5) / side * 2 - 1) * WINDOW
     return torch.cartesian_prod(centers, centers).flip(1)
 
 

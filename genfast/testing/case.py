@@ -53,6 +53,6 @@ def to(args: Args, convert: Callable[[Tensor], Tensor]) -> Args:
 
 def base(shape: tuple[int, ...], generator: torch.Generator) -> tuple[int, Tensor, Callable[..., Tensor]]:
     batch = shape[0]
-    index = torch.randint(0, 2**40, (batch,), generator=generator)
-    key = ops.make_key(int(torch.randint(0, 2**62, (), generator=generator)), index)
-    return batch, key, lambda *size: torch.randn(size, generator=generator)
+    index = torch.randint(0, 2**40, (batch,), generator=generator, device="cpu")
+    key = ops.make_key(int(torch.randint(0, 2**62, (), generator=generator, device="cpu")), index)
+    return batch, key, lambda *size: torch.randn(size, generator=generator, device="cpu")

@@ -40,7 +40,9 @@ def _time_embedding() -> Case:
     def inputs(shape, dtype, generator):
         batch, _, randn = base(shape, generator)
         width = torch.Size(shape[1:]).numel()
-        frequencies = ops.geometric_frequencies(width // 2) if width > 1 else torch.empty(0, dtype=torch.float64)
+        frequencies = (
+            ops.geometric_frequencies(width // 2) if width > 1 else torch.empty(0, dtype=torch.float64, device="cpu")
+        )
         return {"t": 10 * randn(batch), "frequencies": frequencies, "flip": True, "dim": width, "dtype": dtype}
 
     def eager(t, frequencies, flip, dim, dtype):

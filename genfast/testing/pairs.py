@@ -33,7 +33,10 @@ def _nearest() -> Case:
 def _balls() -> Case:
     def inputs(shape, dtype, generator):
         sets = _sets(shape, generator, 60)
-        spread = {n: 1 + 0.2 * torch.rand(len(sets[n]), generator=generator, dtype=torch.float64) for n in ("x", "y")}
+        spread = {
+            n: 1 + 0.2 * torch.rand(len(sets[n]), generator=generator, dtype=torch.float64, device="cpu")
+            for n in ("x", "y")
+        }
         return sets | {f"radius_{name}": 1.8 * sets["x"].shape[1] * by for name, by in spread.items()}
 
     def op(**args):

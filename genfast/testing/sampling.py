@@ -87,7 +87,12 @@ def _dot() -> Case:
 def _langevin(guided: bool) -> Case:
     def inputs(shape, dtype, generator):
         batch, key, randn = base(shape, generator)
-        args = {"x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype)}
+        args = {
+            "x": randn(*shape),
+            "net": randn(*shape).to(dtype),
+            "key": key,
+            "y": torch.zeros(shape, dtype=dtype, device="cpu"),
+        }
         args |= {name: randn(batch) for name in ("alpha", "c_skip", "c_out", "c_in")}
         args |= {"sigma": randn(batch).abs(), "snr": 0.1 + 0.1 * randn(batch).abs(), "step": 7}
         return args | ({"unconditional": randn(*shape).to(dtype), "guidance": randn(batch)} if guided else {})
@@ -139,15 +144,15 @@ def step_table(randn: Callable[..., Tensor], rows: int, draws: int, slots: int) 
     weights = (0.4 * randn(draws * rows)).tolist()
     draw = [(ops.stream(ops.Purpose.STEP, step), weight) for step, weight in enumerate(weights)]
     terms = [draw[draws * row : draws * (row + 1)] for row in range(rows)]
-    return ops.StepTable.pack(**c._asdict(), writes=torch.arange(ops.SLOTS) < slots, terms=terms)
+    return ops.StepTable.pack(**c._asdict(), writes=torch.arange(ops.SLOTS, device="cpu") < slots, terms=terms)
 
 
 def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp: bool = False) -> Case:
     def inputs(shape, dtype, generator):
         batch, key, randn = base(shape, generator)
         args = {
-            "x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype),
-            "row": torch.randint(0, 5, (batch,), generator=generator, dtype=torch.int32),
+            "x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype, device="cpu"),
+            "row": torch.randint(0, 5, (batch,), generator=generator, dtype=torch.int32, device="cpu"),
             "table": step_table(randn, 5, draws, slots),
         }  # fmt: skip
         if slots:

@@ -242,7 +242,7 @@ class Fit:
         """One step, each player in turn; returns their mean losses and the norm of all gradients before clipping."""
         first = self.step * self.batch
         batch = self._moved(self.data.batch(self.seed, first, self.batch))
-        key = make_key(self.seed, torch.arange(first, first + self.batch), device=self.device)
+        key = make_key(self.seed, torch.arange(first, first + self.batch, device="cpu"), device=self.device)
         losses, norms = [], []
         for name, optimizer in self.optimizers.items():
             loss, norm = self._turn(optimizer, batch, key, lr, {} if name is None else {"player": name})

@@ -219,8 +219,8 @@ class VAE(nn.Module):
         chunk, k = require_integers(1, chunk=chunk, k=k)
         self._check(x, None)
         conditions, key = self._conditions(x, label, condition), make_key(seed, len(x), device=x.device)
-        found = [(torch.empty(0, dtype=torch.float64),) * 2]
-        rows = torch.arange(len(x)).split(chunk) if len(x) else ()
+        found = [(torch.empty(0, dtype=torch.float64, device="cpu"),) * 2]
+        rows = torch.arange(len(x), device="cpu").split(chunk) if len(x) else ()
         for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
             now = {name: value[part] for name, value in conditions.items()}
             weights, step = ImportanceWeights(), max(1, PART // len(part))
@@ -277,7 +277,7 @@ class VAE(nn.Module):
         if len(data) < 2:
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
-            for part in torch.arange(len(data)).split(chunk):
+            for part in torch.arange(len(data), device="cpu").split(chunk):
                 mu.append(self.encode(data.x[part].to(self.calls.device), **told(data, part))[0].double())
         variance = _finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
@@ -373,7 +373,7 @@ class VAE(nn.Module):
 
 def _finite(x: Tensor) -> Tensor:
     """x, (N, *), or a FloatingPointError that names the first rows that are not finite."""
-    require_finite(x, torch.arange(len(x)))
+    require_finite(x, torch.arange(len(x), device="cpu"))
     return x
 
 
