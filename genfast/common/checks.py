@@ -107,6 +107,29 @@ def require_shape(name: str, value: object) -> tuple[int, ...]:
     return tuple(int(length) for length in lengths)
 
 
+def require_tensor(name: str, value: object) -> torch.Tensor:
+    """value, a tensor or array that holds all its numbers, as a tensor, where it lies: arrays on the CPU, whatever
+    torch's default device is. Shared, but for arrays of another byte order or of strides that torch does not have.
+    Raises TypeError for what is masked, sparse, nested, quantized, on the meta device, or no numbers."""
+    if isinstance(value, np.ma.MaskedArray) or torch.masked.is_masked_tensor(value):
+        raise TypeError(f"{name} must be an array without a mask; got a masked one")
+    if isinstance(value, np.ndarray):
+        native = value.astype(value.dtype.newbyteorder("="), copy=False)
+        if any(stride < 0 or stride % native.itemsize for stride in native.strides):
+            native = native.copy()
+        try:
+            return torch.from_numpy(native)
+        except TypeError as error:  # text, objects, dates, numbers wider than 64 bits
+            raise TypeError(f"{name} must hold numbers of a type that torch has; got {value.dtype}") from error
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor or an array; got {type(value).__name__}")
+    kinds = {"nested": value.is_nested, "meta": value.is_meta, "quantized": value.is_quantized}
+    kinds |= {str(value.layout): value.layout != torch.strided}
+    if found := [kind for kind, is_one in kinds.items() if is_one]:
+        raise TypeError(f"{name} must be a dense tensor that holds its values; got a {found[0]} one")
+    return value
+
+
 def _power(number: int) -> str:
     """The number, in powers of two where it is a large one: 2^63 - 1."""
     large = number + 1 if number % 2 else number

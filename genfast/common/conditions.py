@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import holds_integers
+from .checks import holds_integers, require_tensor
 
 Label = int | str | Sequence[int] | Sequence[str] | Tensor | None
 
@@ -31,7 +31,7 @@ def as_conditions(
     null where there are classes, and so is -1.  condition: (count, *) numbers, or (1, *) for all, or (count,), which is
     (count, 1); NaN where one is missing; None is left out, which is null too.  null: whether the network knows a null
     label; without, each row needs a class.  width: of the condition, see `condition_width`.
-    Raises ValueError naming the argument."""
+    Raises ValueError naming the argument, and TypeError for a masked or sparse one and for an array of no numbers."""
     conditions = {}
     if classes and label is None and not null:
         raise ValueError(f"{argument} is needed: the model has {classes} classes; got None")
@@ -78,11 +78,8 @@ def require_classes(label: Tensor, classes: int, null: bool, argument: str = "la
 
 def as_rows(name: str, value, count: int) -> Tensor:
     """A condition as floating-point rows on the CPU, (count, *) or (1, *); (count,) becomes (count, 1).
-    Raises ValueError naming it for another shape, or infinity; NaN is a missing value."""
-    try:
-        rows = torch.as_tensor(value).cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} must hold numbers, ({count}, *) or (1, *) for all; got {value!r}") from None
+    NaN is a missing value. Raises ValueError naming it for another shape, or infinity; TypeError: `require_tensor`."""
+    rows = _on_cpu(name, value, f"hold numbers, ({count}, *) or (1, *) for all")
     rows = rows if rows.is_floating_point() or rows.is_complex() else rows.float()
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.is_complex() or rows.ndim < 2 or len(rows) not in (1, count):
@@ -163,12 +160,19 @@ def _width(network: Callable) -> int | None:
 
 
 def _labels(label: Label, count: int, argument: str) -> Tensor:
-    try:
-        label = torch.as_tensor(label).cpu()
-    except (TypeError, ValueError, RuntimeError):  # objects, lists of unequal length
-        raise ValueError(f"{argument} must be one integer or name, or ({count},) of them; got {label!r}") from None
+    wanted = f"be one integer or name, or ({count},) of them"
+    label = _on_cpu(argument, label, wanted)
     label = label.expand(count) if label.ndim == 0 else label
     if label.shape != (count,) or not (holds_integers(label) or not count):
-        got = f"{label.dtype} {tuple(label.shape)}"
-        raise ValueError(f"{argument} must be one integer or name, or ({count},) of them; got {got}")
+        raise ValueError(f"{argument} must {wanted}; got {label.dtype} {tuple(label.shape)}")
     return label.long()
+
+
+def _on_cpu(name: str, value, wanted: str) -> Tensor:
+    """A number, a nest of lists of them, an array or a tensor, as a tensor."""
+    if isinstance(value, Tensor | np.ndarray):
+        return require_tensor(name, value).cpu()
+    try:
+        return torch.as_tensor(value, device="cpu")
+    except (TypeError, ValueError, RuntimeError):  # objects, lists of unequal length
+        raise ValueError(f"{name} must {wanted}; got {value!r}") from None

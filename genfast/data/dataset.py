@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from ..common.checks import holds_integers, require_integer, require_integers
+from ..common.checks import holds_integers, require_integer, require_integers, require_tensor
 from ..common.keys import MAX_SEED
 
 
@@ -99,7 +99,7 @@ def as_data(data):
 
 
 def _samples(x):
-    x = _tensor("x", x)
+    x = require_tensor("x", x)
     if not x.is_floating_point():
         raise TypeError(f"x must hold floating-point samples; got {x.dtype}: scale images first, e.g. x / 127.5 - 1")
     if x.ndim < 2 or x.numel() == 0:
@@ -108,21 +108,19 @@ def _samples(x):
 
 
 def _labels(label, n):
-    label = _tensor("label", label)
+    label = require_tensor("label", label)
     if not holds_integers(label):
         raise TypeError(f"label must hold integers; got {label.dtype}")
     if label.shape != (n,):
         raise ValueError(f"label must have shape ({n},), one per sample; got {tuple(label.shape)}")
-    numbers = label.to(torch.int64).contiguous()
-    if label.dtype == torch.uint64 and numbers.min() < 0:  # it has wrapped
-        raise ValueError("label must hold values below 2^63; got a larger one")
-    if numbers.min() < -1:
-        raise ValueError(f"label must hold values of at least -1, which is unknown; got {int(numbers.min())}")
-    return numbers
+    label = _signed("label", label).to(torch.int64).contiguous()
+    if label.min() < -1:
+        raise ValueError(f"label must hold values of at least -1, which is unknown; got {int(label.min())}")
+    return label
 
 
 def _conditions(condition, n):
-    condition = _tensor("condition", condition)
+    condition = require_tensor("condition", condition)
     if condition.is_complex():
         raise TypeError(f"condition must hold real numbers; got {condition.dtype}")
     if condition.ndim < 1 or len(condition) != n or condition.numel() == 0:
@@ -141,39 +139,28 @@ def _names(names):
     return names
 
 
-def _tensor(name, value):
-    """The tensor, or the array as one: torch.as_tensor would put it on another default device."""
-    if isinstance(value, np.ma.MaskedArray) or torch.masked.is_masked_tensor(value):
-        raise TypeError(f"{name} must be an array without a mask; got a masked one")
-    if isinstance(value, np.ndarray):
-        native = value.astype(value.dtype.newbyteorder("="), copy=False)
-        if any(stride < 0 or stride % native.itemsize for stride in native.strides):
-            native = native.copy()
-        try:
-            return torch.from_numpy(native)
-        except TypeError as error:  # text, objects, dates, numbers wider than 64 bits
-            raise TypeError(f"{name} must hold numbers of a type that torch has; got {value.dtype}") from error
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor or an array; got {type(value).__name__}")
-    if value.layout != torch.strided or value.is_nested or value.is_meta:
-        kind = "nested" if value.is_nested else "meta" if value.is_meta else value.layout
-        raise TypeError(f"{name} must be a dense tensor that holds its values; got a {kind} one")
-    return value.detach()
-
-
 def _in_float32(name, values, allowed, others):
     """values: (N, *) as float32 and contiguous, all of them `allowed`; an error calls the `others` by that name."""
-    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch computes little with these
-        values = values.double()
+    values = _signed(name, values.detach())
     held = _contiguous(values.to(torch.float32))
     if not (fine := allowed(held)).all():
         bad = (~fine).flatten(1).any(1).nonzero().flatten()
-        overflow = bool(allowed(values[~fine]).any())
+        overflow = bool(allowed(values[~fine].double()).any())
         got = "infinity in float32, which ends at 3.4e38," if overflow else others
         raise ValueError(f"{name} must hold finite values; got {got} in {len(bad)} samples, the first is {bad[0]}")
     if values.dtype in (torch.float64, torch.int32, torch.int64):
         _require_spread(name, values.flatten(1), held.flatten(1))
     return held
+
+
+def _signed(name, values):
+    """Wide unsigned integers, with which torch computes little, as int64; all else as it is."""
+    if values.dtype not in (torch.uint16, torch.uint32, torch.uint64):
+        return values
+    numbers = values.to(torch.int64)
+    if (numbers < 0).any():  # they have wrapped
+        raise ValueError(f"{name} must hold values below 2^63; got a larger one")
+    return numbers
 
 
 def _contiguous(values):
@@ -185,16 +172,21 @@ def _contiguous(values):
 def _require_spread(name, values, held):
     """ValueError if rounding `values: (N, D)` to `held` costs a feature more than a hundredth of its spread.
 
-    A feature that varies by less than 2^-44 of its own size, or 2^-100 of that of all, is held to be constant, and what
-    varies in it to be the rounding of float64 and of underflow.
+    A feature of float64 that varies by less than 2^-47 of its own size is held to be constant, and what varies in it to
+    be rounding, unless all features are such; and so is one that varies by less than 2^-100 of the size of all.
     """
-    values, missing = values.double(), values.isnan()
+    given, whole, missing = values, not values.is_floating_point(), values.isnan()
     if missing.any():
         values = torch.where(missing, values.nanmean(0).nan_to_num(), values)
         held = torch.where(missing, values, held)
+    size = torch.maximum(values.amax(0).double(), -values.amin(0).double())
+    if whole:  # beyond 2^53 float64 holds their differences only
+        values, held = (values - given[:1]).double(), held.double() - given[:1].double()
     spread = values.std(0, correction=0)
-    size = torch.maximum(values.amax(0), -values.amin(0))
-    varies = spread > torch.maximum(2.0**-44 * size, 2.0**-100 * size.max())
+    rounding, negligible = 0.0 if whole else 2.0**-47 * size, 2.0**-100 * size.max()
+    varies = (spread > rounding) & (spread > negligible)
+    if not varies.any():
+        varies = spread > negligible
     suspects = (varies & ((2.0**-24 * size).clamp(min=2.0**-150) > 0.01 * spread)).nonzero().flatten()  # half an ulp
     if not len(suspects):
         return
@@ -202,10 +194,10 @@ def _require_spread(name, values, held):
     lost = suspects[error > 0.01 * spread[suspects]]
     if len(lost):
         first = int(lost[0])
-        near, by, tiny = float(values[:, first].mean()), float(spread[first]), bool(size[first] < 2.0**-100)
-        remedy = f"divide it by {by:.2g}" if tiny else f"subtract the mean, {name} - {name}.mean(0)"
+        near, by, tiny = float(given[:, first].double().nanmean()), float(spread[first]), bool(size[first] < 2.0**-100)
+        remedy = f"subtract one of them, {name} - {name}[0]" if whole else f"subtract the mean, {name} - {name}.mean(0)"
         raise ValueError(
             f"{name} must vary by what float32 can hold; got {len(lost)} of {len(spread)} features that rounding would "
             f"change by more than a hundredth of their spread, the first, {first}, near {near:.9g} with a standard "
-            f"deviation of {by:.2g}: {remedy} first"
+            f"deviation of {by:.2g}: {f'divide it by {by:.2g}' if tiny else remedy} first"
         )

@@ -14,6 +14,7 @@ from genfast.common.checks import (
     require_integers,
     require_number,
     require_shape,
+    require_tensor,
 )
 
 INTEGERS = [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
@@ -102,3 +103,25 @@ def test_shapes_choices_and_bools():
     assert require_bool("progress", np.bool_(True)) is True
     with pytest.raises(ValueError, match=r"^progress must be True or False; got 1$"):
         require_bool("progress", 1)
+
+
+def test_tensors():
+    """Shared where it can be, whatever the default device."""
+    array = np.zeros((3, 2))
+    with torch.device("meta"):
+        shared = require_tensor("x", array)
+        turned = require_tensor("x", array[::-1])
+    assert shared.data_ptr() == array.__array_interface__["data"][0] and turned.device.type == "cpu"
+    assert require_tensor("x", np.array([1, 256], ">i2")).tolist() == [1, 256]
+    assert require_tensor("x", weight := torch.nn.Parameter(torch.zeros(2))) is weight
+    nested = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged)
+    quantized = torch.ops.aten.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    for value, words in (
+        ([1.0], "a tensor or an array; got list"),
+        (np.ma.masked_array([1.0]), "an array without a mask"),
+        (torch.eye(2).to_sparse(), "a dense tensor that holds its values; got a torch.sparse_coo one"),
+        (quantized, "a dense tensor that holds its values; got a quantized one"),
+        (nested, "a dense tensor .*; got a nested one"),
+    ):
+        with pytest.raises(TypeError, match=f"^x must be {words}"):
+            require_tensor("x", value)

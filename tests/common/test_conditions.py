@@ -184,6 +184,37 @@ def test_conditions_that_are_refused(condition, message):
     assert as_conditions(2, 0, condition=torch.tensor([[torch.nan]]))["condition"].isnan().all()
 
 
+@pytest.mark.parametrize("label", [np.array([2, 1, 0])[::-1], np.array([0, 1, 2], ">i4"), np.array([0, 1, 2], "u2")])
+@pytest.mark.parametrize("cast", [lambda rows: rows[::-1].copy()[::-1], lambda rows: rows.astype(">f8")])
+def test_arrays_of_any_strides_and_bytes(label, cast):
+    rows = np.arange(6.0).reshape(3, 2)
+    found = as_conditions(3, 3, label, cast(rows))
+    assert found["label"].tolist() == [0, 1, 2] and found["condition"].tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (np.ma.masked_array([0, 1], [0, 1]), "be an array without a mask; got a masked one"),
+        (torch.tensor([0, 1]).to_sparse(), "be a dense tensor that holds its values; got a torch.sparse_coo one"),
+        (torch.zeros(2, device="meta").long(), "be a dense tensor that holds its values; got a meta one"),
+        (np.array([1, None]), "hold numbers of a type that torch has; got object"),
+    ],
+)
+def test_arrays_of_other_kinds_are_refused_by_name(value, words):
+    for argument in ("label", "condition"):
+        with pytest.raises(TypeError, match=f"^{argument} must {words}"):
+            as_conditions(2, 3, **{argument: value})
+
+
+def test_another_default_device():
+    kinds = [(1, [[1.0]]), ([0, 1], [[1.0], [2.0]]), (np.array([0, 1]), np.array([1, 2])), ("dog", torch.ones(2, 1))]
+    expected = [as_conditions(2, 3, *given, names=PETS) for given in kinds]
+    with torch.device("meta"):
+        found = [as_conditions(2, 3, *given, names=PETS) for given in kinds]
+    assert all(torch.equal(f[name], e[name]) for f, e in zip(found, expected) for name in ("label", "condition"))
+
+
 def test_which_networks_take_a_condition():
     class Own(torch.nn.Module):
         def forward(self, x, condition=None):

@@ -132,6 +132,8 @@ LARGE = SPREAD[:, :1] + 1e8
         (SPREAD + 1e6, "4 of 4 .* the first, 0, near 1000000.* deviation of [.0-9]+: subtract the mean, x - x.mean"),
         (SPREAD + 1e8, "4 of 4 .* the first, 0, near 1"),
         (SPREAD - 1e12, "4 of 4 .* the first, 0, near -1"),
+        (SPREAD + 1e16, "4 of 4 .* the first, 0, near 1"),  # float64 holds a bit of it
+        (torch.cat([SPREAD, SPREAD + 1e14], 1), "4 of 8 .* the first, 4, near 1"),
         (torch.cat([SPREAD * 1e6, LARGE], 1), "1 of 5 .* the first, 4, near 1"),
         (torch.cat([ONE * 1e20, LARGE], 1), "1 of 2 .* the first, 1, near 1"),
         (LARGE.view(100, 1, 2, 2), "4 of 4"),
@@ -170,6 +172,13 @@ def test_numbers_of_rows_are_no_conditions():
     assert torch.equal(Data(x, condition=number).condition[:, 0], number.float())
     with pytest.raises(ValueError, match=r"condition must vary .* near 1"):
         Data(x, condition=number + 10**9)
+    large = number + 2**60  # whose differences float64 does not hold either
+    with pytest.raises(
+        ValueError, match=r"near 1.15.*e\+18 .* of 1.2e\+02: subtract one of them, condition - condition\[0"
+    ):
+        Data(x, condition=large)
+    assert torch.equal(Data(x, condition=large - large[0]).condition[:, 0], number.float())
+    assert Data(x, condition=number * 2**54 - 2**62).condition.std() > 1e18  # all the range of int64
     known = torch.where(number % 2 == 0, torch.nan, number.double())
     Data(x, condition=known)
     with pytest.raises(ValueError, match="condition must vary"):  # missing ones do not hide it
@@ -335,6 +344,16 @@ def test_as_data():
         (lambda: Data(torch.zeros(2, 1), torch.zeros(3, dtype=torch.int64)), ValueError, r"label.*\(2,\).*\(3,\)"),
         (lambda: Data(torch.zeros(2, 1), torch.tensor([0, -2])), ValueError, "label.*at least -1, .*unknown; got -2"),
         (lambda: Data(torch.zeros(1, 1), np.array([2**64 - 1], np.uint64)), ValueError, "label.*2.63"),
+        (
+            lambda: Data(torch.zeros(2, 1), condition=np.array([1, 2**64 - 1], np.uint64)),
+            ValueError,
+            "condition must hold values below 2.63",
+        ),
+        (
+            lambda: Data(torch.full((2, 1), torch.nan).to(torch.float8_e4m3fn)),
+            ValueError,
+            "x must hold finite values; got NaN or infinity in 2",
+        ),
         (lambda: Data(torch.zeros(2, 1), torch.tensor([True, False])), TypeError, "label.*bool"),
         (lambda: Data(torch.zeros(2, 1), [0, 1]), TypeError, "label.*list"),
         (lambda: Data(torch.zeros(2, 1), torch.tensor([0, 4]), classes=4), ValueError, "classes.*at least 5.*4"),
