@@ -22,6 +22,12 @@ def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral)
 
 
+def require_unmasked(name: str, value: object) -> None:
+    """TypeError for a masked array or tensor: what is behind the mask would be taken for numbers."""
+    if isinstance(value, np.ma.MaskedArray) or torch.masked.is_masked_tensor(value):
+        raise TypeError(f"{name} must be an array without a mask; got a masked one")
+
+
 def holds_integers(tensor: torch.Tensor) -> bool:
     """Whether the tensor's dtype is an integer one, of any width; bool is not."""
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
