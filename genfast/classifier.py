@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common.checks import require_integer, require_number
+from .common.checks import require_integer, require_number, require_unmasked
 from .common.conditions import require_classes
 from .common.keys import make_key
 from .data.dataset import Data, as_data
@@ -87,6 +87,7 @@ class GenerativeClassifier:
 
     def log_likelihoods(self, x) -> Tensor:
         """log p(x | y) of every class, nats: (N, K) float64 on the CPU. x: (N, *), a tensor, an array or Data."""
+        require_unmasked("x", x)
         x = x.x if isinstance(x, Data) else torch.as_tensor(x)
         columns = []
         for k in range(self.classes):
@@ -152,6 +153,7 @@ class GenerativeClassifier:
     def _labeled(self, data) -> tuple[Tensor, Tensor]:
         """x and label, below the number of classes; x of a pair as it is, for its models to check."""
         if pair := isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
+            require_unmasked("x", data[0])
             x, label = torch.as_tensor(data[0]), data[1]
             checked = as_data((torch.zeros(len(x), 1), label) if x.ndim else data)
         else:

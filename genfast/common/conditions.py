@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import holds_integers
+from .checks import holds_integers, require_unmasked
+from .state import unwrapped
 
 Label = int | str | Sequence[int] | Sequence[str] | Tensor | None
 
@@ -79,6 +80,7 @@ def require_classes(label: Tensor, classes: int, null: bool, argument: str = "la
 def as_rows(name: str, value, count: int) -> Tensor:
     """A condition as floating-point rows on the CPU, (count, *) or (1, *); (count,) becomes (count, 1).
     Raises ValueError naming it for another shape, or infinity; NaN is a missing value."""
+    require_unmasked(name, value)
     try:
         rows = torch.as_tensor(value).cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -133,6 +135,12 @@ def condition_width(*networks: Callable) -> int | None:
     return max((width for width in widths if width), default=None if None in widths else 0)
 
 
+def known_classes(*networks: Callable) -> int:
+    """How many classes networks that belong together know, as far as their `config` says; 0 where it does not."""
+    configs = (_config(network) for network in networks)
+    return max((config.get("classes") or 0 for config in configs), default=0)
+
+
 def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of the conditions, all that the network takes, in the dtype of its weights: those of a pair may take different
     ones."""
@@ -156,13 +164,20 @@ def takes(function: Callable, name: str) -> bool:
 
 
 def _width(network: Callable) -> int | None:
-    config = getattr(network, "config", None)
-    if isinstance(config, dict) and "condition" in config:
+    network, config = unwrapped(network), _config(network)
+    if "condition" in config:
         return config["condition"]
     return None if takes(getattr(network, "forward", network), "condition") else 0
 
 
+def _config(network: Callable) -> dict:
+    """The arguments of a network, also of one that torch wraps; {} where it does not say them."""
+    config = getattr(unwrapped(network), "config", None)
+    return config if isinstance(config, dict) else {}
+
+
 def _labels(label: Label, count: int, argument: str) -> Tensor:
+    require_unmasked(argument, label)
     try:
         label = torch.as_tensor(label).cpu()
     except (TypeError, ValueError, RuntimeError):  # objects, lists of unequal length

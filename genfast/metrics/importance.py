@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.checks import require_unmasked
+
 
 class ImportanceWeights:
     """log w_ki = log p(x_i, z_k) - log q(z_k | x_i), z_k from q(. | x_i), summed up as they come, in float64.
@@ -33,6 +35,7 @@ class ImportanceWeights:
         Raises TypeError or ValueError for anything but floating-point numbers of that shape, NaN or +infinity."""
         if not isinstance(log_weights, torch.Tensor | np.ndarray):
             raise TypeError(f"log_weights must be a tensor or an array; got {type(log_weights).__name__}")
+        require_unmasked("log_weights", log_weights)
         log_w = torch.as_tensor(log_weights).detach()
         if not log_w.is_floating_point():
             raise TypeError(f"log_weights must hold floating-point numbers; got {log_w.dtype}")
