@@ -29,7 +29,7 @@ import safetensors.torch
 import torch
 
 from . import nn
-from .common.files import CorruptCheckpoint, made_folder, write_files
+from .common.files import CorruptCheckpoint, as_path, made_folder, write_files
 from .common.limits import Calls, largest_integer
 from .common.locks import write_in
 from .common.state import misfits, not_finite, own_names, parameter_names, unwrapped
@@ -170,7 +170,7 @@ def load(path, net=None, device=None):
     unknown, or `net` does not fit; TypeError if `net` is no network; FloatingPointError, with the tensor's name, if a
     parameter is not finite or a buffer holds NaN.
     """
-    folder = Path(path)
+    folder = as_path("path", path)
     manifest = _read_manifest(folder / "model.json")
     file = folder / manifest["weights"]
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common.checks import require_integer, require_number
+from .common.checks import as_tensor, require_integer, require_number
 from .common.conditions import require_classes
 from .common.keys import make_key
 from .data.dataset import Data, as_data
@@ -56,7 +56,7 @@ class GenerativeClassifier:
         self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
 
     def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
-        prior = torch.as_tensor(prior, dtype=torch.float64).detach().cpu()
+        prior = as_tensor("prior", prior).detach().to("cpu", torch.float64)
         if prior.shape != (self.classes,) or not bool((prior.isfinite() & (prior >= 0)).all()) or not prior.sum() > 0:
             expected = f"({self.classes},) finite numbers, none negative and not all 0"
             raise ValueError(f"prior must be {expected}; got {prior.tolist()}")
@@ -87,7 +87,7 @@ class GenerativeClassifier:
 
     def log_likelihoods(self, x) -> Tensor:
         """log p(x | y) of every class, nats: (N, K) float64 on the CPU. x: (N, *), a tensor, an array or Data."""
-        x = x.x if isinstance(x, Data) else torch.as_tensor(x)
+        x = x.x if isinstance(x, Data) else as_tensor("x", x)
         columns = []
         for k in range(self.classes):
             model, label = (self.models, {"label": k}) if self.conditional else (self.models[k], {})
@@ -152,7 +152,7 @@ class GenerativeClassifier:
     def _labeled(self, data) -> tuple[Tensor, Tensor]:
         """x and label, below the number of classes; x of a pair as it is, for its models to check."""
         if pair := isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
-            x, label = torch.as_tensor(data[0]), data[1]
+            x, label = as_tensor("x", data[0]), data[1]
             checked = as_data((torch.zeros(len(x), 1, device="cpu"), label) if x.ndim else data)
         else:
             checked = as_data(data)

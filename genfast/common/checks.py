@@ -130,6 +130,13 @@ def require_tensor(name: str, value: object) -> torch.Tensor:
     return value
 
 
+def as_tensor(name: str, value: object) -> torch.Tensor:
+    """`require_tensor`, which also takes numbers and nests of lists of them, and puts them on the CPU; errors of torch
+    for what is none of these."""
+    is_array = isinstance(value, torch.Tensor | np.ndarray)
+    return require_tensor(name, value) if is_array else torch.as_tensor(value, device="cpu")
+
+
 def _power(number: int) -> str:
     """The number, in powers of two where it is a large one: 2^63 - 1."""
     large = number + 1 if number % 2 else number

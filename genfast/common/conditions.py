@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import holds_integers, require_tensor
+from .checks import as_tensor, holds_integers, require_tensor
+from .state import unwrapped
 
 Label = int | str | Sequence[int] | Sequence[str] | Tensor | None
 
@@ -130,6 +131,12 @@ def condition_width(*networks: Callable) -> int | None:
     return max((width for width in widths if width), default=None if None in widths else 0)
 
 
+def known_classes(*networks: Callable) -> int:
+    """How many classes networks that belong together know, as far as their `config` says; 0 where it does not."""
+    configs = (_config(network) for network in networks)
+    return max((config.get("classes") or 0 for config in configs), default=0)
+
+
 def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of the conditions, all that the network takes, in the dtype of its weights: those of a pair may take different
     ones."""
@@ -140,7 +147,7 @@ def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]
         return {name: value for name, value in conditions.items() if name != "condition"}
     weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
     dtype = next((p.dtype for p in weights if p.is_floating_point()), None)
-    return conditions | {"condition": torch.as_tensor(condition).to(dtype)} if dtype else conditions
+    return conditions | {"condition": as_tensor("condition", condition).to(dtype)} if dtype else conditions
 
 
 def takes(function: Callable, name: str) -> bool:
@@ -153,10 +160,16 @@ def takes(function: Callable, name: str) -> bool:
 
 
 def _width(network: Callable) -> int | None:
-    config = getattr(network, "config", None)
-    if isinstance(config, dict) and "condition" in config:
+    network, config = unwrapped(network), _config(network)
+    if "condition" in config:
         return config["condition"]
     return None if takes(getattr(network, "forward", network), "condition") else 0
+
+
+def _config(network: Callable) -> dict:
+    """The arguments of a network, also of one that torch wraps; {} where it does not say them."""
+    config = getattr(unwrapped(network), "config", None)
+    return config if isinstance(config, dict) else {}
 
 
 def _labels(label: Label, count: int, argument: str) -> Tensor:

@@ -70,9 +70,16 @@ def append_line(path, line):
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def as_path(name, path):
+    """The path, or TypeError, which names the argument."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path; got {type(path).__name__}")
+    return Path(path)
+
+
 def folder_path(name, path):
     """The path of a folder, there or to be made. Raises ValueError, which names the argument, for that of a file."""
-    folder = Path(path)
+    folder = as_path(name, path)
     if folder.suffix.lower() in SUFFIXES and not folder.is_dir():
         raise ValueError(f"{name} must be a folder, which is made if need be; got {folder}, the name of a file")
     return folder

@@ -4,7 +4,7 @@ Sample counter c = 0, 1, 2, ... of a run is row `order[c mod N]` of the data, wh
 `c // N`, a function of (seed, epoch, N) alone. So a batch is a function of (seed, c), whatever came before it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Data:
         self.condition = None if condition is None else _conditions(condition, len(self.x))
         self.shape = tuple(self.x.shape[1:])
         self.label = None if label is None else _labels(label, len(self.x))
-        self.names = None if names is None else _names(names)
+        self.names = None if names is None else as_names(names)
         found = 0 if label is None else int(self.label.max()) + 1
         if classes is None:
             self.classes = found if names is None else len(self.names)
@@ -129,8 +129,10 @@ def _conditions(condition, n):
     return _in_float32("condition", condition, lambda rows: ~rows.isinf(), "infinity")
 
 
-def _names(names):
-    given = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else None
+def as_names(names):
+    """Names of classes as a tuple; TypeError for what is no sequence of strings, as a set, which has no order."""
+    unordered = isinstance(names, str | Set | Mapping)
+    given = tuple(names) if isinstance(names, Iterable) and not unordered else None
     if given is None or not all(isinstance(name, str) for name in given):
         raise TypeError(f"names must be a sequence of strings; got {names!r}")
     names = tuple(map(str, given))  # no NumPy's, which JSON has no word for

@@ -9,8 +9,9 @@ import safetensors.torch
 import torch
 
 from ..common.checks import require_choice, require_integer
+from ..common.files import as_path
 from .builtin import digits
-from .dataset import Data
+from .dataset import Data, as_names
 from .matching import warn_user
 from .pixels import read_image, readable
 
@@ -35,7 +36,7 @@ def folder(path, size=None, channels=None, names=None):
     """
     size = None if size is None else require_integer("size", size, 1)
     channels = require_choice("channels", channels, (None, 1, 3))
-    root = Path(path)
+    root = as_path("path", path)
     if not root.is_dir():
         raise NotADirectoryError(f"path must be a folder; got {path}")
     files, passed = (sorted(file.relative_to(root) for file in found) for found in _below(root, {root.resolve()}))
@@ -80,7 +81,7 @@ def load(path, size=None, channels=None, names=None):
         if path == "digits" and Path(path).exists():
             raise ValueError('path: "digits" names data, and there is a path digits, too; say ./digits or digits:train')
         return _named(digits(path.partition(":")[2] or None), names)
-    path = Path(path)
+    path = as_path("path", path)
     if path.is_dir():
         return folder(path, size, channels, names)
     if not path.exists():
@@ -129,10 +130,10 @@ def _class_names(classes, names):
         return tuple(sorted(classes))
     if not classes:
         raise ValueError(f"names must be None for images that lie in no subfolders; got {names!r}")
-    names, classes = tuple(names), sorted(classes)
+    names, classes = as_names(names), sorted(classes)
     if unknown := [name for name in classes if name not in names]:
         raise ValueError(
-            f"names must hold all subfolders, {', '.join(classes)}; got {', '.join(map(str, names))}, "
+            f"names must hold all subfolders, {', '.join(classes)}; got {', '.join(names)}, "
             f"which {'lacks' if len(unknown) == 1 else 'lack'} {', '.join(unknown)}"
         )
     return names
@@ -144,7 +145,7 @@ def _named(data, names):
         return data
     if data.label is None:
         raise ValueError(f"names must be None for data without labels; got {names!r}")
-    names = tuple(names)
+    names = as_names(names)
     if len(names) < data.classes:
         raise ValueError(f"names must be at least {data.classes}, one a class; got {len(names)}")
     return Data(data.x, data.label, len(names), data.condition, names)

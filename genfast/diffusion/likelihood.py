@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import ops
-from ..common.checks import require_choice, require_integer, require_integers, require_number
+from ..common.checks import as_tensor, require_choice, require_integer, require_integers, require_number
 from ..common.indices import as_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood, NotDifferentiable
 from .process.denoisers import Denoiser, Network
@@ -176,7 +176,7 @@ def log_likelihood(
             if prior is None:
                 log_prior = -((end**2).flatten(1).sum(1) / variance + size * math.log(2 * math.pi * variance)) / 2
             else:
-                log_prior = torch.as_tensor(prior(end, t_max))
+                log_prior = as_tensor("prior", prior(end, t_max))
                 if log_prior.shape != (chunk,):
                     raise ValueError(f"prior must answer with shape ({chunk},); got {tuple(log_prior.shape)}")
             nats = change + log_prior.to(change) + size * math.log(alpha)

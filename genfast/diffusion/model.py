@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, with_null
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, with_null
 from ..common.indices import as_index
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
@@ -87,7 +87,7 @@ class Diffusion(nn.Module):
         self.net = net
         self.schedule, self.parameterization = schedule, parameterization
         self.times, self.label_dropout = times, require_number("label_dropout", label_dropout, least=0, below=1)
-        classes = getattr(net, "config", {}).get("classes", 0) if classes is None else classes
+        classes = known_classes(net) if classes is None else classes
         self.classes, self.names = require_integer("classes", classes, 0), None
         self.shape = None if shape is None else require_shape("shape", shape)
 

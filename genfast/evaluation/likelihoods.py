@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..common.checks import require_integer
+from ..common.checks import as_tensor, require_integer
 from ..common.conditions import takes
 from ..data.dataset import Data
 from ..data.matching import told, warn_user
@@ -164,7 +164,7 @@ def _known(se: Tensor) -> Tensor | None:
 
 
 def _wide(value) -> Tensor:
-    return torch.as_tensor(value).detach().to("cpu", torch.float64)
+    return as_tensor("likelihood", value).detach().to("cpu", torch.float64)
 
 
 def _grid_note(x: Tensor) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import load
+from ..common.checks import as_tensor
 from ..common.conditions import require_classes
 from ..data.dataset import Data, permutation
 from ..data.matching import matched, told
@@ -91,7 +92,13 @@ class Drawn:
 
     @torch.no_grad()
     def _sample(self, n: int | Tensor, index: Tensor) -> Tensor:
-        return torch.as_tensor(self.model.sample(n, **told(self.told, self.rows[index]) | self.settings)).detach()
+        x = self.model.sample(n, **told(self.told, self.rows[index]) | self.settings)
+        try:
+            return as_tensor("samples", x).detach()
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"model must draw a tensor or an array; got {type(x).__name__}, {self.name}.sample"
+            ) from None
 
     def _checked(self, x: Tensor, index: Tensor) -> Tensor:
         expected = (len(index), *self.shape)

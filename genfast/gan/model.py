@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_bool, require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, taken
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, taken
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks
 from ..ops import Purpose
@@ -46,8 +46,9 @@ class GAN(nn.Module):
     spectral_norm     whether D's linear and convolutional weights, transposed ones too, are divided by their largest
                       singular value (Miyato et al. 2018, arXiv:1802.05957)
     augment           names of what is done to all that D sees, in order: "color", "translation", "cutout"
-    classes           both networks are called with label=, (B,) int64, where there are any; those that take it are also
-                      called with condition=, (B, *), where it is given
+    classes           number of classes; by default that of the networks (`config["classes"]`), or 0. Both are called
+                      with label=, (B,) int64, where there are any; those that take it also with condition=, (B, *),
+                      where given
     shape             of one sample; by default that of the first training batch
 
     `fit` trains the two in turn, and at the end leaves the average of the weights over the steps in the model
@@ -69,7 +70,7 @@ class GAN(nn.Module):
         lazy: int = 1,
         spectral_norm: bool = False,
         augment: Sequence[str] = (),
-        classes: int = 0,
+        classes: int | None = None,
         shape: Sequence[int] | None = None,
     ):
         super().__init__()
@@ -78,6 +79,7 @@ class GAN(nn.Module):
                 raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
         weights = {"r1": r1, "r2": r2, "gradient_penalty": gradient_penalty, "dragan": dragan}
         self.weights = {name: require_number(name, value, least=0) for name, value in weights.items()}
+        classes = known_classes(generator, discriminator) if classes is None else classes
         self.lazy, self.classes = require_integer("lazy", lazy, 1), require_integer("classes", classes, 0)
         self.names = None  # of the classes, from the first data with names
         self.loss_name = require_choice("loss", loss, LOSSES)

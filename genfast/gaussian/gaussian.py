@@ -3,7 +3,7 @@
 import torch
 
 from ..checkpoint import register
-from ..common.checks import require_number
+from ..common.checks import as_tensor, require_number
 from .estimate import check_capacity, maximum_likelihood, require_regular
 from .model import ClosedForm
 from .spectral import Spectral, as_spectral
@@ -28,8 +28,7 @@ class Gaussian(ClosedForm):
     @classmethod
     def from_moments(cls, mean, covariance):
         """The Gaussian of mean (*shape) and covariance: a matrix (D, D), or variances (*shape) or (D,)."""
-        mean = torch.as_tensor(mean, dtype=torch.float64)
-        covariance = torch.as_tensor(covariance, dtype=torch.float64)
+        mean, covariance = as_tensor("mean", mean).double(), as_tensor("covariance", covariance).double()
         size = mean.numel()
         if mean.ndim == 0 or tuple(covariance.shape) not in (mean.shape, (size,), (size, size)):
             expected = f"({size}, {size}), ({size},) or that of mean"

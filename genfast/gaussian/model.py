@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import require_choice, require_integer, require_shape
+from ..common.checks import require_choice, require_integer, require_shape, require_tensor
 from ..common.indices import as_index
 from ..data.dataset import Data
 from .denoiser import GaussianMixtureDenoiser
@@ -194,7 +194,7 @@ def as_samples(name: str, data, missing: bool = False) -> Tensor:
     x = data.x if isinstance(data, Data) else data[0] if isinstance(data, tuple) and len(data) == 2 else data
     if not isinstance(x, Tensor | np.ndarray):
         raise TypeError(f"{name} must be Data, a tensor or an array; got {type(x).__name__}")
-    x = torch.as_tensor(x)
+    x = require_tensor(name, x)
     if not x.is_floating_point():
         raise TypeError(f"{name} must hold floating-point numbers; got {x.dtype}")
     if x.ndim < 2 or x.numel() == 0:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..common.checks import as_tensor
+
 UNLIKE = 1e-4  # of the largest unit: with all above it LAPACK finds eigenvalues to half of the digits
 SWEEPS = 40  # of rotations, at most
 
@@ -99,7 +101,7 @@ def as_spectral(covariances, count: int, size: int) -> Spectral:
             raise ValueError(f"covariances must be {count} of {size} numbers each; got parts of the shapes {got}")
         spectral = covariances
     else:
-        covariances = torch.as_tensor(covariances, dtype=torch.float64).detach().clone()
+        covariances = as_tensor("covariances", covariances).double().detach().clone()
         shapes = ((count,), (count, size), (count, size, size))
         if tuple(covariances.shape) not in shapes:
             expected = ", ".join(map(str, shapes))

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.checks import require_tensor
+
 
 class ImportanceWeights:
     """log w_ki = log p(x_i, z_k) - log q(z_k | x_i), z_k from q(. | x_i), summed up as they come, in float64.
@@ -31,9 +33,7 @@ class ImportanceWeights:
         """Take in log w: (K, N), a chunk of weights for every sample; -infinity is a weight of 0. Answers with itself.
 
         Raises TypeError or ValueError for anything but floating-point numbers of that shape, NaN or +infinity."""
-        if not isinstance(log_weights, torch.Tensor | np.ndarray):
-            raise TypeError(f"log_weights must be a tensor or an array; got {type(log_weights).__name__}")
-        log_w = torch.as_tensor(log_weights).detach()
+        log_w = require_tensor("log_weights", log_weights).detach()
         if not log_w.is_floating_point():
             raise TypeError(f"log_weights must hold floating-point numbers; got {log_w.dtype}")
         if log_w.ndim != 2 or 0 in log_w.shape or (self.k and log_w.shape[1] != len(self.elbo)):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer, require_number
+from ..common.checks import require_integer, require_number, require_tensor
 from . import intervals
 from .estimate import Estimate
 
@@ -62,9 +62,7 @@ def likelihood(
 
 def _vector(values: Tensor | np.ndarray, name: str) -> Tensor:
     """float64, on the CPU, without NaN or +infinity."""
-    if not isinstance(values, torch.Tensor | np.ndarray):
-        raise TypeError(f"{name} must be a tensor or an array; got {type(values).__name__}")
-    values = torch.as_tensor(values).detach()
+    values = require_tensor(name, values).detach()
     if not values.is_floating_point():
         raise TypeError(f"{name} must hold floating-point numbers; got {values.dtype}")
     if values.ndim != 1 or len(values) < 2:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..common.checks import require_integer
+from ..common.checks import require_integer, require_tensor
 from ..common.keys import MAX_SEED
 from ..data.dataset import permutation
 from . import checks, intervals
@@ -73,7 +73,8 @@ def two_sample_test(
         answer = NearestNeighbors(k).fit(torch.cat(fit), label).predict(torch.cat(held_out))
     else:
         classifier.fit(torch.cat(fit).cpu().numpy(), label.cpu().numpy())
-        answer = torch.as_tensor(np.asarray(classifier.predict(torch.cat(held_out).cpu().numpy()))).to(truth.device)
+        answer = np.asarray(classifier.predict(torch.cat(held_out).cpu().numpy()))
+        answer = require_tensor("classifier", answer).to(truth.device)
         if answer.shape != truth.shape:
             raise ValueError(f"classifier must give {len(truth)} answers; got shape {tuple(answer.shape)}")
     right, trials = int((answer == truth).sum()), len(truth)

@@ -178,7 +178,9 @@ class Fit:
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * self.decay(share)
 
     def save(self):
-        """Write a checkpoint of the averaged weights to `out`."""
+        """Write a checkpoint of the averaged weights to `out`. Raises ValueError without one."""
+        if self.out is None:
+            raise ValueError("out must be the folder to save to; got None")
         with self.ema():
             self._write()
 

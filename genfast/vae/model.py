@@ -11,7 +11,7 @@ from tqdm import tqdm
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_integer, require_integers, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, taken
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, taken
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks, require_finite
 from ..common.log_likelihood import LogLikelihood
@@ -53,8 +53,8 @@ class VAE(nn.Module):
                 al. 2016, arXiv:1602.02282); 0 for beta from the start. A checkpoint holds the count.
     free_bits   nats that each channel of z (its first dimension) may hold for nothing: KL becomes the sum over channels
                 of max(free_bits, mean KL_j over the batch) (Kingma et al. 2016, arXiv:1606.04934, appendix C.8)
-    classes     both networks are called with label=, (B,) int64, where there are any; those that take it are also
-                called with condition=, (B, *), where it is given
+    classes     number of classes; by default that of the networks (`config["classes"]`), or 0. Both are called with
+                label=, (B,) int64, where there are any; those that take it also with condition=, (B, *), where given
     shape       of one sample; by default that of the first training batch
 
     All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients, and raises
@@ -72,7 +72,7 @@ class VAE(nn.Module):
         beta: float = 1.0,
         kl_warmup: int = 0,
         free_bits: float = 0.0,
-        classes: int = 0,
+        classes: int | None = None,
         shape: Sequence[int] | None = None,
     ):
         super().__init__()
@@ -81,6 +81,7 @@ class VAE(nn.Module):
                 raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
         self.beta = require_number("beta", beta, least=0)
         self.free_bits = require_number("free_bits", free_bits, least=0)
+        classes = known_classes(encoder, decoder) if classes is None else classes
         self.kl_warmup, self.classes = require_integers(0, kl_warmup=kl_warmup, classes=classes)
         self.names = None  # of the classes, from the first data with names
         self.latent = require_shape("latent", latent)

@@ -318,3 +318,42 @@ def test_networks_of_a_model_may_take_different_conditions(number):
     generates, trains = number not in (1, 2, 5), number != 4  # an encoder or a discriminator draws nothing
     assert torch.equal(*samples) != generates
     assert torch.isclose(*losses).all(1).any() != trains
+
+
+def test_classes_are_those_of_the_networks():
+    nets = {"latent": 2, "width": 4}
+    encoder, decoder = gf.nn.Encoder((4, 4), **nets), gf.nn.Decoder((4, 4), classes=3, **nets)
+    generator = gf.nn.Generator((4, 4), classes=3, **nets)
+    discriminator = torch.nn.DataParallel(gf.nn.Discriminator((4, 4), width=4, classes=3))
+    models = [
+        gf.VAE(encoder, decoder, latent=2),
+        gf.GAN(generator, discriminator, latent=2),
+        gf.Diffusion(torch.nn.DataParallel(gf.nn.MLP(2, width=8, depth=1, classes=3))),
+    ]
+    for model in models:
+        assert model.classes == 3
+        with pytest.raises(ValueError, match="data must have labels, for the model has 3 classes"):
+            gf.fit(model, images(), steps=1)
+    assert gf.VAE(encoder, decoder, latent=2, classes=0).classes == 0
+
+
+MASKED = np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2) > 0)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: gf.Gaussian().fit(MASKED),
+        lambda: gf.PPCA(1).fit(MASKED),
+        lambda: gf.Gaussian.from_moments(torch.zeros(2), torch.ones(2)).log_prob(MASKED),
+        lambda: gf.metrics.frechet(MASKED, np.ones((4, 2))),
+        lambda: gf.metrics.likelihood(MASKED[:, 0], 2),
+        lambda: gf.metrics.ImportanceWeights().update(MASKED),
+        lambda: gf.GenerativeClassifier([gf.Gaussian(), gf.Gaussian()]).fit((MASKED, np.arange(4) % 2)),
+        lambda: as_conditions(4, 3, label=MASKED[:, 0].astype(int)),
+        lambda: as_conditions(4, 0, condition=MASKED),
+    ],
+)
+def test_masks_are_refused(use):
+    with pytest.raises(TypeError, match="must be an array without a mask; got a masked one"):
+        use()

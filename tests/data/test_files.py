@@ -381,3 +381,20 @@ def test_another_default_device(tmp_path):
 def test_bad_input(build, error, words):
     with pytest.raises(error, match=words):
         build()
+
+
+@pytest.mark.parametrize("names", [{"cat", "dog"}, {"cat": 0, "dog": 1}, "cd", 2])
+def test_names_that_have_no_order(tmp_path, names):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / name / "a.png")
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 2), np.float32), y=np.arange(2))
+    for path in (tmp_path, tmp_path / "a.npz"):
+        with pytest.raises(TypeError, match="names must be a sequence of strings"):
+            load(path, names=names)
+
+
+@pytest.mark.parametrize("read", [folder, load])
+def test_what_is_no_path(read):
+    with pytest.raises(TypeError, match="path must be a path; got NoneType"):
+        read(None)

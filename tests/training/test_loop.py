@@ -57,6 +57,16 @@ def run(data, **settings):
     return model, fit(model, data, **settings)
 
 
+def test_save_wants_a_folder():
+    with pytest.raises(ValueError, match="out must be the folder to save to; got None"):
+        Fit(Toy(), arrays(torch.zeros(4, 2)), steps=1).save()
+    for out in (3, b"run"):
+        with pytest.raises(TypeError, match="out must be a path; got"):
+            Fit(Toy(), arrays(torch.zeros(4, 2)), steps=1, out=out)
+    with pytest.raises(TypeError, match="path must be a path; got int"):
+        load(3)
+
+
 def test_loss_falls_to_the_variance_of_the_data(data):
     model, logs = run(data, steps=400, log_every=50)
     assert [log["step"] for log in logs] == list(range(50, 401, 50))

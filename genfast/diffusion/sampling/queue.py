@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...common.checks import holds_integers, require_integer, require_number, require_shape
+from ...common.checks import as_tensor, holds_integers, require_integer, require_number, require_shape
 from ...common.keys import MAX_SEED
 from ..process.denoisers import Denoiser
 from ..process.plans import Plan
@@ -202,7 +202,7 @@ class SampleQueue:
         placed = {}
         for key, value in arguments.items():
             try:
-                placed[key] = torch.as_tensor(value).detach().to("cpu", copy=True)
+                placed[key] = as_tensor(f"{name} {key!r}", value).detach().to("cpu", copy=True)
             except (TypeError, ValueError, RuntimeError):
                 raise ValueError(f"{name} {key!r} must be a tensor or numbers; got {value!r}") from None
         return placed
