@@ -22,7 +22,7 @@ from tqdm import tqdm
 from .. import ops
 from ..common.checks import require_choice, require_integer, require_integers, require_number
 from ..common.indices import as_index, chunk_passes, spread
-from ..common.log_likelihood import LogLikelihood
+from ..common.log_likelihood import LogLikelihood, NotDifferentiable
 from .process.denoisers import Denoiser, Network
 from .process.schedules import Schedule
 from .sampling.sample import network_arguments
@@ -88,7 +88,7 @@ def _forms(denoiser: Denoiser, y: Tensor, c_noise: Tensor, condition: dict, cota
             if F.requires_grad:
                 gradient = torch.autograd.grad(F, y, v.to(F.dtype), retain_graph=True, allow_unused=True)
             if gradient[0] is None:
-                raise ValueError(
+                raise NotDifferentiable(
                     "net must be differentiable in its input, for the divergence; its answer has no gradient to it"
                 )
             forms.append((gradient[0] * v).flatten(1).sum(1, dtype=torch.float64))
