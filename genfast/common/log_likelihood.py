@@ -1,4 +1,4 @@
-"""What every log-likelihood of the library answers."""
+"""What every log-likelihood of the library answers, and that one may be missing."""
 
 from typing import NamedTuple
 
@@ -15,3 +15,7 @@ class LogLikelihood(NamedTuple):
 
     nats: Tensor
     se: Tensor
+
+
+class NotDifferentiable(ValueError):
+    """A likelihood needs a gradient that the network does not give."""

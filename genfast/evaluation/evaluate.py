@@ -11,6 +11,7 @@ from ..common import processes
 from ..common.checks import require_integer, require_number
 from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
+from ..common.log_likelihood import NotDifferentiable
 from ..common.versions import versions
 from ..data.dataset import Data
 from ..data.matching import require_alike
@@ -147,13 +148,11 @@ def _extracted(features: Features, source: Source, what: str, **options) -> Extr
 
 
 def _likelihoods(source: Source, options: dict, **settings) -> Likelihoods | None:
-    """Those of the data. Raises Missing where the model has no answer, as one whose network has no gradient, unless
-    options were given, at which it may have taken offence."""
+    """Those of the data. Raises Missing where the network of the model has no gradient in its input: it may be one
+    whose answer depends on its condition alone, and all else of the report is as good."""
     try:
         return likelihoods(source.model, source.told, options, **settings)
-    except ValueError as error:
-        if options:
-            raise
+    except NotDifferentiable as error:
         raise Missing(str(error)) from error
 
 
