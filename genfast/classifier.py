@@ -56,7 +56,7 @@ class GenerativeClassifier:
         self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
 
     def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
-        prior = as_tensor("prior", prior).detach().to("cpu", torch.float64)
+        prior = as_tensor("prior", prior, torch.float64).detach().cpu()
         if prior.shape != (self.classes,) or not bool((prior.isfinite() & (prior >= 0)).all()) or not prior.sum() > 0:
             expected = f"({self.classes},) finite numbers, none negative and not all 0"
             raise ValueError(f"prior must be {expected}; got {prior.tolist()}")

@@ -130,11 +130,12 @@ def require_tensor(name: str, value: object) -> torch.Tensor:
     return value
 
 
-def as_tensor(name: str, value: object) -> torch.Tensor:
-    """`require_tensor`, which also takes numbers and nests of lists of them, and puts them on the CPU; errors of torch
-    for what is none of these."""
-    is_array = isinstance(value, torch.Tensor | np.ndarray)
-    return require_tensor(name, value) if is_array else torch.as_tensor(value, device="cpu")
+def as_tensor(name: str, value: object, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """`require_tensor`, in `dtype`, which also takes numbers and nests of lists of them, and puts them on the CPU;
+    errors of torch for what is none of these."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return require_tensor(name, value).to(dtype=dtype)
+    return torch.as_tensor(value, dtype=dtype, device="cpu")
 
 
 def _power(number: int) -> str:

@@ -15,7 +15,3 @@ class LogLikelihood(NamedTuple):
 
     nats: Tensor
     se: Tensor
-
-
-class NotDifferentiable(ValueError):
-    """A likelihood needs a gradient that the network does not give."""

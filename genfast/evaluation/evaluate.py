@@ -11,15 +11,14 @@ from ..common import processes
 from ..common.checks import require_integer, require_number
 from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
-from ..common.log_likelihood import NotDifferentiable
 from ..common.versions import versions
 from ..data.dataset import Data
 from ..data.matching import require_alike
 from ..features import Features, as_features, extract, fingerprint
 from .chunks import stream
-from .inputs import Extracted, Inputs, Missing
+from .inputs import Extracted, Inputs
 from .labels import by_class
-from .likelihoods import Likelihoods, likelihoods
+from .likelihoods import likelihoods
 from .measure import GROUPS, choose, measure
 from .model_traits import device_of
 from .pictures import refuse_strangers, remove_pictures, save_pictures
@@ -85,7 +84,7 @@ def evaluate(
         of_samples=extracted(source, "samples"),
         of_real=extracted(Held(data_name, data), "data"),
         of_train=None if train is None else extracted(Held("train", train), "training data"),
-        ask_likelihoods=lambda: _likelihoods(source, likelihood, seed=seed, progress=progress),
+        ask_likelihoods=lambda: likelihoods(source.model, source.told, likelihood, seed=seed, progress=progress),
         dims=data.x[0].numel(),
     )
     records, left_out = measure(names, inputs, required=metrics is not None, seed=seed, level=level, progress=progress)
@@ -145,15 +144,6 @@ def _settings(name: str, value: dict | None) -> dict:
 def _extracted(features: Features, source: Source, what: str, **options) -> Extracted:
     make = functools.partial(stream, source, lambda x: extract(features, x), what=what, **options)
     return Extracted(source.n, make, getattr(features, "classify", None))
-
-
-def _likelihoods(source: Source, options: dict, **settings) -> Likelihoods | None:
-    """Those of the data. Raises Missing where the network of the model has no gradient in its input: it may be one
-    whose answer depends on its condition alone, and all else of the report is as good."""
-    try:
-        return likelihoods(source.model, source.told, options, **settings)
-    except NotDifferentiable as error:
-        raise Missing(str(error)) from error
 
 
 def _other(train: Data, data: Data) -> Data:

@@ -164,7 +164,7 @@ def _known(se: Tensor) -> Tensor | None:
 
 
 def _wide(value) -> Tensor:
-    return as_tensor("likelihood", value).detach().to("cpu", torch.float64)
+    return as_tensor("likelihood", value, torch.float64).detach().cpu()
 
 
 def _grid_note(x: Tensor) -> str:

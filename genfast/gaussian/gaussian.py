@@ -28,7 +28,9 @@ class Gaussian(ClosedForm):
     @classmethod
     def from_moments(cls, mean, covariance):
         """The Gaussian of mean (*shape) and covariance: a matrix (D, D), or variances (*shape) or (D,)."""
-        mean, covariance = as_tensor("mean", mean).double(), as_tensor("covariance", covariance).double()
+        mean, covariance = (
+            as_tensor(name, value, torch.float64) for name, value in (("mean", mean), ("covariance", covariance))
+        )
         size = mean.numel()
         if mean.ndim == 0 or tuple(covariance.shape) not in (mean.shape, (size,), (size, size)):
             expected = f"({size}, {size}), ({size},) or that of mean"

@@ -101,7 +101,7 @@ def as_spectral(covariances, count: int, size: int) -> Spectral:
             raise ValueError(f"covariances must be {count} of {size} numbers each; got parts of the shapes {got}")
         spectral = covariances
     else:
-        covariances = as_tensor("covariances", covariances).double().detach().clone()
+        covariances = as_tensor("covariances", covariances, torch.float64).detach().clone()
         shapes = ((count,), (count, size), (count, size, size))
         if tuple(covariances.shape) not in shapes:
             expected = ", ".join(map(str, shapes))

@@ -151,7 +151,8 @@ def _step(kind: str, draws: int = 0, slots: int = 0, guided: bool = False, clamp
     def inputs(shape, dtype, generator):
         batch, key, randn = base(shape, generator)
         args = {
-            "x": randn(*shape), "net": randn(*shape).to(dtype), "key": key, "y": torch.zeros(shape, dtype=dtype, device="cpu"),
+            "x": randn(*shape), "net": randn(*shape).to(dtype), "key": key,
+            "y": torch.zeros(shape, dtype=dtype, device="cpu"),
             "row": torch.randint(0, 5, (batch,), generator=generator, dtype=torch.int32, device="cpu"),
             "table": step_table(randn, 5, draws, slots),
         }  # fmt: skip

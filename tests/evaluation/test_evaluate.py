@@ -517,21 +517,6 @@ def test_bad_arguments(error, match, change):
         evaluate(**{"model": normal(60, 3), "data": REAL, "metrics": "frechet"} | change)
 
 
-def test_a_network_without_gradient_has_no_likelihood():
-    class Alone(Copy):
-        def forward(self, y, t, condition=None):
-            super().forward(y, t, condition)
-            return condition + self.weight
-
-    x = normal(200, 2, seed=4)
-    model, data = gf.Diffusion(Alone(), "flow", "x0", shape=(2,)), gf.data.Data(x, condition=x)
-    report = evaluate(model, data, sampling={"steps": 2})
-    assert report["frechet"].value < 1e-6 and "nats" not in report
-    assert "net must be differentiable" in report.left_out["likelihood"]
-    with pytest.raises(ValueError, match="net must be differentiable"):
-        evaluate(model, data, metrics="likelihood", sampling={"steps": 2})
-
-
 @pytest.mark.parametrize("answer", [None, {"x": 1}, np.ma.masked_array(np.ones((9, 2)), mask=False)])
 def test_what_is_no_sample(answer):
     class Odd:
