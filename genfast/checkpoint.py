@@ -29,7 +29,7 @@ import safetensors.torch
 import torch
 
 from . import nn
-from .common.files import CorruptCheckpoint, as_path, made_folder, write_files
+from .common.files import CorruptCheckpoint, as_path, made_folder, read_tensors, write_files
 from .common.limits import Calls, largest_integer
 from .common.locks import write_in
 from .common.state import misfits, not_finite, own_names, parameter_names, unwrapped
@@ -184,7 +184,7 @@ def load(path, net=None, device=None):
     if hashlib.sha256(weights).hexdigest() != manifest["sha256"]:
         raise _corrupt(file, "is damaged: its sha256 is not the one in model.json", manifest)
     try:
-        state = safetensors.torch.load(weights)
+        state = read_tensors(weights)
     except Exception as error:  # a foreign one may have the right sha256; of its header anything may be wrong
         raise _corrupt(file, f"holds no tensors: {error}", manifest) from error
     if {name: _described_tensor(value) for name, value in state.items()} != manifest["tensors"]:

@@ -53,7 +53,7 @@ class GenerativeClassifier:
         if options and not (bound or self.conditional) and all(callable(getattr(m, "log_prob", None)) for m in models):
             raise TypeError(f"{', '.join(options)}: options are for log_likelihood, and all models have log_prob")
         self.models, self.options, self.names = models, options, getattr(models, "names", None)
-        self.prior = self._as_prior(torch.ones(self.classes) if prior is None else prior)
+        self.prior = self._as_prior([1.0] * self.classes if prior is None else prior)
 
     def _as_prior(self, prior: Sequence[float] | Tensor | np.ndarray) -> Tensor:
         prior = as_tensor("prior", prior, torch.float64).detach().cpu()

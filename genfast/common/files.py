@@ -7,6 +7,9 @@ import os
 import secrets
 from pathlib import Path
 
+import safetensors.torch
+import torch
+
 # Of files that hold what a folder is asked for: whoever names one means a file.
 SUFFIXES = {".bin", ".ckpt", ".h5", ".json", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tar"}
 
@@ -68,6 +71,12 @@ def append_line(path, line):
                 raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def read_tensors(content):
+    """The tensors in the bytes of a safetensors file, by name, on the CPU, whatever torch's default device is."""
+    with torch.device("cpu"):
+        return safetensors.torch.load(content)
 
 
 def as_path(name, path):

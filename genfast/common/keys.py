@@ -19,6 +19,8 @@ def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.devic
     seed = require_integer("seed", seed, 0, MAX_SEED)
     if is_integer(index):
         index = torch.arange(require_integer("index", index, 0), device="cpu")
+    if device is None and not isinstance(index, Tensor):
+        device = "cpu"
     index = torch.as_tensor(index, device=device)
     if index.ndim != 1 or (index.numel() and not holds_integers(index)):
         raise ValueError(f"index must be one-dimensional integers; got {index.dtype} of shape {tuple(index.shape)}")

@@ -5,11 +5,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 
 from ..common.checks import require_choice, require_integer
-from ..common.files import as_path
+from ..common.files import as_path, read_tensors
 from .builtin import digits
 from .dataset import Data, as_names
 from .matching import warn_user
@@ -86,7 +85,7 @@ def load(path, size=None, channels=None, names=None):
         return folder(path, size, channels, names)
     if not path.exists():
         raise FileNotFoundError(f"path: there is no file {path}")
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": safetensors.torch.load_file}
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f'path must be "digits", a folder, or a file {", ".join(readers)}; got {path}')
@@ -174,6 +173,10 @@ def _native(column):
 
 def _read_npy(path):
     return {"x": np.load(path, allow_pickle=False)}
+
+
+def _read_safetensors(path):
+    return read_tensors(path.read_bytes())
 
 
 def _read_npz(path):

@@ -60,7 +60,7 @@ class Drawn:
         self.n = len(data) if n is None else n
         self.told, self.seen = as_told(data, model, settings), Seen(data.x)
         order = torch.from_numpy(permutation(len(data), seed, 0))  # data are often sorted by class
-        self.rows = order[torch.arange(self.n) % len(data)]
+        self.rows = order[torch.arange(self.n, device="cpu") % len(data)]
         labeled = self.told.label is not None and "label" not in settings
         self.label = data.label[self.rows.to(data.label.device)] if labeled else None
         self.settings = {"seed": seed, **settings}

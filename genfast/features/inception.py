@@ -10,10 +10,10 @@ import os
 import re
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
 from ..common.checks import require_choice
+from ..common.files import read_tensors
 from ..common.state import misfits
 from .base import extract, fingerprint, in_chunks, inference
 from .inception_v3 import MIXED, Inception, quantize, resize_pytorch_fid, resize_torch_fidelity
@@ -110,7 +110,7 @@ def _read(path, content):
     """The tensors by name."""
     try:
         if Path(path).suffix == ".safetensors":
-            state = safetensors.torch.load(content)
+            state = read_tensors(content)
         else:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever it pleases

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..common.checks import require_integer
+from ..common.checks import as_tensor, require_integer
 from ..diffusion.process.denoisers import Denoiser, Unscaled, batch_times
 from .spectral import as_spectral
 
@@ -21,7 +21,8 @@ class GaussianMixtureDenoiser(Denoiser):
     def __init__(self, weights, means, covariances, schedule):
         super().__init__(self._denoise, schedule, Unscaled())
         self.weights, means = (
-            torch.as_tensor(value, dtype=torch.float64).detach().clone() for value in (weights, means)
+            as_tensor(name, value, torch.float64).detach().clone()
+            for name, value in (("weights", weights), ("means", means))
         )
         possible = (self.weights > 0) & self.weights.isfinite()
         if self.weights.ndim != 1 or len(self.weights) == 0 or not bool(possible.all()):

@@ -25,7 +25,7 @@ class ImportanceWeights:
 
     def __init__(self):
         self.k = 0
-        self.elbo = torch.zeros((), dtype=torch.float64)
+        self.elbo = torch.zeros((), dtype=torch.float64, device="cpu")
         self._scatter = self.elbo  # sum of (log w - elbo)^2
         self._log_sum = self._log_sum_square = self.elbo - math.inf  # of w, of w^2
 

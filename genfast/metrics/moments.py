@@ -31,8 +31,8 @@ class Moments:
         if fingerprint is not None and not isinstance(fingerprint, str):
             raise TypeError(f"fingerprint must be a string or None; got {type(fingerprint).__name__}")
         self.fingerprint, self.n = fingerprint, 0
-        self.mean = torch.zeros(dim, dtype=torch.float64)
-        self._scatter = torch.zeros(dim, dim, dtype=torch.float64)
+        self.mean = torch.zeros(dim, dtype=torch.float64, device="cpu")
+        self._scatter = torch.zeros(dim, dim, dtype=torch.float64, device="cpu")
 
     @property
     def dim(self) -> int:
@@ -81,7 +81,7 @@ class Moments:
     def load(cls, path: str | Path) -> "Moments":
         """What `save` wrote. Raises FileNotFoundError, or CorruptCheckpoint if the file is not as it was written."""
         try:
-            with safetensors.safe_open(path, "pt") as file:
+            with torch.device("cpu"), safetensors.safe_open(path, "pt") as file:
                 data, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except safetensors.SafetensorError as error:
             raise CorruptCheckpoint(f"{path} is damaged or holds no moments: {error}") from error

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...common.files import write_file
+from ...common.files import read_tensors, write_file
 from ...diffusion.process.denoisers import STEPS
 from ...nn import UNet
 from ...nn.layers import NormAct
@@ -69,7 +69,7 @@ def from_unet2d(model) -> UNet:
     else:
         folder = Path(model)
         config = json.loads((folder / CONFIG).read_text())
-        weights = safetensors.torch.load((folder / WEIGHTS).read_bytes())
+        weights = read_tensors((folder / WEIGHTS).read_bytes())
     with torch.device("meta"):
         net = UNet(**arguments(config))
     return _load(net, weights).eval()
