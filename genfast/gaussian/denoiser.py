@@ -5,6 +5,7 @@ import math
 import torch
 
 from ..common.checks import as_tensor, require_integer
+from ..common.precision import readable
 from ..diffusion.process.denoisers import Denoiser, Unscaled, batch_times
 from .spectral import as_spectral
 
@@ -42,7 +43,7 @@ class GaussianMixtureDenoiser(Denoiser):
             raise ValueError(f"x_t must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x_t.shape)}")
         alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
         noised = self.covariances.noised(alpha, sigma)
-        if x_t.device.type == "cpu" and len(x_t) and not bool(noised.smallest() > 0):
+        if len(x_t) and readable(smallest := noised.smallest()) and not bool(smallest > 0):
             raise ValueError("t must be positive: a mixture with a singular covariance has no density at t = 0")
         along, rest = noised.split(x_t.to(torch.float64).flatten(1).unsqueeze(1) - alpha.view(-1, 1, 1) * self.means)
         log_density = -(along**2 / noised.variances + torch.log(2 * math.pi * noised.variances)).sum(-1) / 2

@@ -92,3 +92,10 @@ def test_a_denoiser_keeps_the_parameters_it_was_made_of():
     before = exact(x, 0.5)
     model.fit(data() * 3)
     assert torch.equal(exact(x, 0.5), before)
+
+
+def test_samples_by_vmap():
+    means = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    exact = gf.gaussian.GaussianMixtureDenoiser([0.3, 0.7], means, [1.0, 0.5], "edm")
+    x, t = 2 * means.repeat(2, 1), torch.tensor([0.1, 0.3, 0.5, 0.7])
+    assert torch.equal(torch.func.vmap(lambda x, t: exact(x[None], t)[0])(x, t), exact(x, t))
