@@ -24,7 +24,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 

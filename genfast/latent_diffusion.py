@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import ops
 from .checkpoint import register
 from .common.checks import require_integer
-from .common.conditions import Label, as_conditions, batch_conditions, condition_width, numbered, taken
+from .common.conditions import Label, as_conditions, batch_conditions, condition_width, known_to, numbered, taken
 from .common.indices import as_index, in_chunks, spread
 from .diffusion.model import Diffusion
 from .vae.model import VAE
@@ -147,8 +147,7 @@ class LatentDiffusion(nn.Module):
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first, with fit")
         label, vae = numbered(label, self.names), self.vae
-        known = {"null": self.unknown_labels, "width": self.condition_width}
-        as_conditions(len(index), self.classes, label, condition, **known)  # what neither knows is refused here
+        as_conditions(len(index), label=label, condition=condition, **known_to(self))  # raises for what neither knows
         of_net = taken(self.diffusion.net, {"label": label, "condition": condition})
         of_vae = vae._conditions(index, label if vae.classes else None, condition if vae.condition_width != 0 else None)
         if source is not None:

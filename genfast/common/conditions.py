@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .checks import as_tensor, holds_integers, require_tensor
+from .precision import readable, weights_dtype
 from .state import unwrapped
 
 Label = int | str | Sequence[int] | Sequence[str] | Tensor | None
@@ -51,6 +52,12 @@ def as_conditions(
             raise ValueError(f"condition must have shape ({count}, {width}); got {tuple(condition.shape)}")
         conditions["condition"] = condition.expand(count, *condition.shape[1:])
     return conditions
+
+
+def known_to(model) -> dict:
+    """What conditions a model knows: the rest of the arguments of `as_conditions`."""
+    null = getattr(model, "unknown_labels", False)
+    return {"classes": model.classes, "names": model.names, "width": model.condition_width, "null": null}
 
 
 def numbered(label: Label, names: tuple[str, ...] | None, argument: str = "label") -> Label:
@@ -118,8 +125,7 @@ def batch_conditions(
     if not holds_integers(label):
         raise ValueError(f"label must hold integers; got {label.dtype}")
     label = label.long()
-    hidden = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(label)
-    if label.device.type == "cpu" and not hidden:
+    if readable(label) and not torch.compiler.is_compiling():
         require_classes(label, classes, null)
     return {"label": torch.where(label < 0, classes, label) if null else label} | conditions
 
@@ -145,9 +151,8 @@ def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]
         return conditions
     if _width(network) == 0:
         return {name: value for name, value in conditions.items() if name != "condition"}
-    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    dtype = next((p.dtype for p in weights if p.is_floating_point()), None)
-    return conditions | {"condition": as_tensor("condition", condition).to(dtype)} if dtype else conditions
+    dtype = weights_dtype(network)
+    return conditions | {"condition": as_tensor("condition", condition, dtype)} if dtype else conditions
 
 
 def takes(function: Callable, name: str) -> bool:

@@ -7,6 +7,12 @@ import numpy as np
 import torch
 
 
+def weights_dtype(network):
+    """The dtype of the network's first floating-point parameter; None for one that has none, as a plain function."""
+    parameters = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), None)
+
+
 def readable(tensor):
     """Whether the values of a tensor can be looked at without waiting for an accelerator, or stopping vmap or meta."""
     return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)

@@ -71,7 +71,11 @@ class Data:
         )
         epoch, position = np.divmod(np.arange(first, first + size), len(self))
         index = np.concatenate([self._order(seed, e)[position[epoch == e]] for e in range(epoch[0], epoch[-1] + 1)])
-        index, columns = torch.from_numpy(index), {"x": self.x, "label": self.label, "condition": self.condition}
+        return self.rows(torch.from_numpy(index))
+
+    def rows(self, index):
+        """The samples `index`, (size,): a dict as that of `batch`."""
+        columns = {"x": self.x, "label": self.label, "condition": self.condition}
         return {name: None if value is None else value[index.to(value.device)] for name, value in columns.items()}
 
     def _order(self, seed, epoch):

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, with_null
+from ..common.conditions import (
+    Label,
+    as_conditions,
+    batch_conditions,
+    condition_width,
+    known_classes,
+    known_to,
+    with_null,
+)
 from ..common.indices import as_index
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
@@ -174,7 +182,7 @@ class Diffusion(nn.Module):
         shape = self._shape(shape)
         index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
         conditions, unconditional = guided_conditions(
-            len(index), guidance, label, condition, negative_label, **self._known()
+            len(index), guidance, label, condition, negative_label, **known_to(self)
         )
         if unconditional is None and guidance.network is None:
             guidance = None
@@ -202,7 +210,7 @@ class Diffusion(nn.Module):
         `sampling.sample_adaptively`.
         """
         index = as_index("n", n)
-        conditions = as_conditions(len(index), label=label, condition=condition, **self._known())
+        conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
         return sampling.sample_adaptively(
             self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
         )
@@ -280,12 +288,8 @@ class Diffusion(nn.Module):
         return self.shape
 
     def _conditions(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
-        conditions = as_conditions(len(x), label=label, condition=condition, **self._known())
+        conditions = as_conditions(len(x), label=label, condition=condition, **known_to(self))
         return {name: value.to(x.device) for name, value in conditions.items()}
-
-    def _known(self) -> dict:
-        """What conditions the model knows, for `as_conditions`."""
-        return {"classes": self.classes, "names": self.names, "width": self.condition_width}
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -335,7 +339,7 @@ class DiffusionQueue(SampleQueue):
         """Asks for sample `index`, with the arguments of `Diffusion.sample`; returns its ticket."""
         plan = self.model._plan(solver, steps, grid, noise, options)
         conditions, unconditional = guided_conditions(
-            1, Guidance(guidance), label, condition, negative_label, **self.model._known()
+            1, Guidance(guidance), label, condition, negative_label, **known_to(self.model)
         )
         width = self.model.condition_width
         for side in (conditions, unconditional):  # all requests share one batch, so that null is written out

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_bool, require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, taken
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, known_to, taken
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks
 from ..ops import Purpose
@@ -180,9 +180,7 @@ class GAN(nn.Module):
         """
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         truncation = require_number("truncation", truncation, least=0)
-        conditions = as_conditions(
-            len(index), self.classes, label, condition, null=False, names=self.names, width=self.condition_width
-        )
+        conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
         like = next(self.generator.parameters(), torch.empty(0, device="cpu"))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:

@@ -40,12 +40,8 @@ class Gaussian(ClosedForm):
         full = tuple(covariance.shape) == (size, size) and mean.shape != covariance.shape
         covariance = covariance[None] if full else covariance.reshape(1, size)
         model = cls("full" if full else "diagonal")
-        return model._set(
-            tuple(mean.shape),
-            torch.ones(1, device=mean.device).double(),
-            mean.view(1, -1),
-            as_spectral(covariance, 1, size),
-        )
+        one = torch.ones(1, dtype=torch.float64, device=mean.device)
+        return model._set(tuple(mean.shape), one, mean.view(1, -1), as_spectral(covariance, 1, size))
 
     @property
     def mean(self):

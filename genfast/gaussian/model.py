@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..common.checks import require_choice, require_integer, require_shape, require_tensor
-from ..common.indices import as_index
+from ..common.indices import as_index, require_finite
 from ..data.dataset import Data
 from .denoiser import GaussianMixtureDenoiser
 from .spectral import Spectral
@@ -151,9 +151,7 @@ class ClosedForm(nn.Module):
                 ops.make_key(seed, torch.arange(BLOCK, device="cpu") + number * BLOCK, self.means.device)
             )
             x[members.to(x.device)] = drawn[(index[members] % BLOCK).to(x.device)]
-        if not bool((finite := x.isfinite().all(1)).all()):
-            bad = index[~finite.to(index.device)].tolist()
-            raise FloatingPointError(f"samples {bad[:5]} are not finite in float32")
+        require_finite(x, index, " in float32")
         return x.view(len(index), *self.shape)
 
     def _block(self, key: Tensor) -> Tensor:

@@ -134,8 +134,8 @@ class TokenAttention(nn.Module):
         parts = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)  # each (B, heads, T, d)
         if self.query_weight is not None:
-            query = ops.rms_norm_modulate(query.contiguous(), weight=self.query_weight)
-            key = ops.rms_norm_modulate(key.contiguous(), weight=self.key_weight)
+            query = ops.rms_norm_modulate(query, weight=self.query_weight)
+            key = ops.rms_norm_modulate(key, weight=self.key_weight)
         return self.output(attend(query, key, value))
 
 

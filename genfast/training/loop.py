@@ -264,9 +264,7 @@ class Fit:
     def _spread(self):
         """At most `MEASURED` samples in the order of the data, evenly spaced, for data are often sorted by class."""
         size = min(len(self.data), MEASURED)
-        index = torch.arange(size, device="cpu") * len(self.data) // size
-        columns = {"x": self.data.x, "label": self.data.label, "condition": self.data.condition}
-        return {name: None if value is None else value[index.to(value.device)] for name, value in columns.items()}
+        return self.data.rows(torch.arange(size, device="cpu") * len(self.data) // size)
 
     def _moved(self, batch):
         return {name: None if value is None else value.to(self.device) for name, value in batch.items()}

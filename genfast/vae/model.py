@@ -11,10 +11,11 @@ from tqdm import tqdm
 from .. import ops
 from ..checkpoint import register
 from ..common.checks import require_integer, require_integers, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, taken
+from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, known_to, taken
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks, require_finite
 from ..common.log_likelihood import LogLikelihood
+from ..common.precision import weights_dtype
 from ..data.dataset import Data, as_data
 from ..data.matching import for_model, told
 from ..metrics import ImportanceWeights
@@ -58,8 +59,8 @@ class VAE(nn.Module):
     shape       of one sample; by default that of the first training batch
 
     All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients, and raises
-    FloatingPointError where it would answer NaN. The networks
-    get x and z on the device and in the dtype of their weights; q and the likelihood are computed in float32 at least.
+    FloatingPointError where it would answer NaN. The networks get x and z on the device and in the dtype of their
+    weights; q and the likelihood are computed in float32 at least.
     """
 
     def __init__(
@@ -343,9 +344,7 @@ class VAE(nn.Module):
             raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
 
     def _conditions(self, rows: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
-        conditions = as_conditions(
-            len(rows), self.classes, label, condition, null=False, names=self.names, width=self.condition_width
-        )
+        conditions = as_conditions(len(rows), label=label, condition=condition, **known_to(self))
         return {name: value.to(rows.device) for name, value in conditions.items()}
 
     def config(self) -> dict:
@@ -388,4 +387,4 @@ def _defined(name: str, nats: Tensor, first: int = 0) -> Tensor:
 
 def _in_dtype_of(net: nn.Module, t: Tensor) -> Tensor:
     """t in the dtype of the network's weights, if it has any."""
-    return t.to(next((p.dtype for p in net.parameters()), t.dtype))
+    return t.to(weights_dtype(net) or t.dtype)

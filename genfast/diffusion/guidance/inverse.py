@@ -24,11 +24,6 @@ from ...ops.dispatch import per_row
 from .gradient import GuidedDenoiser, as_names, pullback, take
 
 
-def _dot(a, b):
-    """`ops.dot`, whatever the memory format."""
-    return ops.dot(a.contiguous(), b.contiguous())
-
-
 def _conjugate_gradients(operator, b, iterations, least):
     """v with operator(v) = b of each sample, b: (B, *), for an operator whose eigenvalues are at least `least` >= 0.
 
@@ -36,15 +31,15 @@ def _conjugate_gradients(operator, b, iterations, least):
     `least`: a trained network's Jacobian need not be that of any covariance.
     """
     v, residual, direction = torch.zeros_like(b), b, b
-    square = _dot(b, b)
+    square = ops.dot(b, b)
     live = torch.ones_like(square, dtype=torch.bool)
     for _ in range(iterations):
         image = operator(direction)
-        curvature = _dot(direction, image)
-        live = live & (curvature > least / 2 * _dot(direction, direction))
+        curvature = ops.dot(direction, image)
+        live = live & (curvature > least / 2 * ops.dot(direction, direction))
         step = per_row(torch.where(live, square / torch.where(live, curvature, 1), 0), b)
         v, residual = v + step * direction, residual - step * image
-        last, square = square, _dot(residual, residual)
+        last, square = square, ops.dot(residual, residual)
         direction = residual + per_row(square / torch.where(last > 0, last, 1), b) * direction
     return v
 
@@ -106,7 +101,7 @@ class DPS(_Measured):
         with torch.enable_grad():
             image = A(D)
         error = y - image
-        square = per_row(_dot(error, error), error)
+        square = per_row(ops.dot(error, error), error)
         direction = torch.where(square > 0, error / torch.where(square > 0, square, 1).sqrt(), 0 * error)
         return self.zeta * gain * pullback(image, x, direction)
 

@@ -18,7 +18,7 @@ import torch
 
 from ...common.checks import require_choice, require_number
 from ...common.eval_mode import evaluating
-from ...common.precision import as_float64, readable
+from ...common.precision import as_float64, readable, weights_dtype
 from .schedules import as_schedule
 
 
@@ -203,8 +203,7 @@ class Network:
     """
 
     def __init__(self, net):
-        parameters = net.parameters() if isinstance(net, torch.nn.Module) else ()
-        self.net, self.dtype = net, next((p.dtype for p in parameters if p.is_floating_point()), None)
+        self.net, self.dtype = net, weights_dtype(net)
         self.counts_steps = getattr(getattr(net, "module", net), "counts_steps", False)  # DataParallel has it within
 
     def time(self, c_noise):

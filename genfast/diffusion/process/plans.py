@@ -97,7 +97,7 @@ class Plan:
             raise ValueError(f"plan {self.name} has p, q or m in row {row} for a slot that the row does not write")
         written = np.zeros_like(self.writes)  # in the rows before
         written[1:] = np.logical_or.accumulate(self.writes)[:-1]
-        unset = ((self.e != 0) | (self.m != 0).any(1)) & ~written
+        unset = self._reads & ~written
         for row, slot in np.argwhere(unset)[:1]:
             raise ValueError(f"plan {self.name} reads slot {slot} in row {row} before it is written")
 
@@ -130,7 +130,7 @@ class Plan:
         """
         if self.t[0] <= strength:
             return self
-        begins = [row for row in range(len(self)) if not self._reads_before(row)]
+        begins = self._begins()
         if len(begins) < self.steps:
             raise ValueError(
                 f"strength needs a plan whose steps do not read the steps before, which those of {self.name} do: "
@@ -145,14 +145,19 @@ class Plan:
         arrays = {field: getattr(self, field)[rows[0] :] for field in _FIELDS}
         return dataclasses.replace(self, steps=len({self.t[row] for row in rows}), prior_std=None, **arrays)
 
-    def _reads_before(self, first):
-        """Whether a row from `first` on reads a slot that none of them has written before."""
-        written = np.zeros(SLOTS, dtype=bool)
-        for row in range(first, len(self)):
-            if ((self.e[row] != 0) | (self.m[row] != 0).any(0))[~written].any():
-                return True
-            written |= self.writes[row]
-        return False
+    @property
+    def _reads(self):
+        """The slots that each row reads: (R, SLOTS) bool."""
+        return (self.e != 0) | (self.m != 0).any(1)
+
+    def _begins(self):
+        """The rows from which on no slot is read that has not been written from there on."""
+        begins, wanted = [], np.zeros(SLOTS, dtype=bool)  # what this row and later ones read of earlier ones
+        for row, reads, writes in zip(reversed(range(len(self))), self._reads[::-1], self.writes[::-1], strict=True):
+            wanted = reads | (wanted & ~writes)
+            if not wanted.any():
+                begins.append(row)
+        return begins[::-1]
 
     @property
     def slots(self):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ... import ops
 from ...common.checks import require_choice, require_integer, require_number, require_shape
-from ...common.indices import as_index, chunk_passes, spread
+from ...common.indices import as_index, chunk_passes, require_finite, spread
 from ...common.keys import MAX_SEED
 from ...ops.dispatch import per_row
 from ..process.denoisers import Denoiser
@@ -187,7 +187,5 @@ def sample_adaptively(
             last = torch.full((chunk,), schedule.t_min, dtype=torch.float64, device=device)
             out[where.to(device)] = field(x, field.denoised(last))[slots.to(device)]
             evaluations[where] = used.cpu()[slots] + 1
-    if not bool(out.isfinite().all()):
-        bad = index[~out.flatten(1).isfinite().all(1).cpu()].tolist()
-        raise FloatingPointError(f"samples {bad[:5]} are not finite")
+    require_finite(out, index)
     return out, evaluations

@@ -132,9 +132,9 @@ def sample(
     noise: "white" or "brownian", one path for each (seed, index) whatever the number of steps.
     The network must not keep or change its input, which may be the state itself (a change in place is refused).
     chunk: samples per network call; it is part of what a sample depends on, in so far as the network's rounding depends
-    on its batch.  dtype float64 runs in float64 throughout, by plain torch; the network runs in
-    the dtype of its own weights, and in eval mode.  graph: on a GPU, capture the trajectory of a chunk as one CUDA
-    graph and replay it; elsewhere it is ignored, with a warning.  callback: called with a `State` after each row.
+    on its batch.  dtype float64 runs in float64 throughout, by plain torch; the network runs in the dtype
+    of its own weights, and in eval mode.  graph: on a GPU, capture the trajectory of a chunk as one CUDA graph and
+    replay it; elsewhere it is ignored, with a warning.  callback: called with a `State` after each row.
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
