@@ -11,7 +11,7 @@ MAX_SEED = 2**63 - 1
 
 
 def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:
-    """The key (B, 2) = (seed, sample index) of each row, int64, on `device`.
+    """The key (B, 2) = (seed, sample index) of each row, int64, on `device`: by default that of `index`, or the CPU.
 
     seed: 0 to 2^63 - 1.  index: (B,) sample indices, 0 to 2^63 - 1, or their number B, for 0 to B - 1.
     Raises ValueError naming the argument.
@@ -19,9 +19,8 @@ def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.devic
     seed = require_integer("seed", seed, 0, MAX_SEED)
     if is_integer(index):
         index = torch.arange(require_integer("index", index, 0), device="cpu")
-    if device is None and not isinstance(index, Tensor):
-        device = "cpu"
-    index = torch.as_tensor(index, device=device)
+    index = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
+    index = index.to(device)
     if index.ndim != 1 or (index.numel() and not holds_integers(index)):
         raise ValueError(f"index must be one-dimensional integers; got {index.dtype} of shape {tuple(index.shape)}")
     index = index.to(torch.int64)

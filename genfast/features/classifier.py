@@ -55,7 +55,8 @@ class Classifier(Network):
     def __init__(self, data, seed):
         image = len(data.shape) == 3
         layers = _convolutions(data.shape) if image else _matrices(math.prod(data.shape))
-        with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made, which are replaced below
+        # Layers draw weights when they are made, which are replaced below.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             trunk = nn.Sequential(_Standard(data.x, dim=None if image else 0), *layers)
             self.head, self.accuracy = nn.Linear(WIDTH, data.classes), None
         weights = [*trunk.named_parameters(), *self.head.named_parameters()]

@@ -38,7 +38,8 @@ class FeedForward(nn.Module):
             "frequency": frequency, "act": act,
         }  # fmt: skip
         self.inputs, self.fourier = inputs, fourier
-        drawn = ops.normal(ops.make_key(0, fourier), (inputs,)) if fourier else torch.empty(0, inputs)
+        key = ops.make_key(0, fourier, torch.get_default_device())
+        drawn = ops.normal(key, (inputs,)) if fourier else torch.empty(0, inputs)
         self.register_buffer("frequencies", frequency * drawn)  # (fourier, inputs)
         widths = [inputs + 2 * fourier, *[width] * depth]
         hidden = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), ACTIVATIONS[act]())]

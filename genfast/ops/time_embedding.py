@@ -81,7 +81,8 @@ def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tens
     Tancik et al. 2020, arXiv:2006.10739; scale = 16 in Song et al. 2021, arXiv:2011.13456.
     """
     count = require_integer("count", count, 0)
-    return 2 * math.pi * scale * normal(make_key(seed, 1), (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
+    key = make_key(seed, 1, torch.get_default_device())
+    return 2 * math.pi * scale * normal(key, (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
 
 
 @torch.library.register_fake("genfast::time_embedding")

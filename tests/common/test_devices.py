@@ -114,3 +114,45 @@ def test_a_queue_and_a_classifier_under_another_default_device(elsewhere):
     assert torch.allclose(x, wanted[0][0], atol=1e-5)
     classifier = gf.GenerativeClassifier([gf.PPCA(1) for _ in range(3)]).fit(DATA)
     assert torch.equal(classifier.predict_proba(DATA[0]), wanted[1].predict_proba(DATA[0]))
+
+
+def test_keys_and_what_is_computed_of_them_under_another_default_device(elsewhere):
+    torch.manual_seed(0)
+    models, x = (diffusion(), vae()), DATA[0][:4]
+
+    def answers():
+        keys = [gf.ops.make_key(0, index) for index in (4, range(4), torch.arange(4, device="cpu"))]
+        return [*keys, gf.ops.normal(keys[0], (2,)), *(model.elbo(x, keys[0]) for model in models)]
+
+    wanted = answers()
+    elsewhere()
+    assert all(map(torch.equal, answers(), wanted))
+
+
+@pytest.mark.parametrize(
+    "make", [gf.ops.geometric_frequencies, gf.ops.sinusoidal_frequencies, gf.ops.gaussian_frequencies]
+)
+def test_frequencies_follow_the_default_device(make, elsewhere):
+    elsewhere()
+    assert make(3).device.type == "meta"
+    assert all(buffer.device.type == "meta" for buffer in gf.nn.FeedForward(2, 2, fourier=3).buffers())
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 2)])
+def test_features_under_another_default_device(shape, elsewhere):
+    x, label = DATA[0].reshape(-1, *shape), DATA[1]
+
+    def answers():
+        trained = gf.features.classifier(x, label, steps=3)
+        return [trained.probabilities(x), gf.features.extract(trained, x)]
+
+    wanted = answers()
+    elsewhere()
+    assert all(map(torch.equal, answers(), wanted))
+
+
+def test_features_of_large_images_under_another_default_device(elsewhere):
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    wanted = gf.features.extract(gf.features.random_conv((1, 8, 8)), x)
+    elsewhere()
+    assert torch.equal(gf.features.extract(gf.features.random_conv((1, 8, 8)), x), wanted)

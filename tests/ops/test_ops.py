@@ -148,31 +148,39 @@ def test_channels_last_agrees(case, shape):
         assert all(t.is_contiguous(memory_format=torch.channels_last) for t in out if t.ndim == 4)
 
 
-def spread_out(t):
-    """The same numbers with a gap after each."""
-    if t.ndim == 0:
-        return t
-    apart = t.new_empty(*t.shape[:-1], 2 * t.shape[-1])[..., ::2]
-    return apart.copy_(t)
+def sliced(t):
+    return t.repeat_interleave(2, -1)[..., ::2] if t.ndim else t
+
+
+def transposed(t):
+    return t.mT.contiguous().mT if t.ndim > 1 else sliced(t)
+
+
+def expanded(t):
+    """The first row for all."""
+    return t[:1].expand_as(t) if t.ndim else t
 
 
 @every_case
+@pytest.mark.parametrize("laid", [sliced, transposed, expanded])
 @pytest.mark.parametrize("shape", [(5, 64), (2, 3, 6, 8)])
-def test_strides_of_what_is_read(case, shape):
+def test_strides_of_what_is_read(case, laid, shape):
     """Any are taken, with the same bits; what is written to must be dense, and is named where it is not."""
     args = make(case, shape)
     used = to(args, torch.clone)
-    wanted = case.op(**used)
+    case.op(**used)
     for name, value in args.items():
         if not isinstance(value, torch.Tensor | tuple):
             continue
-        written = isinstance(value, torch.Tensor) and not torch.equal(value, used[name])
-        apart = to(args, torch.clone) | to({name: value}, spread_out)
-        if written:
-            with pytest.raises(RuntimeError, match=rf"{name}(\[k\])? must be contiguous or channels-last"):
-                case.op(**apart)
+        given = to({name: value.clone() if isinstance(value, torch.Tensor) else value}, laid)
+        apart = to(args, torch.clone) | given
+        if isinstance(value, torch.Tensor) and not torch.equal(value, used[name]):  # it is written to
+            if not given[name].is_contiguous():
+                with pytest.raises(RuntimeError, match=rf"{name}(\[k\])? must "):
+                    case.op(**apart)
         else:
-            assert equal(case.op(**apart), wanted), name
+            packed = to(given, lambda t: t.clone(memory_format=torch.contiguous_format))
+            assert equal(case.op(**apart), run(case, args | packed)), name
 
 
 @every_case
