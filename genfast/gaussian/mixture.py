@@ -62,8 +62,8 @@ class GaussianMixture(ClosedForm):
         data: Data, a tensor or an array (N, *), in float64 as it is.  start: a fitted mixture of as many
         components to begin from, instead of k-means++.
         Warns with the numbers where full covariances have too many parameters for them, where the smallest variance is
-        above some of the data's own, or above the spread of most samples of a component, as others far from them make
-        it, and if EM has not converged.
+        above some of the data's own, or above the spread of most samples about their component's, as others far from
+        them make it, and if EM has not converged.
         """
         x, shape = self._data(data)
         variance = (x - x[0]).var(0, correction=0)  # of what is constant, 0 without rounding
@@ -116,25 +116,26 @@ class GaussianMixture(ClosedForm):
         return low
 
     def _check_components(self, x, floor):
-        """Warns if the floor is above the spread of most samples of a component, of those that have half their share of
-        all or more: what is far from them made it so wide."""
+        """Warns if the floor is above the spread of most samples, each about those of its component: what is far from
+        them made it so wide."""
         nearest = self.responsibilities(x.view(-1, *self.shape)).argmax(1)
-        for k, count in enumerate(torch.bincount(nearest, minlength=self.components).tolist()):
-            if 2 * self.components * count < len(x):
-                continue
-            typical = _typical_variances(x[nearest == k])
+        narrow = []  # of components: how many samples, the floor and the spread below it
+        for k in nearest.unique().tolist():
+            own = x[nearest == k]
+            typical = _typical_variances(own)
             if self.covariance != "diagonal":
                 typical = typical.median(0, keepdim=True).values  # of coordinates: the floor is one for all
-            low = typical < floor
-            if bool(low.any()):
+            if bool((low := typical < floor).any()):
                 first = int(low.nonzero()[0])
-                warnings.warn(
-                    f"data: the smallest variance of a component, min_variance={self.min_variance:g} times theirs, is "
-                    f"{floor.expand_as(low)[first]:.2g}, above that of most samples of component {k}, "
-                    f"{typical[first]:.2g}: others are far from them: take a smaller min_variance, or remove those",
-                    stacklevel=3,
-                )
-                return
+                narrow.append((len(own), float(floor.expand_as(low)[first]), float(typical[first])))
+        if 2 * sum(count for count, *_ in narrow) > len(x):
+            _, least, spread = max(narrow)
+            warnings.warn(
+                f"data: the smallest variance of a component, min_variance={self.min_variance:g} times theirs, is "
+                f"{least:.2g}, above that of most samples about their component's, {spread:.2g}: others are far from "
+                "them; take a smaller min_variance, or remove those",
+                stacklevel=3,
+            )
 
     def _em(self, x, parameters, floor):
         """(weights, means, covariances), trace, converged; the last number of the trace is that of the parameters."""
