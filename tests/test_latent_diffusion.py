@@ -1,5 +1,7 @@
 """LatentDiffusion: the frozen VAE, the scale of its latents, samples and checkpoints; on real digits."""
 
+import math
+
 import pytest
 import torch
 
@@ -77,6 +79,15 @@ def test_fit_takes_the_scale_from_all_the_data(size):
     gf.fit(model, many, steps=1, batch=size, progress=False)
     torch.testing.assert_close(model.shift, torch.zeros(8), atol=1e-3, rtol=0)
     torch.testing.assert_close(model.scale, many.std(0), atol=1e-3, rtol=0)
+
+
+def test_small_latents_keep_their_spread():
+    """The scale of a channel is held to a thousandth of the largest, whatever that is."""
+    x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    spread = (x.double().var(0) * 1e-8 + math.exp(-20)).sqrt()
+    torch.testing.assert_close(known(2).measure({"x": 1e-4 * x}).scale, spread.float())
+    held = known(2).measure({"x": x * torch.tensor([1.0, 0.0])}).scale
+    assert held[1] == pytest.approx(1e-3 * float(held[0]))
 
 
 def test_far_latents_keep_their_spread():

@@ -94,9 +94,13 @@ def as_rows(name: str, value, count: int) -> Tensor:
         raise ValueError(
             f"{name} must hold real numbers, ({count}, *) or (1, *) for all; got {rows.dtype} {tuple(rows.shape)}"
         )
+    _require_no_infinity(name, rows)
+    return rows
+
+
+def _require_no_infinity(name: str, rows: Tensor) -> None:
     if bool(rows.isinf().any()):
         raise ValueError(f"{name} must be finite, or NaN where it is missing; got infinity")
-    return rows
 
 
 def with_null(conditions: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, Tensor]:
@@ -111,12 +115,17 @@ def batch_conditions(
     """{"label", "condition"} of a training batch, without label where there are no classes, and without what it lacks.
 
     null: whether the networks know a null label, for -1 and for a batch without labels.
-    Raises ValueError for a condition that none of them takes, and where the label is missing, holds no integers or, on
-    the CPU, no class: to look at it on a GPU would be to wait for it.
+    A condition (B,) becomes (B, 1).
+    Raises ValueError for a condition that none of them takes, and where the label is missing or holds no integers; on
+    the CPU, too, for what is no class and for an infinite condition: to look at them on a GPU would be to wait for it.
     """
     label, condition = batch.get("label") if classes else None, batch.get("condition")
     if condition is not None and condition_width(*networks) == 0:
         raise ValueError("condition was given to a model whose networks take none")
+    if condition is not None and condition.ndim == 1:
+        condition = condition[:, None]
+    if condition is not None and readable(condition):
+        _require_no_infinity("condition", condition)
     conditions = {} if condition is None else {"condition": condition}
     if label is None:
         if classes and not null:
@@ -125,15 +134,18 @@ def batch_conditions(
     if not holds_integers(label):
         raise ValueError(f"label must hold integers; got {label.dtype}")
     label = label.long()
-    if readable(label) and not torch.compiler.is_compiling():
+    if readable(label):
         require_classes(label, classes, null)
     return {"label": torch.where(label < 0, classes, label) if null else label} | conditions
 
 
 def condition_width(*networks: Callable) -> int | None:
     """How many numbers a row of `condition` has for networks that belong together: that of their `config`; 0 where none
-    of them takes the argument; None where it is not known."""
+    of them takes the argument; None where it is not known. Raises ValueError where they differ: no row would do."""
     widths = [_width(network) for network in networks]
+    if len(different := {width for width in widths if width}) > 1:
+        got = " and ".join(map(str, sorted(different)))
+        raise ValueError(f"condition must have one width for all networks of a model; got networks of {got}")
     return max((width for width in widths if width), default=None if None in widths else 0)
 
 

@@ -14,8 +14,10 @@ def weights_dtype(network):
 
 
 def readable(tensor):
-    """Whether the values of a tensor can be looked at without waiting for an accelerator, or stopping vmap or meta."""
-    return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    """Whether the values of a tensor can be looked at without waiting for an accelerator, ending a graph that is being
+    compiled, or stopping vmap."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not wrapped(tensor)
 
 
 def as_float64(name, value):

@@ -62,8 +62,8 @@ class GaussianMixture(ClosedForm):
         data: Data, a tensor or an array (N, *), in float64 as it is.  start: a fitted mixture of as many
         components to begin from, instead of k-means++.
         Warns with the numbers where full covariances have too many parameters for them, where the smallest variance is
-        above some of the data's own, or above the spread of most of them, as a few far ones make it, and if EM has not
-        converged.
+        above some of the data's own, or above the spread of most samples about their component's, as others far from
+        them make it, and if EM has not converged.
         """
         x, shape = self._data(data)
         variance = (x - x[0]).var(0, correction=0)  # of what is constant, 0 without rounding
@@ -76,7 +76,7 @@ class GaussianMixture(ClosedForm):
         floor = self.min_variance * variance
         if self.covariance == "full":
             check_capacity(*x.shape, components=self.components, regularized=True)
-        self._check_floor(x - x[0], floor)
+        little = self._below_floor(x - x[0], floor)
         if start is None:
             scaled = (x - x[0]) / variance.sqrt()  # float64 far from the origin would lose it in products
             centers = (_centers(scaled, self.components, self.seed, number) for number in range(self.starts))
@@ -89,20 +89,23 @@ class GaussianMixture(ClosedForm):
             gain = self.trace[-1] - self.trace[-2]
             limit = f"max_iterations={self.max_iterations}"
             warnings.warn(f"EM has not converged in {limit}: the last gained {gain:.2g} nats a sample", stacklevel=2)
-        return self._set(shape, *parameters)
+        self._set(shape, *parameters)
+        if not little:
+            self._check_components(x, floor)
+        return self
 
     def responsibilities(self, x) -> Tensor:
         """P(component | x): (N, K) float64. x: (N, *shape)."""
         return self._by_rows(x, lambda exact, rows: torch.softmax(exact.log_joint(rows), 1))
 
-    def _check_floor(self, x, floor):
-        """Warns if the floor is above even a variance of all data, along an axis of which the fit then says little, or
-        above the spread of most of them."""
-        low = 0
-        if self.covariance != "diagonal":
-            spectral = maximum_likelihood(x, self.covariance, self.rank, least=float(floor))[1]
-            parts = [part for part in (spectral.variances, spectral.residual) if part is not None]
-            low = sum(int((part < floor).sum()) for part in parts)
+    def _below_floor(self, x, floor):
+        """How many axes there are along which even the variance of all data is below the floor, so that the fit says
+        little of them; warns of them."""
+        if self.covariance == "diagonal":
+            return 0
+        spectral = maximum_likelihood(x, self.covariance, self.rank, least=float(floor))[1]
+        parts = [part for part in (spectral.variances, spectral.residual) if part is not None]
+        low = sum(int((part < floor).sum()) for part in parts)
         if low:
             warnings.warn(
                 f"data: {low} of the {sum(part.numel() for part in parts)} eigenvalues of their covariance are below "
@@ -110,17 +113,27 @@ class GaussianMixture(ClosedForm):
                 "wider there: scale the coordinates alike, or take a smaller min_variance",
                 stacklevel=3,
             )
-            return
-        typical = _typical_variances(x)
-        if self.covariance != "diagonal":
-            typical = typical.median(0, keepdim=True).values  # of coordinates: the floor is one for all
-        low = typical < floor
-        if bool(low.any()):
-            first = int(low.nonzero()[0])
+        return low
+
+    def _check_components(self, x, floor):
+        """Warns if the floor is above the spread of most samples, each about those of its component: what is far from
+        them made it so wide."""
+        nearest = self.responsibilities(x.view(-1, *self.shape)).argmax(1)
+        narrow = []  # of components: how many samples, the floor and the spread below it
+        for k in nearest.unique().tolist():
+            own = x[nearest == k]
+            typical = _typical_variances(own)
+            if self.covariance != "diagonal":
+                typical = typical.median(0, keepdim=True).values  # of coordinates: the floor is one for all
+            if bool((low := typical < floor).any()):
+                first = int(low.nonzero()[0])
+                narrow.append((len(own), float(floor.expand_as(low)[first]), float(typical[first])))
+        if 2 * sum(count for count, *_ in narrow) > len(x):
+            _, least, spread = max(narrow)
             warnings.warn(
                 f"data: the smallest variance of a component, min_variance={self.min_variance:g} times theirs, is "
-                f"{floor.expand_as(low)[first]:.2g}, above that of most samples, {typical[first]:.2g}: a few are far "
-                "from the others; remove those, or take a smaller min_variance",
+                f"{least:.2g}, above that of most samples about their component's, {spread:.2g}: others are far from "
+                "them; take a smaller min_variance, or remove those",
                 stacklevel=3,
             )
 

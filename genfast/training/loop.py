@@ -22,8 +22,9 @@ from ..common.checks import require_bool, require_choice, require_integer, requi
 from ..common.files import append_line, folder_path, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
+from ..common.state import not_finite
 from ..data.dataset import as_data
-from ..data.matching import for_training, learn_names
+from ..data.matching import for_training, learn_names, warn_user
 from .buffers import Buffers, can_be_averaged, length
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
@@ -119,6 +120,8 @@ class Fit:
         self.out = None if out is None else folder_path("out", out)
         if out is not None:
             describe(model)  # whether it can be saved is better known now than at the end
+            if problem := not_finite(model.state_dict(), ()):
+                warn_user(f"model {problem}: unless training replaces that, it cannot be saved to `out`")
             if self.out.exists():
                 self._claimed().close()
 
@@ -235,9 +238,10 @@ class Fit:
             raise self._stuck(failures, losses)
 
     def _stuck(self, failures, losses):
+        null = "" if self.data.condition is None else "; a network must take a condition of NaN, which is null"
         return FloatingPointError(
             f"no finite gradient in {failures} steps on end, until step {self.step}, at a loss of {sum(losses)}; lower "
-            "lr, or look for samples whose loss is not finite, or makes a buffer NaN"
+            f"lr, or look for samples whose loss is not finite, or makes a buffer NaN{null}"
         )
 
     def _update(self, lr):

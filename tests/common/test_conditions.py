@@ -291,6 +291,28 @@ def test_conditions_wherever_they_are_taken(name):
         draw(family(name), 3, label=1, condition=one)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_conditions_of_a_batch(name):
+    """Of a loop of one's own: (B,) is (B, 1), of any real dtype; infinity is refused."""
+    model, key, x = perturbed(family(name, 0, 1)), ops.make_key(0, 3), images(3)
+    if name == "latent":
+        model.scale.fill_(1.0)
+    flags = torch.tensor([1, 0, 1])
+    losses = [model.loss({"x": x, "condition": c}, key) for c in (flags[:, None].float(), flags, flags.bool())]
+    losses = [torch.stack(list(loss)) if isinstance(loss, tuple) else loss for loss in losses]
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+    with pytest.raises(ValueError, match="condition must be finite, or NaN where it is missing; got infinity"):
+        model.loss({"x": x, "condition": torch.tensor([[1.0], [-torch.inf], [0.0]])}, key)
+
+
+def test_networks_that_want_different_conditions_are_refused():
+    one, other = family("vae", 0, 2), family("vae", 0, 3)
+    model = gf.VAE(one.encoder, other.decoder, latent=2, shape=SHAPE)
+    data = gf.data.arrays(images(3), condition=torch.ones(3, 3))
+    with pytest.raises(ValueError, match=r"condition must have one width for all networks .*; got networks of 2 and 3"):
+        gf.fit(model, data, steps=1, progress=False)
+
+
 def pairs():
     """Models of which one network takes a condition of 2 numbers."""
     bare, told = family("vae", 0), family("vae", 0, 2)

@@ -59,6 +59,7 @@ def test_likelihood_of_the_same_parameters_is_that_of_scikit_learn():
 
 
 @pytest.mark.parametrize("covariance, rank", [("full", None), ("diagonal", None), ("low_rank", 1), ("low_rank", 0)])
+@pytest.mark.filterwarnings("ignore:data. the smallest variance")  # at 0.2
 @pytest.mark.parametrize("min_variance", [1e-6, 0.2])
 def test_em_never_loses(covariance, rank, min_variance):
     """Also where the smallest variance binds."""
@@ -112,6 +113,20 @@ def test_a_floor_above_the_spread_of_most_samples_is_told(covariance, rank, far)
     if len(far) == 1:  # beside a component of its own: the others have a standard deviation of 1
         large = model._spectral().component(int(model.weights.argmax()))
         assert large.matrices()[0].diagonal().sqrt() == pytest.approx([1, 1], rel=0.1)
+
+
+@pytest.mark.parametrize("covariance, rank", [("full", None), ("diagonal", None), ("low_rank", 1), ("low_rank", 0)])
+def test_a_floor_above_the_spread_of_narrow_clusters_is_told(covariance, rank):
+    """Standard deviations of 1, and centers so far apart that the smallest is 50; nothing is said where it is 0.05."""
+    centers = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).double().repeat(200, 1)
+    with pytest.warns(UserWarning, match=r"above that of most samples .*take a smaller min_variance") as caught:
+        gf.GaussianMixture(3, covariance, rank=rank).fit(normal(600, 2) + 1e5 * centers)
+    assert caught[0].filename == __file__ and len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gf.GaussianMixture(3, covariance, rank=rank).fit(normal(600, 2) + 1e2 * centers)
+        one = torch.where(centers.sum(1, keepdim=True) > 0, 1e3, 1.0)  # the floor smooths a third of the samples
+        gf.GaussianMixture(3, covariance, rank=rank).fit(one * normal(600, 2) + 1e6 * centers)
 
 
 def test_unlike_units_with_a_smaller_floor():

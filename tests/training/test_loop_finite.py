@@ -215,6 +215,28 @@ def test_buffers_that_are_nan_from_the_start_skip_nothing():
     assert run(model)[-1]["skipped"] == 0
 
 
+def test_what_could_not_be_saved_is_told_before_the_training(tmp_path):
+    model = diffusion(Normed())
+    model.net.seen.fill_(math.nan)
+    with pytest.warns(UserWarning, match=r"model net\.seen holds NaN: .*cannot be saved to `out`") as caught:
+        Fit(model, X, steps=1, out=tmp_path)
+    assert caught[0].filename == __file__
+
+
+def test_a_network_that_does_not_know_null_is_told_of_it():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(5, 4)
+
+        def forward(self, y, t, condition):
+            return self.linear(torch.cat([y, condition], 1))
+
+    data = gf.data.arrays(X, condition=torch.ones(64))
+    with pytest.raises(FloatingPointError, match=r"no finite gradient .*; a network must take a condition of NaN"):
+        fit(diffusion(Own()), data, steps=3, batch=64, progress=False)
+
+
 # Dtypes and modes
 
 
