@@ -24,6 +24,7 @@ from .process.denoisers import (
     Network,
     Parameterization,
     as_parameterization,
+    require_answer,
 )
 from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
@@ -48,7 +49,8 @@ class Diffusion(nn.Module):
     schedule          a Schedule or its name
     parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
                       schedules, "flow" on Flow, "v" otherwise. A ValueError where it is singular at t = 1, where
-                      sampling begins: eps, score and edm where alpha(1) = 0
+                      sampling begins: eps, score and edm where alpha(1) = 0; and for edm, which tells the network
+                      log(sigma / alpha) / 4 in place of t, with a network that counts steps
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
                       log-normal with EDM's parameterization, uniform otherwise
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
@@ -80,6 +82,11 @@ class Diffusion(nn.Module):
             parameterization = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
         parameterization = as_parameterization(parameterization)
         parameterization.coefficients(schedule, 1.0)  # raises where sampling could not begin
+        if Network(net).counts_steps and not parameterization.tells_time:
+            raise ValueError(
+                f"parameterization must tell t to a network that counts steps, which {type(parameterization).__name__} "
+                "does not; pass another, such as eps or v, and the schedule that the steps are of"
+            )
         if times is None:
             times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):
@@ -123,7 +130,8 @@ class Diffusion(nn.Module):
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
         network = Network(self.net)
-        F = ops.dense(self.net(y.to(network.dtype or y.dtype), network.time(c.c_noise.float()), **conditions))
+        F = self.net(y.to(network.dtype or y.dtype), network.time(c.c_noise.float()), **conditions)
+        F = ops.dense(require_answer(F, y))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
