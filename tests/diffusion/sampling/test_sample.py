@@ -457,6 +457,7 @@ def test_a_source_is_noised_to_the_first_row_at_its_strength():
         ({"source": torch.zeros(4, 2), "strength": 0.5, "start": torch.zeros(4, 2)}, "source and start exclude each"),
         ({"source": torch.zeros(4, 3), "strength": 0.5}, r"source must have shape \(4, 2\)"),
         ({"source": torch.full((4, 2), math.nan), "strength": 0.5}, "source must be finite"),
+        ({"source": torch.zeros(4, 2) * 1j, "strength": 0.5}, "source must hold real numbers; got torch.complex64"),
     ],
 )
 def test_sources_and_strengths_that_are_refused(arguments, message):
