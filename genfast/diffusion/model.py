@@ -24,9 +24,8 @@ from .process.denoisers import (
     Network,
     Parameterization,
     as_parameterization,
-    require_answer,
 )
-from .process.plans import Plan
+from .process.plans import Plan, as_times
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
 from .sampling.brownian import aligned
@@ -129,9 +128,7 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        network = Network(self.net)
-        F = self.net(y.to(network.dtype or y.dtype), network.time(c.c_noise.float()), **conditions)
-        F = ops.dense(require_answer(F, y))
+        F = ops.dense(Network(self.net).told(y, c.c_noise.float(), conditions))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
@@ -360,11 +357,10 @@ def times_below(strength: float, grid: Callable) -> Callable:
     """The time grid from its first time <= strength on: what a solver with a history can begin with."""
 
     def below(schedule: Schedule, steps: int) -> Tensor:
-        times = torch.as_tensor(grid(schedule, steps), device="cpu")
+        times = as_times(grid(schedule, steps))
         late = times[times <= strength]
         if len(late) < 2:
-            last = times[times > 0].min()
-            raise ValueError(f"strength must be at least {last:g}, the last time of {steps} steps; got {strength}")
+            raise ValueError(f"strength must be at least {times[-2]:g}, the last time of {steps} steps; got {strength}")
         return late
 
     return below

@@ -368,6 +368,7 @@ SAMPLING = [
     ({"steps": -5}, ValueError, "steps must be an integer of at least 1; got -5"),
     ({"steps": 2.5}, ValueError, "steps must be an integer of at least 1"),
     ({"grid": "linear"}, ValueError, "grid must be a function or one of"),
+    ({"grid": [1.0, 0.5, 0.0]}, ValueError, "grid must be a function or one of"),
     ({"eta": 1.0}, TypeError, "dpmpp_2m has no option eta"),
     ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1"),
     ({"seed": -1}, ValueError, r"seed must be an integer from 0 to 2\^63 - 1; got -1"),

@@ -201,7 +201,7 @@ STEPS = 999  # what t = 1 is to a network that counts steps
 
 
 class Network:
-    """A network as it is called for inference: F = net(y, c_noise, **conditions), in eval mode and in its own dtype.
+    """A network as it is called, F = net(y, c_noise, **conditions), in its own dtype, and for inference in eval mode.
 
     dtype: that of the network's first floating-point parameter, looked up once; None for what has none, such as a plain
     function, which takes its arguments as they are.  A network that says `counts_steps = True` is told 999 c_noise, as
@@ -219,16 +219,20 @@ class Network:
         c_noise = STEPS * c_noise if self.counts_steps else c_noise
         return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
 
-    def __call__(self, y, c_noise, conditions):
-        """F, (B, *), as the network made it. y: (B, *), c_noise: (B,), conditions: the rest by name. Raises as
-        `require_answer`."""
+    def told(self, y, c_noise, conditions):
+        """F, (B, *), as the network makes it in the mode that it is in. y: (B, *), c_noise: (B,), conditions: the rest
+        by name; floating-point ones in its dtype. Raises as `require_answer`."""
         if self.dtype is not None:
             conditions = {
                 name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value
                 for name, value in conditions.items()
             }
+        return require_answer(self.net(y.to(self.dtype or y.dtype), self.time(c_noise), **conditions), y)
+
+    def __call__(self, y, c_noise, conditions):
+        """`told`, in eval mode."""
         with evaluating(self.net):
-            return require_answer(self.net(y.to(self.dtype or y.dtype), self.time(c_noise), **conditions), y)
+            return self.told(y, c_noise, conditions)
 
 
 def require_answer(F, y):
