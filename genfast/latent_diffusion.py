@@ -161,9 +161,12 @@ class LatentDiffusion(nn.Module):
 
     def _encoded(self, index: Tensor, x: Tensor, conditions: dict[str, Tensor], chunk: int) -> Tensor:
         """u, (n, *latent), of the mean of z given x: (n, *shape)."""
-        if not isinstance(x, Tensor) or len(x) != len(index):
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"source must be a tensor ({len(index)}, *), one row a sample; got {got}")
+        wanted = (len(index), *(self.shape or ()))
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape[: len(wanted)] != wanted:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"source must be a floating-point tensor of shape {wanted}; got {got}")
+        if not bool(x.isfinite().all()):
+            raise ValueError("source must be finite")
 
         def encode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             rows = spread(x[taken.to(x.device)].to(key.device), slots.to(key.device), chunk)

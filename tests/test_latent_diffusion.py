@@ -193,7 +193,10 @@ def test_a_source_is_an_image(trained):
     assert torch.equal(trained.sample(index, source=x[index], strength=0.4, **settings), whole[index])
     near = trained.sample(20, source=x, strength=0.01, **settings)
     assert (near - trained.vae.decode(trained.vae.encode(x)[0])).abs().max() < 0.2
-    with pytest.raises(ValueError, match=r"source must be a tensor \(20, \*\)"):
-        trained.sample(20, source=x[:3], strength=0.4, **settings)
+    for source in (x[:3], x[:, :, :4], u, x.int(), x.numpy()):
+        with pytest.raises(ValueError, match=r"source must be a floating-point tensor of shape \(20, 1, 8, 8\); got"):
+            trained.sample(20, source=source, strength=0.4, **settings)
+    with pytest.raises(ValueError, match="source must be finite"):
+        trained.sample(20, source=x / 0, strength=0.4, **settings)
     with pytest.raises(ValueError, match="source and strength go together"):
         trained.sample(20, source=x, **settings)

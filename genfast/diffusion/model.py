@@ -33,7 +33,7 @@ from .process.denoisers import (
     Parameterization,
     as_parameterization,
 )
-from .process.plans import Plan
+from .process.plans import Plan, as_times
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
 from .sampling.brownian import aligned
@@ -56,7 +56,8 @@ class Diffusion(nn.Module):
     schedule          a Schedule or its name
     parameterization  what the network predicts: a Parameterization or its name; by default "edm" on VE and EDM
                       schedules, "flow" on Flow, "v" otherwise. A ValueError where it is singular at t = 1, where
-                      sampling begins: eps, score and edm where alpha(1) = 0
+                      sampling begins: eps, score and edm where alpha(1) = 0; and for edm, which tells the network
+                      log(sigma / alpha) / 4 in place of t, with a network that counts steps
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
                       log-normal with EDM's parameterization, uniform otherwise
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
@@ -88,6 +89,11 @@ class Diffusion(nn.Module):
             parameterization = "edm" if exploding else "flow" if isinstance(schedule, FlowSchedule) else "v"
         parameterization = as_parameterization(parameterization)
         parameterization.coefficients(schedule, 1.0)  # raises where sampling could not begin
+        if Network(net).counts_steps and not parameterization.tells_time:
+            raise ValueError(
+                f"parameterization must tell t to a network that counts steps, which {type(parameterization).__name__} "
+                "does not; pass another, such as eps or v, and the schedule that the steps are of"
+            )
         if times is None:
             times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):
@@ -130,8 +136,7 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        network = Network(self.net)
-        F = ops.dense(self.net(y.to(network.dtype or y.dtype), network.time(c.c_noise.float()), **conditions))
+        F = ops.dense(Network(self.net).told(y, c.c_noise.float(), conditions))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
@@ -356,11 +361,10 @@ def times_below(strength: float, grid: Callable) -> Callable:
     """The time grid from its first time <= strength on: what a solver with a history can begin with."""
 
     def below(schedule: Schedule, steps: int) -> Tensor:
-        times = torch.as_tensor(grid(schedule, steps), device="cpu")
+        times = as_times(grid(schedule, steps))
         late = times[times <= strength]
         if len(late) < 2:
-            last = times[times > 0].min()
-            raise ValueError(f"strength must be at least {last:g}, the last time of {steps} steps; got {strength}")
+            raise ValueError(f"strength must be at least {times[-2]:g}, the last time of {steps} steps; got {strength}")
         return late
 
     return below

@@ -85,10 +85,10 @@ class Fit:
     A step without a finite gradient, or that makes a buffer NaN, is skipped: weights, optimizers and buffers are those
     of before (with players, from the first whose gradient is not finite). Raises FloatingPointError at the 20th in a
     row, at the end of a run if its last two, or all, were skipped, and where weights are no longer finite, which the
-    average never takes. Before any training, ValueError if what is trained is not float32 or float64, or `out` is the
-    name of a file; FileExistsError if it holds a run, and BlockingIOError, with process and host, if it is being
-    written to. If the log cannot be written, OSError with its name, after the checkpoint. If that cannot be written
-    either, the error names it as its cause.
+    average never takes. Before any training, TypeError for a model without a loss; ValueError if what is trained is not
+    float32 or float64, or `out` is the name of a file; FileExistsError if it holds a run, and BlockingIOError, with
+    process and host, if it is being written to. If the log cannot be written, OSError with its name, after the
+    checkpoint. If that cannot be written either, the error names it as its cause.
     """
 
     def __init__(
@@ -106,6 +106,9 @@ class Fit:
         self.clip = None if clip is None else require_number("clip", clip, above=0)
         weight_decay = require_number("weight_decay", weight_decay, least=0)
         self.decay = DECAYS[require_choice("decay", decay, DECAYS)]
+        if isinstance(model, type) or not callable(getattr(model, "loss", None)):
+            got = model.__name__ if isinstance(model, type) else type(model).__name__
+            raise TypeError(f"model must be one to train, with a method loss(batch, key), as a Diffusion is; got {got}")
         self.model = model if device is None else model.to(device)
         self.data = for_training(as_data(data), self.model)
         players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}

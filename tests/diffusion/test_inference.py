@@ -204,6 +204,16 @@ def test_training_is_in_the_mode_and_dtype_of_the_network(dtype):
         assert seen.pop() == (mode, dtype, dtype) and model.net.weight.grad.isfinite().all()
 
 
+def test_training_casts_conditions_to_the_dtype_of_the_network():
+    class Told(nn.Bilinear):  # a product of two dtypes is refused by torch
+        def forward(self, y, t, condition):
+            return super().forward(y, condition)
+
+    model = gf.Diffusion(Told(2, 3, 2).double(), "flow", label_dropout=0.0)
+    model.loss({"x": X, "condition": torch.ones(3, 3)}, ops.make_key(0, 3)).sum().backward()
+    assert model.net.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("schedule", gf.schedules.SCHEDULES)
 def test_gradients_of_each_sample_by_vmap(schedule):
     """Of the loss with keys of their own, and the denoiser and the schedule at times of their own."""

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
+import re
 from statistics import NormalDist
 
 import pytest
@@ -340,6 +341,11 @@ CONSTRUCTION = [
     ({"classes": 2.0}, ValueError, "classes must be an integer of at least 0; got 2.0"),
     ({"shape": (2, 0)}, ValueError, "shape must be a positive integer or a sequence of them"),
     ({"net": 3}, TypeError, "net must be callable"),
+    (
+        {"net": gf.nn.UNet(1, 8, timesteps={})},
+        ValueError,
+        "parameterization must tell t to a network that counts steps",
+    ),
 ]
 
 SAMPLING = [
@@ -362,6 +368,7 @@ SAMPLING = [
     ({"steps": -5}, ValueError, "steps must be an integer of at least 1; got -5"),
     ({"steps": 2.5}, ValueError, "steps must be an integer of at least 1"),
     ({"grid": "linear"}, ValueError, "grid must be a function or one of"),
+    ({"grid": [1.0, 0.5, 0.0]}, ValueError, "grid must be a function or one of"),
     ({"eta": 1.0}, TypeError, "dpmpp_2m has no option eta"),
     ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1"),
     ({"seed": -1}, ValueError, r"seed must be an integer from 0 to 2\^63 - 1; got -1"),
@@ -389,6 +396,17 @@ def test_bad_batches_are_refused():
         model.loss(batch(3, 2) | {"label": torch.tensor([0, 1, 4])}, key)
     with pytest.raises(ValueError, match=r"key must have shape \(3, 2\)"):
         model.loss(batch(3, 2), ops.make_key(0, 2))
+    for answer, got in (
+        (lambda y: (y,), "with the shape of its input, (3, 2); got tuple"),
+        (lambda y: y[:, :1], "with the shape of its input, (3, 2); got (3, 1)"),
+        (lambda y: y + 0j, "with floating-point numbers; got torch.complex64"),
+        (lambda y: y.long(), "with floating-point numbers; got torch.int64"),
+    ):
+        other = gf.Diffusion(lambda y, t, answer=answer: answer(y), "flow", shape=(2,))
+        with pytest.raises(ValueError, match=re.escape("the network must answer " + got)):
+            other.loss(batch(3, 2), key)
+        with pytest.raises(ValueError, match=re.escape("the network must answer " + got)):
+            other.denoise(torch.zeros(3, 2), 0.5)
     plain = gf.Diffusion(mlp(), shape=(2,))
     for call in (lambda: plain.sample(2, label=0), lambda: plain.denoise(torch.zeros(1, 2), 0.5, label=0)):
         with pytest.raises(ValueError, match="label was given to a model without classes"):

@@ -589,6 +589,10 @@ def test_integers_of_any_kind(data):
     ]
 
 
+class Untold(Toy):
+    config = None
+
+
 class Scalar(Toy):
     def loss(self, batch, key):
         return super().loss(batch, key).mean()
@@ -622,10 +626,15 @@ def test_bad_settings(data, settings, words):
 def test_bad_models(data, tmp_path):
     with pytest.raises(ValueError, match=r"model.*shape \(8,\).*\(\)"):
         fit(Scalar(), data, steps=1, batch=8, progress=False)
-    with pytest.raises(ValueError, match=r"model.*Identity has none"):
-        Fit(torch.nn.Identity(), data, steps=1)
+    with pytest.raises(ValueError, match=r"model.*Toy has none"):
+        Fit(Toy().requires_grad_(False), data, steps=1)
+    for other in (torch.nn.Linear(3, 3), torch.nn.DataParallel(Toy()), Toy, "toy", None):
+        with pytest.raises(
+            TypeError, match=r"model must be one to train, with a method loss\(batch, key\).*; got \w+$"
+        ):
+            Fit(other, data, steps=1, out=tmp_path)
     with pytest.raises(TypeError, match=r"model.*config"):  # before any training
-        Fit(torch.nn.Linear(1, 1), data, steps=1, out=tmp_path)
+        Fit(Untold(), data, steps=1, out=tmp_path)
     with pytest.raises(TypeError, match=r"data.*list"):
         Fit(Toy(), [1.0], steps=1)
     assert not list(tmp_path.iterdir())

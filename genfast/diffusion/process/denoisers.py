@@ -19,6 +19,7 @@ import torch
 from ...common.checks import require_choice, require_number
 from ...common.eval_mode import evaluating
 from ...common.precision import as_float64, readable, weights_dtype
+from ...common.state import unwrapped
 from .schedules import as_schedule
 
 
@@ -59,6 +60,11 @@ class Parameterization:
     def c_noise(self, alpha, sigma, t):
         """The time that the network sees."""
         return t
+
+    @property
+    def tells_time(self):
+        """Whether what the network sees is t itself."""
+        return type(self).c_noise is Parameterization.c_noise
 
     def weight(self, alpha, sigma):
         """Default weight of the squared error of F."""
@@ -195,7 +201,7 @@ STEPS = 999  # what t = 1 is to a network that counts steps
 
 
 class Network:
-    """A network as it is called for inference: F = net(y, c_noise, **conditions), in eval mode and in its own dtype.
+    """A network as it is called, F = net(y, c_noise, **conditions), in its own dtype, and for inference in eval mode.
 
     dtype: that of the network's first floating-point parameter, looked up once; None for what has none, such as a plain
     function, which takes its arguments as they are.  A network that says `counts_steps = True` is told 999 c_noise, as
@@ -204,7 +210,7 @@ class Network:
 
     def __init__(self, net):
         self.net, self.dtype = net, weights_dtype(net)
-        self.counts_steps = getattr(getattr(net, "module", net), "counts_steps", False)  # DataParallel has it within
+        self.counts_steps = getattr(unwrapped(net), "counts_steps", False)
 
     def time(self, c_noise):
         """c_noise, (R,), as the network is told it: in its dtype but at least float32, since half precision does not
@@ -212,20 +218,30 @@ class Network:
         c_noise = STEPS * c_noise if self.counts_steps else c_noise
         return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
 
-    def __call__(self, y, c_noise, conditions):
-        """F, (B, *), as the network made it. y: (B, *), c_noise: (B,), conditions: the rest by name. Raises ValueError
-        for an answer of another shape."""
+    def told(self, y, c_noise, conditions):
+        """F, (B, *), as the network makes it in the mode that it is in. y: (B, *), c_noise: (B,), conditions: the rest
+        by name; floating-point ones in its dtype. Raises as `require_answer`."""
         if self.dtype is not None:
             conditions = {
                 name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value
                 for name, value in conditions.items()
             }
+        return require_answer(self.net(y.to(self.dtype or y.dtype), self.time(c_noise), **conditions), y)
+
+    def __call__(self, y, c_noise, conditions):
+        """`told`, in eval mode."""
         with evaluating(self.net):
-            F = self.net(y.to(self.dtype or y.dtype), self.time(c_noise), **conditions)
-        if not isinstance(F, torch.Tensor) or F.shape != y.shape:
-            got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
-            raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
-        return F
+            return self.told(y, c_noise, conditions)
+
+
+def require_answer(F, y):
+    """F, the answer of a network to y, (B, *); a ValueError unless it is a floating-point tensor of that shape."""
+    if not isinstance(F, torch.Tensor) or F.shape != y.shape:
+        got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
+        raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
+    if not F.is_floating_point():
+        raise ValueError(f"the network must answer with floating-point numbers; got {F.dtype}")
+    return F
 
 
 class Denoiser:

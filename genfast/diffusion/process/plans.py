@@ -238,6 +238,16 @@ class Point(NamedTuple):
         return (x - self.alpha * D) / self.sigma
 
 
+def as_times(times):
+    """What a time grid answers as float64 on the CPU, (steps + 1,); a ValueError unless it decreases within [0, 1]."""
+    times = as_float64("times", np.array(times) if isinstance(times, (list, tuple)) else times).cpu()
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"times must have shape (steps + 1,) with at least one step; got {tuple(times.shape)}")
+    if not bool((times.diff() < 0).all()) or not 0 <= times[-1] <= times[0] <= 1:
+        raise ValueError(f"times must decrease strictly within [0, 1]; got {times.tolist()}")
+    return times
+
+
 class Rows:
     """Collects the rows of a Plan. Iterating gives the (t, s) Points of every step but a last one to t = 0, which
     `plan` adds.
@@ -250,11 +260,7 @@ class Rows:
 
     def __init__(self, schedule, times):
         self.schedule = as_schedule(schedule)
-        times = as_float64("times", np.array(times) if isinstance(times, (list, tuple)) else times).cpu()
-        if times.ndim != 1 or len(times) < 2:
-            raise ValueError(f"times must have shape (steps + 1,) with at least one step; got {tuple(times.shape)}")
-        if not bool((times.diff() < 0).all()) or not 0 <= times[-1] <= times[0] <= 1:
-            raise ValueError(f"times must decrease strictly within [0, 1]; got {times.tolist()}")
+        times = as_times(times)
         self.steps = len(times) - 1
         self.to_zero = bool(times[-1] == 0)
         self.points = self.points_at(times[:-1] if self.to_zero else times)

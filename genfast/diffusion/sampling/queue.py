@@ -16,7 +16,7 @@ from ...common.keys import MAX_SEED
 from ..process.denoisers import Denoiser
 from ..process.plans import Plan
 from .prepared import Prepared
-from .settings import require_clamp
+from .settings import require_arguments, require_clamp
 from .step_table import plan_scale, step_table
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]
@@ -113,6 +113,7 @@ class SampleQueue:
         """
         if not isinstance(plan, Plan):
             raise TypeError(f"plan must be a Plan; got {type(plan).__name__}")
+        require_arguments(condition=condition, unconditional=unconditional)
         if (guidance is None) != (unconditional is None):
             raise ValueError("guidance and unconditional go together")
         w = 1.0 if guidance is None else require_number("guidance", guidance)

@@ -21,7 +21,7 @@ from ..guidance.classifier_free import Guidance
 from ..process.denoisers import Denoiser
 from ..process.plans import Plan
 from .graph import captured
-from .settings import SampleSettings
+from .settings import SampleSettings, require_arguments
 from .trajectory import Chunk, Trajectory
 
 
@@ -40,6 +40,7 @@ class State(NamedTuple):
 
 def network_arguments(guidance, condition, unconditional, index, dtype):
     """The arguments of the network and of the one that gives F_u, each (N, *), and w, (N,) or None; checked."""
+    require_arguments(condition=condition, unconditional=unconditional)
     if guidance is not None and guidance.network is not None:
         if unconditional is not None:
             raise ValueError("unconditional must be left out where guidance has a network of its own")
@@ -72,10 +73,13 @@ def _whole_samples(values, index, shape, dtype):
         expected = (len(index), *shape)
         try:
             value = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
-            out[name] = value.to(dtype).expand(expected)
+            value.expand(expected)
         except (RuntimeError, TypeError, ValueError):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{name} must have shape {expected}, or one that broadcasts to it; got {got}") from None
+        if value.is_complex():
+            raise ValueError(f"{name} must hold real numbers; got {value.dtype}")
+        out[name] = value.to(dtype).expand(expected)
         if not bool(out[name].isfinite().all()):
             raise ValueError(f"{name} must be finite")
     if "mask" in out and not bool(((out["mask"] >= 0) & (out["mask"] <= 1)).all()):

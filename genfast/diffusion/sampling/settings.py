@@ -25,6 +25,13 @@ def require_clamp(clamp: object) -> tuple[float, float] | None:
     return float(clamp[0]), float(clamp[1])
 
 
+def require_arguments(**arguments: object) -> None:
+    """TypeError, naming it, unless each is None or a dict: keyword arguments of the network."""
+    for name, value in arguments.items():
+        if not isinstance(value, dict | None):
+            raise TypeError(f"{name} must be a dict of arguments of the network; got {type(value).__name__}")
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class SampleSettings:
     """The arguments of `sampling.sample` that say how, not what, as they are used from there down; what each means is

@@ -83,7 +83,7 @@ def time_grid(solver, schedule, grid=None):
             return _consistency_times
         grid = "karras" if exploding else _GRID.get(solver, "uniform")
     if not callable(grid):
-        if grid not in GRIDS:
+        if not isinstance(grid, str) or grid not in GRIDS:
             raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {grid!r}")
         grid = GRIDS[grid]
     return grid

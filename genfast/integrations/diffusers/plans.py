@@ -6,6 +6,7 @@ import dataclasses
 from torch import nn
 
 from ...common.checks import require_integer
+from ...common.state import unwrapped
 from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
 from ...nn import UNet
@@ -43,8 +44,8 @@ class _Called(nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        self.net = net
-        self.unit = (net.style.timesteps or {}).get("scale", 1.0) if isinstance(net, UNet) else 1.0
+        self.net, inner = net, unwrapped(net)
+        self.unit = (inner.style.timesteps or {}).get("scale", 1.0) if isinstance(inner, UNet) else 1.0
         self.prepares = getattr(net, "prepares", False)
 
     def prepare(self, timestep, label=None):

@@ -111,6 +111,10 @@ def test_bad_requests_are_refused():
     with pytest.raises(ValueError, match="clamp must be"):
         SampleQueue(denoiser, (2,), clamp=(1.0, -1.0))
     queue = SampleQueue(denoiser, (2,))
+    for name in ("condition", "unconditional"):
+        for call in (queue.add, lambda index, **more: sampling.sample(denoiser, (2,), index=[index], **more)):
+            with pytest.raises(TypeError, match=f"{name} must be a dict of arguments of the network; got int"):
+                call(0, plan=one, **{name: 3})
     queue.add(0, plan=one, condition={"label": 1})
     label = r"{'label': \('int64', \(\)\)}"
     others, own = f"of the other requests, {label}; got ", f"of condition, {label}; got "

@@ -457,6 +457,7 @@ def test_a_source_is_noised_to_the_first_row_at_its_strength():
         ({"source": torch.zeros(4, 2), "strength": 0.5, "start": torch.zeros(4, 2)}, "source and start exclude each"),
         ({"source": torch.zeros(4, 3), "strength": 0.5}, r"source must have shape \(4, 2\)"),
         ({"source": torch.full((4, 2), math.nan), "strength": 0.5}, "source must be finite"),
+        ({"source": torch.zeros(4, 2) * 1j, "strength": 0.5}, "source must hold real numbers; got torch.complex64"),
     ],
 )
 def test_sources_and_strengths_that_are_refused(arguments, message):
@@ -464,3 +465,19 @@ def test_sources_and_strengths_that_are_refused(arguments, message):
         sample(five_modes(), (2,), plan("ddim", VP, 5, "log_snr"), 4, **arguments)
     with pytest.raises(ValueError, match=message):
         gf.Diffusion(nn.MLP(2, width=8, depth=1), VP, shape=(2,)).sample(4, steps=5, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([], r"times must have shape \(steps \+ 1,\) with at least one step"),
+        ([1.0, math.nan, 0.0], "times must not hold NaN"),
+        ([0.0, 0.5, 1.0], "times must decrease strictly"),
+        ([1.0, 0.5], "strength must be at least 1, the last time of 2 steps; got 0.6"),
+        ([1.0, 0.0], "strength must be at least 1, the last time of 2 steps; got 0.6"),
+    ],
+)
+def test_grids_on_which_no_source_can_begin(times, message):
+    model, source = gf.Diffusion(nn.MLP(2, width=8, depth=1), VP, shape=(2,)), torch.zeros(4, 2)
+    with pytest.raises(ValueError, match=message):
+        model.sample(4, steps=2, grid=lambda *_: times, source=source, strength=0.6)

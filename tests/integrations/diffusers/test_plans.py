@@ -28,6 +28,7 @@ from peer_diffusers import (  # noqa: E402
     start,
 )
 
+import genfast as gf  # noqa: E402
 from genfast.diffusion.process.schedules import EDM, Flow  # noqa: E402
 from genfast.diffusion.process.tabulated import Tabulated  # noqa: E402
 from genfast.diffusion.sampling.sample import sample  # noqa: E402
@@ -35,6 +36,7 @@ from genfast.diffusion.solvers import SOLVERS  # noqa: E402
 from genfast.diffusion.solvers import plan as make_plan  # noqa: E402
 from genfast.integrations.diffusers import GenfastScheduler, denoiser, from_scheduler  # noqa: E402
 from genfast.integrations.diffusers.tables import VARIABLES  # noqa: E402
+from genfast.nn import UNet  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),
@@ -183,6 +185,35 @@ def test_only_the_scheduler_needs_diffusers():
     assert missing.stdout == "so far\n"
     assert "ImportError: GenfastScheduler needs the diffusers library" in missing.stderr
     assert "pip install 'genfast[diffusers]'" in missing.stderr
+
+
+def wrapped(net):
+    """The network as torch wraps it, each way and one in the other."""
+    compiled = torch.compile(net, backend="eager")
+    return [compiled, torch.nn.DataParallel(net), torch.nn.DataParallel(compiled)]
+
+
+def test_a_wrapped_network_is_told_the_same_times():
+    """of a scheduler, in steps, one that counts them by itself; of a Diffusion, 999 t, one that says `counts_steps`."""
+    scheduler, settings = diffusers.DDPMScheduler(), {"progress": False, "chunk": 2}
+    ours = UNet(1, 8, groups=4, timesteps={"scale": 999.0}).eval()
+    torch.nn.init.normal_(ours.output.weight)
+    plan = from_scheduler(scheduler, 3)[1]
+    expected = sample(denoiser(scheduler, ours, 3), (1, 4, 4), plan, 2, **settings)
+    for net in wrapped(ours):
+        found = sample(denoiser(scheduler, net, 3), (1, 4, 4), plan, 2, **settings)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+    class Counting(torch.nn.Linear):
+        counts_steps = True
+
+        def forward(self, y, t):
+            return super().forward(y) + t[:, None]
+
+    net, x = Counting(2, 2), torch.randn(3, 2)
+    expected = gf.Diffusion(net, "flow", shape=(2,)).denoise(x, 0.5)
+    for other in wrapped(net):
+        assert torch.equal(gf.Diffusion(other, "flow", shape=(2,)).denoise(x, 0.5), expected)
 
 
 def test_the_mode_and_dtype_of_their_network_are_seen():
