@@ -1,5 +1,6 @@
 """One evaluation on several processes: each draws its share, then all of them hold everything, in order."""
 
+import atexit
 import os
 
 from torch import distributed
@@ -13,6 +14,7 @@ def world() -> tuple[int, int]:
         if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return 0, 1
         distributed.init_process_group("gloo")
+        atexit.register(_leave)
     return distributed.get_rank(), distributed.get_world_size()
 
 
@@ -24,3 +26,9 @@ def gather(part: list) -> list:
     parts = [None] * ranks
     distributed.all_gather_object(parts, part)
     return [item for other in parts for item in other]
+
+
+def _leave() -> None:
+    """Gloo's threads end with their group; one that outlives it aborts the process when the interpreter is gone."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..common.checks import holds_integers, require_integer, require_integers
+from ..common.precision import readable
 
 
 class TimeFeatures(nn.Module):
@@ -94,8 +95,7 @@ class Conditions(nn.Module):
             raise ValueError(f"label must have shape ({len(rows)},), one value per row of x; got {tuple(label.shape)}")
         # Looking at the values would stall a GPU, break a traced graph and stop vmap; there the embedding's own check
         # stands.
-        hidden = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(label)
-        if label.device.type == "cpu" and label.numel() and not hidden:
+        if readable(label) and label.numel():
             low, high = (int(bound) for bound in label.long().aminmax())
             if low < 0 or high > self.classes:
                 raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null); got {low}..{high}")
