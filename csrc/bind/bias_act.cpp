@@ -10,12 +10,12 @@ namespace genfast {
 struct ColumnChecker : Checker {
   Shape rows{1, 0, 1};
   ColumnChecker(const char* op, const Tensor& x) : Checker(op, x, "x") {
-    STD_TORCH_CHECK(x.is_contiguous(), op, ": x must be contiguous; got strides ", name_of(x.strides()));
+    GENFAST_CHECK(x.is_contiguous(), op, ": x must be contiguous; got strides ", name_of(x.strides()));
     rows.features = x.size(-1);
     for (int64_t i = 0; i < x.dim() - 1; ++i) rows.batch *= x.size(i);
   }
   int activation(int64_t act) const {
-    STD_TORCH_CHECK(act >= 0 && act <= 3, "act must lie in 0..3; got ", act);
+    GENFAST_CHECK(act >= 0 && act <= 3, "bias_act: act must lie in [0, 3]; got ", act);
     return int(act);
   }
   const float* columns(const std::optional<Tensor>& bias) const {

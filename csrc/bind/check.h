@@ -6,16 +6,19 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <string>
 
 #include "../kernels/types.h"
+#include "refuse.h"
 
 // Weak: there in a CUDA build of torch only, so that the same binary imports on a CPU build.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+// Weak: torch 2.13 and newer.
+extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 
 namespace genfast {
 
@@ -44,7 +47,29 @@ inline std::string name_of(ScalarType type) {
 inline std::string name_of(torch::headeronly::IntHeaderOnlyArrayRef sizes) {
   std::string text = "(";
   for (size_t i = 0; i < sizes.size(); ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
-  return text + ")";
+  return text + (sizes.size() == 1 ? ",)" : ")");
+}
+
+inline std::string name_of(torch::stable::Device device) {
+  using torch::headeronly::DeviceType;
+  const std::string type = device.type() == DeviceType::CPU    ? "cpu"
+                           : device.type() == DeviceType::CUDA ? "cuda"
+                           : device.type() == DeviceType::Meta ? "meta"
+                                                               : "another device";
+  return device.index() < 0 || device.is_cpu() ? type : type + ":" + std::to_string(device.index());
+}
+
+// What an op answers with or works in; a tensor too large is refused in torch's own words where torch tells them.
+inline Tensor allocate(const char* op, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType type,
+                       torch::stable::Device device,
+                       std::optional<torch::headeronly::MemoryFormat> format = std::nullopt) {
+  try {
+    return torch::stable::empty(sizes, type, std::nullopt, device, std::nullopt, format);
+  } catch (const std::exception&) {
+    const char* told = torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : "";
+    refuse(op, ": out of memory for a tensor ", name_of(sizes), " of ", name_of(type), " on ", name_of(device),
+           *told ? ": " : "", told);
+  }
 }
 
 // Checks the arguments of one call of `op` against its first tensor.
@@ -52,12 +77,14 @@ class Checker {
  public:
   // `like`: (B, *), contiguous or channels-last; sets the batch, the shape and the device.
   Checker(const char* op, const Tensor& like, const char* name) : op_(op), like_(like), name_(name) {
-    STD_TORCH_CHECK(like.dim() >= 1, op, ": ", name, " must have a batch dimension; got a scalar");
+    GENFAST_CHECK(like.dim() >= 1, op, ": ", name, " must have a batch dimension; got a scalar");
     shape_.batch = like.size(0);
     shape_.features = 1;
-    for (int64_t i = 1; i < like.dim(); ++i) shape_.features *= like.size(i);
-    STD_TORCH_CHECK(shape_.features <= int64_t(1) << 34, op, ": ", name, " has ", shape_.features,
-                    " elements a sample, at most 2^34 have noise of their own");
+    for (int64_t i = 1; i < like.dim(); ++i) {
+      const bool fits = !__builtin_mul_overflow(shape_.features, like.size(i), &shape_.features);
+      GENFAST_CHECK(fits && shape_.features <= int64_t(1) << 34, op, ": ", name,
+                    " must have at most 2^34 elements a sample, for which there is noise; got ", name_of(like.sizes()));
+    }
     shape_.channels = channels(like, name);
   }
 
@@ -65,15 +92,15 @@ class Checker {
 
   // `part`: t is one of several tensors that lie along a first dimension, which is left out of account.
   const void* data(const Tensor& t, const char* name, ScalarType type, bool part = false) const {
-    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
-                    name_of(t.scalar_type()));
+    GENFAST_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
+                  name_of(t.scalar_type()));
     on_device(t, name);
     bool same = t.dim() == like_.dim() + part;
     for (int64_t i = 0; same && i < like_.dim(); ++i) same = t.size(i + part) == like_.size(i);
-    STD_TORCH_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), "; got ",
-                    name_of(t.sizes()));
-    STD_TORCH_CHECK(channels(t, name, part) == shape_.channels, op_, ": ", name, " must have the memory format of ",
-                    name_, ": one is contiguous, the other channels-last");
+    GENFAST_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), "; got ",
+                  name_of(t.sizes()));
+    GENFAST_CHECK(channels(t, name, part) == shape_.channels, op_, ": ", name, " must have the memory format of ",
+                  name_, ": one is contiguous, the other channels-last");
     return t.data_ptr();
   }
   const float* floats(const Tensor& t, const char* name) const {
@@ -86,7 +113,7 @@ class Checker {
     const float* p = static_cast<const float*>(t.data_ptr());
     if (t.is_cpu())
       for (int64_t i = 0; i < shape_.batch; ++i)
-        STD_TORCH_CHECK(std::isfinite(p[i]), op_, ": ", name, "[", i, "] must be a finite number; got ", p[i]);
+        GENFAST_CHECK(std::isfinite(p[i]), op_, ": ", name, "[", i, "] must be a finite number; got ", p[i]);
     return p;
   }
   Keys keys(const Tensor& t) const {
@@ -96,15 +123,15 @@ class Checker {
 
   // A contiguous tensor of just this type and these sizes.
   void table(const Tensor& t, const char* name, ScalarType type, std::initializer_list<int64_t> sizes) const {
-    STD_TORCH_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
-                    name_of(t.scalar_type()));
+    GENFAST_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
+                  name_of(t.scalar_type()));
     on_device(t, name);
     bool same = t.dim() == int64_t(sizes.size());
     for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == sizes.begin()[i];
-    STD_TORCH_CHECK(same, op_, ": ", name, " must have shape ",
-                    name_of(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size())), "; got ",
-                    name_of(t.sizes()));
-    STD_TORCH_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous; got strides ", name_of(t.strides()));
+    GENFAST_CHECK(same, op_, ": ", name, " must have shape ",
+                  name_of(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size())), "; got ",
+                  name_of(t.sizes()));
+    GENFAST_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous; got strides ", name_of(t.strides()));
   }
 
   // A contiguous float32 row of `count` numbers, shared by all samples.
@@ -115,13 +142,13 @@ class Checker {
 
   // (B, count) float32, a row for each sample; rows may have gaps between them: columns of a wider table.
   const float* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride) const {
-    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32; got ",
-                    name_of(t.scalar_type()));
+    GENFAST_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32; got ",
+                  name_of(t.scalar_type()));
     on_device(t, name);
-    STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
-                    " must have shape (", shape_.batch, ", ", count, "); got ", name_of(t.sizes()));
-    STD_TORCH_CHECK(count <= 1 || t.stride(1) == 1, op_, ": the rows of ", name, " must be contiguous; got strides ",
-                    name_of(t.strides()));
+    GENFAST_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
+                  " must have shape (", shape_.batch, ", ", count, "); got ", name_of(t.sizes()));
+    GENFAST_CHECK(count <= 1 || t.stride(1) == 1, op_, ": the rows of ", name, " must be contiguous; got strides ",
+                  name_of(t.strides()));
     stride = t.stride(0);
     return static_cast<const float*>(t.data_ptr());
   }
@@ -129,11 +156,11 @@ class Checker {
   // A stack (n, B, *) of 1 to `most` float32 tensors, one behind the other, each like the first; its n.
   int64_t stack(const Tensor& t, const char* name, int64_t most) const {
     const int64_t n = t.dim() > 0 ? t.size(0) : 0;
-    STD_TORCH_CHECK(t.dim() == like_.dim() + 1 && n >= 1 && n <= most, op_, ": ", name, " must have shape (n, *", name_,
-                    ".shape) with n from 1 to ", most, "; got ", name_of(t.sizes()));
+    GENFAST_CHECK(t.dim() == like_.dim() + 1 && n >= 1 && n <= most, op_, ": ", name, " must have shape (n, *", name_,
+                  ".shape) with n from 1 to ", most, "; got ", name_of(t.sizes()));
     data(t, (std::string(name) + "[k]").c_str(), ScalarType::Float, true);
-    STD_TORCH_CHECK(n == 1 || t.numel() == 0 || t.stride(0) == shape_.batch * shape_.features, op_, ": the parts of ",
-                    name, " must lie one behind the other; got strides ", name_of(t.strides()));
+    GENFAST_CHECK(n == 1 || t.numel() == 0 || t.stride(0) == shape_.batch * shape_.features, op_, ": the parts of ",
+                  name, " must lie one behind the other; got strides ", name_of(t.strides()));
     return n;
   }
 
@@ -146,12 +173,12 @@ class Checker {
       case ScalarType::Half:
         return DType::float16;
       default:
-        STD_TORCH_CHECK(false, op_, ": ", name, " must be float32, bfloat16 or float16; got ", name_of(type));
+        GENFAST_CHECK(false, op_, ": ", name, " must be float32, bfloat16 or float16; got ", name_of(type));
     }
   }
 
   uint32_t stream(int64_t value) const {
-    STD_TORCH_CHECK(value >= 0 && value < int64_t(1) << 32, op_, ": stream must lie in [0, 2^32); got ", value);
+    GENFAST_CHECK(value >= 0 && value < int64_t(1) << 32, op_, ": stream must lie in [0, 2^32); got ", value);
     return uint32_t(value);
   }
 
@@ -161,17 +188,50 @@ class Checker {
     const MemoryFormat format = shape_.channels == 1 ? MemoryFormat::Contiguous
                                 : like_.dim() == 4   ? MemoryFormat::ChannelsLast
                                                      : MemoryFormat::ChannelsLast3d;
-    return torch::stable::empty(like_.sizes(), type, std::nullopt, like_.device(), std::nullopt, format);
+    return allocate(op_, like_.sizes(), type, like_.device(), format);
   }
   Tensor empty(ScalarType type, std::initializer_list<int64_t> sizes) const {
-    return torch::stable::empty(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), type,
-                                std::nullopt, like_.device());
+    return allocate(op_, {sizes.begin(), sizes.size()}, type, like_.device());
+  }
+
+  // `value` as the float32 that the kernel works with, in [least, most], or (least, most] for `above`.  What is not 0
+  // must not become it.
+  float number(double value, const char* name, double least, double most, bool above = false) const {
+    const float rounded = float(value);
+    GENFAST_CHECK((above ? rounded > least : rounded >= least) && rounded <= most && (rounded != 0 || value == 0), op_,
+                  ": ", name, " must lie in ", above ? "(" : "[", least, ", ", most, "] when rounded to float32; got ",
+                  value);
+    return rounded;
+  }
+
+  struct Named {
+    const Tensor* tensor;
+    const char* name;
+    Named(const Tensor& t, const char* name) : tensor(&t), name(name) {}
+    Named(const std::optional<Tensor>& t, const char* name) : tensor(t ? &*t : nullptr), name(name) {}
+    bool overlaps(const Named& other) const {
+      const auto begin = [](const Tensor& t) { return static_cast<const char*>(t.data_ptr()); };
+      const auto bytes = [](const Tensor& t) { return t.numel() * int64_t(t.element_size()); };
+      return tensor && other.tensor && begin(*tensor) < begin(*other.tensor) + bytes(*other.tensor) &&
+             begin(*other.tensor) < begin(*tensor) + bytes(*tensor);
+    }
+  };
+  // No tensor that is written to may share memory with another argument.  All of them are dense.
+  void apart(std::initializer_list<Named> written, std::initializer_list<Named> read) const {
+    const auto refuse_shared = [&](const Named& one, const Named& other) {
+      GENFAST_CHECK(!one.overlaps(other), op_, ": ", one.name, ", which is written to, must not share memory with ",
+                    other.name);
+    };
+    for (const Named* one = written.begin(); one != written.end(); ++one) {
+      for (const Named* other = one + 1; other != written.end(); ++other) refuse_shared(*one, *other);
+      for (const Named& other : read) refuse_shared(*one, other);
+    }
   }
 
  private:
   void on_device(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.is_cpu() == like_.is_cpu() && t.get_device_index() == like_.get_device_index(), op_, ": ", name,
-                    " must be on the device of ", name_);
+    GENFAST_CHECK(t.device() == like_.device(), op_, ": ", name, " must be on the device of ", name_, ", ",
+                  name_of(like_.device()), "; got ", name_of(t.device()));
   }
 
   // 1 for a contiguous tensor, C for a channels-last one; anything else is refused.
@@ -190,8 +250,8 @@ class Checker {
     if (t.numel() == 0 || nested([&](int64_t i) { return dims - 1 - i; })) return 1;
     if (dims == 4 || dims == 5)
       if (nested([&](int64_t i) { return i == 0 ? 1 : i == dims - 1 ? 0 : dims - i; })) return t.size(1 + part);
-    STD_TORCH_CHECK(false, op_, ": ", name, " must be contiguous or channels-last; got shape ", name_of(t.sizes()),
-                    " with strides ", name_of(t.strides()), "; call .contiguous()");
+    GENFAST_CHECK(false, op_, ": ", name, " must be contiguous or channels-last; got shape ", name_of(t.sizes()),
+                  " with strides ", name_of(t.strides()), "; call .contiguous()");
   }
 
   const char* op_;
@@ -222,7 +282,7 @@ struct DeviceScope {  // the emulation runs one kernel at a time
 inline bool runs_cuda_twin(const Tensor& t) { return !t.is_cpu(); }
 inline Stream current_stream(const Tensor& t) {
   void* stream = nullptr;
-  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "genfast: this build of torch has no CUDA");
+  GENFAST_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "genfast: this build of torch has no CUDA");
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
   return static_cast<Stream>(stream);
 }
@@ -249,7 +309,7 @@ inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
     if (runs_cuda_twin(tensor)) {                                 \
       const DeviceScope scope(tensor);                            \
       const char* error = cuda::op(args, current_stream(tensor)); \
-      STD_TORCH_CHECK(error == nullptr, #op ": ", error);         \
+      GENFAST_CHECK(error == nullptr, #op ": ", error);           \
     } else {                                                      \
       GENFAST_RUN_CPU(op, args);                                  \
     }                                                             \

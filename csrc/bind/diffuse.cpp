@@ -10,7 +10,7 @@ namespace genfast {
 std::tuple<Tensor, Tensor> diffuse(Tensor x0, Tensor key, Tensor alpha, Tensor sigma, std::optional<Tensor> c_in,
                                    std::optional<Tensor> p, std::optional<Tensor> q, int64_t stream, ScalarType dtype) {
   const Checker check("diffuse", x0, "x0");
-  STD_TORCH_CHECK(p.has_value() == q.has_value(), "diffuse: p and q go together");
+  GENFAST_CHECK(p.has_value() == q.has_value(), "diffuse: p and q go together");
   DiffuseArgs args{};
   args.x0 = check.floats(x0, "x0");
   args.keys = check.keys(key);

@@ -10,9 +10,12 @@ Tensor dynamic_threshold(Tensor d, double quantile, double bound, double limit) 
   args.d = check.floats(d, "D");
   // The order of the elements in memory does not matter.
   args.shape = {check.shape().batch, check.shape().features, 1};
-  STD_TORCH_CHECK(args.shape.features <= int64_t(1) << 31,
-                  "dynamic_threshold: D must have at most 2^31 elements a sample; got ", args.shape.features);
-  args.quantile = quantile, args.bound = float(bound), args.limit = float(limit);
+  GENFAST_CHECK(args.shape.features <= int64_t(1) << 31,
+                "dynamic_threshold: D must have at most 2^31 elements a sample; got ", args.shape.features);
+  GENFAST_CHECK(quantile >= 0 && quantile <= 1, "dynamic_threshold: quantile must lie in [0, 1]; got ", quantile);
+  args.quantile = quantile;
+  args.bound = check.number(bound, "bound", 0, std::numeric_limits<float>::max(), true);
+  args.limit = check.number(limit, "limit", args.bound, INFINITY);
   Tensor out = check.empty(ScalarType::Float);
   const Tensor threshold = check.empty(ScalarType::Float, {args.shape.batch});
   args.out = static_cast<float*>(out.data_ptr());

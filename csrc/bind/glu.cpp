@@ -13,8 +13,8 @@ struct Halved {
   Shape shape{1, 0, 1};
   DType dtype;
   Halved(const char* op, const Tensor& x) : dtype(Checker(op, x, "x").edge_type(x.scalar_type(), "x")) {
-    STD_TORCH_CHECK(x.size(-1) % 2 == 0, op, ": the last dimension of x must be even; got ", name_of(x.sizes()));
-    STD_TORCH_CHECK(x.is_contiguous(), op, ": x must be contiguous; got strides ", name_of(x.strides()));
+    GENFAST_CHECK(x.size(-1) % 2 == 0, op, ": the last dimension of x must be even; got ", name_of(x.sizes()));
+    GENFAST_CHECK(x.is_contiguous(), op, ": x must be contiguous; got strides ", name_of(x.strides()));
     for (int64_t i = 0; i < x.dim() - 1; ++i) sizes.push_back(x.size(i)), shape.batch *= x.size(i);
     shape.features = x.size(-1) / 2;
     sizes.push_back(shape.features);
@@ -23,7 +23,7 @@ struct Halved {
 
 Tensor glu(Tensor x, bool swiglu) {
   const Halved y("glu", x);
-  Tensor out = torch::stable::empty(y.sizes, x.scalar_type(), std::nullopt, x.device());
+  Tensor out = allocate("glu", y.sizes, x.scalar_type(), x.device());
   const GluArgs args{out.data_ptr(), x.data_ptr(), y.dtype, swiglu ? Glu::swiglu : Glu::geglu, y.shape};
   GENFAST_RUN(glu, x, args);
   return out;
@@ -33,11 +33,10 @@ Tensor glu_backward(Tensor x, Tensor grad_y, bool swiglu) {
   const Halved y("glu_backward", x);
   const Checker check("glu_backward", grad_y, "grad_y");
   check.data(grad_y, "grad_y", x.scalar_type());
-  STD_TORCH_CHECK(
-      std::ranges::equal(grad_y.sizes(), y.sizes) && grad_y.is_contiguous() && x.is_cpu() == grad_y.is_cpu(),
-      "glu_backward: grad_y must be contiguous of shape ", name_of(y.sizes), " on the device of x; got ",
-      name_of(grad_y.sizes()), " with strides ", name_of(grad_y.strides()));
-  Tensor out = torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device());
+  GENFAST_CHECK(std::ranges::equal(grad_y.sizes(), y.sizes) && grad_y.is_contiguous() && x.device() == grad_y.device(),
+                "glu_backward: grad_y must be contiguous of shape ", name_of(y.sizes), " on the device of x; got ",
+                name_of(grad_y.sizes()), " with strides ", name_of(grad_y.strides()));
+  Tensor out = allocate("glu_backward", x.sizes(), x.scalar_type(), x.device());
   const GluBackwardArgs args{
       out.data_ptr(), x.data_ptr(), grad_y.data_ptr(), y.dtype, swiglu ? Glu::swiglu : Glu::geglu, y.shape};
   GENFAST_RUN(glu_backward, x, args);

@@ -13,7 +13,7 @@ using Optional = std::optional<Tensor>;
 static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t groups, const Optional& weight,
                             const Optional& bias, const Optional& scale, const Optional& shift, int64_t activation) {
   const char* op = "group_norm_act";
-  STD_TORCH_CHECK(x.dim() >= 2, op, ": x must have shape (N, C, *); got ", name_of(x.sizes()));
+  GENFAST_CHECK(x.dim() >= 2, op, ": x must have shape (N, C, *); got ", name_of(x.sizes()));
   GroupNorm p{};
   p.dtype = check.edge_type(x.scalar_type(), "x");
   p.x = x.data_ptr();
@@ -21,9 +21,9 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   for (int64_t i = 2; i < x.dim(); ++i) p.maps.pixels *= x.size(i);
   p.maps.last = p.maps.last || p.maps.pixels == 1;
   p.groups = groups;
-  STD_TORCH_CHECK(groups >= 1 && p.maps.channels % groups == 0, op, ": groups must divide the ", p.maps.channels,
-                  " channels of x; got ", groups);
-  STD_TORCH_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3]; got ", activation);
+  GENFAST_CHECK(groups >= 1 && p.maps.channels % groups == 0 && groups <= p.maps.channels, op,
+                ": groups must divide the ", p.maps.channels, " channels of x; got ", groups);
+  GENFAST_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3]; got ", activation);
   p.activation = int(activation);
   if (weight) p.weight = check.row(*weight, "weight", p.maps.channels);
   if (bias) p.bias = check.row(*bias, "bias", p.maps.channels);
@@ -45,7 +45,7 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Opti
   const Checker check("group_norm_act", x, "x");
   GroupNormActArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
-  args.eps = float(eps);
+  args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   GroupNorm& p = args.norm;
   Tensor y = check.empty(x.scalar_type());
   Tensor mean = check.empty(ScalarType::Float, {p.maps.batch, groups});
@@ -55,7 +55,10 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Opti
   args.y = y.data_ptr();
   p.mean = static_cast<float*>(mean.data_ptr()), p.rstd = static_cast<float*>(rstd.data_ptr());
   p.sums = static_cast<float*>(sums.data_ptr());
-  if (x.numel() > 0) GENFAST_RUN(group_norm_act, x, args);
+  if (x.numel() > 0)
+    GENFAST_RUN(group_norm_act, x, args);
+  else
+    torch::stable::zero_(mean), torch::stable::zero_(rstd);
   return {y, mean, rstd};
 }
 
@@ -63,8 +66,8 @@ std::tuple<Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor m
                                                    Optional bias, Optional scale, Optional shift, int64_t activation,
                                                    double) {
   const Checker check("group_norm_act_backward", x, "x");
-  STD_TORCH_CHECK(mean.dim() == 2, "group_norm_act_backward: mean must have shape (N, groups); got ",
-                  name_of(mean.sizes()));
+  GENFAST_CHECK(mean.dim() == 2, "group_norm_act_backward: mean must have shape (N, groups); got ",
+                name_of(mean.sizes()));
   const int64_t groups = mean.size(1);
   GroupNormActBackwardArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);

@@ -16,8 +16,7 @@ void langevin(Tensor x, Tensor net, Tensor key, Tensor alpha, Tensor sigma, Tens
   args.dtype = check.edge_type(net.scalar_type(), "net");
   args.net = check.data(net, "net", net.scalar_type());
   if (y) args.y = const_cast<void*>(check.data(*y, "y", net.scalar_type()));
-  STD_TORCH_CHECK(unconditional.has_value() == guidance.has_value(),
-                  "langevin: unconditional and guidance go together");
+  GENFAST_CHECK(unconditional.has_value() == guidance.has_value(), "langevin: unconditional and guidance go together");
   if (unconditional) {
     args.unconditional = check.data(*unconditional, "unconditional", net.scalar_type());
     args.guidance = check.per_sample(*guidance, "guidance");
@@ -31,6 +30,16 @@ void langevin(Tensor x, Tensor net, Tensor key, Tensor alpha, Tensor sigma, Tens
   args.c_out = check.per_sample(c_out, "c_out");
   if (c_in) args.c_in = check.per_sample(*c_in, "c_in");
   args.shape = shape;
+  check.apart({{x, "x"}, {y, "y"}}, {{net, "net"},
+                                     {unconditional, "unconditional"},
+                                     {guidance, "guidance"},
+                                     {key, "key"},
+                                     {alpha, "alpha"},
+                                     {sigma, "sigma"},
+                                     {snr, "snr"},
+                                     {c_skip, "c_skip"},
+                                     {c_out, "c_out"},
+                                     {c_in, "c_in"}});
   const Tensor gains = check.empty(ScalarType::Float, {shape.batch, 2}), partial = partial_sums(check, gains, 2);
   args.gains = static_cast<float*>(gains.data_ptr());
   args.partial = static_cast<float*>(partial.data_ptr());

@@ -5,14 +5,17 @@
 namespace genfast {
 
 Tensor noise(Tensor key, std::vector<int64_t> size, int64_t stream, bool uniform, ScalarType dtype) {
-  STD_TORCH_CHECK(key.dim() == 2, "noise: key must have shape (B, 2); got ", name_of(key.sizes()));
-  for (int64_t n : size) STD_TORCH_CHECK(n >= 0, "noise: shape must not be negative; got ", name_of(size));
+  GENFAST_CHECK(key.dim() == 2, "noise: key must have shape (B, 2); got ", name_of(key.sizes()));
+  int64_t count = key.size(0);
+  for (int64_t n : size)
+    GENFAST_CHECK(n >= 0 && !__builtin_mul_overflow(count, n, &count) && count < int64_t(1) << 60,
+                  "noise: shape must not be negative, nor beyond any memory; got ", name_of(size));
   size.insert(size.begin(), key.size(0));
-  Tensor out = torch::stable::empty(size, dtype, std::nullopt, key.device());
+  Tensor out = allocate("noise", size, dtype, key.device());
   const Checker check("noise", out, "shape");
   NoiseArgs args{};
-  args.out = out.data_ptr();
   args.dtype = check.edge_type(dtype, "dtype");
+  args.out = out.data_ptr();
   args.distribution = uniform ? Distribution::uniform : Distribution::normal;
   args.keys = check.keys(key);
   args.stream = check.stream(stream);

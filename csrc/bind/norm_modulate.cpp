@@ -14,9 +14,9 @@ struct TokenChecker : Checker {
   Tokens tokens;
 
   TokenChecker(const char* op, const Tensor& x, const char* name) : Checker(op, x, name) {
-    STD_TORCH_CHECK(x.dim() >= 2, op, ": ", name, " must have shape (B, *, D); got ", name_of(x.sizes()));
-    STD_TORCH_CHECK(shape().channels == 1, op, ": ", name, " must be contiguous; got strides ", name_of(x.strides()),
-                    "; call .contiguous()");
+    GENFAST_CHECK(x.dim() >= 2, op, ": ", name, " must have shape (B, *, D); got ", name_of(x.sizes()));
+    GENFAST_CHECK(shape().channels == 1, op, ": ", name, " must be contiguous; got strides ", name_of(x.strides()),
+                  "; call .contiguous()");
     tokens = {x.size(0), 1, x.size(x.dim() - 1)};
     for (int64_t i = 1; i < x.dim() - 1; ++i) tokens.tokens *= x.size(i);
   }
@@ -35,8 +35,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
                                                  Optional scale, Optional shift, double eps, bool rms,
                                                  bool keep_moments) {
   const TokenChecker check("norm_modulate", x, y ? "residual" : "x");
-  STD_TORCH_CHECK(eps >= 0 && std::isfinite(eps), "norm_modulate: eps must be finite and not negative; got ", eps);
-  STD_TORCH_CHECK(y.has_value() == gate.has_value(), "norm_modulate: y and gate go together");
+  GENFAST_CHECK(y.has_value() == gate.has_value(), "norm_modulate: y and gate go together");
   NormModulateArgs args{};
   args.dtype = check.edge_type(x.scalar_type(), y ? "residual" : "x");
   args.x = x.data_ptr();
@@ -46,7 +45,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   args.bias = check.vector(bias, "bias");
   args.scale = check.per_sample(scale, "scale");
   args.shift = check.per_sample(shift, "shift");
-  args.eps = float(eps);
+  args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   args.rms = rms;
   args.shape = check.tokens;
   Tensor out = check.empty(x.scalar_type()), v = y ? check.empty(x.scalar_type()) : check.empty(x.scalar_type(), {0});
@@ -66,7 +65,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
                                                           Tensor moments, Optional gate, Optional weight,
                                                           Optional scale, bool need_v, bool need_modulation) {
   const TokenChecker check("norm_modulate_backward", v, "v");
-  STD_TORCH_CHECK(need_v || !(y || gate), "norm_modulate_backward: y and gate need need_v");
+  GENFAST_CHECK(need_v || !(y || gate), "norm_modulate_backward: y and gate need need_v");
   const ScalarType type = v.scalar_type();
   NormModulateBackwardArgs args{};
   args.dtype = check.edge_type(type, "v");

@@ -16,8 +16,8 @@ float largest(const float* points, int64_t rows, int64_t features, const char* n
   for (int64_t e = 0; e < rows * features; ++e) bits = std::max(bits, std::bit_cast<uint32_t>(points[e]) & 0x7fffffffu);
   if (bits >= 0x7f800000u)
     for (int64_t e = 0; e < rows * features; ++e)
-      STD_TORCH_CHECK(std::isfinite(points[e]), "pairwise: ", name, "[", e / features, ", ", e % features,
-                      "] must be a finite number; got ", points[e]);
+      GENFAST_CHECK(std::isfinite(points[e]), "pairwise: ", name, "[", e / features, ", ", e % features,
+                    "] must be a finite number; got ", points[e]);
   return std::bit_cast<float>(bits);
 }
 
@@ -40,20 +40,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
                                                     std::optional<Tensor> radius_y, int64_t k, bool exclude_self) {
   const Checker check("pairwise", x, "x");
   PairwiseArgs p{};
-  STD_TORCH_CHECK(x.dim() == 2, "pairwise: x must have shape (N, D); got ", name_of(x.sizes()));
-  STD_TORCH_CHECK(y.dim() == 2, "pairwise: y must have shape (M, D); got ", name_of(y.sizes()));
+  GENFAST_CHECK(x.dim() == 2, "pairwise: x must have shape (N, D); got ", name_of(x.sizes()));
+  GENFAST_CHECK(y.dim() == 2, "pairwise: y must have shape (M, D); got ", name_of(y.sizes()));
   p.n = x.size(0), p.m = y.size(0), p.features = x.size(1), p.k = k, p.exclude_self = exclude_self;
   check.table(x, "x", ScalarType::Float, {p.n, p.features});
   check.table(y, "y", ScalarType::Float, {p.m, p.features});
-  STD_TORCH_CHECK(k >= 0 && k + exclude_self * (k > 0) <= p.m, "pairwise: k must lie in [0, ", p.m - exclude_self,
-                  "]; got ", k);
+  GENFAST_CHECK(k >= 0 && (k == 0 || k <= p.m - exclude_self), "pairwise: k must lie in [0, ", p.m - exclude_self,
+                "]; got ", k);
   const auto radius = [&](const std::optional<Tensor>& r, const char* name, int64_t count) -> const double* {
     if (!r) return nullptr;
     check.table(*r, name, ScalarType::Double, {count});
     const double* at = static_cast<const double*>(r->data_ptr());
     if (r->is_cpu())
       for (int64_t i = 0; i < count; ++i)
-        STD_TORCH_CHECK(!std::isnan(at[i]), "pairwise: ", name, "[", i, "] must be a squared radius; got nan");
+        GENFAST_CHECK(!std::isnan(at[i]), "pairwise: ", name, "[", i, "] must be a squared radius; got nan");
     return at;
   };
   p.radius_x = radius(radius_x, "radius_x", p.n), p.radius_y = radius(radius_y, "radius_y", p.m);

@@ -21,7 +21,8 @@ std::tuple<Tensor, Tensor> runge_kutta(Tensor x, Tensor k, Tensor c, std::option
     check.table(*error, "error", ScalarType::Float, {shape.batch, args.stages});
     args.error = static_cast<const float*>(error->data_ptr());
   }
-  args.rtol = float(rtol), args.atol = float(atol);
+  args.rtol = check.number(rtol, "rtol", 0, std::numeric_limits<float>::max());
+  args.atol = check.number(atol, "atol", 0, std::numeric_limits<float>::max(), true);
   args.shape = shape;
   Tensor out = check.empty(ScalarType::Float), err = check.empty(ScalarType::Float, {error ? shape.batch : 0});
   const Tensor partial = error ? partial_sums(check, err, 1) : err;

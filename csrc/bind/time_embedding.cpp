@@ -10,8 +10,9 @@ Tensor time_embedding(Tensor t, Tensor frequencies, int64_t width, bool flip, Sc
   args.batch = check.shape().batch, args.count = frequencies.numel(), args.width = width, args.flip = flip;
   check.table(t, "t", ScalarType::Double, {args.batch});
   check.table(frequencies, "frequencies", ScalarType::Double, {args.count});
-  STD_TORCH_CHECK(width >= 2 * args.count, "time_embedding: dim must be at least ", 2 * args.count,
-                  ", a sine and a cosine for each frequency; got ", width);
+  GENFAST_CHECK(width >= 2 * args.count, "time_embedding: dim must be at least ", 2 * args.count,
+                ", a sine and a cosine for each frequency; got ", width);
+  GENFAST_CHECK(width < int64_t(1) << 40, "time_embedding: dim must be below 2^40; got ", width);
   args.dtype = check.edge_type(dtype, "dtype");
   args.t = static_cast<const double*>(t.data_ptr());
   args.frequencies = static_cast<const double*>(frequencies.data_ptr());

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .activations import ACTIVATIONS, NAMES, number_of
-from .dispatch import composed, differentiate_again, packed, with_autograd
+from .dispatch import composed, differentiate_again, one_device, packed, register_fake, with_autograd
 
 
 def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
@@ -22,6 +22,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
         wanted = f"x must be (*, D) and bias (D,); got {tuple(x.shape)}"
         raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
     if composed(x, bias):
+        one_device("bias_act", x=x, bias=bias)
         return bias_act_reference(x, bias, act=act)
     return _fused(*packed(x, None if bias is None else bias.float()), number)
 
@@ -31,12 +32,12 @@ def bias_act_reference(x: Tensor, bias: Tensor | None = None, *, act: str = "sil
     return ACTIVATIONS[act](x if bias is None else x + bias.to(x.dtype))
 
 
-@torch.library.register_fake("genfast::bias_act")
+@register_fake("bias_act")
 def _(x, bias, act):
     return torch.empty_like(x)
 
 
-@torch.library.register_fake("genfast::bias_act_backward")
+@register_fake("bias_act_backward")
 def _(x, bias, grad_y, act):
     return torch.empty_like(x)
 

@@ -3,7 +3,18 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, in_layout_of, packed, per_row, same_batch, wants_grad
+from .dispatch import (
+    alike,
+    composed,
+    dense,
+    finite_rows,
+    in_layout_of,
+    packed,
+    per_row,
+    register_fake,
+    same_batch,
+    wants_grad,
+)
 from .noise import Purpose, noise_like, stream
 
 
@@ -31,6 +42,8 @@ def denoising_loss(
         net = dense(net)
         x0 = in_layout_of(x0, net)
     if wants_grad(p, q, weight) or composed(net, x0):
+        alike("denoising_loss", x0=x0, net=net)
+        finite_rows("denoising_loss", x0, p=p, q=q, weight=weight)
         return denoising_loss_reference(net, x0, noise_like(x0, key, purpose, step), p, q, weight)
     keep = wants_grad(net, x0)
     small = packed(key, p, q, weight)
@@ -45,12 +58,12 @@ def denoising_loss_reference(
     return loss if weight is None else weight * loss
 
 
-@torch.library.register_fake("genfast::denoising_loss")
+@register_fake("denoising_loss")
 def _(net, x0, key, p, q, weight, stream, keep_residual):
     return x0.new_empty(x0.shape[0]), torch.empty_like(net) if keep_residual else net.new_empty(0)
 
 
-@torch.library.register_fake("genfast::denoising_loss_backward")
+@register_fake("denoising_loss_backward")
 def _(grad, residual, p, weight, need_x0):
     grad_x0 = torch.empty_like(residual, dtype=torch.float32) if need_x0 else grad.new_empty(0)
     return torch.empty_like(residual), grad_x0

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, packed, per_row, same_batch, wants_grad
+from .dispatch import composed, dense, finite_rows, packed, per_row, register_fake, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -33,6 +33,7 @@ def diffuse(
     same_batch("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
     x0 = dense(x0)
     if wants_grad(alpha, sigma, c_in, p, q) or composed(x0):
+        finite_rows("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
         y, aim = diffuse_reference(x0, noise_like(x0, key, purpose, step), alpha, sigma, c_in, target)
         y = y.to(dtype)
     else:
@@ -56,7 +57,7 @@ def diffuse_reference(
     return y, None if target is None else per_row(target[0], x0) * x0 + per_row(target[1], x0) * z
 
 
-@torch.library.register_fake("genfast::diffuse")
+@register_fake("diffuse")
 def _(x0, key, alpha, sigma, c_in, p, q, stream, dtype):
     return torch.empty_like(x0, dtype=dtype), torch.empty_like(x0) if p is not None else x0.new_empty(0)
 

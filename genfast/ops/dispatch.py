@@ -1,9 +1,12 @@
 """When an op takes its fused kernel and when plain torch, and the checks that C++ cannot make."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from ..common.precision import readable
 
 
 def composed(*tensors: Tensor | None) -> bool:
@@ -35,6 +38,63 @@ def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
     for name, value in coefficients.items():
         if value is not None and value.shape != x.shape[:1]:
             raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample; got {tuple(value.shape)}")
+
+
+def one_device(op: str, **tensors: Tensor | None) -> None:
+    """RuntimeError unless all tensors lie on the device of the first: what C++ checks, for the ways around it."""
+    (name, first), *others = ((n, t) for n, t in tensors.items() if isinstance(t, Tensor))
+    for other, tensor in others:
+        if tensor.device != first.device:
+            raise RuntimeError(f"{op}: {other} must be on the device of {name}, {first.device}; got {tensor.device}")
+
+
+def alike(op: str, **tensors: Tensor | None) -> None:
+    """RuntimeError unless all tensors have the shape and the device of the first, for the ways around C++."""
+    one_device(op, **tensors)
+    (name, first), *others = tensors.items()
+    for other, tensor in others:
+        if tensor is not None and tensor.shape != first.shape:
+            wanted = f"have the shape of {name}, {tuple(first.shape)}"
+            raise RuntimeError(f"{op}: {other} must {wanted}; got {tuple(tensor.shape)}")
+
+
+def finite_rows(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
+    """RuntimeError unless the coefficients, (B,) each, lie on the device of x and, where the host can see them, are
+    finite: for the ways around C++."""
+    one_device(op, x=x, **coefficients)
+    for name, value in coefficients.items():
+        if value is not None and readable(value) and not bool(value.isfinite().all()):
+            raise RuntimeError(f"{op}: {name} must hold finite numbers; got {value.tolist()}")
+
+
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two dense tensors share memory."""
+    return not a.is_meta and a.data_ptr() < b.data_ptr() + b.nbytes and b.data_ptr() < a.data_ptr() + a.nbytes
+
+
+def apart(op: str, written: dict[str, Tensor | None], read: dict[str, Tensor | None]) -> None:
+    """RuntimeError where a tensor that is written to shares memory with another, for the ways around C++."""
+    pairs = itertools.chain(
+        itertools.combinations(written.items(), 2), itertools.product(written.items(), read.items())
+    )
+    for (name, a), (other, b) in pairs:
+        if a is not None and b is not None and overlap(a, b):
+            raise RuntimeError(f"{op}: {name}, which is written to, must not share memory with {other}")
+
+
+def register_fake(name: str) -> Callable[[Callable], Callable]:
+    """Registers a function as what `genfast::name` answers with on the meta device and under torch.compile, where all
+    its tensors must lie on one device, as C++ wants them."""
+    names = [argument.name for argument in getattr(torch.ops.genfast, name).default._schema.arguments]
+
+    def register(function: Callable) -> Callable:
+        def fake(*args, **kwargs):
+            one_device(name, **dict(zip(names, args)), **kwargs)
+            return function(*args, **kwargs)
+
+        return torch.library.register_fake(f"genfast::{name}")(fake)
+
+    return register
 
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, in_layout_of, per_row
+from .dispatch import alike, composed, dense, in_layout_of, per_row, register_fake
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -14,6 +14,9 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     plain torch. Raises RuntimeError naming the argument.
     """
     if composed(a, b):
+        alike("dot", a=a, b=b)
+        if a.dtype != b.dtype:
+            raise RuntimeError(f"dot: b must have the dtype of a, {a.dtype}; got {b.dtype}")
         return dot_reference(a, b)
     a = dense(a)
     return torch.ops.genfast.dot(a, in_layout_of(b, a) if a.shape == b.shape else b)
@@ -25,7 +28,7 @@ def dot_reference(a: Tensor, b: Tensor) -> Tensor:
     return (a.to(wide) * b.to(wide)).flatten(1).sum(1)
 
 
-@torch.library.register_fake("genfast::dot")
+@register_fake("dot")
 def _(a, b):
     return a.new_empty(a.shape[0], dtype=torch.float32)
 

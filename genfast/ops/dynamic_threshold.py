@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, dense, per_row, wants_grad
+from .dispatch import composed, dense, per_row, register_fake, wants_grad
 
 
 def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: float | None = None) -> Tensor:
@@ -41,6 +41,6 @@ def dynamic_threshold_reference(D: Tensor, quantile: float, bound: float = 1.0, 
     return torch.minimum(torch.maximum(D, -s), s) * (bound / s)
 
 
-@torch.library.register_fake("genfast::dynamic_threshold")
+@register_fake("dynamic_threshold")
 def _(D, quantile, bound, limit):
     return torch.empty_like(D)

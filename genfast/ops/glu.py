@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dispatch import composed, differentiate_again, with_autograd
+from .dispatch import composed, differentiate_again, register_fake, with_autograd
 
 
 def geglu(x: Tensor) -> Tensor:
@@ -44,12 +44,12 @@ def _glu(x: Tensor, swiglu: bool) -> Tensor:
     return _reference(swiglu)(x) if composed(x) else _fused(x.contiguous(), swiglu)
 
 
-@torch.library.register_fake("genfast::glu")
+@register_fake("glu")
 def _(x, swiglu):
     return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
 
 
-@torch.library.register_fake("genfast::glu_backward")
+@register_fake("glu_backward")
 def _(x, grad_y, swiglu):
     return torch.empty_like(x)
 

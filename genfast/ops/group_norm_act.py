@@ -4,8 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.checks import require_number
 from .activations import ACTIVATIONS, number_of, numbered
-from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd, with_rows
+from .dispatch import (
+    composed,
+    dense,
+    differentiate_again,
+    in_layout_of,
+    one_device,
+    register_fake,
+    with_autograd,
+    with_rows,
+)  # fmt: skip
 
 
 def group_norm_act(
@@ -33,6 +43,11 @@ def group_norm_act(
     """
     number = number_of(act)
     if composed(x, weight, bias, scale, shift):
+        one_device("group_norm_act", x=x, weight=weight, bias=bias, scale=scale, shift=shift)
+        require_number("group_norm_act: eps", eps, least=0)
+        if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
+            wanted = f"groups must divide the channels of x, (N, C, *); got {groups} and {tuple(x.shape)}"
+            raise RuntimeError(f"group_norm_act: {wanted}")
         return group_norm_act_reference(x, groups, weight, bias, scale, shift, act=act, eps=eps)
     small = [t if t is None or t.dtype == torch.float32 else t.float() for t in (weight, bias, scale, shift)]
     return _group_norm_act(dense(x), groups, *with_rows(*small), number, eps)[0]
@@ -66,13 +81,13 @@ def _modulate(x: Tensor, slope: Tensor | None, offset: Tensor | None) -> Tensor:
     return x if offset is None else x + offset.reshape(spread).to(x.dtype)
 
 
-@torch.library.register_fake("genfast::group_norm_act")
+@register_fake("group_norm_act")
 def _(x, groups, weight, bias, scale, shift, activation, eps):
     statistics = x.new_empty(x.shape[0], groups, dtype=torch.float32)
     return torch.empty_like(x), statistics, torch.empty_like(statistics)
 
 
-@torch.library.register_fake("genfast::group_norm_act_backward")
+@register_fake("group_norm_act_backward")
 def _(dy, x, mean, rstd, weight, bias, scale, shift, activation, eps):
     return torch.empty_like(x), x.new_empty(x.shape[0], 2, x.shape[1], dtype=torch.float32)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_choice, require_number
+from .dispatch import register_fake
 from .pairwise import ROWS, check_sets, squared_distances
 
 
@@ -36,7 +37,7 @@ def kernel_sums(
     return KernelSums(*torch.ops.genfast.kernel_sums(x, y, kernel == "rbf", gamma, offset, exclude_self))
 
 
-@torch.library.register_fake("genfast::kernel_sums")
+@register_fake("kernel_sums")
 def _(x, y, rbf, gamma, offset, exclude_self):
     return tuple(x.new_empty(len(x), dtype=torch.float64) for _ in range(2))
 

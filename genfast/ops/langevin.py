@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import beside, composed, packed, per_row, same_batch
+from .dispatch import alike, apart, beside, composed, finite_rows, packed, per_row, register_fake, same_batch
 from .dot import dot_reference
 from .noise import Purpose, noise_like, stream
 
@@ -47,6 +47,11 @@ def langevin(
     coefficients = {"alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip, "c_out": c_out}
     same_batch("langevin", x, **coefficients, c_in=c_in, guidance=guidance)
     if composed(x):
+        alike("langevin", x=x, net=net, unconditional=unconditional, y=y)
+        finite_rows("langevin", x, **coefficients, c_in=c_in, guidance=guidance)
+        if (unconditional is None) != (guidance is None):
+            raise RuntimeError("langevin: unconditional and guidance go together")
+        apart("langevin", {"x": x, "y": y}, {"net": net, "unconditional": unconditional})
         with torch.no_grad():
             z = noise_like(x, key, purpose, step)
             following = langevin_reference(x, net, z, **coefficients, unconditional=unconditional, guidance=guidance)
@@ -83,6 +88,6 @@ def langevin_reference(
     return x + per_row(2 * m**2, x) * scaled + per_row(2 * m * sigma, x) * z
 
 
-@torch.library.register_fake("genfast::langevin")
+@register_fake("langevin")
 def _(x, net, key, alpha, sigma, snr, c_skip, c_out, stream, y, c_in, unconditional, guidance):
     return None

@@ -5,6 +5,7 @@ high); element e takes word e & 3.  Normals are Box-Muller in IEEE operations on
 same bits. An element is the logical (C, H, W) index, whatever the memory format.
 """
 
+import functools
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_integer
-from .dispatch import in_layout_of, packed
+from .dispatch import in_layout_of, one_device, packed, register_fake
 
 MAX_STEP = 2**24 - 1
 
@@ -73,7 +74,11 @@ def uniform(
 
 
 def noise_like(x: Tensor, key: Tensor, purpose: int, step: int) -> Tensor:
-    """`normal` in the shape and memory format of x, float64 if x is, otherwise float32."""
+    """`normal` in the shape and memory format of x, float64 if x is, otherwise float32. Raises RuntimeError naming the
+    key unless it has a row for each of x, on its device."""
+    one_device("noise", x=x, key=key)
+    if key.shape != (len(x), 2):
+        raise RuntimeError(f"noise: key must have shape ({len(x)}, 2); got {tuple(key.shape)}")
     dtype = torch.promote_types(x.dtype, torch.float32)
     return in_layout_of(normal(key, x.shape[1:], purpose, step, dtype), x)
 
@@ -118,6 +123,14 @@ def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int =
     return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=torch.float64, device="cpu")
 
 
-@torch.library.register_fake("genfast::noise")
+@register_fake("noise")
 def _(key, size, stream, uniform, dtype):
     return key.new_empty([key.shape[0], *size], dtype=dtype)
+
+
+@functools.partial(torch.library.register_vmap, "genfast::noise")
+def _(info, in_dims, key, size, stream, uniform, dtype):
+    """Noise is by rows of keys: the mapped dimension is one more of them."""
+    key = key.movedim(in_dims[0], 0)
+    rows = torch.ops.genfast.noise(key.flatten(0, 1).contiguous(), size, stream, uniform, dtype)
+    return rows.unflatten(0, key.shape[:2]), 0

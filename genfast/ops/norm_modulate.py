@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dispatch import composed, leaf, packed, wants_grad, with_autograd, with_rows
+from ..common.checks import require_number
+from .dispatch import alike, composed, leaf, one_device, packed, register_fake, wants_grad, with_autograd, with_rows
 
 
 def layer_norm_modulate(
@@ -86,6 +87,10 @@ def _spread(m: Tensor, x: Tensor) -> Tensor:
 def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor, Tensor]:
     """(v, n); v is x itself without a gate."""
     if composed(x, y, gate, scale, shift, weight, bias):
+        one_device("norm_modulate", x=x, y=y, gate=gate, scale=scale, shift=shift, weight=weight, bias=bias)
+        require_number("norm_modulate: eps", eps, least=0)
+        if y is not None:
+            alike("norm_modulate", residual=x, y=y)
         v = x if y is None else (x + _spread(gate, x) * y).to(x.dtype)
         return v, norm_modulate_reference(v, scale, shift, weight, bias, eps, rms)
     gate, weight, bias, scale, shift = (
@@ -101,14 +106,14 @@ def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Te
     return (x if y is None else v), out
 
 
-@torch.library.register_fake("genfast::norm_modulate")
+@register_fake("norm_modulate")
 def _(x, y, gate, weight, bias, scale, shift, eps, rms, keep_moments):
     rows = torch.Size(x.shape[:-1]).numel()
     moments = x.new_empty((2 - rms if keep_moments else 0, rows), dtype=torch.float32)
     return torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(x), moments
 
 
-@torch.library.register_fake("genfast::norm_modulate_backward")
+@register_fake("norm_modulate_backward")
 def _(grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_v, need_modulation):
     columns = v.new_empty((len(v), 2 * need_modulation + (y is not None), v.shape[-1]), dtype=torch.float32)
     grad_v = torch.empty_like(v) if need_v else v.new_empty(0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_integer
+from .dispatch import register_fake
 
 ROWS = 256  # of a block of the matrix, in plain torch
 
@@ -93,7 +94,7 @@ def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.detach().contiguous() for t in tensors]
 
 
-@torch.library.register_fake("genfast::pairwise")
+@register_fake("pairwise")
 def _(x, y, radius_x, radius_y, k, exclude_self):
     def empty(*size, dtype=torch.int64):
         return x.new_empty(size, dtype=dtype)

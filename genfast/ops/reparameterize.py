@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, differentiate_again, in_layout_of, packed, with_autograd
+from .dispatch import (
+    composed,
+    dense,
+    differentiate_again,
+    in_layout_of,
+    one_device,
+    packed,
+    register_fake,
+    with_autograd,
+)
 from .noise import Purpose, noise_like, split_stream, stream
 
 
@@ -27,6 +36,7 @@ def reparameterize(
     if mu.shape != logvar.shape:
         raise ValueError(f"reparameterize: logvar must have the shape of mu, {tuple(mu.shape)}; got {(*logvar.shape,)}")
     if composed(mu, logvar):
+        one_device("reparameterize", mu=mu, logvar=logvar)
         z, kl = reparameterize_reference(mu, logvar, noise_like(mu, key, purpose, step))
         return z.to(mu.dtype), kl
     mu = dense(mu)
@@ -38,12 +48,12 @@ def reparameterize_reference(mu: Tensor, logvar: Tensor, eps: Tensor) -> tuple[T
     return mu + (0.5 * logvar).exp() * eps, 0.5 * (mu.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
 
-@torch.library.register_fake("genfast::reparameterize")
+@register_fake("reparameterize")
 def _(mu, logvar, key, stream):
     return torch.empty_like(mu), mu.new_empty(mu.shape[0], dtype=torch.float32)
 
 
-@torch.library.register_fake("genfast::reparameterize_backward")
+@register_fake("reparameterize_backward")
 def _(grad_z, grad_kl, mu, logvar, key, stream):
     return torch.empty_like(mu), torch.empty_like(mu)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, dense, packed, per_row, wants_grad
+from .dispatch import composed, dense, one_device, packed, per_row, register_fake, wants_grad
 
 MAX_STAGES = 7
 
@@ -25,6 +25,14 @@ def runge_kutta(
     """
     rtol, atol = require_number("rtol", rtol, least=0), require_number("atol", atol, above=0)
     if composed(x, k) or wants_grad(x, k, c, error):
+        one_device("runge_kutta", x=x, k=k, c=c, error=error)
+        if k.shape[1:] != x.shape or not 1 <= len(k) <= MAX_STAGES:
+            wanted = f"(n, *{tuple(x.shape)}) with n from 1 to {MAX_STAGES}"
+            raise RuntimeError(f"runge_kutta: k must have shape {wanted}; got {tuple(k.shape)}")
+        for name, value in {"c": c, "error": error}.items():
+            if value is not None and value.shape != (len(x), len(k)):
+                wanted = f"({len(x)}, {len(k)})"
+                raise RuntimeError(f"runge_kutta: {name} must have shape {wanted}; got {tuple(value.shape)}")
         return runge_kutta_reference(x, k, c, error, rtol=rtol, atol=atol)
     x = dense(x)
     strides = (x.numel(), *x.stride())
@@ -55,6 +63,6 @@ def _term(factor: Tensor, slope: Tensor) -> Tensor:
     return torch.where(factor == 0, 0, factor * slope)
 
 
-@torch.library.register_fake("genfast::runge_kutta")
+@register_fake("runge_kutta")
 def _(x, k, c, error, rtol, atol):
     return torch.empty_like(x), x.new_empty(0 if error is None else x.shape[0])

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .dispatch import beside, composed, packed, per_row
+from ..common.precision import readable
+from .dispatch import alike, apart, beside, composed, finite_rows, one_device, packed, per_row, register_fake
 from .noise import normal, split_stream
 
 SLOTS = 4  # of the history
@@ -151,8 +152,7 @@ def step(
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
     if composed(x):
-        if x.device.type == "cpu":
-            _require_rows(row, table, 0 if history is None else len(history))
+        _require(x, net, key, row, table, y, history, unconditional, guidance, clamp)
         with torch.no_grad():
             step_reference(
                 x, net, key, row, table,
@@ -164,12 +164,28 @@ def step(
     torch.ops.genfast.step(x, y, history, beside(net, x), beside(unconditional, x), *small, low, high)
 
 
-def _require_rows(row: Tensor, table: StepTable, slots: int) -> None:
-    """Raises as the kernel does for a row that the table does not have, and a slot that the history does not have."""
-    count, codes = len(table.codes), StepCodes.of(table.codes)
-    if bool(((row < 0) | (row >= count)).any()):
+def _require(x, net, key, row, table, y, history, unconditional, guidance, clamp) -> None:
+    """Raises as the kernel does, on the way around it."""
+    alike("step", x=x, net=net, unconditional=unconditional, y=y)
+    one_device("step", x=x, history=history, key=key, row=row, **table._asdict())
+    finite_rows("step", x, guidance=guidance)
+    apart("step", {"x": x, "y": y, "history": history}, {"net": net, "unconditional": unconditional})
+    if (unconditional is None) != (guidance is None):
+        raise RuntimeError("step: unconditional and guidance go together")
+    shapes = {"key": (key, (len(x), 2)), "row": (row, (len(x),))}
+    if guidance is not None:
+        shapes["guidance"] = guidance, (len(x),)
+    if history is not None:
+        shapes["history"] = history, (min(len(history), SLOTS), *x.shape)
+    for name, (value, shape) in shapes.items():
+        if value.shape != shape:
+            raise RuntimeError(f"step: {name} must have shape {shape}; got {tuple(value.shape)}")
+    if clamp is not None and not clamp[0] <= clamp[1]:
+        raise RuntimeError(f"step: clamp must be (low, high) with low <= high; got {clamp}")
+    count, slots, codes = len(table.codes), 0 if history is None else len(history), StepCodes.of(table.codes)
+    if readable(row) and bool(((row < 0) | (row >= count)).any()):
         raise RuntimeError(f"step: row must lie in 0 to {count - 1}; got {row.tolist()}")
-    if bool(((codes.reads | codes.writes) >> slots).any()):
+    if readable(row) and bool(((codes.reads | codes.writes) >> slots).any()):
         raise RuntimeError(f"step: the plan touches a history slot beyond the {slots} given")
 
 
@@ -228,6 +244,6 @@ def _noise(x: Tensor, key: Tensor, row: Tensor, table: StepTable) -> Tensor:
     return total
 
 
-@torch.library.register_fake("genfast::step")
+@register_fake("step")
 def _(x, y, history, net, unconditional, guidance, key, row, coefficients, codes, streams, weights, low, high):
     return None

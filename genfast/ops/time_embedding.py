@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..common.checks import require_integer, require_number
 from ..common.keys import make_key
-from .dispatch import composed, wants_grad
+from .dispatch import composed, register_fake, wants_grad
 from .noise import Purpose, normal
 
 
@@ -85,6 +85,6 @@ def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tens
     return 2 * math.pi * scale * normal(key, (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
 
 
-@torch.library.register_fake("genfast::time_embedding")
+@register_fake("time_embedding")
 def _(t, frequencies, width, flip, dtype):
     return t.new_empty((t.shape[0], width), dtype=dtype)

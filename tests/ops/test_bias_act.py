@@ -85,7 +85,7 @@ BAD = {
     "x must be float32, bfloat16 or float16; got int64": lambda: ops.bias_act(X.long()),
     "bias_act: x must be contiguous": lambda: torch.ops.genfast.bias_act(X[:, ::2], None, 1),
     "bias_act: bias must be float32; got float64": lambda: torch.ops.genfast.bias_act(X, B.double(), 1),
-    "act must lie in 0..3; got 4": lambda: torch.ops.genfast.bias_act(X, B, 4),
+    r"act must lie in \[0, 3\]; got 4": lambda: torch.ops.genfast.bias_act(X, B, 4),
     "grad_y must be float32": lambda: torch.ops.genfast.bias_act_backward(X, B, X.bfloat16(), 1),
 }
 

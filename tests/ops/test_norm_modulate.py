@@ -255,8 +255,8 @@ BAD = {
     r"weight must have shape \(16\); got \(15\)": {"weight": lambda t: t[1:]},
     "weight must be float32; got int32": {"weight": lambda t: t.int()},
     r"bias must have shape \(16\); got \(1, 16\)": {"bias": lambda t: t[None]},
-    "eps must be finite and not negative; got -1": {"eps": lambda t: -1.0},
-    "eps must be finite and not negative; got nan": {"eps": lambda t: float("nan")},
+    r"eps must lie in \[0, 3.40282e+38\] when rounded to float32; got -1": {"eps": lambda t: -1.0},
+    r"eps must lie in \[0, 3.40282e+38\] when rounded to float32; got nan": {"eps": lambda t: float("nan")},
 }
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
+from ...ops.dispatch import overlap
 from ..guidance.classifier_free import mixed
 from ..process.denoisers import Denoiser, Network
 from ..process.plans import Plan
@@ -80,7 +81,7 @@ class Trajectory:
                 x = ops.in_layout_of(x, ops.dense(F_c))
                 if plan.slots:
                     history = x.new_empty_strided((plan.slots, *x.shape), (x.numel(), *x.stride())).zero_()
-            F_c, F_u = ops.in_layout_of(F_c, x), None if F_u is None else ops.in_layout_of(F_u, x)
+            F_c, F_u = (F if F is None else _apart(ops.in_layout_of(F, x), x, y) for F in (F_c, F_u))
             D = self.denoised(r, x, F_c, F_u, w) if self.takes_denoised or watch else None
             if self.takes_denoised:
                 F_c, F_u = D, None
@@ -135,6 +136,11 @@ class Trajectory:
     def _c_in_after(self, r: int) -> float:
         """c_in of the row after r."""
         return float(self.scale.c_in[r + 1]) if r + 1 < len(self.plan) else 1.0
+
+
+def _apart(F: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The network's answer; a copy where it is its own input, which the step writes to."""
+    return F.clone() if overlap(F, x) or overlap(F, y) else F
 
 
 def _version(x: Tensor) -> int:

@@ -1,0 +1,145 @@
+"""Calls every raw op with arguments that are valid but for one to three of them, and counts what came of it.
+
+    python tests/fuzz.py [CALLS] [SEED]     # calls of each op; prints one JSON object
+
+Each call must answer or raise an ordinary error of Python. What is answered is hashed, so that two runs in other memory
+(MALLOC_PERTURB_) show what was read and never written. A crash ends the process, as does a sanitizer's report.
+"""
+
+import hashlib
+import json
+import math
+import os
+import random
+import resource
+import sys
+from collections import Counter
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genfast.testing import CASES, to
+
+INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 5, 64, 2**40, 2**62, 2**63 - 1)
+FLOATS = (math.nan, math.inf, -math.inf, -1.0, -0.0, 0.0, 1e-300, 1e-60, 1e-40, 0.5, 1.0, 2.0, 1e18, 1e38, 1e300)
+DTYPES = (
+    torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool,
+    torch.complex64,
+)  # fmt: skip
+SIZES = ([], [0], [1], [3, 0, 2], [7, 5], [2**40], [2**62, 2**62], [-1], [2, -3], [2**63 - 1])
+GIBIBYTE = 2**30
+
+
+class Recorded(TorchDispatchMode):
+    """Keeps the arguments of every raw op that is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.namespace == "genfast":
+            copies = to(dict(enumerate(args)), lambda t: t.detach().clone())
+            self.calls.setdefault(op, []).append(list(copies.values()))
+        return op(*args, **(kwargs or {}))
+
+
+def valid_calls() -> dict:
+    """Every raw op, first derivatives among them, with arguments that it takes."""
+    with Recorded() as recorded:
+        for case in CASES.values():
+            for shape in ((3, 16), (2, 4, 3, 5)):
+                args = case.inputs(shape, torch.float32, torch.Generator().manual_seed(0))
+                for name in case.differentiable:
+                    args[name] = args[name].clone().requires_grad_()
+                outputs = [out for out in case.op(**args) if out is not None and out.requires_grad]
+                if outputs:
+                    torch.autograd.backward([out.float().sum() for out in outputs])
+    return recorded.calls
+
+
+def laid_out(t: torch.Tensor, draw: random.Random) -> torch.Tensor:
+    """The tensor with another shape, other strides, or another device."""
+    changes = [
+        lambda: t[1:], lambda: t[:0], lambda: t[None], lambda: t.flatten(), lambda: t.repeat(2, *[1] * (t.ndim - 1)),
+        lambda: t.new_empty(()).fill_(1), lambda: t.new_ones(1).expand(t.shape), lambda: t.transpose(0, -1),
+        lambda: t.repeat_interleave(2, -1)[..., ::2], lambda: t[..., :1], lambda: t[..., :0], lambda: t.to("meta"),
+        lambda: t.new_empty(0, 2**20, 2**20), lambda: torch.cat([t, t], -1), lambda: t.unsqueeze(-1),
+        lambda: torch.cat([t.flatten(), t.flatten()[:1]])[1:].view(t.shape),
+    ]  # fmt: skip
+    return draw.choice(changes)()
+
+
+def filled(t: torch.Tensor, draw: random.Random) -> torch.Tensor:
+    """The tensor with numbers that nobody would give, in one place or all."""
+    if t.dtype.is_floating_point:
+        value = torch.tensor(draw.choice(FLOATS), dtype=torch.float64).to(t.dtype)
+    else:
+        bits = 8 * t.element_size() - 1
+        value = draw.choice([n for n in INTEGERS if -(2**bits) <= n < 2**bits])
+    t = t.contiguous().clone()
+    if t.numel() and draw.random() < 0.7:
+        t.reshape(-1)[draw.randrange(t.numel())] = value
+    else:
+        t.fill_(value)
+    return t
+
+
+def mutated(value: object, kind: str, draw: random.Random) -> object:
+    """Another value where an op expects `kind`."""
+    if kind.startswith("Tensor?") and draw.random() < 0.3:
+        return None if value is not None else torch.ones(3, 4)
+    if isinstance(value, torch.Tensor):
+        change = draw.choice((laid_out, filled, lambda t, draw: t.to(draw.choice(DTYPES))))
+        return change(value, draw)
+    if kind == "int[]":
+        return draw.choice(SIZES)
+    if kind == "ScalarType":
+        return draw.choice(DTYPES)
+    if kind == "bool":
+        return not value
+    if kind.startswith("float"):
+        return draw.choice(FLOATS)
+    return draw.choice(INTEGERS) if kind == "int" else value
+
+
+def hashed(outputs: object, digest) -> None:
+    for out in outputs if isinstance(outputs, tuple | list) else (outputs,):
+        if isinstance(out, torch.Tensor) and not out.is_meta:
+            digest.update(str((out.dtype, tuple(out.shape))).encode())
+            digest.update(out.detach().contiguous().view(torch.uint8).numpy().tobytes() if out.numel() else b"")
+
+
+def fuzz(calls: int, seed: int) -> dict:
+    report = {}
+    for op, known in sorted(valid_calls().items(), key=lambda item: str(item[0])):
+        print(op, file=sys.stderr, flush=True)
+        kinds = [(str(argument.type), str(argument.real_type)) for argument in op._schema.arguments]
+        draw, digest = random.Random(f"{seed} {op}"), hashlib.sha256()
+        counts, words = Counter(), set()
+        for _ in range(calls):
+            args = list(to(dict(enumerate(draw.choice(known))), torch.clone).values())
+            for at in draw.sample(range(len(args)), min(len(args), draw.randint(1, 3))):
+                optional, plain = kinds[at]
+                kind = f"{plain}?" if optional.startswith("Optional") else plain
+                args[at] = mutated(args[at], kind.replace("List[int]", "int[]"), draw)
+            counts["calls"] += 1
+            try:
+                outputs = op(*args)
+            except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+                counts["refused"] += 1
+                words.add(str(error).split(";")[0][:100])
+                continue
+            counts["answered"] += 1
+            hashed(outputs, digest)
+            hashed([t for t in args if isinstance(t, torch.Tensor)], digest)  # some are written to
+        report[str(op)] = dict(counts) | {"hash": digest.hexdigest()[:16], "words": sorted(words)}
+    return report
+
+
+if __name__ == "__main__":
+    if os.environ.get("GENFAST_SANITIZE") != "1":  # whose shadow memory is larger than any machine's
+        resource.setrlimit(resource.RLIMIT_AS, (12 * GIBIBYTE, 12 * GIBIBYTE))
+    torch.set_num_threads(1)
+    calls, seed = (int(argument) for argument in (*sys.argv[1:], *("500", "0")[len(sys.argv) - 1 :]))
+    print(json.dumps(fuzz(calls, seed)))
