@@ -38,6 +38,7 @@ demo: build  ## trains on real digits, draws new ones, writes out/
 
 test: build  ## the whole suite, then the op tests through the CUDA kernels, emulated on the host
 	@GENFAST_EMULATE=1 $(EXTENSION)
+	@GENFAST_SANITIZE=scalar GENFAST_CUDA=0 $(EXTENSION)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	GENFAST_EMULATE=1 $(BIN)/python -m pytest -n 2 tests/ops/test_ops.py
 

@@ -12,6 +12,7 @@ import math
 import os
 import random
 import resource
+import subprocess
 import sys
 from collections import Counter
 
@@ -42,6 +43,16 @@ class Recorded(TorchDispatchMode):
             copies = to(dict(enumerate(args)), lambda t: t.detach().clone())
             self.calls.setdefault(op, []).append(list(copies.values()))
         return op(*args, **(kwargs or {}))
+
+
+def sanitized() -> dict[str, str]:
+    """The environment in which a Python runs the build with sanitizers, whose runtimes must be there first."""
+    libraries = [
+        subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
+    options = "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=8192"
+    return {"GENFAST_SANITIZE": "1", "LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": options}
 
 
 def valid_calls() -> dict:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fuzz
 import pytest
 
 from genfast._extension import extension
@@ -242,13 +243,9 @@ def test_emulation_sees_a_planted_off_by_one(tmp_path):
 @pytest.mark.slow
 def test_sanitizer_sees_a_planted_read(tmp_path):
     """A CPU kernel that reads one element beyond the end of a tensor of torch's."""
-    copy_with(tmp_path, "kernels/map.h", "for (int i = 0; i < count; ++i) {", "for (int i = 0; i <= count; ++i) {")
+    copy_with(tmp_path, "kernels/map.h", "left >= Tile::kSize", "left + 1 >= Tile::kSize")
     rebuild("_C_sanitize", "diffuse_cpu", tmp_path)
-    libraries = [
-        subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
-        for name in ("libasan.so", "libstdc++.so")
-    ]
-    sanitized = {"GENFAST_SANITIZE": "1", "LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
+    sanitized = fuzz.sanitized()
     tests = ("-m", "pytest", "-p", "no:cacheprovider", "-s", "tests/ops/test_ops.py", "-k")
     done = python(*tests, "accuracy and normal", cwd=tmp_path, **sanitized)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,7 +5,7 @@
 namespace genfast {
 
 Isa best_isa() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GENFAST_SCALAR)
   const auto all = [](auto... features) { return (features && ...); };
   if (all(__builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bw"), __builtin_cpu_supports("avx512dq"),
           __builtin_cpu_supports("avx512vl")))

@@ -14,7 +14,7 @@ void set_isa(Isa);  // at most best_isa()
 
 // Declares the twins of an op: cpu::op(args, first, last) does a range of work(args), which stands beside its Args;
 // cuda::op(args, stream) returns null or the error.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GENFAST_SCALAR)
 #define GENFAST_TWINS(op, Args)                                   \
   namespace cpu {                                                 \
   namespace scalar {                                              \
