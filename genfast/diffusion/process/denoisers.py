@@ -279,22 +279,30 @@ class Denoiser:
         return _rows(c.c_skip, x) * x + _rows(c.c_out, x) * F
 
     def eps(self, x_t, t, **cond):
-        """The noise in x_t: E[eps | x_t] = (x_t - alpha D) / sigma. Infinite at t = 0, which raises."""
-        alpha, sigma = self._signal_and_noise(x_t, t)
+        """The noise in x_t: E[eps | x_t] = (x_t - alpha D) / sigma. ValueError where sigma is too small to divide by,
+        as at t = 0."""
+        alpha, sigma = self._signal_and_noise(x_t, t, 1)
         D = self(x_t, t, **cond)
         return (x_t - _rows(alpha, D) * D) / _rows(sigma, D)
 
     def score(self, x_t, t, **cond):
-        """grad log p_t(x_t) = (alpha D - x_t) / sigma^2 (Tweedie). Infinite at t = 0, which raises."""
-        alpha, sigma = self._signal_and_noise(x_t, t)
+        """grad log p_t(x_t) = (alpha D - x_t) / sigma^2 (Tweedie). ValueError where sigma^2 is too small to divide
+        by, as at t = 0."""
+        alpha, sigma = self._signal_and_noise(x_t, t, 2)
         D = self(x_t, t, **cond)
         return (_rows(alpha, D) * D - x_t) / _rows(sigma, D) ** 2
 
-    def _signal_and_noise(self, x_t, t):
+    def _signal_and_noise(self, x_t, t, power):
+        """alpha and sigma, a power of which is divided by in the dtype of D; the quotient must be finite."""
         times = batch_times(x_t, t)
         sigma = self.schedule.sigma(times)
         if readable(sigma) and bool((sigma == 0).any()):
             raise ValueError("t must be positive: there is no noise in x_t at t = 0")
+        dtype = torch.promote_types(x_t.dtype, torch.float32)
+        least = torch.finfo(dtype).tiny ** (0.75 / power)
+        if readable(sigma) and bool((sigma < least).any()):
+            found = f"sigma = {float(sigma.min()):.3g} at the smallest of t"
+            raise ValueError(f"t must be larger: {dtype} can divide by sigma from {least:.3g} on; {found}")
         return self.schedule.alpha(times), sigma
 
 

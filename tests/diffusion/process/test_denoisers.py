@@ -265,3 +265,19 @@ def test_bad_sample_counts_are_refused():
     for n in (-1, 2.5, True):
         with pytest.raises(ValueError, match="n must be an integer of at least 0"):
             mixture().sample(n)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@ALL_SCHEDULES
+def test_score_and_noise_at_tiny_times_are_finite_or_refused(schedule, dtype):
+    """sigma^2 is 0 in float32 long before sigma is."""
+    denoiser = Denoiser(lambda y, c_noise: torch.tanh(y + c_noise[:, None]), schedule, "x0")
+    for t in (10.0**-k for k in range(2, 320, 3)):
+        for answer in (denoiser.score, denoiser.eps):
+            try:
+                assert answer(torch.ones(2, 3, dtype=dtype), t).isfinite().all(), (answer, t)
+            except ValueError as error:
+                assert str(error).startswith("t must be")
+    if isinstance(schedule, schedules.EDM | schedules.Flow) and dtype != torch.float64:
+        with pytest.raises(ValueError, match="t must be larger: torch.float32 can divide by sigma from 5.97e-15 on"):
+            denoiser.score(torch.ones(2, 3, dtype=dtype), 1e-25)
