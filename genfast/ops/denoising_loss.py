@@ -38,13 +38,13 @@ def denoising_loss(
     computed in float64, by plain torch. Raises ValueError or RuntimeError naming the argument.
     """
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
-    if net.shape == x0.shape:
-        net = dense(net)
-        x0 = in_layout_of(x0, net)
     if wants_grad(p, q, weight) or composed(net, x0):
         alike("denoising_loss", x0=x0, net=net)
         finite_rows("denoising_loss", x0, p=p, q=q, weight=weight)
         return denoising_loss_reference(net, x0, noise_like(x0, key, purpose, step), p, q, weight)
+    if net.shape == x0.shape:
+        net = dense(net)
+        x0 = in_layout_of(x0, net)
     keep = wants_grad(net, x0)
     small = packed(key, p, q, weight)
     return torch.ops.genfast.denoising_loss(net, x0, *small, stream(purpose, step), keep)[0]

@@ -31,12 +31,12 @@ def diffuse(
     dtype = dtype or x0.dtype
     p, q = target if target is not None else (None, None)
     same_batch("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
-    x0 = dense(x0)
     if wants_grad(alpha, sigma, c_in, p, q) or composed(x0):
         finite_rows("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
         y, aim = diffuse_reference(x0, noise_like(x0, key, purpose, step), alpha, sigma, c_in, target)
         y = y.to(dtype)
     else:
+        x0 = dense(x0)
         small = packed(key, alpha, sigma, c_in, p, q)
         y, aim = torch.ops.genfast.diffuse(x0, *small, stream(purpose, step), dtype)
     return y if target is None else (y, aim)

@@ -69,7 +69,10 @@ def finite_rows(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
 
 def overlap(a: Tensor, b: Tensor) -> bool:
     """Whether two dense tensors share memory."""
-    return not a.is_meta and a.data_ptr() < b.data_ptr() + b.nbytes and b.data_ptr() < a.data_ptr() + a.nbytes
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    if a.is_meta or wrapped(a) or wrapped(b):
+        return False
+    return a.data_ptr() < b.data_ptr() + b.nbytes and b.data_ptr() < a.data_ptr() + a.nbytes
 
 
 def apart(op: str, written: dict[str, Tensor | None], read: dict[str, Tensor | None]) -> None:
@@ -95,6 +98,21 @@ def register_fake(name: str) -> Callable[[Callable], Callable]:
         return torch.library.register_fake(f"genfast::{name}")(fake)
 
     return register
+
+
+def map_by_a_loop(name: str) -> None:
+    """Gives `genfast::name` a batch rule for torch.vmap: one call after the other, which is how it would be called."""
+    op = getattr(torch.ops.genfast, name)
+
+    def rule(info, in_dims, *args):
+        calls = [
+            op(*(arg if dim is None else arg.select(dim, i).contiguous() for arg, dim in zip(args, in_dims)))
+            for i in range(info.batch_size)
+        ]
+        outputs = tuple(map(torch.stack, zip(*calls)))
+        return outputs, (0,) * len(outputs)
+
+    torch.library.register_vmap(f"genfast::{name}", rule)
 
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_choice, require_number
-from .dispatch import register_fake
+from .dispatch import map_by_a_loop, register_fake
 from .pairwise import ROWS, check_sets, squared_distances
 
 
@@ -40,6 +40,9 @@ def kernel_sums(
 @register_fake("kernel_sums")
 def _(x, y, rbf, gamma, offset, exclude_self):
     return tuple(x.new_empty(len(x), dtype=torch.float64) for _ in range(2))
+
+
+map_by_a_loop("kernel_sums")
 
 
 def kernel_sums_reference(

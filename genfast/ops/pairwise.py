@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_integer
-from .dispatch import register_fake
+from .dispatch import map_by_a_loop, register_fake
 
 ROWS = 256  # of a block of the matrix, in plain torch
 
@@ -101,6 +101,9 @@ def _(x, y, radius_x, radius_y, k, exclude_self):
 
     n, m = (0, 0) if k else (len(x), len(y))
     return empty(len(x), k, dtype=torch.float64), empty(len(x), k), empty(2, n), empty(2, m)
+
+
+map_by_a_loop("pairwise")
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -148,7 +148,8 @@ def step(
     y: (B, *) of net's dtype, becomes the next network input.  history: (S, B, *) float32, S <= SLOTS, becomes h'.
     guidance: (B,) float32, w; 1 is F_c, exactly.  key: (B, 2).  row: (B,) int32.  x, y and history of one
     memory format, contiguous or channels-last, for they are written to; the rest of any.
-    Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`.
+    Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`; not
+    for torch.func.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
     if composed(x):
@@ -166,6 +167,8 @@ def step(
 
 def _require(x, net, key, row, table, y, history, unconditional, guidance, clamp) -> None:
     """Raises as the kernel does, on the way around it."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        raise RuntimeError("step: x must not be mapped by torch.func, for the first dimension is the batch already")
     alike("step", x=x, net=net, unconditional=unconditional, y=y)
     one_device("step", x=x, history=history, key=key, row=row, **table._asdict())
     finite_rows("step", x, guidance=guidance)

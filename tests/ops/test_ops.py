@@ -235,6 +235,31 @@ def test_gradcheck(case):
     assert torch.autograd.gradgradcheck(function, leaves)
 
 
+@every_case
+@pytest.mark.parametrize("shape", [(3, 20), (2, 3, 4, 5)])
+def test_every_argument_mapped(case, shape, capfd):
+    """vmap over whole calls gives what call after call gives, without a word of torch's that asks for an issue."""
+    calls = [make(case, shape), make(case, shape)]
+    for name, value in calls[1].items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and name not in case.shared:
+            calls[1][name] = value.flip(0).contiguous()
+    names = [name for name, value in calls[0].items() if isinstance(value, torch.Tensor)]
+
+    def mapped(*tensors):
+        return tuple(out for out in case.op(**calls[0] | dict(zip(names, tensors, strict=True))) if out is not None)
+
+    stacked = [torch.stack([args[name] for args in calls]) for name in names]
+    if "step" in case.name:
+        with pytest.raises(RuntimeError, match="step: x must not be mapped by torch.func, for the first dimension is"):
+            torch.vmap(mapped)(*stacked)
+        return
+    apart = [[out for out in case.op(**to(args, torch.clone)) if out is not None] for args in calls]
+    together = torch.vmap(mapped)(*stacked)
+    for out, parts in zip(together, zip(*apart, strict=True), strict=True):
+        torch.testing.assert_close(out, torch.stack(parts), rtol=1e-5, atol=1e-5)
+    assert "file us an issue" not in capfd.readouterr().err
+
+
 @differentiable
 def test_function_transforms(case):
     """jvp, grad and vmap: a custom op would give silently zero tangents, or fail."""

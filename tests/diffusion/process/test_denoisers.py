@@ -279,5 +279,5 @@ def test_score_and_noise_at_tiny_times_are_finite_or_refused(schedule, dtype):
             except ValueError as error:
                 assert str(error).startswith("t must be")
     if isinstance(schedule, schedules.EDM | schedules.Flow) and dtype != torch.float64:
-        with pytest.raises(ValueError, match="t must be larger: torch.float32 can divide by sigma from 5.97e-15 on"):
+        with pytest.raises(ValueError, match=r"t must be larger: torch.float32 can divide by sigma from 5.97e-15 on"):
             denoiser.score(torch.ones(2, 3, dtype=dtype), 1e-25)
