@@ -61,6 +61,7 @@ format: $(INSTALLED)  ## rewrites the sources as lint wants them
 
 cuda-check: $(INSTALLED)  ## compiles all CUDA for every architecture, without a GPU, and inspects the machine code
 	$(BIN)/python tests/csrc/cuda_check.py
+	$(BIN)/python tests/csrc/headers_check.py
 
 sanitize: $(INSTALLED)  ## the op tests under AddressSanitizer and UndefinedBehaviorSanitizer, CPU kernels and emulated CUDA
 	GENFAST_SANITIZE=1 GENFAST_CUDA=0 $(EXTENSION)

@@ -105,9 +105,9 @@ def cxx_flags() -> str:
     return f"-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=off -fmacro-prefix-map={ROOT}/= {optimize} {warnings}"
 
 
-def bind_flags(toolkit: dict | None) -> str:
-    """Of the files that see torch and Python."""
-    includes = f"-isystem {need('torch')}/include -isystem {need('pybind11')}/include"
+def bind_flags(toolkit: dict | None, torch: Path | None = None) -> str:
+    """Of the files that see torch and Python.  Our pybind11 comes first: torch has a copy that wants all of its ABI."""
+    includes = f"-isystem {need('pybind11')}/include -isystem {torch or need('torch')}/include"
     flags = f"-DGENFAST_ISA=scalar -DGENFAST_LANES=1 {includes} -isystem {sysconfig.get_path('include')}"
     flags += f" -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"
     if toolkit:

@@ -145,6 +145,23 @@ def copy_with(folder: Path, file: str = "", old: str = "", new: str = "") -> Pat
     return folder
 
 
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
+def test_headers_check_without_a_network(tmp_path, ci, code):
+    """Left out with a word, but not where everything must have been checked."""
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "XDG_CACHE_HOME": str(tmp_path), "CI": ci}
+    done = python("tests/csrc/headers_check.py", **offline)
+    assert done.returncode == code, done.stderr
+    assert "torch 2.11.0 could not be downloaded; its headers were not tried" in done.stdout
+
+
+def test_headers_check_names_what_does_not_compile(tmp_path):
+    headers = tmp_path / "genfast" / "torch-2.11.0" / "torch" / "include"
+    headers.mkdir(parents=True)
+    done = python("tests/csrc/headers_check.py", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode and "bias_act.cpp does not compile cleanly" in done.stderr
+    assert "torch/csrc/stable/accelerator.h" in done.stderr
+
+
 def cuda_check(source: Path):
     done = python("tests/csrc/cuda_check.py", source)
     for missing in ("no nvcc", "no cuobjdump", "no nvdisasm"):

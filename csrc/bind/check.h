@@ -283,7 +283,8 @@ inline bool runs_cuda_twin(const Tensor& t) { return !t.is_cpu(); }
 inline Stream current_stream(const Tensor& t) {
   void* stream = nullptr;
   GENFAST_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "genfast: this build of torch has no CUDA");
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+  const bool found = aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream) == AOTI_TORCH_SUCCESS;
+  GENFAST_CHECK(found, "genfast: torch has no stream for ", name_of(t.device()));
   return static_cast<Stream>(stream);
 }
 struct DeviceScope {
