@@ -104,7 +104,7 @@ BAD = [
     (
         "step_everything",
         {"table": lambda a: a["table"]._replace(weights=a["table"].weights[:-1])},
-        r"weights must have shape \(10\); got \(9\)",
+        r"weights must have shape \(10,\); got \(9,\)",
     ),
     (
         "step_everything",

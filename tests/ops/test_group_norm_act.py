@@ -145,11 +145,11 @@ X = torch.zeros(2, 6, 4, 4)
 BAD = {
     "groups": (lambda: ops.group_norm_act(X, 4), "groups must divide the 6 channels of x; got 4"),
     "no groups": (lambda: ops.group_norm_act(X, 0), "groups must divide"),
-    "rank": (lambda: ops.group_norm_act(torch.zeros(3), 1), r"x must have shape \(N, C, \*\); got \(3\)"),
+    "rank": (lambda: ops.group_norm_act(torch.zeros(3), 1), r"x must have shape \(N, C, \*\); got \(3,\)"),
     "dtype": (lambda: ops.group_norm_act(X.long(), 2), "x must be float32, bfloat16 or float16; got int64"),
-    "weight": (lambda: ops.group_norm_act(X, 2, torch.ones(5)), r"weight must have shape \(6\); got \(5\)"),
+    "weight": (lambda: ops.group_norm_act(X, 2, torch.ones(5)), r"weight must have shape \(6,\); got \(5,\)"),
     "bias": (lambda: ops.group_norm_act(X, 2, None, torch.ones(6, 1)), "bias must have shape"),
-    "scale": (lambda: ops.group_norm_act(X, 2, scale=torch.ones(6)), r"scale must have shape \(2, 6\); got \(6\)"),
+    "scale": (lambda: ops.group_norm_act(X, 2, scale=torch.ones(6)), r"scale must have shape \(2, 6\); got \(6,\)"),
     "shift": (
         lambda: ops.group_norm_act(X, 2, shift=torch.ones(3, 6)),
         r"shift must have shape \(2, 6\); got \(3, 6\)",

@@ -246,17 +246,17 @@ def test_the_gradient_of_a_sample_does_not_depend_on_its_batch():
 
 BAD = {
     "residual must be float32, bfloat16 or float16; got int64": {"residual": lambda t: t.long()},
-    r"residual must have shape \(B, \*, D\); got \(2\)": {"residual": lambda t: t[:, 0, 0].clone()},
+    r"residual must have shape \(B, \*, D\); got \(2,\)": {"residual": lambda t: t[:, 0, 0].clone()},
     r"y must have the shape of residual, \(2, 5, 16\); got \(2, 4, 16\)": {"y": lambda t: t[:, :4].clone()},
     "y must be float32; got int64": {"y": lambda t: t.long()},
     r"gate must have shape \(2, 16\); got \(2, 1, 16\)": {"gate": lambda t: t[:, None]},
     r"scale must have shape \(2, 16\); got \(1, 16\)": {"scale": lambda t: t[:1]},
     "scale must be float32; got int64": {"scale": lambda t: t.long()},
-    r"weight must have shape \(16\); got \(15\)": {"weight": lambda t: t[1:]},
+    r"weight must have shape \(16,\); got \(15,\)": {"weight": lambda t: t[1:]},
     "weight must be float32; got int32": {"weight": lambda t: t.int()},
-    r"bias must have shape \(16\); got \(1, 16\)": {"bias": lambda t: t[None]},
-    r"eps must lie in \[0, 3.40282e+38\] when rounded to float32; got -1": {"eps": lambda t: -1.0},
-    r"eps must lie in \[0, 3.40282e+38\] when rounded to float32; got nan": {"eps": lambda t: float("nan")},
+    r"bias must have shape \(16,\); got \(1, 16\)": {"bias": lambda t: t[None]},
+    r"eps must lie in \[0, 3.40282e\+38\] when rounded to float32; got -1": {"eps": lambda t: -1.0},
+    r"eps must lie in \[0, 3.40282e\+38\] when rounded to float32; got nan": {"eps": lambda t: float("nan")},
 }
 
 
