@@ -82,7 +82,7 @@ COVERED = {
     "test_checkpoint.py": "common.files common.versions",
     "test_checkpoint_foreign.py": "common.limits",
     "test_latent_diffusion.py": "vae.autoencoder",
-    "vae/test_model.py": "vae.latents",
+    "vae/test_model.py": "vae.answers vae.latents",
     "verification/test_verification.py": (
         "verification.invariance verification.laws verification.likelihood verification.orders verification.problems "
         "verification.report"

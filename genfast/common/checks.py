@@ -102,6 +102,23 @@ def require_choice(name: str, value: object, choices: Iterable) -> object:
     raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {shown(value)}")
 
 
+def require_names(name: str, value: object) -> tuple[str, ...]:
+    """value, a sequence of strings, as a tuple; a set, which has no order, is none."""
+    unordered = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
+    names = tuple(value) if isinstance(value, Iterable) and not unordered else (None,)
+    if not all(isinstance(entry, str) for entry in names):
+        raise TypeError(f"{name} must be a sequence of names; got {shown(value)}")
+    return tuple(map(str, names))  # no NumPy's, which JSON has no word for
+
+
+def require_callable(name: str, value: object, *, optional: bool = False) -> object:
+    """value, something to call or, if it is optional, None."""
+    if not callable(value) and not (optional and value is None):
+        wanted = "a function or None" if optional else "callable"
+        raise TypeError(f"{name} must be {wanted}; got {type(value).__name__}")
+    return value
+
+
 def require_bool(name: str, value: object) -> bool:
     """value, True or False."""
     if not isinstance(value, bool | np.bool_):
@@ -147,10 +164,11 @@ def require_pair(
     raise ValueError(f"{name} must be (low, high) with {below}low <= high{above}; got {shown(value)}")
 
 
-def require_tensor(name: str, value: object) -> torch.Tensor:
+def require_tensor(name: str, value: object, *, values: bool = True) -> torch.Tensor:
     """value, a tensor or array that holds all its numbers, as a tensor, where it lies: arrays on the CPU, whatever
     torch's default device is. Shared, but for arrays of another byte order or of strides that torch does not have.
-    Raises TypeError for what is masked, sparse, nested, quantized, on the meta device, or no numbers."""
+    Raises TypeError for what is masked, sparse, nested, quantized, on the meta device, or no numbers.
+    values: whether they will be looked at; else the tensor may be on the meta device."""
     if isinstance(value, np.ma.MaskedArray) or torch.masked.is_masked_tensor(value):
         raise TypeError(f"{name} must be an array without a mask; got a masked one")
     if isinstance(value, np.ndarray):
@@ -163,7 +181,7 @@ def require_tensor(name: str, value: object) -> torch.Tensor:
             raise TypeError(f"{name} must hold numbers of a type that torch has; got {value.dtype}") from error
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a tensor or an array; got {type(value).__name__}")
-    kinds = {"nested": value.is_nested, "meta": value.is_meta, "quantized": value.is_quantized}
+    kinds = {"nested": value.is_nested, "meta": value.is_meta and values, "quantized": value.is_quantized}
     kinds |= {str(value.layout): value.layout != torch.strided}
     if found := [kind for kind, is_one in kinds.items() if is_one]:
         raise TypeError(f"{name} must be a dense tensor that holds its values; got a {found[0]} one")
@@ -176,7 +194,10 @@ def as_tensor(name: str, value: object, dtype: torch.dtype | None = None) -> tor
     if not isinstance(value, torch.Tensor) and hasattr(value, "__array__"):
         value = np.asarray(value) if not isinstance(value, np.ndarray) else value
     if isinstance(value, torch.Tensor | np.ndarray):
-        return require_tensor(name, value).to(dtype=dtype)
+        tensor = require_tensor(name, value)
+        if tensor.is_complex() and dtype is not None and not dtype.is_complex:
+            raise TypeError(f"{name} must hold real numbers; got {tensor.dtype}")
+        return tensor.to(dtype=dtype)
     tensor = None
     if isinstance(value, numbers.Number | Sequence) and not isinstance(value, str | bytes):
         with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):  # other things, uneven lengths
@@ -188,10 +209,25 @@ def as_tensor(name: str, value: object, dtype: torch.dtype | None = None) -> tor
     return tensor
 
 
-def require_floating(name: str, value: object) -> torch.Tensor:
-    """`require_tensor` of floating-point numbers; TypeError for others."""
-    if not (tensor := require_tensor(name, value)).is_floating_point():
+def require_floating(name: str, value: object, *, values: bool = True) -> torch.Tensor:
+    """`require_tensor` of floating-point numbers; TypeError for others, and for float8, which torch only stores."""
+    tensor = require_tensor(name, value, values=values)
+    if not tensor.is_floating_point() or tensor.dtype.itemsize == 1:
         raise TypeError(f"{name} must hold floating-point numbers; got {tensor.dtype}")
+    return tensor
+
+
+def require_samples(
+    name: str, value: object, shape: tuple[int, ...] | None = None, *, batch: str | None = "N", least: int = 0
+) -> torch.Tensor:
+    """`require_floating` of (N, *shape), N at least `least`, any shape for None; of one sample, (*shape), where there
+    is no name of a batch dimension."""
+    tensor, first = require_floating(name, value, values=False), int(batch is not None)
+    fits = tensor.ndim > first and (not first or len(tensor) >= least)
+    if not fits or (shape is not None and tuple(tensor.shape[first:]) != shape):
+        wanted = ", ".join([batch] * first + (["*"] if shape is None else [*map(str, shape)]))
+        more = f", {batch} at least {least}" if least else ""
+        raise ValueError(f"{name} must have shape ({wanted}){more}; got {tuple(tensor.shape)}")
     return tensor
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..common.checks import require_choice, require_integer, require_shape, require_tensor
-from ..common.indices import as_index, require_finite
+from ..common.indices import as_index, chunk_index, require_finite
 from ..data.dataset import Data
 from .denoiser import GaussianMixtureDenoiser
 from .spectral import Spectral
@@ -147,9 +147,7 @@ class ClosedForm(nn.Module):
         x = torch.empty(len(index), self.means.shape[1], dtype=torch.float32, device=self.means.device)
         blocks, counts = torch.unique_consecutive(block, return_counts=True)
         for number, members in zip(blocks.tolist(), order.split(counts.tolist())):
-            drawn = self._block(
-                ops.make_key(seed, torch.arange(BLOCK, device="cpu") + number * BLOCK, self.means.device)
-            )
+            drawn = self._block(ops.make_key(seed, chunk_index(number * BLOCK, BLOCK), self.means.device))
             x[members.to(x.device)] = drawn[(index[members] % BLOCK).to(x.device)]
         require_finite(x, index, " in float32")
         return x.view(len(index), *self.shape)
