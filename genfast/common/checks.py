@@ -54,6 +54,13 @@ def require_integer(name: str, value: object, least: int | None = None, most: in
     raise ValueError(f"{name} must be {wanted}; got {shown(value)}")
 
 
+def require_count(name: str, value: object, least: int, most: int) -> int:
+    """`require_integer`, of which the upper bound is one that nobody meets by design: only who is beyond it hears of
+    it."""
+    beyond = is_integer(value) and int(value) > most
+    return require_integer(name, value, least, most if beyond else None)
+
+
 def require_integers(least: int, **values: object) -> list[int]:
     """`require_integer` of each."""
     return [require_integer(name, value, least) for name, value in values.items()]
@@ -102,6 +109,13 @@ def require_choice(name: str, value: object, choices: Iterable) -> object:
     raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {shown(value)}")
 
 
+def require_dtype(name: str, value: object) -> torch.dtype:
+    """value, a dtype of torch."""
+    if not isinstance(value, torch.dtype):
+        raise TypeError(f"{name} must be a torch.dtype; got {shown(value)}")
+    return value
+
+
 def require_names(name: str, value: object) -> tuple[str, ...]:
     """value, a sequence of strings, as a tuple; a set, which has no order, is none."""
     unordered = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
@@ -114,7 +128,7 @@ def require_names(name: str, value: object) -> tuple[str, ...]:
 def require_callable(name: str, value: object, *, optional: bool = False) -> object:
     """value, something to call or, if it is optional, None."""
     if not callable(value) and not (optional and value is None):
-        wanted = "a function or None" if optional else "callable"
+        wanted = "callable or None" if optional else "callable"
         raise TypeError(f"{name} must be {wanted}; got {type(value).__name__}")
     return value
 
@@ -141,11 +155,12 @@ def require_shape(name: str, value: object) -> tuple[int, ...]:
     return lengths
 
 
-def require_device(name: str, value: object) -> torch.device:
-    """value, a device or its name, as a device that is there."""
+def require_device(name: str, value: object, *, there: bool = True) -> torch.device:
+    """value, a device or its name, as a device; there: that torch can use here."""
     if isinstance(value, str | int | torch.device) and not isinstance(value, bool):
         with contextlib.suppress(RuntimeError, AssertionError, ImportError):  # torch has names of devices it cannot use
-            torch.empty(0, device=value)
+            if there:
+                torch.empty(0, device=value)
             return torch.device(value)
     raise ValueError(f"{name} must be a device that torch has here, such as cpu; got {shown(value)}")
 

@@ -182,13 +182,12 @@ def known_classes(*networks: Callable) -> int:
 
 
 def model_classes(classes: int | None, *networks: Callable) -> int:
-    """How many classes a model of these networks has: `classes`, or as many as they know. Raises ValueError for a
-    number that is not theirs, nor 0: theirs is the label that is null."""
+    """How many classes a model of these networks has: `classes`, or as many as they know. Raises ValueError for more
+    than that."""
     known = known_classes(*networks)
     classes = require_integer("classes", known if classes is None else classes, 0)
-    if classes != known and classes and any("classes" in _config(network) for network in networks):
-        wanted = f"{known}, those that the networks know, or 0" if known else "0, for the networks know none"
-        raise ValueError(f"classes must be {wanted}; got {classes}")
+    if classes > known and any("classes" in _config(network) for network in networks):
+        raise ValueError(f"classes must be at most {known}, as many as the networks know; got {classes}")
     return classes
 
 

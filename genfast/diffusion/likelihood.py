@@ -25,6 +25,7 @@ from ..common.checks import (
     require_bool,
     require_callable,
     require_choice,
+    require_count,
     require_floating,
     require_integer,
     require_integers,
@@ -151,9 +152,9 @@ def log_likelihood(
     """
     index = _checked(denoiser, x, index, condition, divergence, dtype)
     probes, steps, chunk = require_integers(1, probes=probes, steps=steps, chunk=chunk)
-    first_probe = require_integer("first_probe", first_probe, 0, MAX_STEP)
+    first_probe = require_count("first_probe", first_probe, 0, MAX_STEP)
     if divergence != "exact":  # of which no random probe is drawn
-        probes = require_integer("probes", probes, 1, MAX_STEP + 1 - first_probe)
+        probes = require_count("probes", probes, 1, MAX_STEP + 1 - first_probe)
     require_callable("prior", prior, optional=True)
     progress = require_bool("progress", progress)
     schedule, t_max = denoiser.schedule, denoiser.schedule.t_max
@@ -244,8 +245,8 @@ def bits_per_dim(
     A draw has its own probes, so the standard error over draws covers both. The options are those of `log_likelihood`.
     Theis et al. 2016, arXiv:1511.01844; Ho et al. 2019, arXiv:1902.00275.
     """
-    draws, probes = require_integer("draws", draws, 1, MAX_STEP), require_integer("probes", probes, 1)
-    levels = require_integer("levels", levels, 2, 2**53)
+    draws, probes = require_count("draws", draws, 1, MAX_STEP), require_integer("probes", probes, 1)
+    levels = require_count("levels", levels, 2, 2**53)
     x = require_tensor("x", x)
     if x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"x must be a tensor (N, *) of integers or floating-point numbers; got {x.dtype}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, in_layout_of, packed, per_row, same_batch, wants_grad
+from .dispatch import composed, dense, in_layout_of, packed, per_row, require_tensors, same_batch, wants_grad
 from .noise import Purpose, noise_like, stream
 
 
@@ -26,6 +26,7 @@ def denoising_loss(
     wanted the residual is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is
     computed in float64, by plain torch. Raises ValueError or RuntimeError naming the argument.
     """
+    require_tensors("denoising_loss", net=net, x0=x0, key=key, p=p, q=q)
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
     if net.shape == x0.shape:
         net = dense(net)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..common.checks import require_number
+
 
 def composed(*tensors: Tensor | None) -> bool:
     """Whether an op must be composed of torch's own ops: in float64, under torch.func, and under forward-mode AD.
@@ -30,11 +32,39 @@ def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def require_tensors(op: str, **tensors: object) -> None:
+    """Raises TypeError, naming it, for what is no tensor."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor; got {type(value).__name__}")
+
+
+def require_optional(op: str, **tensors: object) -> None:
+    """Raises TypeError, naming it, for what is neither a tensor nor None."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor | None):
+            raise TypeError(f"{op}: {name} must be a tensor or None; got {type(value).__name__}")
+
+
+def as_eps(eps: object) -> float:
+    """eps as a float, whose range the kernels check. Raises ValueError for what is no number."""
+    return eps if isinstance(eps, float) else require_number("eps", eps)
+
+
+def require_guided(op: str, unconditional: object, guidance: object) -> None:
+    """Raises TypeError or ValueError, naming them, unless both are tensors or both None."""
+    require_optional(op, unconditional=unconditional, guidance=guidance)
+    if (unconditional is None) != (guidance is None):
+        raise ValueError(f"{op}: unconditional and guidance go together")
+
+
 def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
-    """Raises ValueError unless every coefficient has shape (B,)."""
+    """Raises TypeError for a coefficient that is no tensor, ValueError unless each has shape (B,)."""
+    require_optional(op, **coefficients)
     for name, value in coefficients.items():
-        if value is not None and value.shape != x.shape[:1]:
-            raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample; got {tuple(value.shape)}")
+        if value is not None and (value.shape != x.shape[:1] or not x.ndim):
+            rows = len(x) if x.ndim else "B"
+            raise ValueError(f"{op}: {name} must have shape ({rows},), one number a sample; got {tuple(value.shape)}")
 
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:

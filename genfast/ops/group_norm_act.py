@@ -4,8 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.checks import require_integer
 from .activations import ACTIVATIONS, number_of, numbered
-from .dispatch import composed, dense, differentiate_again, in_layout_of, with_autograd, with_rows
+from .dispatch import (
+    as_eps,
+    composed,
+    dense,
+    differentiate_again,
+    in_layout_of,
+    require_optional,
+    require_tensors,
+    with_autograd,
+    with_rows,
+)
 
 
 def group_norm_act(
@@ -31,7 +42,9 @@ def group_norm_act(
     every tensor: x, mean and 1 / sqrt(var + eps) are kept for it, nothing else.  float64, torch.func and forward mode
     are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
     """
-    number = number_of(act)
+    require_tensors("group_norm_act", x=x)
+    require_optional("group_norm_act", weight=weight, bias=bias, scale=scale, shift=shift)
+    number, groups, eps = number_of(act), require_integer("groups", groups), as_eps(eps)
     if composed(x, weight, bias, scale, shift):
         return group_norm_act_reference(x, groups, weight, bias, scale, shift, act=act, eps=eps)
     small = [t if t is None or t.dtype == torch.float32 else t.float() for t in (weight, bias, scale, shift)]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import beside, composed, packed, per_row, same_batch
+from .dispatch import beside, composed, packed, per_row, require_guided, require_optional, require_tensors, same_batch
 from .dot import dot_reference
 from .noise import Purpose, noise_like, stream
 
@@ -44,6 +44,10 @@ def langevin(
     Float64 state is computed in float64, by plain torch. Not differentiable: use `langevin_reference`. Raises
     ValueError or RuntimeError naming the argument.
     """
+    tensors = {"x": x, "net": net, "key": key, "alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip}
+    require_tensors("langevin", **tensors, c_out=c_out)
+    require_optional("langevin", y=y, unconditional=unconditional)
+    require_guided("langevin", unconditional, guidance)
     coefficients = {"alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip, "c_out": c_out}
     same_batch("langevin", x, **coefficients, c_in=c_in, guidance=guidance)
     if composed(x):

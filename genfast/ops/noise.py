@@ -11,8 +11,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer
-from .dispatch import in_layout_of, packed
+from ..common.checks import LARGEST, is_integer, require_dtype, require_integer, shown
+from ..common.keys import require_key
+from .dispatch import in_layout_of, packed, require_tensors
 
 MAX_STEP = 2**24 - 1
 
@@ -43,13 +44,24 @@ def stream(purpose: int, step: int = 0) -> int:
 
 def split_stream(stream: int) -> tuple[int, int]:
     """(purpose, step) of a `stream`, which may also be the int32 of the same bits."""
+    stream = require_integer("stream", stream, -(2**31), 2**32 - 1)
     return stream & 0xFF, stream >> 8 & MAX_STEP
 
 
+def _lengths(shape: Sequence[int]) -> list[int]:
+    """The shape as a list. Raises ValueError for what is none; lengths may be torch's symbols for them."""
+    lengths = shape if isinstance(shape, tuple | list) else [None]
+    if not all(isinstance(n, torch.SymInt) or (is_integer(n) and abs(int(n)) <= LARGEST) for n in lengths):
+        raise ValueError(f"shape must be a sequence of integers; got {shown(shape)}")
+    return list(lengths)
+
+
 def _noise(key: Tensor, shape: Sequence[int], purpose: int, step: int, dtype: torch.dtype, uniform: bool) -> Tensor:
+    require_tensors("uniform" if uniform else "normal", key=key)
+    dtype = require_dtype("dtype", dtype)
     wide = dtype == torch.float64  # the float32 number, widened: every dtype sees the same noise
     out = torch.ops.genfast.noise(
-        *packed(key), list(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype
+        *packed(key), _lengths(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype
     )
     return out.double() if wide else out
 
@@ -98,6 +110,9 @@ def _words(seed: int, c0: Tensor, c1: int, sample: int) -> list[Tensor]:
 
 def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int = 0, uniform: bool = False) -> Tensor:
     """`normal` or `uniform` in float64, in plain torch: the textbook Box-Muller of the same words."""
+    require_tensors("noise_reference", key=key)
+    shape = _lengths(shape)
+    require_key(key, len(key) if key.ndim else 0)
     count = int(torch.Size(shape).numel())
     rows = []
     for seed, sample in key.tolist():

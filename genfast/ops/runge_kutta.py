@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, dense, packed, per_row, wants_grad
+from .dispatch import composed, dense, packed, per_row, require_optional, require_tensors, wants_grad
 
 MAX_STAGES = 7
 
@@ -23,6 +23,8 @@ def runge_kutta(
     sample does not touch it, whatever its values.  Float64 x, and a gradient of anything, is computed by plain torch.
     Raises ValueError for a tolerance (rtol >= 0, atol > 0), RuntimeError naming the argument for the rest.
     """
+    require_tensors("runge_kutta", x=x, k=k, c=c)
+    require_optional("runge_kutta", error=error)
     rtol, atol = require_number("rtol", rtol, least=0), require_number("atol", atol, above=0)
     if composed(x, k) or wants_grad(x, k, c, error):
         return runge_kutta_reference(x, k, c, error, rtol=rtol, atol=atol)

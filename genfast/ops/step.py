@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .dispatch import beside, composed, packed, per_row
+from ..common.checks import as_tensor, require_choice, require_pair, shown
+from .dispatch import beside, composed, packed, per_row, require_guided, require_optional, require_tensors
 from .noise import normal, split_stream
 
 SLOTS = 4  # of the history
@@ -87,19 +88,24 @@ class StepTable(NamedTuple):
         writes: (R, SLOTS) bool, which slots a row writes; it reads those that e or m have a factor for.  terms: for
         each row the (stream, weight) of its noise, by default none.  Rounded to `dtype` at the end.
         """
+        if (a := as_tensor("a", a, torch.float64)).ndim != 1:
+            raise ValueError(f"a must have shape (R,), one number a row; got {tuple(a.shape)}")
         coefficients = torch.zeros(len(a), COLUMNS, dtype=torch.float64, device="cpu")
         rows = StepRows.of(coefficients)
         values = {
             "c_skip": c_skip, "c_out": c_out, "a": a, "b": b, "e": e, "c_in": c_in, "p": p, "q": q, "m": m,
         }  # fmt: skip
         for name, value in values.items():
-            getattr(rows, name).copy_(torch.as_tensor(value, device="cpu"))
+            getattr(rows, name).copy_(_broadcast(name, value, getattr(rows, name).shape))
         terms = [[] for _ in range(len(a))] if terms is None else terms
+        if not isinstance(terms, tuple | list) or len(terms) != len(a):
+            raise ValueError(f"terms must be {len(a)} lists of (stream, weight), one a row; got {shown(terms)}")
+        dtype = require_choice("dtype", dtype, (torch.float32, torch.float64))
         last = torch.tensor([len(of_row) for of_row in terms], device="cpu").cumsum(0)
         codes = StepCodes(
             first=torch.cat([last.new_zeros(1), last[:-1]]), last=last,
             reads=_mask((rows.e != 0) | (rows.m != 0).any(-2)),
-            writes=_mask(torch.as_tensor(writes, device="cpu").expand(len(a), SLOTS)),
+            writes=_mask(_broadcast("writes", writes, (len(a), SLOTS), torch.bool)),
         )  # fmt: skip
         streams = torch.tensor([stream for of_row in terms for stream, _ in of_row], dtype=torch.int64, device="cpu")
         weights = torch.tensor([weight for of_row in terms for _, weight in of_row], dtype=dtype, device="cpu")
@@ -115,6 +121,15 @@ class StepTable(NamedTuple):
 
     def to(self, device: torch.device | str) -> "StepTable":
         return StepTable(**{name: part.to(device) for name, part in self._asdict().items()})
+
+
+def _broadcast(name: str, value: object, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
+    """value in this shape. Raises TypeError or ValueError for what does not broadcast to it."""
+    value = as_tensor(name, value, dtype).cpu()
+    pairs = zip(value.shape[::-1], tuple(shape)[::-1], strict=False)
+    if value.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
+        raise ValueError(f"{name} must broadcast to shape {tuple(shape)}; got {tuple(value.shape)}")
+    return value.expand(shape)
 
 
 def _mask(slots: Tensor) -> Tensor:
@@ -150,6 +165,12 @@ def step(
     Float64 state (and history) is computed in float64, by plain torch.  Not differentiable: use `step_reference`.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
+    require_tensors("step", x=x, net=net, key=key, row=row)
+    require_optional("step", y=y, history=history)
+    require_guided("step", unconditional, guidance)
+    if not isinstance(table, StepTable):
+        raise TypeError(f"step: table must be a StepTable; got {type(table).__name__}")
+    clamp = None if clamp is None else require_pair("clamp", clamp, infinite=True)
     if composed(x):
         if x.device.type == "cpu":
             _require_rows(row, table, 0 if history is None else len(history))

@@ -12,6 +12,7 @@ from .. import ops
 from ..checkpoint import register
 from ..common.checks import (
     require_bool,
+    require_count,
     require_integer,
     require_integers,
     require_number,
@@ -222,8 +223,8 @@ class VAE(nn.Module):
 
         Number first + j of row i is a function of the weights, x_i and (key_i, first + j) alone.
         """
-        first = require_integer("first", first, 0, MAX_STEP)
-        samples = require_integer("samples", samples, 1, MAX_STEP + 1 - first)
+        first = require_count("first", first, 0, MAX_STEP)
+        samples = require_count("samples", samples, 1, MAX_STEP + 1 - first)
         draws = range(first, first + samples)
         return defined("log_weights", self._log_weights(x, key, draws, label, condition))
 

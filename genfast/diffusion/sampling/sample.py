@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ... import ops
-from ...common.checks import as_tensor, require_number, require_shape, require_tensor
+from ...common.checks import as_tensor, require_device, require_number, require_shape, require_tensor
 from ...common.eval_mode import evaluating
 from ...common.indices import as_index, chunk_index, chunk_passes, require_finite, spread
 from ..guidance.classifier_free import Guidance
@@ -147,6 +147,7 @@ def sample(
         seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
         device=device, graph=graph, progress=progress, callback=callback,
     )  # fmt: skip
+    require_device("device", settings.device)
     return sample_with(
         settings, denoiser, require_shape("shape", shape), plan, as_index("index", index),
         start=start, source=source, strength=strength, condition=condition, unconditional=unconditional,

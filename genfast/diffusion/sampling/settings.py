@@ -64,7 +64,7 @@ class SampleSettings:
             "noise": require_choice("noise", self.noise, NOISES),
             "chunk": require_integer("chunk", self.chunk, 1),
             "dtype": require_choice("dtype", self.dtype, DTYPES),
-            "device": require_device("device", self.device),
+            "device": require_device("device", self.device, there=False),
             "graph": require_bool("graph", self.graph),
             "progress": require_bool("progress", self.progress),
             "callback": require_callable("callback", self.callback, optional=True),

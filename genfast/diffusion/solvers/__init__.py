@@ -14,7 +14,7 @@ import inspect
 
 import torch
 
-from ...common.checks import require_choice, require_integer, shown
+from ...common.checks import require_choice, require_count, shown
 from ..process.grids import GRIDS, MAX_STEPS
 from ..process.schedules import VarianceExploding, as_schedule
 from .ancestral import ddim, ddpm, euler_ancestral
@@ -104,7 +104,7 @@ def plan(solver, schedule, steps, grid=None, final_sigma="zero", **options):
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"{solver} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
-    steps = require_integer("steps", steps, 1, MAX_STEPS)
+    steps = require_count("steps", steps, 1, MAX_STEPS)
     final_sigma = require_choice("final_sigma", final_sigma, ("zero", "sigma_min"))
     schedule = as_schedule(schedule)
     times = time_grid(solver, schedule, grid)

@@ -98,7 +98,7 @@ def test_bad_guidance_is_refused():
             Guidance(**arguments)
     with pytest.raises(TypeError, match="scale must be a tensor, an array, or number"):
         Guidance("strong")
-    with pytest.raises(TypeError, match="network must be callable; got int"):
+    with pytest.raises(TypeError, match="network must be callable or None; got int"):
         Guidance(network=3)
     with pytest.raises(ValueError, match="unconditional must be left out"):
         sample(DENOISER, (2,), SDE, 7, guidance=Guidance(2.0, network=lesser), **GUIDED)
