@@ -90,7 +90,7 @@ def in_chunks(
         return samples
     if shape is None:
         raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-    return torch.empty(0, *shape, device=device)
+    return torch.empty(0, *shape, dtype=torch.float32, device=device)
 
 
 def require_finite(samples: Tensor, index: Tensor, hint: str = "") -> None:

@@ -15,11 +15,15 @@ def weights_dtype(network):
     return next((p.dtype for p in parameters if p.is_floating_point()), None)
 
 
+def concrete(tensor):
+    """Whether the values of a tensor can be looked at without ending a graph that is being compiled, or stopping
+    vmap."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def readable(tensor):
-    """Whether the values of a tensor can be looked at without waiting for an accelerator, ending a graph that is being
-    compiled, or stopping vmap."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not wrapped(tensor)
+    """`concrete`, and without waiting for an accelerator."""
+    return tensor.device.type == "cpu" and concrete(tensor)
 
 
 def as_float64(name, value):

@@ -191,7 +191,7 @@ class GAN(nn.Module):
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         truncation = require_number("truncation", truncation, least=0)
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
-        like = next(self.generator.parameters(), torch.empty(0, device="cpu"))
+        like = next(self.generator.parameters(), torch.empty(0, dtype=torch.float32, device="cpu"))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             return self._generated(truncation * self._z(key, step=0, like=like), conditions)

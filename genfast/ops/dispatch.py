@@ -37,6 +37,8 @@ def require_tensors(op: str, **tensors: object) -> None:
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{op}: {name} must be a tensor; got {type(value).__name__}")
+        if value.layout != torch.strided:
+            raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
 
 
 def require_optional(op: str, **tensors: object) -> None:
@@ -44,6 +46,8 @@ def require_optional(op: str, **tensors: object) -> None:
     for name, value in tensors.items():
         if not isinstance(value, Tensor | None):
             raise TypeError(f"{op}: {name} must be a tensor or None; got {type(value).__name__}")
+        if value is not None and value.layout != torch.strided:
+            raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
 
 
 def as_eps(eps: object) -> float:
@@ -69,11 +73,13 @@ def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format of `like`, copied only if it has another; a `like` with gaps counts as contiguous."""
+    require_tensors("in_layout_of", x=x, like=like)
     return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
 def dense(x: Tensor) -> Tensor:
     """x itself if it is contiguous or channels-last, which the kernels take; otherwise a contiguous copy."""
+    require_tensors("dense", x=x)
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
     return x if last is not None and x.is_contiguous(memory_format=last) else x.contiguous()
 

@@ -133,7 +133,8 @@ def _double_backward(ctx, to_dx, to_sums):
     dy, x, mean, *small = ctx.saved_tensors
     weight, bias, scale, shift = small
     spread, act = x.shape[:2], numbered(ctx.activation)
-    ones, zeros = torch.ones(spread, device=x.device), torch.zeros(spread, device=x.device)
+    ones = torch.ones(spread, dtype=torch.float32, device=x.device)
+    zeros = torch.zeros_like(ones)
     factor = ones if scale is None else 1 + scale
     slope = factor if weight is None else weight * factor
     offset = zeros if bias is None else bias * factor

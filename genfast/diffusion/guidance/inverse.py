@@ -151,7 +151,9 @@ def _require_linear(A, like):
     """Raises a ValueError unless A is linear, and each of its rows its own, on two random batches."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        a, b = (torch.randn(like.shape, generator=generator, device="cpu").to(like) for _ in range(2))
+        a, b = (
+            torch.randn(like.shape, generator=generator, dtype=torch.float32, device="cpu").to(like) for _ in range(2)
+        )
         image = A(a)
         scale = 1e-3 * image.abs().amax() if image.numel() else 0
         if bool(((image - 2 * A(b) - A(a - 2 * b)).abs() > scale).any()):
