@@ -28,6 +28,7 @@ import safetensors.torch
 import torch
 
 from . import nn
+from .common.checks import require_device
 from .common.files import CorruptCheckpoint, as_path, made_folder, read_tensors, write_files
 from .common.limits import Calls, largest_integer
 from .common.locks import write_in
@@ -170,6 +171,7 @@ def load(path, net=None, device=None):
     parameter is not finite or a buffer holds NaN.
     """
     folder = as_path("path", path)
+    device = None if device is None else require_device("device", device)
     manifest = _read_manifest(folder / "model.json")
     file = folder / manifest["weights"]
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common.checks import as_tensor, require_integer, require_number
+from .common.checks import as_tensor, require_bool, require_integer, require_number
 from .common.conditions import require_classes
 from .common.keys import make_key
 from .data.dataset import Data, as_data
@@ -41,7 +41,7 @@ class GenerativeClassifier:
     """
 
     def __init__(self, models, prior=None, *, bound: bool = False, **options):
-        self.conditional, self.bound = not isinstance(models, list | tuple), bound
+        self.conditional, self.bound = not isinstance(models, list | tuple), require_bool("bound", bound)
         for model in [models] if self.conditional else models:
             wanted = ("elbo",) if bound else ("log_likelihood",) if self.conditional else ("log_prob", "log_likelihood")
             if not any(callable(getattr(model, name, None)) for name in wanted):

@@ -7,9 +7,19 @@ from torch import Tensor, nn
 
 from . import ops
 from .checkpoint import register
-from .common.checks import require_integer
-from .common.conditions import Label, as_conditions, batch_conditions, condition_width, known_to, numbered, taken
+from .common.checks import require_integer, require_samples
+from .common.conditions import (
+    Label,
+    as_conditions,
+    batch_conditions,
+    batch_samples,
+    condition_width,
+    known_to,
+    numbered,
+    taken,
+)
 from .common.indices import as_index, in_chunks, spread
+from .common.keys import require_key
 from .diffusion.model import Diffusion
 from .vae.model import VAE
 
@@ -99,7 +109,7 @@ class LatentDiffusion(nn.Module):
         if self._measured():
             return self
         parts = []  # count, sum of variances, mean and scatter of each chunk: (channels,) each
-        for first in range(0, max(len(batch["x"]), 1), chunk):
+        for first in range(0, max(len(batch_samples(batch, self.shape)), 1), chunk):
             piece = {name: None if value is None else value[first : first + chunk] for name, value in batch.items()}
             mu, logvar = (part.double().transpose(0, 1).flatten(1) for part in self._encode(piece))
             mean = mu.mean(1)
@@ -124,6 +134,7 @@ class LatentDiffusion(nn.Module):
         if not self._measured():
             remedy = "call measure(batch) with 4,096 samples, or all, or train with fit"
             raise ValueError(f"scale of the latents is not known yet: {remedy}")
+        require_key(key, len(batch_samples(batch, self.shape)))
         with torch.no_grad():
             z = ops.reparameterize(*self._encode(batch), key.to(self.shift.device))[0]
             u = (z - self.shift) / self.scale
@@ -161,10 +172,10 @@ class LatentDiffusion(nn.Module):
 
     def _encoded(self, index: Tensor, x: Tensor, conditions: dict[str, Tensor], chunk: int) -> Tensor:
         """u, (n, *latent), of the mean of z given x: (n, *shape)."""
-        wanted = (len(index), *(self.shape or ()))
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape[: len(wanted)] != wanted:
-            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"source must be a floating-point tensor of shape {wanted}; got {got}")
+        x = require_samples("source", x, self.shape)
+        if len(x) != len(index):
+            wanted = (len(index), *x.shape[1:])
+            raise ValueError(f"source must have shape {wanted}, a row a sample; got {tuple(x.shape)}")
         if not bool(x.isfinite().all()):
             raise ValueError("source must be finite")
 

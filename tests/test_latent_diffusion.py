@@ -159,7 +159,8 @@ def test_bad_input():
         gf.LatentDiffusion(vae, models(shape=(3,))[1])
     with pytest.raises(ValueError, match="scale of the latents is not known yet"):
         gf.LatentDiffusion(vae, diffusion).sample(2)
-    conditional = gf.VAE(vae.encoder, vae.decoder, latent=(2, 4, 4), classes=3)
+    nets = [kind((8, 8), latent=2, width=4, spatial=True, classes=3) for kind in (gf.nn.Encoder, gf.nn.Decoder)]
+    conditional = gf.VAE(*nets, latent=(2, 4, 4))
     with pytest.raises(ValueError, match="diffusion must have the 3 classes of the VAE; got 10"):
         gf.LatentDiffusion(conditional, diffusion)
 
@@ -193,9 +194,12 @@ def test_a_source_is_an_image(trained):
     assert torch.equal(trained.sample(index, source=x[index], strength=0.4, **settings), whole[index])
     near = trained.sample(20, source=x, strength=0.01, **settings)
     assert (near - trained.vae.decode(trained.vae.encode(x)[0])).abs().max() < 0.2
-    for source in (x[:3], x[:, :, :4], u, x.int(), x.numpy()):
-        with pytest.raises(ValueError, match=r"source must be a floating-point tensor of shape \(20, 1, 8, 8\); got"):
+    assert torch.equal(trained.sample(20, source=x.numpy(), strength=0.4, **settings), whole)
+    for source in (x[:3], x[:, :, :4], u):
+        with pytest.raises(ValueError, match=r"source must have shape \((20|N), 1, 8, 8\)"):
             trained.sample(20, source=source, strength=0.4, **settings)
+    with pytest.raises(TypeError, match=r"source must hold floating-point numbers; got torch\.int32"):
+        trained.sample(20, source=x.int(), strength=0.4, **settings)
     with pytest.raises(ValueError, match="source must be finite"):
         trained.sample(20, source=x / 0, strength=0.4, **settings)
     with pytest.raises(ValueError, match="source and strength go together"):

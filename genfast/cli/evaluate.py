@@ -1,11 +1,12 @@
 """genfast evaluate"""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from .errors import usage
 
 if TYPE_CHECKING:
     from ..data import Data
@@ -39,7 +40,7 @@ def evaluate(
 ) -> None:
     """Hold samples against real data: every number with an interval and its baseline, and what they mean.
 
-    Exits with 1, and a sentence, if something does not fit.
+    Exits with 2 if an argument is wrong, with 1 if something else is.
 
     Args:
         samples: A model's checkpoint folder, a folder of images, or a .npy, .npz or .safetensors file.
@@ -63,26 +64,56 @@ def evaluate(
     from ..evaluation import diagnose
     from ..evaluation import evaluate as run_evaluation
 
-    try:
-        ours, real, other = (_images(path, size, channels) for path in (samples, data, train))
-        if features == "classifier" and isinstance(other, str):
-            other = load(other)  # once for both: the classifier learns from the same data
-        report = run_evaluation(
-            ours, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
-            sampling={k: v for k, v in dataclasses.asdict(sampling).items() if v is not None},
-            likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
-        )  # fmt: skip
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
-        sys.exit(f"genfast evaluate: {error}")
+    settings = {name: value for name, value in dataclasses.asdict(sampling).items() if value is not None}
+    with usage():
+        _check(samples, data, train, metrics, n, features, size, levels, seed, settings, level)
+    ours, real, other = (_images(path, size, channels) for path in (samples, data, train))
+    if features == "classifier" and isinstance(other, str):
+        other = load(other)  # once for both: the classifier learns from the same data
+    report = run_evaluation(
+        ours, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
+        sampling=settings, likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
+    )  # fmt: skip
     if processes.world()[0] == 0:
         print(report.json() if json else f"{report}\n\n{diagnose(report)}")
+
+
+def _check(samples, data, train, metrics, n, features, size, levels, seed, settings, level) -> None:
+    """ValueError for an argument that no files could make right."""
+    from ..common.checks import require_choice, require_integer, require_number, require_pair
+    from ..common.keys import MAX_SEED
+    from ..diffusion.solvers import SOLVERS
+    from ..evaluation.measure import choose
+    from ..features.choice import NAMED
+
+    choose(metrics or None)
+    for name, value, least in (("n", n, 2), ("size", size, 1), ("levels", levels, 2)):
+        if value is not None:
+            require_integer(name, value, least)
+    require_integer("seed", seed, 0, MAX_SEED)
+    require_number("level", level, above=0, below=1)
+    for name, path in (("SAMPLES", samples), ("data", data), ("train", train)):
+        if path is not None and path.startswith("digits:"):
+            require_choice(name, path, ("digits", "digits:train", "digits:test"))
+    if features is not None and not features.startswith("inception:"):
+        require_choice("features", features, (*NAMED, "classifier", "inception:FILE"))
+    if features == "classifier" and train is None:
+        raise ValueError("features: a classifier needs --train, labeled data that are not judged with it")
+    if "solver" in settings:
+        require_choice("sampling.solver", settings["solver"], SOLVERS)
+    if "steps" in settings:
+        require_integer("sampling.steps", settings["steps"], 1)
+    if "guidance" in settings:
+        require_number("sampling.guidance", settings["guidance"])
+    if "clamp" in settings:
+        require_pair("sampling.clamp", settings["clamp"], infinite=True)
 
 
 def _images(path: str | None, size: int | None, channels: int | None) -> "str | Data | None":
     """The images of a folder as they are asked for; any other path as it is."""
     from ..data import load
 
-    if path is None or not Path(path).is_dir() or (Path(path) / "model.json").exists() or not (size or channels):
+    if path is None or not Path(path).is_dir() or (Path(path) / "model.json").exists() or size is channels is None:
         return path
     return load(path, size, channels)
 
@@ -94,7 +125,5 @@ def _features(name: str | None, train: "str | Data | None"):
     if name is not None and name.startswith("inception:"):
         return inception(name.removeprefix("inception:"))
     if name == "classifier":
-        if train is None:
-            raise ValueError("features: a classifier needs --train, labeled data that are not judged with it")
         return classifier(train.x, train.label, train.classes)
     return name

@@ -3,8 +3,11 @@
 What a verb needs is imported when it runs, so that help comes at once.
 """
 
+import sys
+
 import tyro
 
+from .errors import reported
 from .evaluate import evaluate
 from .info import info
 from .study import study
@@ -14,5 +17,9 @@ VERBS = {"info": info, "verify": verify, "evaluate": evaluate, "study": study}
 
 
 def main() -> None:
-    """Entry point of the `genfast` command."""
-    tyro.extras.subcommand_cli_from_dict(VERBS, prog="genfast", description="Train and sample generative models, fast.")
+    """Entry point of the `genfast` command. Exits with 2 for a command line that is wrong, with 1 for all else that
+    goes wrong, after one sentence; see `errors.reported`."""
+    with reported(" ".join(["genfast", *sys.argv[1:2]])):
+        tyro.extras.subcommand_cli_from_dict(
+            VERBS, prog="genfast", description="Train and sample generative models, fast."
+        )

@@ -2,6 +2,8 @@
 
 import sys
 
+from .errors import usage
+
 
 def verify(solvers: tuple[str, ...] = (), json: bool = False) -> None:
     """Prove that this installation is right: orders of the solvers, laws, likelihood, invariance. About a minute.
@@ -12,11 +14,12 @@ def verify(solvers: tuple[str, ...] = (), json: bool = False) -> None:
         solvers: Solvers to check; all of them by default.
         json: Print JSON, a list with one record a check, instead of a table.
     """
+    from ..common.checks import require_choice
+    from ..diffusion.solvers import SOLVERS
     from ..verification import verify as run_verification
 
-    try:
-        report = run_verification(solvers or None)
-    except ValueError as error:
-        sys.exit(f"genfast verify: {error}")
+    with usage():
+        solvers = [require_choice("solvers", name, SOLVERS) for name in solvers]
+    report = run_verification(solvers or None)
     print(report.json() if json else report)
     sys.exit(0 if report.passed else 1)

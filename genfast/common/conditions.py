@@ -5,13 +5,14 @@ and a row of NaN; networks of `nn` know them by those (`nn.conditioning.Conditio
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import as_tensor, holds_integers, require_tensor
+from .checks import as_tensor, holds_integers, require_integer, require_samples, require_tensor, shown
 from .precision import readable, weights_dtype
 from .state import unwrapped
 
@@ -67,7 +68,9 @@ def numbered(label: Label, names: tuple[str, ...] | None, argument: str = "label
     if not any(isinstance(entry, str) for entry in given):
         return label
     if names is None:
-        raise ValueError(f"{argument} must be a number, for the classes of this model have no names; got {label!r}")
+        raise ValueError(
+            f"{argument} must be a number, for the classes of this model have no names; got {shown(label)}"
+        )
     if unknown := [entry for entry in given if not isinstance(entry, str) or entry not in names]:
         raise ValueError(f"{argument} must be among {', '.join(names)}; got {', '.join(map(repr, unknown[:9]))}")
     numbers = [names.index(entry) for entry in given]
@@ -87,26 +90,40 @@ def require_classes(label: Tensor, classes: int, null: bool, argument: str = "la
 def as_rows(name: str, value, count: int) -> Tensor:
     """A condition as floating-point rows on the CPU, (count, *) or (1, *); (count,) becomes (count, 1).
     NaN is a missing value. Raises ValueError naming it for another shape, or infinity; TypeError: `require_tensor`."""
-    rows = _on_cpu(name, value, f"hold numbers, ({count}, *) or (1, *) for all")
-    rows = rows if rows.is_floating_point() or rows.is_complex() else rows.float()
+    listed = not isinstance(value, Tensor | np.ndarray)
+    rows = _on_cpu(name, value, f"hold numbers, ({count}, *) or (1, *) for all", torch.float64 if listed else None)
+    rows = rows if rows.is_floating_point() or rows.is_complex() else rows.double()
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.is_complex() or rows.ndim < 2 or len(rows) not in (1, count):
         raise ValueError(
             f"{name} must hold real numbers, ({count}, *) or (1, *) for all; got {rows.dtype} {tuple(rows.shape)}"
         )
     _require_no_infinity(name, rows)
-    return rows
+    return rows.float() if listed else rows
 
 
 def _require_no_infinity(name: str, rows: Tensor) -> None:
-    if bool(rows.isinf().any()):
-        raise ValueError(f"{name} must be finite, or NaN where it is missing; got infinity")
+    """ValueError for a number that is infinite in float32, the precision of conditions."""
+    infinite = rows.float().isinf()
+    if bool(infinite.any()):
+        row, value = int(infinite.flatten(1).any(1).nonzero()[0]), float(rows[infinite][0])
+        got = f"{value:g}, infinity in float32," if math.isfinite(value) else "infinity"
+        raise ValueError(f"{name} must be finite, or NaN where it is missing; got {got} in row {row}")
 
 
 def with_null(conditions: dict[str, Tensor], classes: int, which: Tensor) -> dict[str, Tensor]:
     """`conditions` with null in the rows that `which` names, (B,) bool."""
     null = {"label": classes, "condition": torch.nan}
     return {name: torch.where(which.reshape(-1, *[1] * (v.ndim - 1)), null[name], v) for name, v in conditions.items()}
+
+
+def batch_samples(batch: dict[str, Tensor | None], shape: tuple[int, ...] | None = None, least: int = 0) -> Tensor:
+    """x of a training batch, (B, *shape) floating point, B at least `least`; shape: None for any. TypeError or
+    ValueError for anything else."""
+    if not isinstance(batch, Mapping) or "x" not in batch:
+        got = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise TypeError(f"batch must be a dict with x, and label and condition where there are any; got {got}")
+    return require_samples("x", batch["x"], shape, batch="B", least=least)
 
 
 def batch_conditions(
@@ -122,6 +139,12 @@ def batch_conditions(
     label, condition = batch.get("label") if classes else None, batch.get("condition")
     if condition is not None and condition_width(*networks) == 0:
         raise ValueError("condition was given to a model whose networks take none")
+    if condition is not None and (not isinstance(condition, Tensor) or condition.is_complex()):
+        kind = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
+        raise TypeError(f"condition must be a tensor of real numbers, a row a sample; got {kind}")
+    if condition is not None and condition.shape[:1] != batch["x"].shape[:1]:
+        shape = f"({len(batch['x'])}, *)"
+        raise ValueError(f"condition must have shape {shape}, a row a sample; got {tuple(condition.shape)}")
     if condition is not None and condition.ndim == 1:
         condition = condition[:, None]
     if condition is not None and readable(condition):
@@ -131,8 +154,11 @@ def batch_conditions(
         if classes and not null:
             raise ValueError(f"label is needed: the model has {classes} classes; got a batch without")
         return conditions
-    if not holds_integers(label):
-        raise ValueError(f"label must hold integers; got {label.dtype}")
+    if not isinstance(label, Tensor) or not holds_integers(label):
+        kind = label.dtype if isinstance(label, Tensor) else type(label).__name__
+        raise ValueError(f"label must hold integers; got {kind}")
+    if label.shape != batch["x"].shape[:1]:
+        raise ValueError(f"label must have shape ({len(batch['x'])},), one a sample; got {tuple(label.shape)}")
     label = label.long()
     if readable(label):
         require_classes(label, classes, null)
@@ -153,6 +179,16 @@ def known_classes(*networks: Callable) -> int:
     """How many classes networks that belong together know, as far as their `config` says; 0 where it does not."""
     configs = (_config(network) for network in networks)
     return max((config.get("classes") or 0 for config in configs), default=0)
+
+
+def model_classes(classes: int | None, *networks: Callable) -> int:
+    """How many classes a model of these networks has: `classes`, or as many as they know. Raises ValueError for more
+    than that."""
+    known = known_classes(*networks)
+    classes = require_integer("classes", known if classes is None else classes, 0)
+    if classes > known and any("classes" in _config(network) for network in networks):
+        raise ValueError(f"classes must be at most {known}, as many as the networks know; got {classes}")
+    return classes
 
 
 def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -198,11 +234,11 @@ def _labels(label: Label, count: int, argument: str) -> Tensor:
     return label.long()
 
 
-def _on_cpu(name: str, value, wanted: str) -> Tensor:
+def _on_cpu(name: str, value, wanted: str, dtype: torch.dtype | None = None) -> Tensor:
     """A number, a nest of lists of them, an array or a tensor, as a tensor."""
     if isinstance(value, Tensor | np.ndarray):
         return require_tensor(name, value).cpu()
     try:
-        return torch.as_tensor(value, device="cpu")
-    except (TypeError, ValueError, RuntimeError):  # objects, lists of unequal length
-        raise ValueError(f"{name} must {wanted}; got {value!r}") from None
+        return as_tensor(name, value, dtype)
+    except TypeError:
+        raise ValueError(f"{name} must {wanted}; got {shown(value)}") from None

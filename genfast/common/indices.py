@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .checks import holds_integers, is_integer, require_integer
-from .keys import make_key
+from .checks import as_tensor, holds_integers, is_integer, require_integer, shown
+from .keys import MAX_SEED, make_key
 
 
 def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
@@ -19,16 +19,16 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
 
     def problem() -> ValueError:
         return ValueError(
-            f"{name} must be a number of samples or their indices, integers, none negative; got {index!r}"
+            f"{name} must be a number of samples or their indices, integers, none negative; got {shown(index)}"
         )
 
     if is_integer(index):
-        if index < 0:
+        if not 0 <= int(index) <= MAX_SEED:
             raise problem()
         return torch.arange(int(index), device="cpu")
     try:
-        tensor = torch.as_tensor(index, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
+        tensor = as_tensor(name, index).cpu()
+    except TypeError:
         raise problem() from None
     if tensor.ndim != 1 or (len(tensor) and not holds_integers(tensor)):
         raise problem()
@@ -55,6 +55,11 @@ def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
         left = torch.tensor(sorted(rest), dtype=torch.int64, device="cpu")
 
 
+def chunk_index(first: int, chunk: int) -> Tensor:
+    """The sample indices of a chunk, (chunk,) int64: first, first + 1, ... and, beyond the last that there is, that."""
+    return first + torch.arange(chunk, device="cpu").clamp(max=MAX_SEED - first)
+
+
 def spread(values: Tensor, slots: Tensor, chunk: int) -> Tensor:
     """(b, *) values of the wanted slots as (chunk, *); the other slots repeat the first."""
     out = values[:1].expand(chunk, *values.shape[1:]).clone(memory_format=torch.contiguous_format)
@@ -75,7 +80,7 @@ def in_chunks(
     parts, places = [], []
     for first, taken in chunk_passes(index, chunk):
         slots = index[taken] - first
-        key = make_key(seed, torch.arange(first, first + chunk, device="cpu"), device=device)
+        key = make_key(seed, chunk_index(first, chunk), device=device)
         now = {name: spread(value[taken], slots, chunk).to(device) for name, value in conditions.items()}
         parts.append(make(key, now, taken, slots)[slots.to(device)])
         places.append(taken)
@@ -85,7 +90,7 @@ def in_chunks(
         return samples
     if shape is None:
         raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
-    return torch.empty(0, *shape, device=device)
+    return torch.empty(0, *shape, dtype=torch.float32, device=device)
 
 
 def require_finite(samples: Tensor, index: Tensor, hint: str = "") -> None:

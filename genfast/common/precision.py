@@ -6,6 +6,8 @@ import numbers
 import numpy as np
 import torch
 
+from .checks import as_tensor, require_tensor, shown
+
 
 def weights_dtype(network):
     """The dtype of the network's first floating-point parameter; None for one that has none, as a plain function."""
@@ -13,25 +15,31 @@ def weights_dtype(network):
     return next((p.dtype for p in parameters if p.is_floating_point()), None)
 
 
+def concrete(tensor):
+    """Whether the values of a tensor can be looked at without ending a graph that is being compiled, or stopping
+    vmap."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def readable(tensor):
-    """Whether the values of a tensor can be looked at without waiting for an accelerator, ending a graph that is being
-    compiled, or stopping vmap."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not wrapped(tensor)
+    """`concrete`, and without waiting for an accelerator."""
+    return tensor.device.type == "cpu" and concrete(tensor)
 
 
 def as_float64(name, value):
     """`value` as a float64 tensor without NaN, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.ndarray, torch.Tensor)):
         raise TypeError(f"{name} must be a float, a numpy array or a tensor; got {type(value).__name__}")
-    if isinstance(value, numbers.Real):
-        value = torch.tensor(float(value), dtype=torch.float64, device="cpu")
-    tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must hold real numbers; got {tensor.dtype}")
+    if isinstance(value, np.ndarray):
+        tensor = require_tensor(name, value.copy())
+    else:
+        tensor = value if isinstance(value, torch.Tensor) else as_tensor(name, value, torch.float64)
+    if tensor.is_complex() or tensor.dtype == torch.bool or tensor.layout != torch.strided:
+        kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+        raise TypeError(f"{name} must hold real numbers; got {kind}")
     tensor = tensor.to(torch.float64)
     if readable(tensor) and bool(tensor.isnan().any()):
-        raise ValueError(f"{name} must not hold NaN; got {value}")
+        raise ValueError(f"{name} must not hold NaN; got {shown(value)}")
     return tensor
 
 
@@ -43,7 +51,7 @@ def float64_function(formula):
     def method(self, value):
         tensor = as_float64(argument, value)
         if argument == "t" and readable(tensor) and bool(((tensor < 0) | (tensor > 1)).any()):
-            raise ValueError(f"t must lie in [0, 1] (0 is data, 1 is noise); got {value}")
+            raise ValueError(f"t must lie in [0, 1] (0 is data, 1 is noise); got {shown(value)}")
         result = formula(self, tensor)
         if isinstance(value, torch.Tensor):
             return result

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 import numpy as np
 import torch
 
-from ..common.checks import holds_integers, require_integer, require_integers, require_tensor
+from ..common.checks import as_tensor, holds_integers, require_integer, require_integers, require_tensor
 from ..common.keys import MAX_SEED
 
 
@@ -75,6 +75,11 @@ class Data:
 
     def rows(self, index):
         """The samples `index`, (size,): a dict as that of `batch`."""
+        index = as_tensor("index", index)
+        if index.ndim != 1 or not holds_integers(index):
+            raise ValueError(f"index must be integers, one-dimensional; got {index.dtype} {tuple(index.shape)}")
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
+            raise ValueError(f"index must lie in [0, {len(self)}); got {int(index.min())} to {int(index.max())}")
         columns = {"x": self.x, "label": self.label, "condition": self.condition}
         return {name: None if value is None else value[index.to(value.device)] for name, value in columns.items()}
 
@@ -91,15 +96,18 @@ def arrays(x, label=None, classes=None, condition=None, names=None):
     return Data(x, label, classes, condition, names)
 
 
-def as_data(data):
-    """Data from a Data, a tensor or array x, or a pair (x, label)."""
+def as_data(data, argument="data"):
+    """Data from a Data, a tensor or array x, or a pair (x, label); an error names the argument."""
     if isinstance(data, Data):
         return data
-    if isinstance(data, torch.Tensor | np.ndarray):
-        return Data(data)
-    if isinstance(data, tuple) and len(data) == 2:
-        return Data(*data)
-    raise TypeError(f"data must be Data, a tensor, an array or a pair (x, label); got {type(data).__name__}")
+    pair = data if isinstance(data, tuple) and len(data) == 2 else (data,)
+    if not isinstance(pair[0], torch.Tensor | np.ndarray):
+        kind = type(data).__name__
+        raise TypeError(f"{argument} must be Data, a tensor, an array or a pair (x, label); got {kind}")
+    try:
+        return Data(*pair)
+    except (TypeError, ValueError) as error:  # of x or label, which are parts of it
+        raise type(error)(f"{argument}: {error}") from error
 
 
 def _samples(x):
@@ -136,7 +144,7 @@ def _conditions(condition, n):
 def as_names(names):
     """Names of classes as a tuple; TypeError for what is no sequence of strings, as a set, which has no order."""
     unordered = isinstance(names, str | Set | Mapping)
-    given = tuple(names) if isinstance(names, Iterable) and not unordered else None
+    given = tuple(names) if isinstance(names, Iterable) and not unordered and getattr(names, "ndim", 1) else None
     if given is None or not all(isinstance(name, str) for name in given):
         raise TypeError(f"names must be a sequence of strings; got {names!r}")
     names = tuple(map(str, given))  # no NumPy's, which JSON has no word for

@@ -192,4 +192,4 @@ def _scaled(image, path):
     if first == last:
         wanted = "uint8 images with 1 or 3 channels, either first or last, or floats"
         raise ValueError(f"path must hold {wanted}; got shape {tuple(image.shape)} in {path}")
-    return (image if first else image.permute(0, 3, 1, 2).contiguous()) / 127.5 - 1
+    return (image if first else image.permute(0, 3, 1, 2).contiguous()).float() / 127.5 - 1

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..common.checks import require_integer
-from ..common.files import write_file
+from ..common.checks import as_tensor, require_integer, require_pair
+from ..common.files import as_path, write_file
 
 
 def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
@@ -19,13 +19,13 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
     scale        every pixel becomes scale x scale equal ones, so that small images can be seen
     value_range  the values that become black and white; what lies outside is clipped
     """
-    images = _tensor(images)
+    images = as_tensor("images", images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"images must have shape (N, 1 or 3, h, w); got {tuple(images.shape)}")
     if not images.is_floating_point() or not torch.isfinite(images).all():
         raise ValueError(f"images must hold finite floating-point values; got {images.dtype} or NaN or infinity")
-    low, high = value_range
-    if not low < high:
+    low, high = require_pair("value_range", value_range)
+    if low == high:
         raise ValueError(f"value_range must be (low, high) with low < high; got {value_range!r}")
     n, channels, height, width = images.shape
     columns = require_integer("columns", math.ceil(math.sqrt(n)) if columns is None else columns, 1)
@@ -45,7 +45,7 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
 
 def strip(trajectory, **options):
     """`trajectory: (T, N, C, h, w)` as uint8 (H, W, C): a row per sample, time to the right; options of `grid`."""
-    trajectory = _tensor(trajectory)
+    trajectory = as_tensor("trajectory", trajectory)
     if trajectory.ndim != 5:
         raise ValueError(f"trajectory must have shape (T, N, C, h, w); got {tuple(trajectory.shape)}")
     return grid(trajectory.transpose(0, 1).flatten(0, 1), columns=trajectory.shape[0], **options)
@@ -53,6 +53,7 @@ def strip(trajectory, **options):
 
 def save_png(path, images, **options):
     """Write a PNG, whole or not at all: a picture, uint8 (H, W, C), as it is, or images through `grid(**options)`."""
+    path = as_path("path", path)
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
         images = grid(images, **options)
     elif options:
@@ -62,8 +63,3 @@ def save_png(path, images, **options):
     data = io.BytesIO()
     Image.fromarray(images[:, :, 0] if images.shape[2] == 1 else images).save(data, format="PNG")
     write_file(path, data.getvalue())
-
-
-def _tensor(values):
-    """A tensor as it is; an array on the CPU, whatever torch's default device."""
-    return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, device="cpu")

@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..common.checks import require_integers
+from ..common.checks import require_count, require_integer
+from ..common.keys import require_key
+from ..ops.noise import MAX_STEP
 from .likelihood import prior_variance, require_finite, require_samples
 from .process.denoisers import Denoiser, Network
 from .sampling.sample import network_arguments
@@ -55,13 +57,11 @@ def elbo(
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
     require_samples(denoiser, x)
-    if not isinstance(key, Tensor) or key.shape != (len(x), 2):
-        got = tuple(key.shape) if isinstance(key, Tensor) else type(key).__name__
-        raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {got}")
-    samples, chunk = require_integers(1, samples=samples, chunk=chunk)
+    require_key(key, len(x))
+    chunk, samples = require_integer("chunk", chunk, 1), require_count("samples", samples, 1, 2 * MAX_STEP)
     dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)
-    index, condition = torch.arange(len(x), device="cpu"), condition or {}
-    network_arguments(None, condition, None, index, dtype)  # raises
+    index = torch.arange(len(x), device="cpu")
+    condition = network_arguments(None, condition, None, index, dtype)[0]
     x = x.to(dtype)
     nats = [torch.empty(0, dtype=torch.float64, device=x.device)]
     with denoiser.evaluating():

@@ -20,12 +20,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import ops
-from ..common.checks import as_tensor, require_choice, require_integer, require_integers, require_number
-from ..common.indices import as_index, chunk_passes, spread
+from ..common.checks import (
+    as_tensor,
+    require_bool,
+    require_callable,
+    require_choice,
+    require_count,
+    require_floating,
+    require_integer,
+    require_integers,
+    require_number,
+    require_tensor,
+)
+from ..common.indices import as_index, chunk_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood, NotDifferentiable
-from .process.denoisers import Denoiser, Network
+from ..ops.noise import MAX_STEP
+from .process.denoisers import Denoiser, Network, require_denoiser
 from .process.schedules import Schedule
 from .sampling.sample import network_arguments
+from .sampling.settings import DTYPES
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 
@@ -139,7 +152,11 @@ def log_likelihood(
     """
     index = _checked(denoiser, x, index, condition, divergence, dtype)
     probes, steps, chunk = require_integers(1, probes=probes, steps=steps, chunk=chunk)
-    first_probe = require_integer("first_probe", first_probe, 0)
+    first_probe = require_count("first_probe", first_probe, 0, MAX_STEP)
+    if divergence != "exact":  # of which no random probe is drawn
+        probes = require_count("probes", probes, 1, MAX_STEP + 1 - first_probe)
+    require_callable("prior", prior, optional=True)
+    progress = require_bool("progress", progress)
     schedule, t_max = denoiser.schedule, denoiser.schedule.t_max
     t_min = require_number("t_min", schedule.t_min if t_min is None else t_min, above=0, below=t_max)
     condition, shape, size, device = condition or {}, x.shape[1:], x.shape[1:].numel(), x.device
@@ -155,7 +172,7 @@ def log_likelihood(
     with bar, denoiser.evaluating():
         for first, where in passes:
             slots = index[where] - first
-            key = ops.make_key(seed, torch.arange(first, first + chunk, device="cpu"), device)
+            key = ops.make_key(seed, chunk_index(first, chunk), device)
             probing = range(first_probe, first_probe + probes)
             cotangents = functools.partial(_cotangents, divergence, key, shape, probing)
             conditions = {k: spread(v[where.to(v.device)].to(device), slots, chunk) for k, v in condition.items()}
@@ -228,10 +245,11 @@ def bits_per_dim(
     A draw has its own probes, so the standard error over draws covers both. The options are those of `log_likelihood`.
     Theis et al. 2016, arXiv:1511.01844; Ho et al. 2019, arXiv:1902.00275.
     """
-    draws, probes = require_integers(1, draws=draws, probes=probes)
-    levels = require_integer("levels", levels, 2)
-    if not isinstance(x, Tensor) or x.is_complex():
-        raise TypeError(f"x must be a tensor (N, *) of integers or floating-point numbers; got {type(x).__name__}")
+    draws, probes = require_count("draws", draws, 1, MAX_STEP), require_integer("probes", probes, 1)
+    levels = require_count("levels", levels, 2, 2**53)
+    x = require_tensor("x", x)
+    if x.is_complex() or x.dtype == torch.bool:
+        raise TypeError(f"x must be a tensor (N, *) of integers or floating-point numbers; got {x.dtype}")
     if x.ndim < 2:
         raise ValueError(f"x must have shape (N, *); got {tuple(x.shape)}")
     count, shift = (levels - 1, -0.5) if x.is_floating_point() else (levels, 0.0)
@@ -275,11 +293,8 @@ def prior_variance(schedule: Schedule) -> float:
 
 def require_samples(denoiser: Denoiser, x: Tensor):
     """A TypeError or ValueError unless these are a Denoiser and (N, *) finite numbers."""
-    if not isinstance(denoiser, Denoiser):
-        raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__}")
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating-point tensor (N, *); got {kind}")
+    require_denoiser(denoiser)
+    x = require_floating("x", x)
     if x.ndim < 2 or x.shape[1:].numel() == 0:
         raise ValueError(f"x must have shape (N, *), samples of at least one number; got {tuple(x.shape)}")
     finite = x.flatten(1).isfinite().all(1)
@@ -299,8 +314,7 @@ def _checked(denoiser, x, index, condition, divergence, dtype) -> Tensor:
     index = as_index("index", len(x) if index is None else index)
     if len(index) != len(x):
         raise ValueError(f"index must have shape ({len(x)},), one a sample; got ({len(index)},)")
-    network_arguments(None, condition or {}, None, index, dtype)  # raises
+    network_arguments(None, condition, None, index, dtype)  # raises
     require_choice("divergence", divergence, DIVERGENCES)
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype, of the state, must be float32 or float64; got {dtype}")
+    require_choice("dtype", dtype, DTYPES)
     return index

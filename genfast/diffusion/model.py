@@ -1,6 +1,7 @@
 """Diffusion models: a network, a schedule and a parameterization, with loss() and sample()."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
@@ -9,17 +10,19 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import require_choice, require_integer, require_number, require_shape
+from ..common.checks import require_callable, require_choice, require_number, require_shape, require_tensor
 from ..common.conditions import (
     Label,
     as_conditions,
     batch_conditions,
+    batch_samples,
     condition_width,
-    known_classes,
     known_to,
+    model_classes,
     with_null,
 )
 from ..common.indices import as_index
+from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from . import sampling
 from .elbo import elbo
@@ -32,6 +35,7 @@ from .process.denoisers import (
     Network,
     Parameterization,
     as_parameterization,
+    require_noised,
 )
 from .process.plans import Plan, as_times
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
@@ -40,6 +44,7 @@ from .sampling.brownian import aligned
 from .sampling.queue import SampleQueue
 from .sampling.sample import require_strength, sample_with
 from .sampling.settings import SampleSettings
+from .sampling.step_table import NOISES
 from .solvers import plan as make_plan
 from .solvers import time_grid
 from .times import TIMES, LogNormal, Uniform
@@ -68,6 +73,7 @@ class Diffusion(nn.Module):
     """
 
     unknown_labels = True  # -1 among them: null
+    likelihood_options = frozenset(inspect.signature(log_likelihood).parameters) - {"denoiser", "x", "condition"}
 
     def __init__(
         self,
@@ -81,8 +87,7 @@ class Diffusion(nn.Module):
         shape: Sequence[int] | None = None,
     ):
         super().__init__()
-        if not callable(net):
-            raise TypeError(f"net must be callable; got {type(net).__name__}")
+        require_callable("net", net)
         schedule = as_schedule(schedule)
         if parameterization is None:
             exploding = isinstance(schedule, VarianceExploding)
@@ -98,11 +103,11 @@ class Diffusion(nn.Module):
             times = LogNormal() if isinstance(parameterization, EDM) else Uniform()
         if isinstance(times, str):
             times = TIMES[require_choice("times", times, TIMES)]()
+        require_callable("times", times)
         self.net = net
         self.schedule, self.parameterization = schedule, parameterization
         self.times, self.label_dropout = times, require_number("label_dropout", label_dropout, least=0, below=1)
-        classes = known_classes(net) if classes is None else classes
-        self.classes, self.names = require_integer("classes", classes, 0), None
+        self.classes, self.names = model_classes(classes, net), None
         self.shape = None if shape is None else require_shape("shape", shape)
 
     @property
@@ -122,12 +127,9 @@ class Diffusion(nn.Module):
         or left out.  key:
         (B, 2), see `ops.make_key`: the times, the noise and which conditions are dropped are functions of it.
         """
-        x0 = batch["x"]
+        x0 = batch_samples(batch, self.shape)
+        require_key(key, len(x0))
         self.shape = self.shape or tuple(x0.shape[1:])
-        if tuple(x0.shape[1:]) != self.shape:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(x0.shape)}")
-        if key.shape != (len(x0), 2):
-            raise ValueError(f"key must have shape ({len(x0)}, 2), one row a sample; got {tuple(key.shape)}")
         t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
         c = self.parameterization.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
@@ -225,6 +227,7 @@ class Diffusion(nn.Module):
         return DiffusionQueue(self, capacity, clamp)
 
     def _plan(self, solver, steps, grid, noise, options, strength=None) -> Plan:
+        require_choice("noise", noise, NOISES)
         if isinstance(solver, Plan):
             if options or grid is not None:
                 names = ", ".join([*options, *["grid"] * (grid is not None)])
@@ -240,11 +243,13 @@ class Diffusion(nn.Module):
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """D(x_t, t) = E[x_0 | x_t]: (B, *). t: a number or (B,)."""
+        require_noised(x_t)
         return self.denoiser(x_t, t, **self._conditions(x_t, label, condition))
 
     @torch.no_grad()
     def score(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """grad log p_t(x_t) = (alpha D - x_t) / sigma^2: (B, *). t: a number or (B,), above 0."""
+        require_noised(x_t)
         return self.denoiser.score(x_t, t, **self._conditions(x_t, label, condition))
 
     def log_likelihood(
@@ -278,10 +283,10 @@ class Diffusion(nn.Module):
 
     def _likelihood_arguments(self, x: Tensor, label: Label, condition: Tensor | None) -> dict:
         """Arguments of a likelihood of x: (N, *shape), on the model's device."""
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x must be a tensor (N, *); got {type(x).__name__}")
-        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"x must have shape (N, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        x = require_tensor("x", x)
+        if x.ndim < 2 or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
+            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
+            raise ValueError(f"x must have shape (N, {wanted}); got {tuple(x.shape)}")
         x = x.to(self._device())
         return {"x": x, "condition": self._conditions(x, label, condition)}
 
@@ -344,7 +349,7 @@ class DiffusionQueue(SampleQueue):
         """Asks for sample `index`, with the arguments of `Diffusion.sample`; returns its ticket."""
         plan = self.model._plan(solver, steps, grid, noise, options)
         conditions, unconditional = guided_conditions(
-            1, Guidance(guidance), label, condition, negative_label, **known_to(self.model)
+            1, Guidance(require_number("guidance", guidance)), label, condition, negative_label, **known_to(self.model)
         )
         width = self.model.condition_width
         for side in (conditions, unconditional):  # all requests share one batch, so that null is written out

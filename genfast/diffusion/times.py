@@ -5,6 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ..common.checks import require_number
 from .process.schedules import Schedule
 
 
@@ -22,6 +23,10 @@ class LogNormal:
 
     mean: float = -1.2
     std: float = 1.2
+
+    def __post_init__(self):
+        object.__setattr__(self, "mean", require_number("mean", self.mean))
+        object.__setattr__(self, "std", require_number("std", self.std, least=0))
 
     def __call__(self, schedule: Schedule, u: Tensor) -> Tensor:
         log_ratio = self.mean + self.std * torch.special.ndtri(u.clamp(2**-25, 1 - 2**-25))

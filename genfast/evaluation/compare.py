@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from ..common.files import to_json
 from .evaluate import evaluate
@@ -80,6 +80,8 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
     apart, by any number that all reports have; if all rankings are ties, by which other numbers models can be.
     Raises ValueError if two reports differ in data, n, features or level, TypeError for anything else in `models`.
     """
+    if isinstance(models, str | Mapping | Set) or not isinstance(models, Iterable):
+        raise TypeError(f"models must be a sequence of Reports or pairs; got {type(models).__name__}")
     named = {}
     for item in models:
         pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..common import processes
-from ..common.checks import require_integer, require_number
+from ..common.checks import require_bool, require_integer, require_number, shown
 from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
 from ..common.versions import versions
@@ -18,7 +18,7 @@ from ..features import Features, as_features, extract, fingerprint
 from .chunks import stream
 from .inputs import Extracted, Inputs
 from .labels import by_class
-from .likelihoods import likelihoods
+from .likelihoods import check_options, likelihoods
 from .measure import GROUPS, choose, measure
 from .model_traits import device_of
 from .pictures import refuse_strangers, remove_pictures, save_pictures
@@ -74,9 +74,12 @@ def evaluate(
     seed = require_integer("seed", seed, 0, MAX_SEED)
     level = require_number("level", level, above=0, below=1)
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
+    per_class = None if per_class is None else require_bool("per_class", per_class)
+    progress = require_bool("progress", progress)
     folder = _tried(out)
     data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
+    check_options(source.model, source.told, likelihood)
     _in_all(lambda: None if folder is None else refuse_strangers(folder, data.shape))
 
     extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
@@ -136,8 +139,8 @@ def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source
 
 
 def _settings(name: str, value: dict | None) -> dict:
-    if not isinstance(value, dict | None):
-        raise TypeError(f"{name} must be a dict of settings; got {type(value).__name__}")
+    if not isinstance(value, dict | None) or not all(isinstance(key, str) for key in value or ()):
+        raise TypeError(f"{name} must be a dict of settings by their names; got {shown(value)}")
     return value or {}
 
 

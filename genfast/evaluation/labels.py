@@ -51,7 +51,7 @@ def _seen(inputs: Inputs, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
             return tuple(p.argmax(1).cpu() for p in answers)
     k = min(NEIGHBORS, len(label) - 1)
     found = (ops.nearest(inputs.samples, inputs.real, k), ops.nearest(inputs.real, inputs.real, k, exclude_self=True))
-    weight = torch.ones(k, device="cpu")
+    weight = torch.ones(k, dtype=torch.float32, device="cpu")
     weight[0] = 1.5
     votes = (weight @ torch.nn.functional.one_hot(label[nearest.index.cpu()], classes).float() for nearest in found)
     return tuple(vote.argmax(1) for vote in votes)

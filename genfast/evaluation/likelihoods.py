@@ -9,6 +9,7 @@ elbo(x, key) -> (N,)                                   a lower bound, of one dra
 
 in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A model that knows the data's labels or conditions is
 told label=, (N,) int64, or condition=, (N, *) float32, too.
+A model that has `likelihood_options` takes those names in `log_likelihood`, and no others.
 A model whose `probability_levels` is a number gives probabilities of so many values, -1 to 1 at equal distances.
 """
 
@@ -20,12 +21,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..common.checks import as_tensor, require_integer
+from ..common.checks import as_tensor, require_count, require_integer
 from ..common.conditions import takes
 from ..data.dataset import Data
 from ..data.matching import told, warn_user
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
+from ..ops.noise import MAX_STEP
 from .chunks import CHUNK
 from .model_traits import device_of
 from .splits import subset
@@ -62,26 +64,15 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     above {"divergence": "rademacher", "probes": 2, "steps": 25}.
     Raises ValueError if an option is unknown, an answer has the wrong shape, or `levels` is for probabilities.
     """
-    kind = next((name for name in KINDS if callable(getattr(model, name, None))), None)
+    kind = _kind(model)
     if kind is None:
         if options:
             raise ValueError(f"likelihood must be empty, for there is no model that offers one; got {options!r}")
         return None
     if len(data) < 2:
         raise ValueError(f"data must have at least 2 samples for a likelihood; got {len(data)}")
-    n = options.get("n", min(len(data), FLOW_SAMPLES) if kind == "log_likelihood" else len(data))
-    n = require_integer('likelihood["n"]', n, 2, len(data))
-    levels = options.get("levels")
-    levels = None if levels is None else require_integer('likelihood["levels"]', levels, 2)
-    options = {name: value for name, value in options.items() if name not in ("n", "levels")}
-    known = {"log_weights": {"draws"}, "log_likelihood": options.keys()}.get(kind, set())
-    if unknown := options.keys() - known:
-        settings = ", ".join(sorted({"n", "levels"} | known))
-        raise ValueError(f"likelihood must have settings among {settings} for {kind}; got {', '.join(sorted(unknown))}")
+    n, levels, options = _checked(model, kind, len(data), options)
     discrete = getattr(model, "probability_levels", None)
-    if discrete is not None and levels is not None:
-        why = f"the model gives probabilities of {discrete} levels, no densities"
-        raise ValueError(f'likelihood["levels"] must be left out, for {why}; got {levels}')
     index = subset(len(data), n, seed)
     device = device_of(model, data)
     conditions = {name: value.to(device) for name, value in told(data, index).items()}
@@ -101,6 +92,39 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     if discrete is not None:
         return found._replace(how=f"{found.how} of probabilities", note=_off_grid_note(x, discrete))
     return found._replace(bits_offset=offset, note=_grid_note(x))
+
+
+def check_options(model, data: Data, options: dict) -> None:
+    """Raises as `likelihoods` does for options that it would not take, before anything is computed."""
+    if options and _kind(model) is not None:
+        _checked(model, _kind(model), len(data), options)
+
+
+def _kind(model) -> str | None:
+    return next((name for name in KINDS if callable(getattr(model, name, None))), None)
+
+
+def _checked(model, kind: str, count: int, options: dict) -> tuple[int, int | None, dict]:
+    """n, levels and the rest of the options."""
+    n = options.get("n", min(count, FLOW_SAMPLES) if kind == "log_likelihood" else count)
+    n = require_integer('likelihood["n"]', n, 2, count)
+    levels = options.get("levels")
+    levels = None if levels is None else require_count('likelihood["levels"]', levels, 2, 2**53)
+    options = {name: value for name, value in options.items() if name not in ("n", "levels")}
+    known = {"log_weights": {"draws"}}.get(kind, set())
+    if kind == "log_likelihood":
+        own = getattr(model, "likelihood_options", None)
+        known = {name for name in options if takes(model.log_likelihood, name)} if own is None else own
+    if unknown := options.keys() - known:
+        settings, got = (", ".join(sorted(names)) for names in ({"n", "levels"} | known, unknown))
+        raise ValueError(f"likelihood must have settings among {settings} for {kind}; got {got}")
+    if "draws" in options and kind == "log_weights":
+        require_count('likelihood["draws"]', options["draws"], 1, MAX_STEP)
+    discrete = getattr(model, "probability_levels", None)
+    if discrete is not None and levels is not None:
+        why = f"the model gives probabilities of {discrete} levels, no densities"
+        raise ValueError(f'likelihood["levels"] must be left out, for {why}; got {levels}')
+    return n, levels, options
 
 
 def _dequantized(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, float]:
@@ -135,7 +159,6 @@ def _bound(model, x, conditions, key, progress, **_) -> Likelihoods:
 
 
 def _weighted(model, x, conditions, key, progress, draws: int = DRAWS, **_) -> Likelihoods:
-    draws = require_integer('likelihood["draws"]', draws, 1)
     columns = []
     for rows, own, keys in _in_chunks(x, conditions, key, progress):
         weights = ImportanceWeights()

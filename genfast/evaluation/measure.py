@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from .. import metrics as known
-from ..common.checks import require_choice
+from ..common.checks import require_choice, require_names
 from ..metrics import Estimate, Metric
 from .inputs import Inputs, Missing
 from .likelihoods import Likelihoods
@@ -38,7 +38,7 @@ def choose(asked: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names in METRICS from names and groups; all for None. Raises ValueError or TypeError for anything else."""
     if asked is None:
         return tuple(METRICS)
-    asked = (asked,) if isinstance(asked, str) else tuple(asked)
+    asked = (asked,) if isinstance(asked, str) else require_names("metrics", asked)
     if not asked:
         raise ValueError("metrics must be names, one or more, or None for all; got none")
     for name in asked:

@@ -35,10 +35,10 @@ class Reader:
             also = "a model with sample(), " if argument == "model" else ""
             forms = f"{also}Data, a tensor, an array, a pair (x, label) or a path"
             raise TypeError(f"{argument} must be {forms}; got {type(value).__name__}")
+        if not isinstance(value, str | Path):
+            return NamedData("Data" if isinstance(value, Data) else "array", as_data(value, argument))
         try:
-            if isinstance(value, str | Path):
-                return NamedData(Path(value).name, self._load(value))
-            return NamedData("Data" if isinstance(value, Data) else "array", as_data(value))
+            return NamedData(Path(value).name, self._load(value))
         except (TypeError, ValueError, OSError) as error:
             raise type(error)(f"{argument}: {error}") from error
 

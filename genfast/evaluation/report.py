@@ -7,7 +7,7 @@ import types
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..common.files import write_file
+from ..common.files import as_path, write_file
 from .records import ClassRecord, Record, by_name
 from .table import baseline_lines, classes_table, records_table
 
@@ -89,12 +89,13 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON, whole or not at all."""
-        write_file(path, (self.json() + "\n").encode())
+        write_file(as_path("path", path), (self.json() + "\n").encode())
 
     @classmethod
     def load(cls, path: str | Path) -> "Report":
         """The report in a file that `save` wrote, equal to the one that was saved. Raises ValueError with the path if
         it is not one, of another version, or damaged."""
+        path = as_path("path", path)
         try:
             content = json.loads(Path(path).read_text())
             schema, version = content.pop("schema"), content.pop("version")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..checkpoint import load
 from ..common.checks import as_tensor
-from ..common.conditions import require_classes
+from ..common.conditions import require_classes, takes
 from ..data.dataset import Data, permutation
 from ..data.matching import matched, told
 from ..features import fingerprint
@@ -63,6 +63,8 @@ class Drawn:
         self.rows = order[torch.arange(self.n, device="cpu") % len(data)]
         labeled = self.told.label is not None and "label" not in settings
         self.label = data.label[self.rows.to(data.label.device)] if labeled else None
+        if unknown := [name for name in settings if not takes(model.sample, name)]:
+            raise ValueError(f"sampling must have settings of {self.name}.sample; got {', '.join(unknown)}")
         self.settings = {"seed": seed, **settings}
         if "progress" in inspect.signature(model.sample).parameters:
             self.settings.setdefault("progress", False)  # there is one bar for all chunks

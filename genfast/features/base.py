@@ -32,6 +32,8 @@ def fingerprint(state, **settings):
     Settings hold all else that the features depend on: the extractor's name, its version, sizes, preprocessing. The
     order of either does not matter, nor does the device.
     """
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise TypeError(f"state must be a dict of tensors; got {type(state).__name__}")
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode())
     for name in sorted(state):
         value = state[name].detach().cpu().clone(memory_format=torch.contiguous_format)

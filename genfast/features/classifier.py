@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..common.checks import require_integer
+from ..common.checks import require_integer, require_samples, require_tensor
 from ..common.conditions import require_classes
 from ..common.keys import MAX_SEED
 from ..data.dataset import Data, permutation
@@ -59,6 +59,7 @@ class Classifier(Network):
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             trunk = nn.Sequential(_Standard(data.x, dim=None if image else 0), *layers)
             self.head, self.accuracy = nn.Linear(WIDTH, data.classes), None
+        trunk, self.head = trunk.float(), self.head.float()  # whatever torch's default dtype is
         weights = [*trunk.named_parameters(), *self.head.named_parameters()]
         for index, (name, weight) in enumerate(weights):
             weight.data = _start(name, weight, make_key(seed, [index])).to(data.x.device)
@@ -70,6 +71,7 @@ class Classifier(Network):
 
     def classify(self, features):
         """p(class | features), (N, K) float32, from features (N, 128) that were extracted before."""
+        features = require_samples("features", require_tensor("features", features), (WIDTH,))
         self.head.to(features.device)
         with torch.no_grad():
             return in_chunks(lambda y: self.head(y).softmax(1), features)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..common.checks import require_choice
-from ..common.files import read_tensors
+from ..common.files import as_path, read_tensors
 from ..common.state import misfits
 from .base import extract, fingerprint, in_chunks, inference
 from .inception_v3 import MIXED, Inception, quantize, resize_pytorch_fid, resize_torch_fidelity
@@ -46,7 +46,7 @@ def inception(path=None, *, mode="torch_fidelity"):
     something else, or mode is unknown.
     """
     mode = require_choice("mode", mode, RESIZES)
-    path = os.environ.get(VARIABLE) if path is None else path
+    path = os.environ.get(VARIABLE) if path is None else as_path("path", path)
     if path is None or not Path(path).is_file():
         said = f"path and {VARIABLE} say nothing" if path is None else f"there is no file {path}"
         raise FileNotFoundError(

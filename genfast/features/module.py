@@ -19,7 +19,7 @@ class Network:
     def __init__(self, net, name, shape, *, follow=False, **settings):
         self.net, self.name, self.shape = net, name, require_shape("shape", shape)
         self.follow, self.settings = follow, settings
-        self.dim = self(torch.zeros(1, *self.shape, device=self._device() or "cpu")).shape[1]
+        self.dim = self(torch.zeros(1, *self.shape, dtype=torch.float32, device=self._device() or "cpu")).shape[1]
 
     @property
     def fingerprint(self):

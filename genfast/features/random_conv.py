@@ -53,7 +53,7 @@ class RandomConv(nn.Module):
 
 
 def _random_filters(index, inputs, outputs):
-    conv = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, padding_mode="replicate")
+    conv = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, padding_mode="replicate", dtype=torch.float32)
     noise = normal(make_key(0, [index]), (outputs, 9 * inputs + 1))[0]
     with torch.no_grad():
         conv.weight.copy_((noise[:, 1:] * (2 / (9 * inputs)) ** 0.5).reshape_as(conv.weight))

@@ -8,10 +8,20 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import require_bool, require_choice, require_integer, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, known_to, taken
+from ..common.checks import require_bool, require_choice, require_integer, require_names, require_number, require_shape
+from ..common.conditions import (
+    Label,
+    as_conditions,
+    batch_conditions,
+    batch_samples,
+    condition_width,
+    known_to,
+    model_classes,
+    taken,
+)
 from ..common.eval_mode import evaluating
 from ..common.indices import as_index, in_chunks
+from ..common.keys import require_key
 from ..ops import Purpose
 from .augment import AUGMENTATIONS, augmented
 from .losses import LOSSES, PAIRED, PlayerLosses, interpolated, one_centered_penalty, perturbed, zero_centered_penalty
@@ -79,13 +89,13 @@ class GAN(nn.Module):
                 raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
         weights = {"r1": r1, "r2": r2, "gradient_penalty": gradient_penalty, "dragan": dragan}
         self.weights = {name: require_number(name, value, least=0) for name, value in weights.items()}
-        classes = known_classes(generator, discriminator) if classes is None else classes
-        self.lazy, self.classes = require_integer("lazy", lazy, 1), require_integer("classes", classes, 0)
+        self.lazy, self.classes = require_integer("lazy", lazy, 1), model_classes(classes, generator, discriminator)
         self.names = None  # of the classes, from the first data with names
         self.loss_name = require_choice("loss", loss, LOSSES)
-        if isinstance(augment, str) or any(name not in AUGMENTATIONS for name in augment):
-            raise ValueError(f"augment must be a sequence of names of {', '.join(AUGMENTATIONS)}; got {augment!r}")
-        self.spectral_norm, self.augment = require_bool("spectral_norm", spectral_norm), tuple(augment)
+        self.spectral_norm = require_bool("spectral_norm", spectral_norm)
+        self.augment = tuple(
+            require_choice("augment", name, AUGMENTATIONS) for name in require_names("augment", augment)
+        )
         self.latent = require_shape("latent", latent)
         self.shape = None if shape is None else require_shape("shape", shape)
         self.generator, self.discriminator = generator, discriminator
@@ -181,7 +191,7 @@ class GAN(nn.Module):
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
         truncation = require_number("truncation", truncation, least=0)
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
-        like = next(self.generator.parameters(), torch.empty(0, device="cpu"))
+        like = next(self.generator.parameters(), torch.empty(0, dtype=torch.float32, device="cpu"))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             return self._generated(truncation * self._z(key, step=0, like=like), conditions)
@@ -206,15 +216,8 @@ class GAN(nn.Module):
         return logits.reshape(len(x))
 
     def _checked(self, batch: dict[str, Tensor | None], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x = batch["x"]
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"x must be a floating-point tensor (B, *); got {got}")
-        if x.ndim < 2 or not len(x) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
-            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
-            raise ValueError(f"x must have shape (B, {wanted}), B at least 1; got {tuple(x.shape)}")
-        if key.shape != (len(x), 2):
-            raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
+        x = batch_samples(batch, self.shape, least=1)
+        require_key(key, len(x))
         self.shape = self.shape or tuple(x.shape[1:])
         like = next(self.discriminator.parameters(), x)
         conditions = batch_conditions(batch, self.classes, self.generator, self.discriminator, null=False)

@@ -79,6 +79,8 @@ class GaussianMixtureDenoiser(Denoiser):
     def sample(self, n, generator=None):
         """n draws of x_0: (n, *), float64."""
         n = require_integer("n", n, 0)
+        if not isinstance(generator, torch.Generator | None):
+            raise TypeError(f"generator must be a torch.Generator or None; got {type(generator).__name__}")
         component = (
             torch.multinomial(self.weights, n, replacement=True, generator=generator)
             if n

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import require_choice, require_integer, require_shape, require_tensor
-from ..common.indices import as_index, require_finite
+from ..common.checks import require_choice, require_floating, require_integer, require_shape
+from ..common.indices import as_index, chunk_index, require_finite
+from ..common.precision import concrete
 from ..data.dataset import Data
 from .denoiser import GaussianMixtureDenoiser
 from .spectral import Spectral
@@ -26,6 +27,7 @@ class ClosedForm(nn.Module):
     """
 
     classes = 0
+    _rank_name = "rank"  # of the argument
 
     def __init__(self, components: int, covariance: str, rank: int | None, shape):
         super().__init__()
@@ -45,7 +47,8 @@ class ClosedForm(nn.Module):
         """Buffers for samples of this shape, with means of NaN until the model is fitted or loaded."""
         count, size = self.components, math.prod(shape)
         if self.rank is not None and self.rank >= size:
-            raise ValueError(f"rank must be below {size}, the numbers of a sample; got {self.rank}")
+            numbers = f"the numbers of a sample of shape {shape}"
+            raise ValueError(f"{self._rank_name} must be below {size}, {numbers}; got {self.rank}")
         q = size if self.rank is None else self.rank
         empty = {"dtype": torch.float64}
         self.shape = shape
@@ -92,7 +95,7 @@ class ClosedForm(nn.Module):
         x = x.flatten(1)
         if self.rank is not None and self.rank >= min(x.shape[1], len(x) - 1):
             most, counts = min(x.shape[1], len(x) - 1), f"{len(x)} samples of {x.shape[1]} numbers"
-            raise ValueError(f"rank must be below {most}, with {counts}; got {self.rank}")
+            raise ValueError(f"{self._rank_name} must be below {most}, with {counts}; got {self.rank}")
         return x, shape
 
     # What the model knows --------------------------------------------------------------------------------------------
@@ -147,9 +150,7 @@ class ClosedForm(nn.Module):
         x = torch.empty(len(index), self.means.shape[1], dtype=torch.float32, device=self.means.device)
         blocks, counts = torch.unique_consecutive(block, return_counts=True)
         for number, members in zip(blocks.tolist(), order.split(counts.tolist())):
-            drawn = self._block(
-                ops.make_key(seed, torch.arange(BLOCK, device="cpu") + number * BLOCK, self.means.device)
-            )
+            drawn = self._block(ops.make_key(seed, chunk_index(number * BLOCK, BLOCK), self.means.device))
             x[members.to(x.device)] = drawn[(index[members] % BLOCK).to(x.device)]
         require_finite(x, index, " in float32")
         return x.view(len(index), *self.shape)
@@ -179,6 +180,8 @@ class ClosedForm(nn.Module):
 
 def covariance_parameters(covariance: str, size: int, rank: int | None) -> int:
     """Free parameters of one covariance of `size` numbers. Low rank: a q-frame up to rotation, and a variance."""
+    covariance, size = require_choice("covariance", covariance, COVARIANCES), require_integer("size", size, 1)
+    rank = None if covariance != "low_rank" else require_integer("rank", rank, 0, size)
     if covariance == "full":
         return size * (size + 1) // 2
     return size if covariance == "diagonal" else size * rank - rank * (rank - 1) // 2 + 1
@@ -192,11 +195,11 @@ def as_samples(name: str, data, missing: bool = False) -> Tensor:
     x = data.x if isinstance(data, Data) else data[0] if isinstance(data, tuple) and len(data) == 2 else data
     if not isinstance(x, Tensor | np.ndarray):
         raise TypeError(f"{name} must be Data, a tensor or an array; got {type(x).__name__}")
-    x = require_tensor(name, x)
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must hold floating-point numbers; got {x.dtype}")
+    x = require_floating(name, x)
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"{name} must have shape (N, *), at least one sample; got {tuple(x.shape)}")
+    if not concrete(x):
+        return x.double()
     bad = (x.isinf() if missing else ~x.isfinite()).flatten(1).any(1)
     if bool(bad.any()):
         rows = bad.nonzero().flatten().tolist()[:5]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..checkpoint import register
 from ..common.checks import require_integer, require_number
+from ..common.precision import concrete
 from .estimate import require_regular, upright
 from .gaussian import Gaussian
 from .missing import em_step, log_likelihoods
@@ -40,7 +41,7 @@ class PPCA(Gaussian):
         """Raises TypeError: a PPCA is fitted; Gaussian.from_moments takes any covariance, W W^T + sigma^2 I too."""
         raise TypeError("PPCA has no from_moments, it is fitted to data; use Gaussian.from_moments(mean, covariance)")
 
-    _remedy = "take a smaller q"
+    _rank_name, _remedy = "q", "take a smaller q"
 
     def fit(self, data):
         """The model with the parameters that maximize the likelihood of the data; itself.
@@ -84,7 +85,7 @@ class PPCA(Gaussian):
         x: (N, *shape), a tensor or an array. Differentiable."""
         x = self._checked(x, missing=True)
         whole = ~x.isnan().flatten(1).any(1)
-        if bool(whole.all()):
+        if not concrete(x) or bool(whole.all()):
             return super().log_prob(x)
         answer = torch.empty(len(x), dtype=torch.float64, device=x.device)
         if bool(whole.any()):

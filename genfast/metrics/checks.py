@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.checks import require_tensor
+from ..common.checks import require_floating
 
 LOST = 1e-3  # of the spread of samples, to rounding, is too much
 FEW, NEAR = 500, 20  # samples of which distances are looked at; the one part in 20 of them that is near, beyond copies
@@ -81,9 +81,7 @@ def _alike(rows: int, sets: dict[str, Tensor | np.ndarray]) -> list[Tensor]:
 
 
 def _floating(x: Tensor | np.ndarray, name: str, rows: int) -> Tensor:
-    x = require_tensor(name, x).detach()
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must hold floating-point numbers; got {x.dtype}")
+    x = require_floating(name, x).detach()
     if x.ndim != 2 or x.shape[0] < rows or x.shape[1] < 1:
         raise ValueError(f"{name} must have shape (N, D) with N of at least {rows}; got {tuple(x.shape)}")
     return x

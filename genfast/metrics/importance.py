@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.checks import require_tensor
+from ..common.checks import require_floating
 
 
 class ImportanceWeights:
@@ -33,9 +33,7 @@ class ImportanceWeights:
         """Take in log w: (K, N), a chunk of weights for every sample; -infinity is a weight of 0. Answers with itself.
 
         Raises TypeError or ValueError for anything but floating-point numbers of that shape, NaN or +infinity."""
-        log_w = require_tensor("log_weights", log_weights).detach()
-        if not log_w.is_floating_point():
-            raise TypeError(f"log_weights must hold floating-point numbers; got {log_w.dtype}")
+        log_w = require_floating("log_weights", log_weights).detach()
         if log_w.ndim != 2 or 0 in log_w.shape or (self.k and log_w.shape[1] != len(self.elbo)):
             samples = len(self.elbo) if self.k else "N"
             raise ValueError(f"log_weights must have shape (K, {samples}); got {tuple(log_w.shape)}")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer, require_number, require_tensor
+from ..common.checks import require_floating, require_integer, require_number
 from . import intervals
 from .estimate import Estimate
 
@@ -62,9 +62,7 @@ def likelihood(
 
 def _vector(values: Tensor | np.ndarray, name: str) -> Tensor:
     """float64, on the CPU, without NaN or +infinity."""
-    values = require_tensor(name, values).detach()
-    if not values.is_floating_point():
-        raise TypeError(f"{name} must hold floating-point numbers; got {values.dtype}")
+    values = require_floating(name, values).detach()
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"{name} must have shape (N,) with N of at least 2; got {tuple(values.shape)}")
     values = values.double().cpu()

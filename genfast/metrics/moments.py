@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_integer
-from ..common.files import CorruptCheckpoint, write_file
+from ..common.files import CorruptCheckpoint, as_path, write_file
 from . import checks
 from .frechet import Gaussian, distance
 
@@ -57,7 +57,7 @@ class Moments:
 
     def merge(self, other: "Moments") -> "Moments":
         """Take in what another one has seen; answers with itself. Raises ValueError where the features differ."""
-        _require_comparable(self, other)
+        _require_comparable(self=self, other=other)
         return self._add(other.n, other.mean, other._scatter)
 
     def _add(self, n: int, mean: Tensor, scatter: Tensor) -> "Moments":
@@ -71,6 +71,7 @@ class Moments:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, or fail and leave the old one: n, mean and scatter, and their sha256."""
+        path = as_path("path", path)
         state = {"n": torch.tensor(self.n, device="cpu"), "mean": self.mean, "scatter": self._scatter}
         data = {"sha256": _digest(state, self.fingerprint)}
         if self.fingerprint is not None:
@@ -80,6 +81,7 @@ class Moments:
     @classmethod
     def load(cls, path: str | Path) -> "Moments":
         """What `save` wrote. Raises FileNotFoundError, or CorruptCheckpoint if the file is not as it was written."""
+        path = as_path("path", path)
         try:
             with torch.device("cpu"), safetensors.safe_open(path, "pt") as file:
                 data, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -99,7 +101,7 @@ def frechet_of_moments(a: Moments, b: Moments) -> float:
     below 0 by that is clipped, with a RuntimeWarning that says by how much.
     Raises TypeError for anything but Moments; ValueError where their features differ or one has seen fewer than two.
     """
-    _require_comparable(a, b)
+    _require_comparable(a=a, b=b)
     covariances = a.covariance, b.covariance
     if torch.equal(a.mean, b.mean) and torch.equal(*covariances):
         return 0.0
@@ -114,10 +116,11 @@ def _root(covariance: Tensor) -> Tensor:
     return values.clamp(min=0).sqrt()[:, None] * vectors.T
 
 
-def _require_comparable(a: Moments, b: Moments) -> None:
-    for moments in (a, b):
+def _require_comparable(**pair: Moments) -> None:
+    for name, moments in pair.items():
         if not isinstance(moments, Moments):
-            raise TypeError(f"moments must be Moments; got {type(moments).__name__}")
+            raise TypeError(f"{name} must be Moments; got {type(moments).__name__}")
+    a, b = pair.values()
     if a.fingerprint != b.fingerprint:
         raise ValueError(f"moments of different features: fingerprints {a.fingerprint!r} and {b.fingerprint!r}")
     if a.dim != b.dim:

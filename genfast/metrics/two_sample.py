@@ -55,6 +55,10 @@ def two_sample_test(
     """
     k, seed = require_integer("k", k, 1), require_integer("seed", seed, 0, MAX_SEED)
     z = intervals.quantile(level)
+    if classifier is not None:
+        for method in ("fit", "predict"):
+            if isinstance(classifier, type) or not callable(getattr(classifier, method, None)):
+                raise TypeError(f"classifier must have fit(x, label) and predict(x); got {type(classifier).__name__}")
     sets = {"samples": samples, "real": real}
     x, y = checks.apart(**sets)[0] if classifier is None else checks.matrices(torch.float32, **sets)
     n, m = len(x), len(y)

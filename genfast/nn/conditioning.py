@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import holds_integers, require_integer, require_integers
+from ..common.checks import holds_integers, require_integer
 from ..common.precision import readable
+from .layers import require_sizes
 
 
 class TimeFeatures(nn.Module):
@@ -55,7 +56,7 @@ class Conditions(nn.Module):
     def __init__(self, features: int, classes: int = 0, condition: int = 0):
         super().__init__()
         features = require_integer("features", features, 0)
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
         self.classes, self.width = classes, condition
         self.label = nn.Embedding(classes + 1, features) if classes else None
         self.vector = nn.Linear(condition, features, bias=False) if condition else None
@@ -81,16 +82,16 @@ class Conditions(nn.Module):
         if condition is not None:
             if not self.width:
                 raise ValueError("condition was given to a network without one: build it with condition > 0")
-            if not condition.is_floating_point():
-                raise TypeError(f"condition must be a floating-point tensor; got {condition.dtype}")
+            if not isinstance(condition, Tensor) or not condition.is_floating_point():
+                raise TypeError(f"condition must be a floating-point tensor; got {_kind(condition)}")
             if condition.shape != (len(rows), self.width):
                 raise ValueError(f"condition must have shape ({len(rows)}, {self.width}); got {tuple(condition.shape)}")
         if label is None:
             return
         if not self.classes:
             raise ValueError("label was given to an unconditional network: build it with classes > 0")
-        if not holds_integers(label):
-            raise TypeError(f"label must hold integers; got {label.dtype}")
+        if not isinstance(label, Tensor) or not holds_integers(label):
+            raise TypeError(f"label must hold integers; got {_kind(label)}")
         if label.shape != rows.shape[:1]:
             raise ValueError(f"label must have shape ({len(rows)},), one value per row of x; got {tuple(label.shape)}")
         # Looking at the values would stall a GPU, break a traced graph and stop vmap; there the embedding's own check
@@ -99,6 +100,10 @@ class Conditions(nn.Module):
             low, high = (int(bound) for bound in label.long().aminmax())
             if low < 0 or high > self.classes:
                 raise ValueError(f"label must lie in [0, {self.classes}] ({self.classes} is null); got {low}..{high}")
+
+
+def _kind(value: object) -> object:
+    return value.dtype if isinstance(value, Tensor) else type(value).__name__
 
 
 class Conditioning(nn.Module):
@@ -119,8 +124,8 @@ class Conditioning(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """`x` is only looked at for the number of rows."""
         if not isinstance(t, Tensor) or not t.is_floating_point():
-            raise TypeError(f"t must be a floating-point tensor; got {getattr(t, 'dtype', repr(t))}")
-        if t.shape != x.shape[:1]:
+            raise TypeError(f"t must be a floating-point tensor; got {_kind(t)}")
+        if t.shape != x.shape[:1] or not t.ndim:
             raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x; got {tuple(t.shape)}")
         hidden = self.first(self.time(t).to(self.first.weight.dtype))
         return F.silu(self.conditions(self.second(F.silu(hidden)), label, condition))
@@ -157,14 +162,25 @@ class Prepares(nn.Module):
         for layer in self._modulations():
             layer.columns = slice(start, start + layer.out_features)
             start = layer.columns.stop
+        self.columns = start  # of what `prepare` answers
 
     def prepare(
         self, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None, *, rows: Tensor | None = None
     ) -> Tensor:
         """Every layer's vectors, (B, M). t: (B,) float; label: (B,) integers; condition: (B, n) float; rows: (B, *),
         whose they are."""
+        if rows is not None and (not isinstance(rows, Tensor) or not rows.ndim):
+            raise TypeError(f"rows must be a tensor (B, *); got {_kind(rows)}")
         c = self.condition(t if rows is None else rows, t, label, condition)
         return torch.cat([layer(c) for layer in self._modulations()], dim=1)
+
+    def given(self, prepared: object, x: Tensor) -> Tensor:
+        """`prepared`, (B, M), for the rows of x. Raises TypeError or ValueError for anything else."""
+        if not isinstance(prepared, Tensor) or not prepared.is_floating_point():
+            raise TypeError(f"prepared must be a floating-point tensor, as `prepare` gives it; got {_kind(prepared)}")
+        if prepared.shape != (len(x), self.columns):
+            raise ValueError(f"prepared must have shape ({len(x)}, {self.columns}); got {tuple(prepared.shape)}")
+        return prepared
 
     def _modulations(self) -> list[Modulation]:
         return [module for module in self.modules() if isinstance(module, Modulation)]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checks import require_integers, require_shape
+from ..common.checks import require_bool, require_shape
 from .conditioning import Conditions
-from .layers import NormAct
+from .layers import NormAct, require_input, require_sizes
 
 
 class Encoder(nn.Module):
@@ -38,10 +38,11 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         size, multipliers = require_shape("size", size), require_shape("multipliers", multipliers)
-        channels, latent, width, blocks = require_integers(
+        channels, latent, width, blocks = require_sizes(
             1, channels=channels, latent=latent, width=width, blocks=blocks
         )  # fmt: skip
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
+        spatial = require_bool("spatial", spatial)
         self.config = {
             "size": list(size), "channels": channels, "latent": latent, "width": width,
             "multipliers": list(multipliers), "blocks": blocks, "spatial": spatial, "classes": classes,
@@ -58,6 +59,7 @@ class Encoder(nn.Module):
             self.output = nn.Sequential(nn.Flatten(), nn.Linear(last * math.prod(end), outputs))
 
     def forward(self, x: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        require_input("x", x)
         c = F.silu(self.conditions(x.new_zeros(len(x), self.features), label, condition))
         mean, log_variance = self.output(self.norm(self.down(x, c), c)).chunk(2, 1)
         return mean, log_variance
@@ -84,10 +86,11 @@ class Decoder(nn.Module):
     ):
         super().__init__()
         size, multipliers = require_shape("size", size), require_shape("multipliers", multipliers)
-        channels, latent, width, blocks = require_integers(
+        channels, latent, width, blocks = require_sizes(
             1, channels=channels, latent=latent, width=width, blocks=blocks
         )  # fmt: skip
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
+        spatial = require_bool("spatial", spatial)
         self.config = {
             "size": list(size), "channels": channels, "latent": latent, "width": width,
             "multipliers": list(multipliers), "blocks": blocks, "spatial": spatial, "classes": classes,
@@ -111,7 +114,7 @@ class Decoder(nn.Module):
         self.output = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        if z.shape[1:] != self.shape:
+        if require_input("z", z).shape[1:] != self.shape:
             raise ValueError(f"z must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(z.shape)}")
         c = z.new_zeros(len(z), self.features) if self.style is None else self.style(z)
         c = F.silu(self.conditions(c, label, condition))
@@ -149,8 +152,8 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         size, multipliers = require_shape("size", size), require_shape("multipliers", multipliers)
-        channels, width, blocks = require_integers(1, channels=channels, width=width, blocks=blocks)
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        channels, width, blocks = require_sizes(1, channels=channels, width=width, blocks=blocks)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
         self.config = {
             "size": list(size), "channels": channels, "width": width, "multipliers": list(multipliers),
             "blocks": blocks, "classes": classes, "condition": condition,
@@ -164,6 +167,7 @@ class Discriminator(nn.Module):
             nn.init.normal_(self.conditions.label.weight, std=features**-0.5)
 
     def forward(self, x: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        require_input("x", x)
         weight = self.conditions(self.output.weight.expand(len(x), -1), label, condition)
         features = F.silu(self.features(self.down(x)))
         return (weight * features).sum(1) + self.output.bias
@@ -173,6 +177,7 @@ def pyramid(size: Sequence[int], width: int, multipliers: Sequence[int]) -> tupl
     """Size and number of channels of each level."""
     if len(size) != 2:
         raise ValueError(f"size must be (height, width); got {size!r}")
+    require_sizes(1, multipliers=max(multipliers))
     sizes = [tuple(-(-n // 2**level) for n in size) for level in range(len(multipliers))]
     return sizes, [width * factor for factor in multipliers]
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import is_integer, require_choice, require_integers, require_number, require_shape
+from ..common.checks import is_integer, require_bool, require_choice, require_number, require_shape
 from .attention import attend
 from .conditioning import Conditioning, Modulation, Prepares, TimeFeatures
-from .layers import zero
+from .layers import SIZE, require_input, require_sizes, zero
 
 
 class DiT(Prepares):
@@ -44,10 +44,11 @@ class DiT(Prepares):
         condition: int = 0,
     ):
         super().__init__()
-        channels, width, depth, heads = require_integers(1, channels=channels, width=width, depth=depth, heads=heads)
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        channels, width, depth, heads = require_sizes(1, channels=channels, width=width, depth=depth, heads=heads)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
         patch = list(require_shape("patch", [patch, patch] if is_integer(patch) else patch))
-        ratio = require_number("ratio", ratio, above=0)
+        ratio, qk_norm = require_number("ratio", ratio, above=0, most=SIZE), require_bool("qk_norm", qk_norm)
+        require_sizes(1, patch=math.prod(patch))
         self.config = {
             "channels": channels, "patch": patch, "width": width, "depth": depth, "heads": heads, "ratio": ratio,
             "feedforward": feedforward, "qk_norm": qk_norm, "classes": classes, "condition": condition,
@@ -84,6 +85,8 @@ class DiT(Prepares):
         grid = self.grid_of(x)
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
+        else:
+            self.given(prepared, x)
         h = self.input(self.patches(x, grid))
         h = h + self.places(grid).to(h.dtype)
         vectors = [modulation.of(prepared) for modulation in (*self.modulations, self.last_modulation)]
@@ -96,7 +99,7 @@ class DiT(Prepares):
     def grid_of(self, x: Tensor) -> list[int]:
         """How many patches x has along each axis."""
         axes = len(self.patch)
-        if x.ndim != 2 + axes or x.shape[1] != self.channels:
+        if require_input("x", x).ndim != 2 + axes or x.shape[1] != self.channels:
             sizes = ("L", "H, W", "D, H, W")[axes - 1]
             raise ValueError(f"x must have shape (B, {self.channels}, {sizes}); got {tuple(x.shape)}")
         if any(size % side or not size for size, side in zip(x.shape[2:], self.patch, strict=True)):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import require_choice, require_integer, require_integers, require_number
+from ..common.checks import require_choice, require_number
+from .layers import require_input, require_sizes
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -30,8 +31,8 @@ class FeedForward(nn.Module):
         act: str = "silu",
     ):  # fmt: skip
         super().__init__()
-        inputs, outputs, width, depth = require_integers(1, inputs=inputs, outputs=outputs, width=width, depth=depth)
-        fourier, frequency = require_integer("fourier", fourier, 0), require_number("frequency", frequency, above=0)
+        inputs, outputs, width, depth = require_sizes(1, inputs=inputs, outputs=outputs, width=width, depth=depth)
+        (fourier,), frequency = require_sizes(0, fourier=fourier), require_number("frequency", frequency, above=0)
         act = require_choice("act", act, ACTIVATIONS)
         self.config = {
             "inputs": inputs, "outputs": outputs, "width": width, "depth": depth, "fourier": fourier,
@@ -46,7 +47,7 @@ class FeedForward(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.inputs:
+        if require_input("x", x).ndim != 2 or x.shape[1] != self.inputs:
             raise ValueError(f"x must have shape (B, {self.inputs}); got {tuple(x.shape)}")
         if self.fourier:
             phase = x @ self.frequencies.T

@@ -4,8 +4,26 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
+from ..common.checks import require_count
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of dimensions of an image
+
+
+SIZE, LAYERS = 2**24, 2**12  # the most of one argument that a network can be made of: features, and layers
+
+
+def require_sizes(least: int, **values: object) -> list[int]:
+    """Each value as an int of at least `least`, and no more than a network can be made of."""
+    most = dict.fromkeys(values, SIZE) | {"depth": LAYERS, "blocks": LAYERS}
+    return [require_count(name, value, least, most[name]) for name, value in values.items()]
+
+
+def require_input(name: str, x: object) -> Tensor:
+    """x, a floating-point tensor with a batch dimension; TypeError for anything else."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim:
+        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} must be a floating-point tensor (B, *); got {got}")
+    return x
 
 
 def group_count(channels: int) -> int:

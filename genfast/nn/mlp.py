@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import require_integers
 from .conditioning import Conditioning, Modulation, Prepares
-from .layers import zero
+from .layers import require_input, require_sizes, zero
 
 
 class MLP(Prepares):
@@ -22,8 +21,8 @@ class MLP(Prepares):
 
     def __init__(self, features: int, width: int = 256, depth: int = 4, classes: int = 0, condition: int = 0):
         super().__init__()
-        features, width, depth = require_integers(1, features=features, width=width, depth=depth)
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        features, width, depth = require_sizes(1, features=features, width=width, depth=depth)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
         self.config = {
             "features": features, "width": width, "depth": depth, "classes": classes, "condition": condition,
         }  # fmt: skip
@@ -39,10 +38,12 @@ class MLP(Prepares):
         self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None, *,
         prepared: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        if x.ndim < 2 or math.prod(x.shape[1:]) != self.features:
+        if require_input("x", x).ndim < 2 or math.prod(x.shape[1:]) != self.features:
             raise ValueError(f"x must have shape (B, *) with {self.features} values a row; got {tuple(x.shape)}")
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
+        else:
+            self.given(prepared, x)
         hidden = self.input(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, prepared)

@@ -6,7 +6,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.checks import require_choice, require_integer, require_number
+from ..common.checks import require_choice, require_integer, require_number, shown
 from .attention import attend
 from .conditioning import Modulation
 from .layers import CONVOLUTIONS, NormAct
@@ -14,6 +14,7 @@ from .resample import Downsample, Pool, Repeat, Upsample
 from .winograd import Convolution
 
 MODULATIONS, RESAMPLINGS = ("scale_shift", "add"), ("mean", "convolution", "convolution behind")
+SINUSOID = {"shift", "flip", "scale"}
 MIDDLES = ("attention", "attention without norm", "blocks")
 
 
@@ -59,6 +60,9 @@ class Style:
             "eps": require_number("eps", self.eps, above=0),
             "dropout": require_number("dropout", self.dropout, least=0, below=1),
         }
+        if self.timesteps is not None and not (isinstance(self.timesteps, dict) and self.timesteps.keys() <= SINUSOID):
+            known = ", ".join(sorted(SINUSOID))
+            raise ValueError(f"timesteps must be a dict of {known}, or None; got {shown(self.timesteps)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -1,7 +1,7 @@
 """Features of time as a number of steps, as discrete-time models have it."""
 
 from .. import ops
-from ..common.checks import require_integer, require_number
+from ..common.checks import require_bool, require_integer, require_number
 from .conditioning import TimeFeatures
 
 
@@ -16,5 +16,5 @@ class Sinusoid(TimeFeatures):
         features, shift = require_integer("features", features, 2), require_number("shift", shift)
         if features % 2 or features <= 2 * shift:
             raise ValueError(f"features must be even and more than 2 shift, {2 * shift:g}; got {features}")
-        scale = require_number("scale", scale, above=0)
+        scale, flip = require_number("scale", scale, above=0), require_bool("flip", flip)
         super().__init__(scale * ops.sinusoidal_frequencies(features // 2, shift=shift), flip=flip)

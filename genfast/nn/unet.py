@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..common.checks import is_integer, require_integer, require_integers, require_number
+from ..common.checks import is_integer, require_integer, require_number
 from ..ops.dispatch import composed
 from .conditioning import Conditioning, Prepares
-from .layers import zero
+from .layers import SIZE, require_input, require_sizes, zero
 from .residual import Attention, ResidualBlock, Style
 from .timesteps import Sinusoid
 
@@ -51,10 +51,10 @@ class UNet(Prepares):
         for name, value in (("multipliers", multipliers), ("attention", attention)):
             if not isinstance(value, Sequence):
                 raise ValueError(f"{name} must be a list of numbers, one for each level it is of; got {value!r}")
-        channels, width, blocks = require_integers(1, channels=channels, width=width, blocks=blocks)
-        classes, condition = require_integers(0, classes=classes, condition=condition)
+        channels, width, blocks = require_sizes(1, channels=channels, width=width, blocks=blocks)
+        classes, condition = require_sizes(0, classes=classes, condition=condition)
         if out_channels is not None:
-            out_channels = require_integer("out_channels", out_channels, 1)
+            (out_channels,) = require_sizes(1, out_channels=out_channels)
         multipliers = [_multiplier(n) for n in multipliers]
         widths = channel_counts(width, multipliers)
         last = len(widths) - 1
@@ -112,6 +112,8 @@ class UNet(Prepares):
         self.check(x)
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
+        else:
+            self.given(prepared, x)
         hidden, last = self.input(x), x.ndim == 4 and x.device.type == "cpu" and not composed(x)
         if last:  # there the faster layout, whatever that of x
             hidden = hidden.contiguous(memory_format=torch.channels_last)
@@ -134,7 +136,7 @@ class UNet(Prepares):
         return y.contiguous() if last and x.is_contiguous() else y
 
     def check(self, x: Tensor) -> None:
-        if x.ndim != self.style.dims + 2 or x.shape[1] != self.channels:
+        if require_input("x", x).ndim != self.style.dims + 2 or x.shape[1] != self.channels:
             shape = SHAPES[self.style.dims].format(self.channels)
             raise ValueError(f"x must have shape {shape}; got {tuple(x.shape)}")
         sizes = x.shape[2:]
@@ -182,6 +184,8 @@ def channel_counts(width: int, multipliers: Sequence[float]) -> list[int]:
     if not multipliers:
         raise ValueError("multipliers must name at least one level; got none")
     counts = [round(width * factor) for factor in multipliers]
+    if max(counts) > SIZE:
+        raise ValueError(f"multipliers must make at most {SIZE} channels of width {width}; got {list(multipliers)}")
     if any(count < 1 or abs(count - width * factor) > 1e-6 for count, factor in zip(counts, multipliers)):
         raise ValueError(f"multipliers must make whole numbers of channels of width {width}; got {list(multipliers)}")
     return counts

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from .activations import ACTIVATIONS, NAMES, number_of
-from .dispatch import composed, differentiate_again, one_device, packed, register_fake, with_autograd
+from .dispatch import (
+    composed,
+    differentiate_again,
+    one_device,
+    packed,
+    register_fake,
+    require_optional,
+    require_tensors,
+    with_autograd,
+)
 
 
 def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
@@ -17,6 +26,8 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     number of times: a backward reads x again and keeps nothing else.  float64 is computed by plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
+    require_tensors("bias_act", x=x)
+    require_optional("bias_act", bias=bias)
     number = number_of(act)
     if x.ndim == 0 or (bias is not None and bias.shape != x.shape[-1:]):
         wanted = f"x must be (*, D) and bias (D,); got {tuple(x.shape)}"

@@ -12,6 +12,7 @@ from .dispatch import (
     packed,
     per_row,
     register_fake,
+    require_tensors,
     same_batch,
     wants_grad,
 )
@@ -37,6 +38,7 @@ def denoising_loss(
     wanted the residual is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is
     computed in float64, by plain torch. Raises ValueError or RuntimeError naming the argument.
     """
+    require_tensors("denoising_loss", net=net, x0=x0, key=key, p=p, q=q)
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
     if wants_grad(p, q, weight) or composed(net, x0):
         alike("denoising_loss", x0=x0, net=net)

@@ -3,7 +3,18 @@
 import torch
 from torch import Tensor
 
-from .dispatch import composed, dense, finite_rows, packed, per_row, register_fake, same_batch, wants_grad
+from ..common.checks import require_dtype, shown
+from .dispatch import (
+    composed,
+    dense,
+    finite_rows,
+    packed,
+    per_row,
+    register_fake,
+    require_tensors,
+    same_batch,
+    wants_grad,
+)
 from .noise import Purpose, noise_like, stream
 
 
@@ -28,8 +39,13 @@ def diffuse(
     torch, from the same noise. Raises ValueError or RuntimeError naming the argument for a wrong shape, dtype or
     device, and on the CPU for a coefficient that is not finite.
     """
-    dtype = dtype or x0.dtype
+    require_tensors("diffuse", x0=x0, key=key, alpha=alpha, sigma=sigma)
+    dtype = x0.dtype if dtype is None else require_dtype("dtype", dtype)
+    if target is not None and not (isinstance(target, tuple | list) and len(target) == 2):
+        raise ValueError(f"diffuse: target must be (p, q), or None; got {shown(target)}")
     p, q = target if target is not None else (None, None)
+    if target is not None:
+        require_tensors("diffuse", **{"target[0]": p, "target[1]": q})
     same_batch("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)
     if wants_grad(alpha, sigma, c_in, p, q) or composed(x0):
         finite_rows("diffuse", x0, alpha=alpha, sigma=sigma, c_in=c_in, p=p, q=q)

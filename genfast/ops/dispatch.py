@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..common.checks import require_number
 from ..common.precision import readable
 
 
@@ -33,11 +34,43 @@ def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def require_tensors(op: str, **tensors: object) -> None:
+    """Raises TypeError, naming it, for what is no tensor."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor; got {type(value).__name__}")
+        if value.layout != torch.strided:
+            raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
+
+
+def require_optional(op: str, **tensors: object) -> None:
+    """Raises TypeError, naming it, for what is neither a tensor nor None."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor | None):
+            raise TypeError(f"{op}: {name} must be a tensor or None; got {type(value).__name__}")
+        if value is not None and value.layout != torch.strided:
+            raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
+
+
+def as_eps(eps: object) -> float:
+    """eps as a float, whose range the kernels check. Raises ValueError for what is no number."""
+    return eps if isinstance(eps, float) else require_number("eps", eps)
+
+
+def require_guided(op: str, unconditional: object, guidance: object) -> None:
+    """Raises TypeError or ValueError, naming them, unless both are tensors or both None."""
+    require_optional(op, unconditional=unconditional, guidance=guidance)
+    if (unconditional is None) != (guidance is None):
+        raise ValueError(f"{op}: unconditional and guidance go together")
+
+
 def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
-    """Raises ValueError unless every coefficient has shape (B,)."""
+    """Raises TypeError for a coefficient that is no tensor, ValueError unless each has shape (B,)."""
+    require_optional(op, **coefficients)
     for name, value in coefficients.items():
-        if value is not None and value.shape != x.shape[:1]:
-            raise ValueError(f"{op}: {name} must have shape ({len(x)},), one number a sample; got {tuple(value.shape)}")
+        if value is not None and (value.shape != x.shape[:1] or not x.ndim):
+            rows = len(x) if x.ndim else "B"
+            raise ValueError(f"{op}: {name} must have shape ({rows},), one number a sample; got {tuple(value.shape)}")
 
 
 def one_device(op: str, **tensors: Tensor | None) -> None:
@@ -117,11 +150,13 @@ def map_by_a_loop(name: str) -> None:
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format of `like`, copied only if it has another; a `like` with gaps counts as contiguous."""
+    require_tensors("in_layout_of", x=x, like=like)
     return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
 def dense(x: Tensor) -> Tensor:
     """x itself if it is contiguous or channels-last, which the kernels take; otherwise a contiguous copy."""
+    require_tensors("dense", x=x)
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
     return x if last is not None and x.is_contiguous(memory_format=last) else x.contiguous()
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import alike, composed, dense, in_layout_of, per_row, register_fake
+from .dispatch import alike, composed, dense, in_layout_of, per_row, register_fake, require_tensors
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -13,6 +13,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     the squared norm of each sample. Differentiable any number of times in both; float64 is computed in float64, by
     plain torch. Raises RuntimeError naming the argument.
     """
+    require_tensors("dot", a=a, b=b)
     if composed(a, b):
         alike("dot", a=a, b=b)
         if a.dtype != b.dtype:

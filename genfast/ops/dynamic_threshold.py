@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, dense, per_row, register_fake, wants_grad
+from .dispatch import composed, dense, per_row, register_fake, require_tensors, wants_grad
 
 
 def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: float | None = None) -> Tensor:
@@ -19,9 +19,10 @@ def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: flo
     Float64 D, and the gradient in D, is computed by plain torch, which sorts.  Raises ValueError or RuntimeError naming
     the argument.
     """
+    require_tensors("dynamic_threshold", D=D)
     quantile = require_number("quantile", quantile, least=0, most=1)
     bound = require_number("bound", bound, above=0)
-    if limit is not None and limit != math.inf:
+    if limit is not None and not (isinstance(limit, float) and limit == math.inf):
         limit = require_number("limit", limit, least=bound)
     if composed(D) or wants_grad(D):
         return dynamic_threshold_reference(D, quantile, bound, limit)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dispatch import composed, differentiate_again, register_fake, with_autograd
+from .dispatch import composed, differentiate_again, register_fake, require_tensors, with_autograd
 
 
 def geglu(x: Tensor) -> Tensor:
@@ -39,6 +39,7 @@ def _reference(swiglu: bool):
 
 
 def _glu(x: Tensor, swiglu: bool) -> Tensor:
+    require_tensors("swiglu" if swiglu else "geglu", x=x)
     if x.ndim == 0 or x.shape[-1] % 2:
         raise ValueError(f"x must have an even last dimension, two halves; got shape {tuple(x.shape)}")
     return _reference(swiglu)(x) if composed(x) else _fused(x.contiguous(), swiglu)

@@ -4,18 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.checks import require_number
+from ..common.checks import require_integer, require_number
 from .activations import ACTIVATIONS, number_of, numbered
 from .dispatch import (
+    as_eps,
     composed,
     dense,
     differentiate_again,
     in_layout_of,
     one_device,
     register_fake,
+    require_optional,
+    require_tensors,
     with_autograd,
     with_rows,
-)  # fmt: skip
+)
 
 
 def group_norm_act(
@@ -41,7 +44,9 @@ def group_norm_act(
     every tensor: x, mean and 1 / sqrt(var + eps) are kept for it, nothing else.  float64, torch.func and forward mode
     are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
     """
-    number = number_of(act)
+    require_tensors("group_norm_act", x=x)
+    require_optional("group_norm_act", weight=weight, bias=bias, scale=scale, shift=shift)
+    number, groups, eps = number_of(act), require_integer("groups", groups), as_eps(eps)
     if composed(x, weight, bias, scale, shift):
         one_device("group_norm_act", x=x, weight=weight, bias=bias, scale=scale, shift=shift)
         require_number("group_norm_act: eps", eps, least=0)
@@ -135,7 +140,8 @@ def _double_backward(ctx, to_dx, to_sums):
     dy, x, mean, *small = ctx.saved_tensors
     weight, bias, scale, shift = small
     spread, act = x.shape[:2], numbered(ctx.activation)
-    ones, zeros = torch.ones(spread, device=x.device), torch.zeros(spread, device=x.device)
+    ones = torch.ones(spread, dtype=torch.float32, device=x.device)
+    zeros = torch.zeros_like(ones)
     factor = ones if scale is None else 1 + scale
     slope = factor if weight is None else weight * factor
     offset = zeros if bias is None else bias * factor

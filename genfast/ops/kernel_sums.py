@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..common.checks import require_choice, require_number
+from ..common.checks import require_bool, require_choice, require_number
 from .dispatch import map_by_a_loop, register_fake
 from .pairwise import ROWS, check_sets, squared_distances
 
@@ -30,7 +30,7 @@ def kernel_sums(
     check_sets("kernel_sums", x, y)
     kernel = require_choice("kernel", kernel, ("polynomial", "rbf"))
     gamma = require_number("gamma", gamma, least=0 if kernel == "rbf" else None)
-    offset = require_number("offset", offset)
+    offset, exclude_self = require_number("offset", offset), require_bool("exclude_self", exclude_self)
     if exclude_self and len(x) != len(y):
         raise ValueError(f"kernel_sums: x and y must be one set with exclude_self; got {len(x)} and {len(y)} points")
     x, y = x.detach().contiguous(), y.detach().contiguous()

@@ -3,7 +3,20 @@
 import torch
 from torch import Tensor
 
-from .dispatch import alike, apart, beside, composed, finite_rows, packed, per_row, register_fake, same_batch
+from .dispatch import (
+    alike,
+    apart,
+    beside,
+    composed,
+    finite_rows,
+    packed,
+    per_row,
+    register_fake,
+    require_guided,
+    require_optional,
+    require_tensors,
+    same_batch,
+)
 from .dot import dot_reference
 from .noise import Purpose, noise_like, stream
 
@@ -44,13 +57,15 @@ def langevin(
     Float64 state is computed in float64, by plain torch. Not differentiable: use `langevin_reference`. Raises
     ValueError or RuntimeError naming the argument.
     """
+    tensors = {"x": x, "net": net, "key": key, "alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip}
+    require_tensors("langevin", **tensors, c_out=c_out)
+    require_optional("langevin", y=y, unconditional=unconditional)
+    require_guided("langevin", unconditional, guidance)
     coefficients = {"alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip, "c_out": c_out}
     same_batch("langevin", x, **coefficients, c_in=c_in, guidance=guidance)
     if composed(x):
         alike("langevin", x=x, net=net, unconditional=unconditional, y=y)
         finite_rows("langevin", x, **coefficients, c_in=c_in, guidance=guidance)
-        if (unconditional is None) != (guidance is None):
-            raise RuntimeError("langevin: unconditional and guidance go together")
         apart("langevin", {"x": x, "y": y}, {"net": net, "unconditional": unconditional})
         with torch.no_grad():
             z = noise_like(x, key, purpose, step)

@@ -12,8 +12,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer
-from .dispatch import in_layout_of, one_device, packed, register_fake
+from ..common.checks import LARGEST, is_integer, require_dtype, require_integer, shown
+from ..common.keys import require_key
+from .dispatch import in_layout_of, one_device, packed, register_fake, require_tensors
 
 MAX_STEP = 2**24 - 1
 
@@ -44,13 +45,24 @@ def stream(purpose: int, step: int = 0) -> int:
 
 def split_stream(stream: int) -> tuple[int, int]:
     """(purpose, step) of a `stream`, which may also be the int32 of the same bits."""
+    stream = require_integer("stream", stream, -(2**31), 2**32 - 1)
     return stream & 0xFF, stream >> 8 & MAX_STEP
 
 
+def _lengths(shape: Sequence[int]) -> list[int]:
+    """The shape as a list. Raises ValueError for what is none; lengths may be torch's symbols for them."""
+    lengths = shape if isinstance(shape, tuple | list) else [None]
+    if not all(isinstance(n, torch.SymInt) or (is_integer(n) and abs(int(n)) <= LARGEST) for n in lengths):
+        raise ValueError(f"shape must be a sequence of integers; got {shown(shape)}")
+    return list(lengths)
+
+
 def _noise(key: Tensor, shape: Sequence[int], purpose: int, step: int, dtype: torch.dtype, uniform: bool) -> Tensor:
+    require_tensors("uniform" if uniform else "normal", key=key)
+    dtype = require_dtype("dtype", dtype)
     wide = dtype == torch.float64  # the float32 number, widened: every dtype sees the same noise
     out = torch.ops.genfast.noise(
-        *packed(key), list(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype
+        *packed(key), _lengths(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype
     )
     return out.double() if wide else out
 
@@ -74,11 +86,10 @@ def uniform(
 
 
 def noise_like(x: Tensor, key: Tensor, purpose: int, step: int) -> Tensor:
-    """`normal` in the shape and memory format of x, float64 if x is, otherwise float32. Raises RuntimeError naming the
+    """`normal` in the shape and memory format of x, float64 if x is, otherwise float32. Raises an error naming the
     key unless it has a row for each of x, on its device."""
+    require_key(key, len(x))
     one_device("noise", x=x, key=key)
-    if key.shape != (len(x), 2):
-        raise RuntimeError(f"noise: key must have shape ({len(x)}, 2); got {tuple(key.shape)}")
     dtype = torch.promote_types(x.dtype, torch.float32)
     return in_layout_of(normal(key, x.shape[1:], purpose, step, dtype), x)
 
@@ -103,6 +114,9 @@ def _words(seed: int, c0: Tensor, c1: int, sample: int) -> list[Tensor]:
 
 def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int = 0, uniform: bool = False) -> Tensor:
     """`normal` or `uniform` in float64, in plain torch: the textbook Box-Muller of the same words."""
+    require_tensors("noise_reference", key=key)
+    shape = _lengths(shape)
+    require_key(key, len(key) if key.ndim else 0)
     count = int(torch.Size(shape).numel())
     rows = []
     for seed, sample in key.tolist():

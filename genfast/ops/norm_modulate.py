@@ -4,8 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.checks import require_number
-from .dispatch import alike, composed, leaf, one_device, packed, register_fake, wants_grad, with_autograd, with_rows
+from ..common.checks import require_bool, require_number
+from .dispatch import (
+    alike,
+    as_eps,
+    composed,
+    leaf,
+    one_device,
+    packed,
+    register_fake,
+    require_optional,
+    require_tensors,
+    wants_grad,
+    with_autograd,
+    with_rows,
+)
 
 
 def layer_norm_modulate(
@@ -62,6 +75,8 @@ def gate_residual_norm_modulate(
     results have the dtype of residual, to which y is converted if it has another.  n is that of r in float32, before r
     is rounded: each is rounded once.
     """
+    require_tensors("gate_residual_norm_modulate", residual=residual, gate=gate, y=y)
+    rms = require_bool("rms", rms)
     return _norm_modulate(residual, y, gate, scale, shift, weight, bias, eps, rms)
 
 
@@ -86,6 +101,9 @@ def _spread(m: Tensor, x: Tensor) -> Tensor:
 
 def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor, Tensor]:
     """(v, n); v is x itself without a gate."""
+    require_tensors("norm_modulate", x=x)
+    require_optional("norm_modulate", scale=scale, shift=shift, weight=weight, bias=bias)
+    eps = as_eps(eps)
     if composed(x, y, gate, scale, shift, weight, bias):
         one_device("norm_modulate", x=x, y=y, gate=gate, scale=scale, shift=shift, weight=weight, bias=bias)
         require_number("norm_modulate: eps", eps, least=0)

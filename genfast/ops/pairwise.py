@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer
+from ..common.checks import require_bool, require_integer
 from .dispatch import map_by_a_loop, register_fake
 
 ROWS = 256  # of a block of the matrix, in plain torch
@@ -46,6 +46,7 @@ def nearest(x: Tensor, y: Tensor, k: int, *, exclude_self: bool = False) -> Near
     memory of the host.
     """
     check_sets("nearest", x, y)
+    exclude_self = require_bool("exclude_self", exclude_self)
     if exclude_self and len(x) != len(y):
         raise ValueError(f"nearest: x and y must be one set with exclude_self; got {len(x)} and {len(y)} points")
     most = len(y) - exclude_self

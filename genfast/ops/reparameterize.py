@@ -11,6 +11,7 @@ from .dispatch import (
     one_device,
     packed,
     register_fake,
+    require_tensors,
     with_autograd,
 )
 from .noise import Purpose, noise_like, split_stream, stream
@@ -33,6 +34,7 @@ def reparameterize(
     a finite z; e^logvar overflows to infinity above 88.7, as in torch.  float64 is computed in float64, by plain
     torch, from the same eps. Raises ValueError or RuntimeError naming the argument.
     """
+    require_tensors("reparameterize", mu=mu, logvar=logvar, key=key)
     if mu.shape != logvar.shape:
         raise ValueError(f"reparameterize: logvar must have the shape of mu, {tuple(mu.shape)}; got {(*logvar.shape,)}")
     if composed(mu, logvar):

@@ -4,7 +4,17 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, dense, one_device, packed, per_row, register_fake, wants_grad
+from .dispatch import (
+    composed,
+    dense,
+    one_device,
+    packed,
+    per_row,
+    register_fake,
+    require_optional,
+    require_tensors,
+    wants_grad,
+)
 
 MAX_STAGES = 7
 
@@ -23,6 +33,8 @@ def runge_kutta(
     sample does not touch it, whatever its values.  Float64 x, and a gradient of anything, is computed by plain torch.
     Raises ValueError for a tolerance (rtol >= 0, atol > 0), RuntimeError naming the argument for the rest.
     """
+    require_tensors("runge_kutta", x=x, k=k, c=c)
+    require_optional("runge_kutta", error=error)
     rtol, atol = require_number("rtol", rtol, least=0), require_number("atol", atol, above=0)
     if composed(x, k) or wants_grad(x, k, c, error):
         one_device("runge_kutta", x=x, k=k, c=c, error=error)

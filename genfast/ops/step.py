@@ -6,8 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..common.checks import as_tensor, require_choice, require_pair, shown
 from ..common.precision import readable
-from .dispatch import alike, apart, beside, composed, finite_rows, one_device, packed, per_row, register_fake
+from .dispatch import (
+    alike,
+    apart,
+    beside,
+    composed,
+    finite_rows,
+    one_device,
+    packed,
+    per_row,
+    register_fake,
+    require_guided,
+    require_optional,
+    require_tensors,
+)
 from .noise import normal, split_stream
 
 SLOTS = 4  # of the history
@@ -88,19 +102,24 @@ class StepTable(NamedTuple):
         writes: (R, SLOTS) bool, which slots a row writes; it reads those that e or m have a factor for.  terms: for
         each row the (stream, weight) of its noise, by default none.  Rounded to `dtype` at the end.
         """
+        if (a := as_tensor("a", a, torch.float64)).ndim != 1:
+            raise ValueError(f"a must have shape (R,), one number a row; got {tuple(a.shape)}")
         coefficients = torch.zeros(len(a), COLUMNS, dtype=torch.float64, device="cpu")
         rows = StepRows.of(coefficients)
         values = {
             "c_skip": c_skip, "c_out": c_out, "a": a, "b": b, "e": e, "c_in": c_in, "p": p, "q": q, "m": m,
         }  # fmt: skip
         for name, value in values.items():
-            getattr(rows, name).copy_(torch.as_tensor(value, device="cpu"))
+            getattr(rows, name).copy_(_broadcast(name, value, getattr(rows, name).shape))
         terms = [[] for _ in range(len(a))] if terms is None else terms
+        if not isinstance(terms, tuple | list) or len(terms) != len(a):
+            raise ValueError(f"terms must be {len(a)} lists of (stream, weight), one a row; got {shown(terms)}")
+        dtype = require_choice("dtype", dtype, (torch.float32, torch.float64))
         last = torch.tensor([len(of_row) for of_row in terms], device="cpu").cumsum(0)
         codes = StepCodes(
             first=torch.cat([last.new_zeros(1), last[:-1]]), last=last,
             reads=_mask((rows.e != 0) | (rows.m != 0).any(-2)),
-            writes=_mask(torch.as_tensor(writes, device="cpu").expand(len(a), SLOTS)),
+            writes=_mask(_broadcast("writes", writes, (len(a), SLOTS), torch.bool)),
         )  # fmt: skip
         streams = torch.tensor([stream for of_row in terms for stream, _ in of_row], dtype=torch.int64, device="cpu")
         weights = torch.tensor([weight for of_row in terms for _, weight in of_row], dtype=dtype, device="cpu")
@@ -116,6 +135,15 @@ class StepTable(NamedTuple):
 
     def to(self, device: torch.device | str) -> "StepTable":
         return StepTable(**{name: part.to(device) for name, part in self._asdict().items()})
+
+
+def _broadcast(name: str, value: object, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
+    """value in this shape. Raises TypeError or ValueError for what does not broadcast to it."""
+    value = as_tensor(name, value, dtype).cpu()
+    pairs = zip(value.shape[::-1], tuple(shape)[::-1], strict=False)
+    if value.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
+        raise ValueError(f"{name} must broadcast to shape {tuple(shape)}; got {tuple(value.shape)}")
+    return value.expand(shape)
 
 
 def _mask(slots: Tensor) -> Tensor:
@@ -152,8 +180,14 @@ def step(
     for torch.func.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
+    require_tensors("step", x=x, net=net, key=key, row=row)
+    require_optional("step", y=y, history=history)
+    require_guided("step", unconditional, guidance)
+    if not isinstance(table, StepTable):
+        raise TypeError(f"step: table must be a StepTable; got {type(table).__name__}")
+    clamp = None if clamp is None else require_pair("clamp", clamp, infinite=True)
     if composed(x):
-        _require(x, net, key, row, table, y, history, unconditional, guidance, clamp)
+        _require(x, net, key, row, table, y, history, unconditional, guidance)
         with torch.no_grad():
             step_reference(
                 x, net, key, row, table,
@@ -165,7 +199,7 @@ def step(
     torch.ops.genfast.step(x, y, history, beside(net, x), beside(unconditional, x), *small, low, high)
 
 
-def _require(x, net, key, row, table, y, history, unconditional, guidance, clamp) -> None:
+def _require(x, net, key, row, table, y, history, unconditional, guidance) -> None:
     """Raises as the kernel does, on the way around it."""
     if torch._C._functorch.is_functorch_wrapped_tensor(x):
         raise RuntimeError("step: x must not be mapped by torch.func, for the first dimension is the batch already")
@@ -173,8 +207,6 @@ def _require(x, net, key, row, table, y, history, unconditional, guidance, clamp
     one_device("step", x=x, history=history, key=key, row=row, **table._asdict())
     finite_rows("step", x, guidance=guidance)
     apart("step", {"x": x, "y": y, "history": history}, {"net": net, "unconditional": unconditional})
-    if (unconditional is None) != (guidance is None):
-        raise RuntimeError("step: unconditional and guidance go together")
     shapes = {"key": (key, (len(x), 2)), "row": (row, (len(x),))}
     if guidance is not None:
         shapes["guidance"] = guidance, (len(x),)
@@ -183,8 +215,6 @@ def _require(x, net, key, row, table, y, history, unconditional, guidance, clamp
     for name, (value, shape) in shapes.items():
         if value.shape != shape:
             raise RuntimeError(f"step: {name} must have shape {shape}; got {tuple(value.shape)}")
-    if clamp is not None and not clamp[0] <= clamp[1]:
-        raise RuntimeError(f"step: clamp must be (low, high) with low <= high; got {clamp}")
     count, slots, codes = len(table.codes), 0 if history is None else len(history), StepCodes.of(table.codes)
     if readable(row) and bool(((row < 0) | (row >= count)).any()):
         raise RuntimeError(f"step: row must lie in 0 to {count - 1}; got {row.tolist()}")

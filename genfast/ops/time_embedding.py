@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer, require_number
+from ..common.checks import require_bool, require_dtype, require_integer, require_number
 from ..common.keys import make_key
-from .dispatch import composed, register_fake, wants_grad
+from .dispatch import composed, register_fake, require_tensors, wants_grad
 from .noise import Purpose, normal
 
 
@@ -32,6 +32,8 @@ def time_embedding(
     float64, by plain torch, and answered in it; a gradient in t or frequencies is computed so too.
     Raises ValueError or RuntimeError naming the argument for a wrong shape or dtype.
     """
+    require_tensors("time_embedding", t=t, frequencies=frequencies)
+    flip, log, dtype = require_bool("flip", flip), require_bool("log", log), require_dtype("dtype", dtype)
     if t.ndim != 1:
         raise ValueError(f"time_embedding: t must have shape (B,); got {tuple(t.shape)}")
     if frequencies.ndim != 1 or frequencies.dtype != torch.float64:
@@ -80,7 +82,7 @@ def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tens
 
     Tancik et al. 2020, arXiv:2006.10739; scale = 16 in Song et al. 2021, arXiv:2011.13456.
     """
-    count = require_integer("count", count, 0)
+    count, scale = require_integer("count", count, 0), require_number("scale", scale)
     key = make_key(seed, 1, torch.get_default_device())
     return 2 * math.pi * scale * normal(key, (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
 

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..checkpoint import describe, save
-from ..common.checks import require_bool, require_choice, require_integer, require_number
+from ..common.checks import require_bool, require_choice, require_device, require_integer, require_number
 from ..common.files import append_line, folder_path, to_json, writable_folder
 from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
@@ -109,7 +109,7 @@ class Fit:
         if isinstance(model, type) or not callable(getattr(model, "loss", None)):
             got = model.__name__ if isinstance(model, type) else type(model).__name__
             raise TypeError(f"model must be one to train, with a method loss(batch, key), as a Diffusion is; got {got}")
-        self.model = model if device is None else model.to(device)
+        self.model = model if device is None else model.to(require_device("device", device))
         self.data = for_training(as_data(data), self.model)
         players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
         for group in players.values():
@@ -180,6 +180,7 @@ class Fit:
 
     def learning_rate(self, step):
         """The learning rate of step number `step`, counted from 0."""
+        step = require_integer("step", step, 0)
         share = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * self.decay(share)
 

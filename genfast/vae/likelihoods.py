@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import require_choice, require_integer, require_number
+from ..common.checks import require_choice, require_count, require_number, require_samples, require_shape
+from ..common.keys import require_key
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -36,7 +37,17 @@ RATE = 10.0
 
 def _spread(shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of a spread, () for one of all elements."""
-    return tuple(require_integer("shape", length, 1) for length in shape)
+    return () if isinstance(shape, tuple | list) and not shape else require_shape("shape", shape)
+
+
+def _checked(**tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, of floating-point numbers and of one shape; TypeError or ValueError names the one that is not."""
+    checked = {name: require_samples(name, value, batch="B") for name, value in tensors.items()}
+    (first, like), *others = checked.items()
+    for name, value in others:
+        if value.shape != like.shape:
+            raise ValueError(f"{name} must have the shape of {first}, {tuple(like.shape)}; got {tuple(value.shape)}")
+    return tuple(checked.values())
 
 
 def _held(free: Tensor, floor: float) -> Tensor:
@@ -50,14 +61,14 @@ class _Likelihood(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """Raises ValueError if x cannot be an observation; on a GPU its values are not looked at."""
-        wanted = tuple(x.shape[1:])
+        wanted = tuple(require_samples("x", x).shape[1:])
         fits = zip(self.shape[::-1], wanted[::-1], strict=False)
         if len(self.shape) > len(wanted) or any(n not in (1, m) for n, m in fits):
             raise ValueError(f"shape of a likelihood must broadcast against that of x, {wanted}; got {self.shape}")
 
     def check_data(self, x: Tensor) -> None:
         """`check` of all data, a part at a time, wherever they are."""
-        for part in x.split(4096):
+        for part in require_samples("x", x).split(4096):
             self.check(part.cpu())
 
     def config(self) -> dict:
@@ -76,13 +87,16 @@ class Gaussian(_Likelihood):
         return f.new_full((), 2 * math.log(self.sigma), dtype=wide(f.dtype))
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
+        x, f = _checked(x=x, f=f)
         l = self.log_variance(f)
         return -0.5 * _total((x - f).square() * (-l).exp() + l + math.log(2 * math.pi))
 
     def mean(self, f: Tensor) -> Tensor:
-        return f
+        return _checked(f=f)[0]
 
     def draw(self, f: Tensor, key: Tensor) -> Tensor:
+        (f,) = _checked(f=f)
+        require_key(key, len(f))
         z = ops.normal(key, f.shape[1:], ops.Purpose.TRAIN).to(wide(f.dtype))
         return (f + (0.5 * self.log_variance(f)).exp() * z).to(f.dtype)
 
@@ -100,7 +114,7 @@ class LearnedVariance(Gaussian):
 
     def __init__(self, shape: Sequence[int] = (), floor: float = -12.0):
         super().__init__()
-        self.shape, self.floor = _spread(shape), float(floor)
+        self.shape, self.floor = _spread(shape), require_number("floor", floor)
         self.free = nn.Parameter(torch.zeros(self.shape))
 
     def log_variance(self, f: Tensor) -> Tensor:
@@ -123,17 +137,20 @@ class Bernoulli(_Likelihood):
 
     def check_data(self, x: Tensor) -> None:
         """Values between -1 and 1 are refused too: of data from 0 to 1, 0 would be taken for a gray of one half."""
-        if not all(bool((part.abs() == 1).all()) for part in x.split(4096)):
+        if not all(bool((part.abs() == 1).all()) for part in require_samples("x", x).split(4096)):
             got = f"others, from {x.min():g} to {x.max():g}"
             raise ValueError(f"x must hold -1 and 1 alone for a Bernoulli likelihood; got {got}")
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
+        x, f = _checked(x=x, f=f)
         return _total((x + 1) / 2 * f - F.softplus(f))
 
     def mean(self, f: Tensor) -> Tensor:
-        return (f / 2).tanh()
+        return (_checked(f=f)[0] / 2).tanh()
 
     def draw(self, f: Tensor, key: Tensor) -> Tensor:
+        (f,) = _checked(f=f)
+        require_key(key, len(f))
         u = ops.uniform(key, f.shape[1:], ops.Purpose.TRAIN).to(f.dtype)
         return torch.where(u < f.sigmoid(), 1.0, -1.0).to(f.dtype)
 
@@ -151,7 +168,8 @@ class DiscretizedLogistic(_Likelihood):
 
     def __init__(self, levels: int = 256, shape: Sequence[int] = (), floor: float = -7.0):
         super().__init__()
-        self.levels, self.shape, self.floor = require_integer("levels", levels, 2), _spread(shape), float(floor)
+        self.levels, self.shape = require_count("levels", levels, 2, 2**53), _spread(shape)
+        self.floor = require_number("floor", floor)
         self.free = nn.Parameter(torch.full(self.shape, -1.0 / RATE))
 
     @property
@@ -167,6 +185,7 @@ class DiscretizedLogistic(_Likelihood):
             raise ValueError(f"x must hold {self.levels} levels at equal distances from -1 to 1; got other values")
 
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
+        x, f = _checked(x=x, f=f)
         h, per_scale = 1 / (self.levels - 1), (-self.log_scale).exp()
         lowest, highest = x < h - 1, x > 1 - h
         under_the_upper_edge = torch.where(highest, 0.0, F.logsigmoid((x + h - f) * per_scale))
@@ -176,9 +195,11 @@ class DiscretizedLogistic(_Likelihood):
 
     def mean(self, f: Tensor) -> Tensor:
         """f itself, held to [-1, 1]: what the mean is but for rounding to a level and for the edges."""
-        return f.clamp(-1, 1)
+        return _checked(f=f)[0].clamp(-1, 1)
 
     def draw(self, f: Tensor, key: Tensor) -> Tensor:
+        (f,) = _checked(f=f)
+        require_key(key, len(f))
         u = ops.uniform(key, f.shape[1:], ops.Purpose.TRAIN, dtype=torch.float64) + 2.0**-25
         x = (f + self.log_scale.exp() * u.logit()).clamp(-1, 1)
         h = 1 / (self.levels - 1)

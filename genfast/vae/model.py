@@ -10,16 +10,36 @@ from tqdm import tqdm
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import require_integer, require_integers, require_number, require_shape
-from ..common.conditions import Label, as_conditions, batch_conditions, condition_width, known_classes, known_to, taken
+from ..common.checks import (
+    require_bool,
+    require_count,
+    require_integer,
+    require_integers,
+    require_number,
+    require_pair,
+    require_samples,
+    require_shape,
+)
+from ..common.conditions import (
+    Label,
+    as_conditions,
+    batch_conditions,
+    batch_samples,
+    condition_width,
+    known_to,
+    model_classes,
+    taken,
+)
 from ..common.eval_mode import evaluating
-from ..common.indices import as_index, in_chunks, require_finite
+from ..common.indices import as_index, in_chunks
+from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
-from ..common.precision import weights_dtype
 from ..data.dataset import Data, as_data
 from ..data.matching import for_model, told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
+from ..ops.noise import MAX_STEP
+from .answers import defined, finite, in_dtype_of
 from .latents import held, on_sphere
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
@@ -82,8 +102,8 @@ class VAE(nn.Module):
                 raise TypeError(f"{name} must be a torch.nn.Module; got {type(net).__name__}")
         self.beta = require_number("beta", beta, least=0)
         self.free_bits = require_number("free_bits", free_bits, least=0)
-        classes = known_classes(encoder, decoder) if classes is None else classes
-        self.kl_warmup, self.classes = require_integers(0, kl_warmup=kl_warmup, classes=classes)
+        self.kl_warmup = require_integer("kl_warmup", kl_warmup, 0)
+        self.classes = model_classes(classes, encoder, decoder)
         self.names = None  # of the classes, from the first data with names
         self.latent = require_shape("latent", latent)
         self.shape = None if shape is None else require_shape("shape", shape)
@@ -110,7 +130,7 @@ class VAE(nn.Module):
         batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
         key: (B, 2), see `ops.make_key`: z is a function of it.
         """
-        x, key = self._placed(batch["x"], key)
+        x, key = self._placed(batch_samples(batch, self.shape), key)
         self.shape = self.shape or tuple(x.shape[1:])
         conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False)
         mu, logvar = self._posterior(x, conditions)
@@ -129,7 +149,7 @@ class VAE(nn.Module):
         return self._posterior(x, self._conditions(x, label, condition))
 
     def _posterior(self, x: Tensor, conditions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        out = self.encoder(_in_dtype_of(self.encoder, x), **taken(self.encoder, conditions))
+        out = self.encoder(in_dtype_of(self.encoder, x), **taken(self.encoder, conditions))
         mu, logvar = out.chunk(2, 1) if isinstance(out, Tensor) else out
         if mu.shape != (len(x), *self.latent) or logvar.shape != mu.shape:
             wanted = f"two of shape ({len(x)}, {', '.join(map(str, self.latent))}), or both in one along dimension 1"
@@ -139,7 +159,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
-        z = z.to(self.calls.device)
+        z = require_samples("z", z, self.latent, batch="B").to(self.calls.device)
         return self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition)))
 
     @torch.no_grad()
@@ -162,7 +182,7 @@ class VAE(nn.Module):
         once, always so many, that its rounding does not depend on n.
         """
         index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
-        temperature = require_number("temperature", temperature, least=0)
+        temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
             return temperature * ops.normal(key, self.latent, Purpose.PRIOR)
@@ -192,7 +212,7 @@ class VAE(nn.Module):
             x, key = self._placed(x, key)
             conditions = self._conditions(x, label, condition)
             z, kl = ops.reparameterize(*self._posterior(x, conditions), key)
-            return _defined("elbo", self._log_prob(x, z, conditions) - kl)
+            return defined("elbo", self._log_prob(x, z, conditions) - kl)
 
     @torch.no_grad()
     def log_weights(
@@ -203,9 +223,10 @@ class VAE(nn.Module):
 
         Number first + j of row i is a function of the weights, x_i and (key_i, first + j) alone.
         """
-        samples, first = require_integer("samples", samples, 1), require_integer("first", first, 0)
+        first = require_count("first", first, 0, MAX_STEP)
+        samples = require_count("samples", samples, 1, MAX_STEP + 1 - first)
         draws = range(first, first + samples)
-        return _defined("log_weights", self._log_weights(x, key, draws, label, condition))
+        return defined("log_weights", self._log_weights(x, key, draws, label, condition))
 
     def log_likelihood(
         self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, condition: Tensor | None = None,
@@ -219,7 +240,7 @@ class VAE(nn.Module):
         at a time.
         """
         chunk, k = require_integers(1, chunk=chunk, k=k)
-        self._check(x, None)
+        x, progress = self._checked(x, None), require_bool("progress", progress)
         conditions, key = self._conditions(x, label, condition), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64, device="cpu"),) * 2]
         rows = torch.arange(len(x), device="cpu").split(chunk) if len(x) else ()
@@ -229,7 +250,7 @@ class VAE(nn.Module):
             for first in range(0, k, step):
                 draws = range(first, min(first + step, k))
                 nats = self._log_weights(x[part], key[part], draws, **now)
-                weights.update(_defined("log_likelihood", nats, int(part[0])))
+                weights.update(defined("log_likelihood", nats, int(part[0])))
             found.append((weights.iwae, weights.se))
         return LogLikelihood(*(torch.cat(column) for column in zip(*found, strict=True)))
 
@@ -237,7 +258,7 @@ class VAE(nn.Module):
     def reconstruct(self, x: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z] at z = mu(x): (N, *shape)."""
         with evaluating(self):
-            return _finite(self.decode(self.encode(x, label, condition)[0], label, condition))
+            return finite(self.decode(self.encode(x, label, condition)[0], label, condition))
 
     @torch.no_grad()
     def interpolate(
@@ -249,12 +270,14 @@ class VAE(nn.Module):
         slerp: along a great circle, the length changing evenly (White 2016, arXiv:1609.04468).  label, condition: of
         all.
         """
-        n = require_integer("n", n, 2)
+        n, slerp = require_integer("n", n, 2), require_bool("slerp", slerp)
+        a = require_samples("a", a, self.shape, batch=None)
+        b = require_samples("b", b, tuple(a.shape), batch=None)
         with evaluating(self):
             start, end = self.encode(torch.stack([a, b]), label, condition)[0].unbind()
             u = torch.linspace(0, 1, n, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.ndim)
             z = on_sphere(start, end, u) if slerp else torch.lerp(start, end, u)
-            return _finite(self.decode(z, label, condition))
+            return finite(self.decode(z, label, condition))
 
     @torch.no_grad()
     def traverse(
@@ -263,10 +286,11 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
         n, dim = require_integer("n", n, 2), require_integer("dim", dim, 0, math.prod(self.latent) - 1)
+        range, x = require_pair("range", range), require_samples("x", x, self.shape, batch=None)
         with evaluating(self):
             z = self.encode(x[None], label, condition)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
-            return _finite(self.decode(z.reshape(n, *self.latent), label, condition))
+            return finite(self.decode(z.reshape(n, *self.latent), label, condition))
 
     @torch.no_grad()
     def active_units(self, data: Data | Tensor, threshold: float = 0.01, *, chunk: int = 256) -> ActiveUnits:
@@ -276,12 +300,13 @@ class VAE(nn.Module):
         conditions where it takes any.
         """
         data, chunk, mu = for_model(as_data(data), self), require_integer("chunk", chunk, 1), []
+        threshold = require_number("threshold", threshold, least=0)
         if len(data) < 2:
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data), device="cpu").split(chunk):
                 mu.append(self.encode(data.x[part].to(self.calls.device), **told(data, part))[0].double())
-        variance = _finite(torch.cat(mu)).var(0)
+        variance = finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
     @torch.no_grad()
@@ -319,9 +344,7 @@ class VAE(nn.Module):
         return self.likelihood.log_prob(x.to(dtype), f.to(dtype))
 
     def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        if tuple(z.shape[1:]) != self.latent:
-            raise ValueError(f"z must have shape (B, {', '.join(map(str, self.latent))}); got {tuple(z.shape)}")
-        return self.decoder(_in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
+        return self.decoder(in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
 
     def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
@@ -330,18 +353,14 @@ class VAE(nn.Module):
 
     def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Both, checked, on the device of the weights."""
-        self._check(x, key)
-        return x.to(self.calls.device), None if key is None else key.to(self.calls.device)
+        return self._checked(x, key).to(self.calls.device), None if key is None else key.to(self.calls.device)
 
-    def _check(self, x: Tensor, key: Tensor | None) -> None:
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"x must be a floating-point tensor (N, *); got {got}")
-        if x.ndim < 2 or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
-            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
-            raise ValueError(f"x must have shape (N, {wanted}); got {tuple(x.shape)}")
-        if key is not None and key.shape != (len(x), 2):
-            raise ValueError(f"key must have shape ({len(x)}, 2), one row a sample; got {tuple(key.shape)}")
+    def _checked(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """x; raises for it, or a key, that cannot be."""
+        x = require_samples("x", x, self.shape)
+        if key is not None:
+            require_key(key, len(x))
+        return x
 
     def _conditions(self, rows: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
         conditions = as_conditions(len(rows), label=label, condition=condition, **known_to(self))
@@ -369,22 +388,3 @@ class VAE(nn.Module):
             f"shape={self.shape}, classes={self.classes}, {sum(p.numel() for p in self.parameters()):,} parameters",
         ]
         return "VAE(\n    " + "\n    ".join(lines) + "\n)"
-
-
-def _finite(x: Tensor) -> Tensor:
-    """x, (N, *), or a FloatingPointError that names the first rows that are not finite."""
-    require_finite(x, torch.arange(len(x), device="cpu"))
-    return x
-
-
-def _defined(name: str, nats: Tensor, first: int = 0) -> Tensor:
-    """nats, (N,) or (K, N), or a FloatingPointError that names the first samples with a NaN, counted from `first`."""
-    bad = nats.isnan() if nats.ndim == 1 else nats.isnan().any(0)
-    if bool(bad.any()):
-        raise FloatingPointError(f"{name} of samples {(first + bad.nonzero().flatten()).tolist()[:5]} is NaN")
-    return nats
-
-
-def _in_dtype_of(net: nn.Module, t: Tensor) -> Tensor:
-    """t in the dtype of the network's weights, if it has any."""
-    return t.to(weights_dtype(net) or t.dtype)

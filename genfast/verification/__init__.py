@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
+from ..common.checks import require_bool, require_names
 from ..diffusion.solvers import SOLVERS
 from .invariance import check_invariance, properties, threads
 from .likelihood import CHECKS as LIKELIHOODS
@@ -32,9 +33,8 @@ def verify(solvers: Sequence[str] | None = None, *, progress: bool = True) -> Re
     Raises ValueError if a name is unknown, TypeError if `solvers` is a string.  A check that fails, or raises, is a
     Record with `failures` and does not stop the others; `Report.passed` is whether all of them passed.
     """
-    if isinstance(solvers, str):
-        raise TypeError(f"solvers must be a sequence of names; got the string {solvers!r}")
-    names = list(SOLVERS if solvers is None else dict.fromkeys(solvers))
+    progress = require_bool("progress", progress)
+    names = list(SOLVERS if solvers is None else dict.fromkeys(require_names("solvers", solvers)))
     unknown = [name for name in names if name not in SOLVERS]
     if unknown or not names:
         raise ValueError(f"solvers must be among {', '.join(SOLVERS)}; got {', '.join(map(repr, unknown)) or 'none'}")

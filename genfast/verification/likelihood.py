@@ -20,7 +20,7 @@ def _image_mixture() -> GaussianMixtureDenoiser:
     means = torch.randn(3, 2, 2, 2, generator=generator, dtype=torch.float64, device="cpu")
     factors = torch.randn(3, 8, 8, generator=generator, dtype=torch.float64, device="cpu") / 8**0.5
     covariances = factors @ factors.mT / 4 + 0.1 * torch.eye(8, dtype=torch.float64, device="cpu")
-    return GaussianMixtureDenoiser(torch.tensor([0.2, 0.3, 0.5], device="cpu"), means, covariances, SCHEDULE)
+    return GaussianMixtureDenoiser([0.2, 0.3, 0.5], means, covariances, SCHEDULE)
 
 
 def _check(name: str, denoiser: GaussianMixtureDenoiser, divergence: str) -> Record:

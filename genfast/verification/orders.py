@@ -90,7 +90,7 @@ def exact_flow() -> Tensor:
     nodes = torch.linspace(high, low, 2001, dtype=torch.float64, device="cpu")
     times = SCHEDULE.time(-2 * nodes).tolist()
     times[0], times[-1] = 1.0, SCHEDULE.t_min
-    alphas, step = SCHEDULE.alpha(torch.tensor(times, device="cpu")).tolist(), (low - high) / 1000
+    alphas, step = SCHEDULE.alpha(torch.tensor(times, dtype=torch.float64, device="cpu")).tolist(), (low - high) / 1000
 
     def rate(y, node):
         return y - MIXTURE(alphas[node] * y, times[node])

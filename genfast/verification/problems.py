@@ -32,7 +32,7 @@ def marginal(t: float) -> tuple[float, float]:
 
 def gaussian(std: float, dimensions: int = 64) -> GaussianMixtureDenoiser:
     mean = torch.full((1, dimensions), MEAN, dtype=torch.float64, device="cpu")
-    return GaussianMixtureDenoiser(torch.ones(1, device="cpu"), mean, torch.tensor([std**2], device="cpu"), SCHEDULE)
+    return GaussianMixtureDenoiser([1.0], mean, [std**2], SCHEDULE)
 
 
 def plan_of(solver: str, steps: int, to_zero: bool = True) -> Plan:

@@ -2,8 +2,10 @@
 
 import builtins
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,16 +28,16 @@ def genfast(monkeypatch, capsys):
         except SystemExit as left:
             code = left.code or 0
         out, err = capsys.readouterr()
-        if isinstance(code, str):  # as Python does with it
-            code, err = 1, f"{err}{code}\n"
         return subprocess.CompletedProcess(sys.argv, code, out, err)
 
     return run
 
 
-def launch(*arguments):
-    command = [sys.executable, "-m", "genfast", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+COMMAND = [sys.executable, "-m", "genfast"]
+
+
+def launch(*arguments, **environment):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=os.environ | environment)
 
 
 def test_info_prints_what_info_says():
@@ -59,7 +61,88 @@ def test_help(genfast, arguments):
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["info", "--jsn"], ["info", "now"]])
 def test_bad_commands_exit_with_an_error(genfast, arguments):
     result = genfast(*arguments)
-    assert result.returncode != 0 and result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and result.stderr and "Traceback" not in result.stderr
+
+
+# How errors end the command -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["evaluate", "a.npy", "--data", "a.npy", "--size", "0"], "size must be an integer of at least 1; got 0"),
+        (["evaluate", "a.npy", "--data", "a.npy", "--n", "1"], "n must be an integer of at least 2; got 1"),
+        (["evaluate", "a.npy", "--data", "a.npy", "--levels", "1"], "levels must be an integer of at least 2; got 1"),
+        (
+            ["evaluate", "a.npy", "--data", "a.npy", "--seed", "-1"],
+            "seed must be an integer from 0 to 2^63 - 1; got -1",
+        ),
+        (["evaluate", "a.npy", "--data", "a.npy", "--level", "1"], "level must be a number in (0, 1); got 1.0"),
+        (["evaluate", "a.npy", "--data", "a.npy", "--metrics", "fid"], "metrics must be one of frechet, "),
+        (["evaluate", "a.npy", "--data", "a.npy", "--features", "vgg"], "features must be one of pixels, "),
+        (["evaluate", "a.npy", "--data", "a.npy", "--features", "classifier"], "features: a classifier needs --train"),
+        (
+            ["evaluate", "digits:all", "--data", "a.npy"],
+            "SAMPLES must be one of digits, digits:train, digits:test",
+        ),
+        (["evaluate", "a.npy", "--data", "a.npy", "--sampling.solver", "x"], "sampling.solver must be one of ddpm, "),
+        (["evaluate", "a.npy", "--data", "a.npy", "--sampling.steps", "0"], "sampling.steps must be an integer of at"),
+        (["evaluate", "a.npy", "--data", "a.npy", "--sampling.guidance", "nan"], "sampling.guidance must be a finite"),
+        (["evaluate", "a.npy", "--data", "a.npy", "--sampling.clamp", "1", "0"], "sampling.clamp must be (low, high)"),
+        (["verify", "--solvers", "lcm", "newton"], "solvers must be one of ddpm, "),
+        (["study", "alchemy"], "NAME must be one of dimensionality, "),
+        (["study", "manifold", "--seed", "-1"], "seed must be an integer from 0 to 2^63 - 1; got -1"),
+    ],
+)
+def test_a_wrong_argument_is_a_sentence_and_exit_2(genfast, arguments, words):
+    """Before any file is opened: these are not there."""
+    result = genfast(*arguments)
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.startswith(f"genfast {arguments[0]}: {words}") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error, code, words",
+    [
+        (KeyError("records"), 1, "genfast info: KeyError: 'records'\n"),
+        (AttributeError("two\n lines"), 1, "genfast info: AttributeError: two lines\n"),
+        (RuntimeError("samples [3] are not\nfinite"), 1, "genfast info: samples [3] are not finite\n"),
+        (FloatingPointError(), 1, "genfast info: FloatingPointError\n"),
+        (MemoryError(), 1, "genfast info: MemoryError\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_an_error_is_a_sentence(genfast, monkeypatch, error, code, words):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("genfast._info.info", fail)
+    result = genfast("info")
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", words)
+    monkeypatch.setenv("GENFAST_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        genfast("info")
+
+
+def test_a_traceback_for_who_asks(tmp_path):
+    result = launch("evaluate", "nothing.npy", "--data", "nothing.npy", GENFAST_TRACEBACK="1")
+    assert result.returncode == 1 and "Traceback" in result.stderr and "FileNotFoundError" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_that_cannot_be_written():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([*COMMAND, "study"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1 and result.stderr == "genfast study: [Errno 28] No space left on device\n"
+
+
+def test_a_pipe_that_nobody_reads():
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run([*COMMAND, "study"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert result.returncode == 141 and not result.stderr
 
 
 # genfast evaluate -----------------------------------------------------------------------------------------------------
@@ -128,19 +211,16 @@ def test_training_data_of_a_classifier_are_opened_once(genfast, files, monkeypat
     "arguments, message",
     [
         (["nothing.npy", "--data", "data.npy"], "nothing.npy"),
-        (["good.npy", "--data", "data.npy", "--metrics", "fid"], "metrics must be one of frechet"),
         (["good.npy", "--data", "data.npy", "--metrics", "memorization"], "no training data were given: train="),
         (["good.npy", "--data", "data.npy", "--features", "inception:nothing.pth"], "nothing.pth"),
-        (["good.npy", "--data", "data.npy", "--features", "classifier"], "a classifier needs --train"),
         (["good.npy", "--data", "data.npy", "--sampling.steps", "4"], "sampling must be empty"),
     ],
 )
-def test_evaluate_errors_are_a_sentence(files, arguments, message, monkeypatch, capsys):
+def test_evaluate_errors_are_a_sentence(genfast, files, arguments, message, monkeypatch):
     monkeypatch.chdir(files)
-    monkeypatch.setattr(sys, "argv", ["genfast", "evaluate", *arguments])
-    with pytest.raises(SystemExit, match=message) as error:
-        cli.main()
-    assert error.value.code.startswith("genfast evaluate: ") and not capsys.readouterr().out
+    result = genfast("evaluate", *arguments)
+    assert result.returncode == 1 and not result.stdout and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("genfast evaluate: ") and message in result.stderr
 
 
 def test_evaluate_exits_with_one():
@@ -188,5 +268,5 @@ def test_a_study_tries_its_folder_first(genfast, study, tmp_path):
         result = genfast("study", "manifold", "--out", str(out))
         assert result.returncode == 1 and result.stderr.startswith("genfast study: ") and words in result.stderr
         assert str(out) in result.stderr
-    assert genfast("study", "alchemy", "--out", str(tmp_path / "new")).returncode == 1
+    assert genfast("study", "alchemy", "--out", str(tmp_path / "new")).returncode == 2
     assert not study and not (tmp_path / "new").exists()

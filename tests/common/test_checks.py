@@ -5,16 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genfast.common.checks import (
+    as_tensor,
     holds_integers,
     require_bool,
     require_choice,
+    require_device,
+    require_floating,
     require_integer,
     require_integers,
     require_number,
+    require_pair,
     require_shape,
     require_tensor,
+    shown,
 )
 
 INTEGERS = [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
@@ -88,7 +94,8 @@ def test_numbers(bounds, inside, outside, words):
 
 def test_shapes_choices_and_bools():
     assert require_shape("latent", (4, 8, 8)) == (4, 8, 8) == require_shape("latent", torch.Size([4, 8, 8]))
-    for value in (0, (), (4, 0), (4, 8.0), "48", None, True, (True,), torch.tensor(3.0), np.array(3.0)):
+    none = (0, (), (4, 0), (4, 8.0), "48", b"48", {4: 8}, {4}, None, True, (True,), torch.tensor(3.0), np.array(3.0))
+    for value in none:
         with pytest.raises(ValueError, match=r"^latent must be a positive integer or a sequence of them; got "):
             require_shape("latent", value)
     assert require_choice("loss", "hinge", {"hinge": 1, "plain": 2}) == "hinge"
@@ -125,3 +132,73 @@ def test_tensors():
     ):
         with pytest.raises(TypeError, match=f"^x must be {words}"):
             require_tensor("x", value)
+    with pytest.raises(TypeError, match=r"^x must hold floating-point numbers; got torch.int64$"):
+        require_floating("x", np.arange(3))
+
+
+def test_numbers_and_lists_as_tensors():
+    """float32 whatever torch's default is, integers as they are; all else is a TypeError that names the argument."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert as_tensor("x", [[0.1, 1], [2, 3]]).equal(torch.tensor([[0.1, 1], [2, 3]], dtype=torch.float32))
+        assert as_tensor("x", 0.1, torch.float64).item() == 0.1
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert as_tensor("x", (1, 2)).dtype == as_tensor("x", range(2)).dtype == torch.int64
+    assert as_tensor("x", np.arange(4.0)[::-2]).tolist() == [3, 1]
+    wrong = (
+        None,
+        "3",
+        b"3",
+        ["a"],
+        [[1.0], [1.0, 2.0]],
+        object(),
+        {},
+        {1},
+        Image.new("L", (2, 2)),
+        10**400,
+        torch.half,
+    )
+    for value in wrong:
+        with pytest.raises(
+            TypeError, match=r"^x must be a tensor, an array, or numbers in lists of equal length; got "
+        ):
+            as_tensor("x", value, torch.float64)
+
+
+def test_integers_and_shapes_that_torch_has():
+    with pytest.raises(ValueError, match=r"^width must be an integer from 1 to 2\^63 - 1; got 9223372036854775808$"):
+        require_integer("width", 2**63, 1)
+    with pytest.raises(ValueError, match=r"^shape must have fewer than 2\^63 elements; got \(2147"):
+        require_shape("shape", (2**31, 2**32))
+    assert require_shape("shape", (2**31, 2**31)) == (2**31, 2**31) and require_integer("n", 2**63 - 1) == 2**63 - 1
+    for value in (torch.ones((), dtype=torch.int64, device="meta"), torch.ones((), device="meta")):
+        with pytest.raises(ValueError, match=r"^n must be an integer; got "):
+            require_integer("n", value)
+        with pytest.raises(ValueError, match=r"^lr must be a finite number; got "):
+            require_number("lr", value)
+
+
+def test_values_in_errors_are_short():
+    assert shown(1.5) == "1.5" and shown(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"
+    assert shown(10**5000) == "an integer of 16610 bits" and len(shown(list(range(999)))) == 203
+    with pytest.raises(ValueError, match=r"^n must be an integer from 1 to 9; got an integer of 16610 bits$"):
+        require_integer("n", 10**5000, 1, 9)
+
+
+def test_pairs():
+    assert require_pair("clamp", [-1, 1]) == (-1.0, 1.0)
+    assert require_pair("clamp", (-math.inf, 0), infinite=True) == (-math.inf, 0.0)
+    for value in (5, None, "ab", (1, 0), (0, 1, 2), ("0", "1"), (math.nan, 1), (0, True), (0, math.inf), (0, 10**400)):
+        with pytest.raises(ValueError, match=r"^clamp must be \(low, high\) with low <= high; got "):
+            require_pair("clamp", value)
+    with pytest.raises(ValueError, match=r"^interval must be \(low, high\) with 0 <= low <= high <= 1; got \(0, 2\)$"):
+        require_pair("interval", (0, 2), least=0, most=1)
+
+
+def test_devices():
+    assert require_device("device", "cpu") == torch.device("cpu") == require_device("device", torch.device("cpu"))
+    assert require_device("device", "meta").type == "meta"
+    for value in ("foo", "", "cuda:99", "hpu", "mps:7", None, True, 1.5, ["cpu"]):
+        with pytest.raises(ValueError, match=r"^device must be a device that torch has here, such as cpu; got "):
+            require_device("device", value)

@@ -16,7 +16,7 @@ from pathlib import Path
 from cuda_check import ROOT, compile_file, load_setup
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genfast"
-TOOLKIT = {"architectures": (80,)}  # all that the glue is told of a toolkit: it needs none to have its CUDA side checked
+TOOLKIT = {"architectures": (80,)}  # all that the glue is told of a toolkit: it needs none to be checked
 
 
 def oldest(setup) -> str:

@@ -357,7 +357,7 @@ def test_no_samples():
     "error, match, change",
     [
         (TypeError, "denoiser must be a Denoiser", {"denoiser": 3}),
-        (TypeError, "x must be a floating-point tensor", {"x": torch.zeros(2, 2).long()}),
+        (TypeError, "x must hold floating-point numbers; got torch.int64", {"x": torch.zeros(2, 2).long()}),
         (ValueError, r"x must have shape \(N, \*\)", {"x": torch.zeros(2)}),
         (ValueError, r"x must have shape \(N, \*\)", {"x": torch.zeros(2, 0)}),
         (ValueError, r"x must be finite; rows \[1\]", {"x": torch.tensor([[0.0, 0], [0, math.nan]])}),
@@ -372,7 +372,7 @@ def test_no_samples():
         (ValueError, "chunk must be an integer of at least 1", {"chunk": 0}),
         (ValueError, r"t_min must be a number in \(0, 1\)", {"t_min": 0.0}),
         (ValueError, r"t_min must be a number in \(0, 1\)", {"t_min": "small"}),
-        (ValueError, "dtype, of the state", {"dtype": torch.bfloat16}),
+        (ValueError, "dtype must be one of torch.float32, torch.float64", {"dtype": torch.bfloat16}),
         (ValueError, "prior must answer with shape", {"prior": lambda x, t: x}),
     ],
 )  # fmt: skip

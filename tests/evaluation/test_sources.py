@@ -66,7 +66,7 @@ def test_errors_of_a_model_come_through():
         everything(source(Gaussian(3)))
     with pytest.raises(ValueError, match="model must draw finite samples"):
         everything(source(Gaussian(4, scale=float("nan"))))
-    with pytest.raises(TypeError, match="steps"):
+    with pytest.raises(ValueError, match=r"sampling must have settings of Gaussian\.sample; got steps"):
         everything(source(Gaussian(4), settings={"steps": 3}))
 
 

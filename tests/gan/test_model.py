@@ -238,7 +238,7 @@ def test_digits():
     ],
 )
 def test_bad_settings(settings, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         gf.GAN(mlp(2, 2), mlp(2, 1), **{"latent": 2} | settings)
 
 
@@ -249,7 +249,7 @@ def test_bad_input():
         model(spectral_norm=1)
     with pytest.raises(ValueError, match=r"x must have shape.*\(0, 2\)"):
         model().loss({"x": torch.zeros(0, 2)}, KEY[:0])
-    with pytest.raises(TypeError, match=r"x must be.*int64"):
+    with pytest.raises(TypeError, match=r"x must hold floating-point numbers; got torch.int64"):
         model().loss({"x": torch.zeros(12, 2, dtype=torch.int64)}, KEY)
     with pytest.raises(ValueError, match=r"key.*\(12, 2\).*\(3, 2\)"):
         model().loss(BATCH, KEY[:3])

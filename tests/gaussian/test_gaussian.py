@@ -322,9 +322,13 @@ def test_data_of_every_kind():
         (lambda: gf.PPCA(1, shape="23"), ValueError, "shape must be a positive integer or .*; got '23'"),
         (lambda: gf.PPCA.from_moments([0.0], [1.0]), TypeError, "PPCA has no from_moments, it is fitted to data; use"),
         (lambda: gf.PPCA(0), ValueError, "q must be an integer of at least 1; got 0"),
-        (lambda: gf.PPCA(3, shape=(3,)), ValueError, "rank must be below 3, the numbers of a sample; got 3"),
-        (lambda: gf.PPCA(6).fit(correlated()), ValueError, "rank must be below 6, with 400 samples of 6 numbers"),
-        (lambda: gf.PPCA(3).fit(correlated(4)), ValueError, "rank must be below 3, with 4 samples of 6 numbers"),
+        (
+            lambda: gf.PPCA(3, shape=(3,)),
+            ValueError,
+            r"q must be below 3, the numbers of a sample of shape \(3,\); got 3",
+        ),
+        (lambda: gf.PPCA(6).fit(correlated()), ValueError, "q must be below 6, with 400 samples of 6 numbers"),
+        (lambda: gf.PPCA(3).fit(correlated(4)), ValueError, "q must be below 3, with 4 samples of 6 numbers"),
         (lambda: gf.GaussianMixture(0), ValueError, "components must be an integer of at least 1; got 0"),
         (
             lambda: gf.GaussianMixture(2, min_variance=0),

@@ -314,7 +314,7 @@ def test_bad_input():
         gf.VAE(lambda x: x, mlp(4, 6), latent=4)
     with pytest.raises(ValueError, match=r"x must have shape \(N, 6\); got \(12, 5\)"):
         vae.elbo(x[:, :5], KEY)
-    with pytest.raises(TypeError, match=r"x must be a floating-point tensor .*got torch.int64"):
+    with pytest.raises(TypeError, match=r"x must hold floating-point numbers; got torch.int64"):
         vae.encode(x.long())
     new = model()
     with pytest.raises(ValueError, match=r"key must have shape \(12, 2\), one row a sample; got \(3, 2\)"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...common.checks import require_number
+from ...common.checks import as_tensor, require_callable, require_number, require_pair, shown
 from ...common.conditions import Label, as_conditions, with_null
 from ...ops.dispatch import per_row
 
@@ -33,18 +33,10 @@ class Guidance:
     network: Callable[..., Tensor] | None = None
 
     def __post_init__(self):
-        try:
-            finite = bool(torch.as_tensor(self.scale, device="cpu").isfinite().all())
-        except (RuntimeError, TypeError, ValueError):
-            raise TypeError(f"guidance must be a number or (N,) of them; got {self.scale!r}") from None
-        if not finite:
-            raise ValueError(f"guidance must be finite; got {self.scale!r}")
-        pair = isinstance(self.interval, (tuple, list)) and len(self.interval) == 2
-        if not (pair and 0 <= self.interval[0] <= self.interval[1] <= 1):
-            raise ValueError(f"interval must be (low, high) with 0 <= low <= high <= 1; got {self.interval!r}")
+        require_scale("scale", self.scale)
+        object.__setattr__(self, "interval", require_pair("interval", self.interval, least=0, most=1))
         object.__setattr__(self, "rescale", require_number("rescale", self.rescale, least=0, most=1))
-        if self.network is not None and not callable(self.network):
-            raise TypeError(f"network must be callable; got {type(self.network).__name__}")
+        require_callable("network", self.network, optional=True)
 
     @property
     def is_none(self) -> bool:
@@ -56,9 +48,21 @@ class Guidance:
         return self.interval[0] <= t <= self.interval[1]
 
 
+def require_scale(name: str, scale: object) -> None:
+    """An error that names the argument, unless it is a finite number or (N,) of them."""
+    w = as_tensor(name, scale, torch.float64)
+    if w.ndim > 1 or isinstance(scale, bool):
+        raise ValueError(f"{name} must be a number or (N,) of them; got {shown(scale)}")
+    if not bool(w.isfinite().all()):
+        raise ValueError(f"{name} must be finite; got {shown(scale)}")
+
+
 def as_guidance(guidance: "float | Tensor | Guidance | None") -> Guidance | None:
     """A Guidance as it is, or one of a scale; None for None."""
-    return guidance if guidance is None or isinstance(guidance, Guidance) else Guidance(guidance)
+    if guidance is None or isinstance(guidance, Guidance):
+        return guidance
+    require_scale("guidance", guidance)  # which is what it is called here
+    return Guidance(guidance)
 
 
 def mixed(conditional: Tensor, unconditional: Tensor, w: Tensor, rescale: float) -> Tensor:

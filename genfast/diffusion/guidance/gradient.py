@@ -10,17 +10,10 @@ label or a measurement, travels through `condition` of `sampling.sample`.
 
 import torch
 
-from ...common.checks import require_number
+from ...common.checks import require_callable, require_names, require_number
 from ...common.eval_mode import evaluating
 from ...ops.dispatch import per_row
-from ..process.denoisers import Denoiser, Unscaled
-
-
-def as_names(name, value):
-    """`value` as a tuple of the names of condition arguments, or an error that names the argument."""
-    if isinstance(value, str) or not all(isinstance(entry, str) for entry in value):
-        raise TypeError(f"{name} must be a sequence of names of condition arguments; got {value!r}")
-    return tuple(value)
+from ..process.denoisers import Denoiser, Unscaled, require_denoiser
 
 
 def take(names, condition, owner):
@@ -46,8 +39,7 @@ class GuidedDenoiser(Denoiser):
     """
 
     def __init__(self, denoiser):
-        if not isinstance(denoiser, Denoiser):
-            raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__} (of a model: model.denoiser)")
+        require_denoiser(denoiser)
         super().__init__(self._denoise, denoiser.schedule, Unscaled())
         self.denoiser = denoiser
 
@@ -95,11 +87,9 @@ class ClassifierGuidance(GuidedDenoiser):
 
     def __init__(self, denoiser, log_prob, scale=1.0, *, conditions=("label",), shared=()):
         super().__init__(denoiser)
-        if not callable(log_prob):
-            raise TypeError(f"log_prob must be callable; got {type(log_prob).__name__}")
-        self.log_prob = log_prob
+        self.log_prob = require_callable("log_prob", log_prob)
         self.scale = require_number("scale", scale)
-        self.conditions, self.shared = as_names("conditions", conditions), as_names("shared", shared)
+        self.conditions, self.shared = require_names("conditions", conditions), require_names("shared", shared)
 
     def guided(self, x, t, gain, denoise, condition):
         arguments = take((*self.conditions, *self.shared), condition, "log_prob")

@@ -18,10 +18,10 @@ A is any callable on (B, *), each of its rows its own; its adjoint comes from au
 import torch
 
 from ... import ops
-from ...common.checks import require_integer, require_number
+from ...common.checks import as_tensor, require_callable, require_integer, require_names, require_number
 from ...common.eval_mode import evaluating
 from ...ops.dispatch import per_row
-from .gradient import GuidedDenoiser, as_names, pullback, take
+from .gradient import GuidedDenoiser, pullback, take
 
 
 def _conjugate_gradients(operator, b, iterations, least):
@@ -49,14 +49,14 @@ class _Measured(GuidedDenoiser):
 
     def __init__(self, denoiser, A, operands):
         super().__init__(denoiser)
-        if not callable(A):
-            raise TypeError(f"A must be callable; got {type(A).__name__}")
-        self.A = A
-        self.operands = as_names("operands", operands)
+        self.A = require_callable("A", A)
+        self.operands = require_names("operands", operands)
 
     def guided(self, x, t, gain, denoise, condition):
         owner = type(self).__name__
-        y = take(("measurement",), condition, owner)["measurement"].to(x.device, x.dtype)
+        y = as_tensor("measurement", take(("measurement",), condition, owner)["measurement"], x.dtype).to(x.device)
+        if y.shape[:1] != x.shape[:1]:
+            raise ValueError(f"measurement must have shape ({len(x)}, *), a row a sample; got {tuple(y.shape)}")
         operands = take(self.operands, condition, "A")
 
         def A(x_0):
@@ -65,6 +65,8 @@ class _Measured(GuidedDenoiser):
             if not isinstance(image, torch.Tensor) or image.shape != y.shape:
                 got = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
                 raise ValueError(f"A must answer with the shape of the measurement, {tuple(y.shape)}; got {got}")
+            if not image.is_floating_point():
+                raise ValueError(f"A must answer with real floating-point numbers; got {image.dtype}")
             return image
 
         with torch.enable_grad():
@@ -149,7 +151,9 @@ def _require_linear(A, like):
     """Raises a ValueError unless A is linear, and each of its rows its own, on two random batches."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        a, b = (torch.randn(like.shape, generator=generator, device="cpu").to(like) for _ in range(2))
+        a, b = (
+            torch.randn(like.shape, generator=generator, dtype=torch.float32, device="cpu").to(like) for _ in range(2)
+        )
         image = A(a)
         scale = 1e-3 * image.abs().amax() if image.numel() else 0
         if bool(((image - 2 * A(b) - A(a - 2 * b)).abs() > scale).any()):

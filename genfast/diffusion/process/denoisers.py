@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...common.checks import require_choice, require_number
+from ...common.checks import require_callable, require_choice, require_number
 from ...common.eval_mode import evaluating
 from ...common.precision import as_float64, readable, weights_dtype
 from ...common.state import unwrapped
@@ -76,7 +76,7 @@ class Parameterization:
 
         Times on an accelerator are not read back to be checked.
         """
-        t = as_float64("t", t)
+        schedule, t = as_schedule(schedule), as_float64("t", t)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         p, q = self.target(alpha, sigma, schedule.d_alpha(t), schedule.d_sigma(t))
         determinant = alpha * q - sigma * p
@@ -181,11 +181,19 @@ def as_parameterization(parameterization):
     return PARAMETERIZATIONS[require_choice("parameterization", parameterization, PARAMETERIZATIONS)]()
 
 
-def batch_times(x_t, t):
-    """t as a float64 tensor (B,) on x_t's device, or an error."""
+def require_noised(x_t):
+    """TypeError unless x_t is a floating-point tensor (B, *)."""
     if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point() or x_t.ndim == 0:
         kind = f"{x_t.dtype} of shape {tuple(x_t.shape)}" if isinstance(x_t, torch.Tensor) else type(x_t).__name__
         raise TypeError(f"x_t must be a floating-point tensor (B, *); got {kind}")
+    if x_t.layout != torch.strided or x_t.dtype.itemsize == 1:  # float8, with which torch computes nothing
+        kind = x_t.dtype if x_t.layout == torch.strided else x_t.layout
+        raise TypeError(f"x_t must be a dense tensor of float16, bfloat16, float32 or float64; got {kind}")
+
+
+def batch_times(x_t, t):
+    """t as a float64 tensor (B,) on x_t's device, or an error."""
+    require_noised(x_t)
     times = as_float64("t", t).to(x_t.device)
     if times.ndim > 1 or (times.ndim == 1 and len(times) != len(x_t)):
         raise ValueError(f"t must be a number or have shape ({len(x_t)},); got shape {tuple(times.shape)}")
@@ -244,6 +252,12 @@ def require_answer(F, y):
     return F
 
 
+def require_denoiser(denoiser):
+    """TypeError unless it is a Denoiser, such as `model.denoiser`."""
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__} (of a model: model.denoiser)")
+
+
 class Denoiser:
     """D(x_t, t) = E[x_0 | x_t] from a network F = net(c_in x_t, c_noise, **cond).
 
@@ -252,9 +266,7 @@ class Denoiser:
     """
 
     def __init__(self, net, schedule, parameterization):
-        if not callable(net):
-            raise TypeError(f"net must be callable; got {type(net).__name__}")
-        self.net = net
+        self.net = require_callable("net", net)
         self.schedule = as_schedule(schedule)
         self.parameterization = as_parameterization(parameterization)
 

@@ -17,6 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ...common.checks import (
+    as_tensor,
+    holds_integers,
+    require_floating,
+    require_integer,
+    require_number,
+    shown,
+)
 from ...common.precision import as_float64
 from ...ops import SLOTS, Purpose, stream
 from .schedules import as_schedule
@@ -76,11 +84,17 @@ class Plan:
     snr: np.ndarray
 
     def __post_init__(self):
-        rows = len(np.atleast_1d(self.t))
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string; got {type(self.name).__name__}")
+        for field, least in (("order", 0), ("steps", 1)):
+            object.__setattr__(self, field, require_integer(field, getattr(self, field), least))
+        if self.prior_std is not None:
+            object.__setattr__(self, "prior_std", require_number("prior_std", self.prior_std, above=0))
+        rows = len(np.atleast_1d(_array("t", self.t, float)))
         if rows == 0:
-            raise ValueError("a plan must have at least one row")
+            raise ValueError("t must have at least one row; got none")
         for field, (shape, kind) in _FIELDS.items():
-            array = np.array(getattr(self, field), dtype=kind)
+            array = _array(field, getattr(self, field), kind)
             if array.shape != (rows, *shape):
                 raise ValueError(f"{field} must have shape {(rows, *shape)}; got {array.shape}")
             if not np.isfinite(array).all():
@@ -101,6 +115,10 @@ class Plan:
         for row, slot in np.argwhere(unset)[:1]:
             raise ValueError(f"plan {self.name} reads slot {slot} in row {row} before it is written")
 
+    def __reduce__(self):
+        """A copy is made, and unpickled, by the constructor, so that its arrays are immutable too."""
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
     def __len__(self):
         """The number of rows: network evaluations."""
         return len(self.t)
@@ -110,7 +128,11 @@ class Plan:
 
         z: (B, *) standard normal. Raises ValueError for a plan that begins where x_t is not noise alone.
         """
+        z = require_floating("z", z)
         if source is not None:
+            source = require_floating("source", source)
+            if source.shape != z.shape:
+                raise ValueError(f"source must have the shape of z, {tuple(z.shape)}; got {tuple(source.shape)}")
             return float(self.alpha[0]) * source + float(self.sigma[0]) * z
         self.require_prior()
         return self.prior_std * z
@@ -128,6 +150,7 @@ class Plan:
 
         Raises ValueError for a plan with no such row, and for one whose steps read what earlier steps have written.
         """
+        strength = require_number("strength", strength, above=0)
         if self.t[0] <= strength:
             return self
         begins = self._begins()
@@ -198,6 +221,14 @@ class Plan:
         return "\n".join(lines)
 
 
+def _array(field, value, kind):
+    """A copy of the value of a field as an array of numbers of this kind."""
+    tensor = as_tensor(field, value, torch.float64 if kind is float else None).detach().cpu()
+    if kind is not float and not (tensor.dtype == torch.bool if kind is bool else holds_integers(tensor)):
+        raise TypeError(f"{field} must hold {'True and False' if kind is bool else 'integers'}; got {tensor.dtype}")
+    return np.array(tensor.numpy(), dtype=kind)
+
+
 def _formula(target, x, D, history, noise):
     """One affine update as text, such as "x' = 0.98 x + 0.02 D + 0.1 z0"."""
     names = ["x", "D", *(f"h{k}" for k in range(len(history))), *(f"z{k}" for k in range(len(noise)))]
@@ -240,11 +271,11 @@ class Point(NamedTuple):
 
 def as_times(times):
     """What a time grid answers as float64 on the CPU, (steps + 1,); a ValueError unless it decreases within [0, 1]."""
-    times = as_float64("times", np.array(times) if isinstance(times, (list, tuple)) else times).cpu()
+    times = as_float64("times", as_tensor("times", times, torch.float64)).cpu()
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"times must have shape (steps + 1,) with at least one step; got {tuple(times.shape)}")
     if not bool((times.diff() < 0).all()) or not 0 <= times[-1] <= times[0] <= 1:
-        raise ValueError(f"times must decrease strictly within [0, 1]; got {times.tolist()}")
+        raise ValueError(f"times must decrease strictly within [0, 1]; got {shown(times.tolist())}")
     return times
 
 

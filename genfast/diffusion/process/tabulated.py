@@ -6,6 +6,7 @@ import math
 import torch
 from torch.nn.functional import logsigmoid
 
+from ...common.checks import as_tensor
 from .schedules import Schedule
 
 _EDGE = 1e-12  # the derivatives at the two ends, which may be infinite, are those so far inside
@@ -50,7 +51,10 @@ class Tabulated(Schedule):
 
     def __post_init__(self):
         for name in ("alphas", "sigmas"):
-            values = tuple(float(v) for v in getattr(self, name))
+            table = as_tensor(name, getattr(self, name), torch.float64)
+            if table.ndim != 1:
+                raise ValueError(f"{name} must have shape (N,), N at least 3; got {tuple(table.shape)}")
+            values = tuple(table.tolist())
             object.__setattr__(self, name, values)
             low = 0 if name == "alphas" else math.ulp(0)
             bad = [k for k, v in enumerate(values) if not math.isfinite(v) or v < low]

@@ -16,11 +16,18 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from ... import ops
-from ...common.checks import require_choice, require_integer, require_number, require_shape
-from ...common.indices import as_index, chunk_passes, require_finite, spread
+from ...common.checks import (
+    require_bool,
+    require_choice,
+    require_device,
+    require_integer,
+    require_number,
+    require_shape,
+)
+from ...common.indices import as_index, chunk_index, chunk_passes, require_finite, spread
 from ...common.keys import MAX_SEED
 from ...ops.dispatch import per_row
-from ..process.denoisers import Denoiser
+from ..process.denoisers import Denoiser, require_denoiser
 from .sample import network_arguments
 from .settings import DTYPES
 
@@ -161,13 +168,15 @@ def sample_adaptively(
     Raises ValueError naming the argument, RuntimeError if a sample needs more than max_steps, FloatingPointError if one
     is not finite.
     """
-    index = as_index("index", index)
+    require_denoiser(denoiser)
+    index, device = as_index("index", index), require_device("device", device)
     shape, seed = require_shape("shape", shape), require_integer("seed", seed, 0, MAX_SEED)
     chunk, max_steps = require_integer("chunk", chunk, 1), require_integer("max_steps", max_steps, 1)
     dtype = require_choice("dtype", dtype, DTYPES)
     rtol = require_number("rtol", rtol, least=8 * torch.finfo(dtype).eps)
     atol = require_number("atol", atol, above=0)
-    condition = network_arguments(None, condition or {}, None, index, dtype)[0]
+    condition = network_arguments(None, condition, None, index, dtype)[0]
+    progress = require_bool("progress", progress)
 
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     evaluations = torch.zeros(len(index), dtype=torch.int64, device="cpu")
@@ -177,7 +186,7 @@ def sample_adaptively(
     with denoiser.evaluating():
         for first, where in bar:
             slots = index[where] - first
-            key = ops.make_key(seed, torch.arange(first, first + chunk, device="cpu"), device)
+            key = ops.make_key(seed, chunk_index(first, chunk), device)
             field = _Field(denoiser, {name: spread(v[where], slots, chunk).to(device) for name, v in condition.items()})
             start = schedule.prior_std * ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
             x, used, active = _integrate(field, start, rtol, atol, max_steps)

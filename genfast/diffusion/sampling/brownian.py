@@ -16,9 +16,10 @@ import math
 import numpy as np
 import torch
 
+from ...common.checks import require_number
 from ...ops import Purpose, stream
 from ...ops.noise import MAX_STEP
-from ..process.plans import Plan
+from ..process.plans import Plan, as_times
 from ..process.schedules import Schedule, as_schedule
 
 CELL = 0.125  # of log(alpha / sigma)
@@ -56,7 +57,8 @@ def aligned(schedule: Schedule | str, times: torch.Tensor, share: float = 0.15) 
     At 50 steps on the log-SNR grid some 18 normals a step become 4. A larger share takes fewer, and leaves a less even
     grid, of which multistep solvers have the greater error.
     """
-    schedule, times = as_schedule(schedule), times.clone()
+    schedule, times = as_schedule(schedule), as_times(times).clone()
+    share = require_number("share", share, least=0, most=0.5)
     positive = times[times > 0]
     logs = (schedule.log_snr(positive) / 2).tolist()
     for i in range(1, len(logs) - 1):

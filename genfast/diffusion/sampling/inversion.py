@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from ..process.denoisers import Denoiser
+from ..process.denoisers import require_denoiser
 from ..process.plans import D, Plan, Rows, h, x
 from ..process.schedules import Schedule, as_schedule
 from ..solvers import plan, time_grid
@@ -108,8 +108,7 @@ def invert(
 
     Raises as `inversion_plan` and `sampling.sample` do, and TypeError for an x_0 of another kind.
     """
-    if not isinstance(denoiser, Denoiser):
-        raise TypeError(f"denoiser must be a Denoiser; got {type(denoiser).__name__} (of a model: model.denoiser)")
+    require_denoiser(denoiser)
     if not isinstance(x_0, torch.Tensor) or not x_0.is_floating_point() or x_0.ndim < 2:
         kind = f"{x_0.dtype} of shape {tuple(x_0.shape)}" if isinstance(x_0, torch.Tensor) else type(x_0).__name__
         raise TypeError(f"x_0 must be a floating-point tensor (N, *); got {kind}")

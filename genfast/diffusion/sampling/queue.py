@@ -11,13 +11,21 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...common.checks import as_tensor, holds_integers, require_integer, require_number, require_shape
+from ...common.checks import (
+    as_tensor,
+    holds_integers,
+    require_choice,
+    require_device,
+    require_integer,
+    require_number,
+    require_shape,
+)
 from ...common.keys import MAX_SEED
-from ..process.denoisers import Denoiser
+from ..process.denoisers import Denoiser, require_denoiser
 from ..process.plans import Plan
 from .prepared import Prepared
 from .settings import require_arguments, require_clamp
-from .step_table import plan_scale, step_table
+from .step_table import NOISES, plan_scale, step_table
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -78,16 +86,17 @@ class SampleQueue:
         device: torch.device | str = "cpu",
     ):
         capacity = require_integer("capacity", capacity, 1)
+        require_denoiser(denoiser)
         self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
-        self.clamp, self.device = require_clamp(clamp), torch.device(device)
+        self.clamp, self.device = require_clamp(clamp), require_device("device", device)
         self.tickets = 0  # given out so far
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
-        self.x = torch.zeros(capacity, *self.shape, device=self.device)
+        self.x = torch.zeros(capacity, *self.shape, dtype=torch.float32, device=self.device)
         self.y = torch.zeros_like(self.x)
-        self.history = torch.zeros(ops.SLOTS, *self.x.shape, device=self.device)
+        self.history = self.x.new_zeros(ops.SLOTS, *self.x.shape)
         self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
-        self.w = torch.ones(capacity, device=self.device)
+        self.w = self.x.new_ones(capacity)
         self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
         self.left = [0] * capacity
         self.parts: dict[tuple[Plan, str], Part] = {}
@@ -120,6 +129,7 @@ class SampleQueue:
         plan.require_prior()
         if plan.snr.any():
             raise ValueError(f"plan {plan.name} has Langevin rows, which a queue does not take")
+        noise = require_choice("noise", noise, NOISES)
         index, seed = require_integer("index", index, 0, MAX_SEED), require_integer("seed", seed, 0, MAX_SEED)
         condition = self._placed("condition", condition or {})
         unconditional = condition if unconditional is None else self._placed("unconditional", unconditional)
@@ -202,10 +212,7 @@ class SampleQueue:
         """Tensors of the queue's own, on the CPU."""
         placed = {}
         for key, value in arguments.items():
-            try:
-                placed[key] = as_tensor(f"{name} {key!r}", value).detach().to("cpu", copy=True)
-            except (TypeError, ValueError, RuntimeError):
-                raise ValueError(f"{name} {key!r} must be a tensor or numbers; got {value!r}") from None
+            placed[key] = as_tensor(f"{name} {key!r}", value).detach().to("cpu", copy=True)
         return placed
 
     @torch.no_grad()

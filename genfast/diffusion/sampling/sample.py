@@ -14,11 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ... import ops
-from ...common.checks import require_number, require_shape
+from ...common.checks import as_tensor, require_device, require_number, require_shape, require_tensor
 from ...common.eval_mode import evaluating
-from ...common.indices import as_index, chunk_passes, require_finite, spread
+from ...common.indices import as_index, chunk_index, chunk_passes, require_finite, spread
 from ..guidance.classifier_free import Guidance
-from ..process.denoisers import Denoiser
+from ..process.denoisers import Denoiser, require_denoiser
 from ..process.plans import Plan
 from .graph import captured
 from .settings import SampleSettings, require_arguments
@@ -41,6 +41,7 @@ class State(NamedTuple):
 def network_arguments(guidance, condition, unconditional, index, dtype):
     """The arguments of the network and of the one that gives F_u, each (N, *), and w, (N,) or None; checked."""
     require_arguments(condition=condition, unconditional=unconditional)
+    condition = condition or {}
     if guidance is not None and guidance.network is not None:
         if unconditional is not None:
             raise ValueError("unconditional must be left out where guidance has a network of its own")
@@ -49,14 +50,14 @@ def network_arguments(guidance, condition, unconditional, index, dtype):
         raise ValueError("guidance and unconditional go together")
     unconditional = unconditional or {}
     for name, value in [*condition.items(), *unconditional.items()]:
-        if not isinstance(value, Tensor) or value.shape[:1] != index.shape:
+        if require_tensor(f"condition {name!r}", value).shape[:1] != index.shape or not isinstance(value, Tensor):
             raise ValueError(f"condition {name!r} must be a tensor ({len(index)}, *), one row a sample")
     if guidance is None:
         return condition, unconditional, None
     if condition.keys() != unconditional.keys():
         names = f"the names of condition, {sorted(condition)}; got {sorted(unconditional)}"
         raise ValueError(f"unconditional must have {names}")
-    w = torch.as_tensor(guidance.scale, dtype=dtype, device="cpu")
+    w = as_tensor("guidance", guidance.scale, dtype).cpu()
     if w.ndim > 0 and w.shape != index.shape:
         raise ValueError(f"guidance must be a number or have shape ({len(index)},); got {tuple(w.shape)}")
     return condition, unconditional, w.expand(len(index))
@@ -71,15 +72,12 @@ def _whole_samples(values, index, shape, dtype):
         if value is None:
             continue
         expected = (len(index), *shape)
+        value = as_tensor(name, value, dtype)
         try:
-            value = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
-            value.expand(expected)
-        except (RuntimeError, TypeError, ValueError):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            out[name] = value.expand(expected)
+        except RuntimeError:
+            got = tuple(value.shape)
             raise ValueError(f"{name} must have shape {expected}, or one that broadcasts to it; got {got}") from None
-        if value.is_complex():
-            raise ValueError(f"{name} must hold real numbers; got {value.dtype}")
-        out[name] = value.to(dtype).expand(expected)
         if not bool(out[name].isfinite().all()):
             raise ValueError(f"{name} must be finite")
     if "mask" in out and not bool(((out["mask"] >= 0) & (out["mask"] <= 1)).all()):
@@ -142,13 +140,17 @@ def sample(
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
+    require_denoiser(denoiser)
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan; got {type(plan).__name__}")
     settings = SampleSettings(
         seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
         device=device, graph=graph, progress=progress, callback=callback,
     )  # fmt: skip
+    require_device("device", settings.device)
     return sample_with(
         settings, denoiser, require_shape("shape", shape), plan, as_index("index", index),
-        start=start, source=source, strength=strength, condition=condition or {}, unconditional=unconditional,
+        start=start, source=source, strength=strength, condition=condition, unconditional=unconditional,
         known=known, mask=mask,
     )  # fmt: skip
 
@@ -199,7 +201,7 @@ def sample_with(
     with bar, denoiser.evaluating(), evaluating(settings.guidance and settings.guidance.network):
         for first, where in passes:
             slots = index[where] - first
-            key = ops.make_key(settings.seed, torch.arange(first, first + chunk, device="cpu"), device)
+            key = ops.make_key(settings.seed, chunk_index(first, chunk), device)
             conditions, unconditionals, more = (
                 {name: spread(values[where], slots, chunk).to(device) for name, values in group.items()}
                 for group in (condition, unconditional, extra)

@@ -1,13 +1,21 @@
 """How samples are drawn: what all samples of a call have in common beside the network and the plan."""
 
 import dataclasses
-import numbers
 import warnings
 from collections.abc import Callable
 
 import torch
 
-from ...common.checks import require_bool, require_choice, require_integer, require_number
+from ...common.checks import (
+    require_bool,
+    require_callable,
+    require_choice,
+    require_device,
+    require_integer,
+    require_number,
+    require_pair,
+    shown,
+)
 from ...common.keys import MAX_SEED
 from ..guidance.classifier_free import Guidance, as_guidance
 from .step_table import NOISES
@@ -17,19 +25,15 @@ DTYPES = (torch.float32, torch.float64)  # of the state
 
 def require_clamp(clamp: object) -> tuple[float, float] | None:
     """clamp, None or (low, high) of which either may be infinite."""
-    if clamp is None:
-        return None
-    pair = isinstance(clamp, (tuple, list)) and all(isinstance(bound, numbers.Real) for bound in clamp)
-    if not (pair and len(clamp) == 2 and clamp[0] <= clamp[1]):
-        raise ValueError(f"clamp must be (low, high) with low <= high; got {clamp!r}")
-    return float(clamp[0]), float(clamp[1])
+    return None if clamp is None else require_pair("clamp", clamp, infinite=True)
 
 
 def require_arguments(**arguments: object) -> None:
     """TypeError, naming it, unless each is None or a dict: keyword arguments of the network."""
     for name, value in arguments.items():
-        if not isinstance(value, dict | None):
-            raise TypeError(f"{name} must be a dict of arguments of the network; got {type(value).__name__}")
+        if not isinstance(value, dict | None) or not all(isinstance(key, str) for key in value or ()):
+            got = type(value).__name__ if not isinstance(value, dict) else f"the names {shown(list(value))}"
+            raise TypeError(f"{name} must be a dict of arguments of the network; got {got}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,8 +64,10 @@ class SampleSettings:
             "noise": require_choice("noise", self.noise, NOISES),
             "chunk": require_integer("chunk", self.chunk, 1),
             "dtype": require_choice("dtype", self.dtype, DTYPES),
-            "device": torch.device(self.device),
+            "device": require_device("device", self.device, there=False),
             "graph": require_bool("graph", self.graph),
+            "progress": require_bool("progress", self.progress),
+            "callback": require_callable("callback", self.callback, optional=True),
         }
         if self.threshold is not None:
             checked["threshold"] = require_number("threshold", self.threshold, above=0, most=1)

@@ -14,8 +14,8 @@ import inspect
 
 import torch
 
-from ...common.checks import require_choice, require_integer
-from ..process.grids import GRIDS
+from ...common.checks import require_choice, require_count, shown
+from ..process.grids import GRIDS, MAX_STEPS
 from ..process.schedules import VarianceExploding, as_schedule
 from .ancestral import ddim, ddpm, euler_ancestral
 from .consistency import consistency, lcm
@@ -77,14 +77,15 @@ def time_grid(solver, schedule, grid=None):
     By default karras for VE and EDM schedules; otherwise ddpm (1000 discrete times) for ddpm, ddim and the consistency
     solvers, karras for those of k-diffusion and EDM, uniform for those that run in t, and log_snr for the rest.
     """
+    solver = require_choice("solver", solver, SOLVERS)
     if grid is None:
         exploding = isinstance(as_schedule(schedule), VarianceExploding)
         if exploding and solver in ("consistency", "lcm"):
             return _consistency_times
-        grid = "karras" if exploding else _GRID.get(solver, "uniform")
+        grid = "karras" if exploding else _GRID[solver]
     if not callable(grid):
         if not isinstance(grid, str) or grid not in GRIDS:
-            raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {grid!r}")
+            raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {shown(grid)}")
         grid = GRIDS[grid]
     return grid
 
@@ -103,7 +104,7 @@ def plan(solver, schedule, steps, grid=None, final_sigma="zero", **options):
     unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"{solver} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
-    steps = require_integer("steps", steps, 1)
+    steps = require_count("steps", steps, 1, MAX_STEPS)
     final_sigma = require_choice("final_sigma", final_sigma, ("zero", "sigma_min"))
     schedule = as_schedule(schedule)
     times = time_grid(solver, schedule, grid)

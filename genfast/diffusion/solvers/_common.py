@@ -10,6 +10,7 @@ from ..process.plans import D, Point, x
 
 # j! and (n + j + 1)!, j by n: of the series of `exponential_moments`.
 _SERIES = [[(float(math.factorial(j)), float(math.factorial(n + j + 1))) for n in range(16)] for j in range(4)]
+MOST = 10_000  # rows that a solver takes at one time
 DATA = Point(t=0.0, alpha=1.0, sigma=0.0, d_alpha=math.nan, d_sigma=math.nan, log_ratio=math.inf)  # t = 0
 
 

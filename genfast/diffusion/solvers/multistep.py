@@ -90,7 +90,7 @@ def _exponential(
 
 def _third(curvature):
     """The order of the 3M methods."""
-    return 3 if curvature == 1 else 2
+    return 3 if require_number("curvature", curvature, least=0) == 1 else 2
 
 
 def dpm_solver_2m(schedule, times, *, solver_type="midpoint", lower_order_final=True):

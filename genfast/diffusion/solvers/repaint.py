@@ -2,9 +2,9 @@
 
 import math
 
-from ...common.checks import require_integer
+from ...common.checks import require_count
 from ..process.plans import D, Rows, z
-from ._common import posterior
+from ._common import MOST, posterior
 
 
 def repaint(schedule, times, *, resample=10):
@@ -19,7 +19,7 @@ def repaint(schedule, times, *, resample=10):
 
     resample: 1 is `ddpm`; costs as many evaluations a step.
     """
-    resample = require_integer("resample", resample, 1)
+    resample = require_count("resample", resample, 1, MOST)
     rows = Rows(schedule, times)
     for t, s in rows:
         mean, variance, jump = posterior(t, s)

@@ -54,7 +54,7 @@ def edm(schedule, times, *, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.
     """
     s_churn = require_number("s_churn", s_churn, least=0)
     s_tmin = require_number("s_tmin", s_tmin, least=0)
-    if s_tmax != math.inf:
+    if not (isinstance(s_tmax, float) and s_tmax == math.inf):
         s_tmax = require_number("s_tmax", s_tmax, least=0)
     s_noise = require_number("s_noise", s_noise, least=0)
     rows = Rows(schedule, times)

@@ -3,9 +3,9 @@
 import itertools
 import math
 
-from ...common.checks import require_choice, require_integer, require_number
+from ...common.checks import require_choice, require_count, require_number
 from ..process.plans import Rows, x, z
-from ._common import posterior, step_to
+from ._common import MOST, posterior, step_to
 
 
 def _ddpm_step(t, s):
@@ -69,7 +69,7 @@ def predictor_corrector(schedule, times, *, predictor="reverse_diffusion", corre
     of its own that more steps do not lower.
     """
     predictor = require_choice("predictor", predictor, _PREDICTORS)
-    corrector_steps = require_integer("corrector_steps", corrector_steps, 0)
+    corrector_steps = require_count("corrector_steps", corrector_steps, 0, MOST)
     snr = require_number("snr", snr, least=0)
     rows = Rows(schedule, times)
     for t, s in rows:
@@ -88,7 +88,7 @@ def annealed_langevin(schedule, times, *, langevin_steps=100, step_size=0.2):
     0.2. No order: it converges with the number of levels and of steps at each. Where alpha(t) = 0 there is one step of
     `ddim` instead.
     """
-    langevin_steps = require_integer("langevin_steps", langevin_steps, 1)
+    langevin_steps = require_count("langevin_steps", langevin_steps, 1, MOST)
     step_size = require_number("step_size", step_size, least=0, most=4)
     rows = Rows(schedule, times)
     for t, s in itertools.pairwise(rows.points):  # not over the rows: the noise within a level spans no interval

@@ -89,16 +89,16 @@ def test_a_negative_condition_is_what_the_sample_is_pushed_away_from():
 
 def test_bad_guidance_is_refused():
     for arguments, message in (
-        ({"scale": math.nan}, "guidance must be finite"),
+        ({"scale": math.nan}, "scale must be finite"),
         ({"interval": (0.5, 0.2)}, "interval must be"),
         ({"interval": 0.5}, "interval must be"),
         ({"rescale": 1.5}, r"rescale must be a number in \[0, 1\]; got 1.5"),
     ):
         with pytest.raises(ValueError, match=message):
             Guidance(**arguments)
-    with pytest.raises(TypeError, match="guidance must be a number"):
+    with pytest.raises(TypeError, match="scale must be a tensor, an array, or number"):
         Guidance("strong")
-    with pytest.raises(TypeError, match="network must be callable; got int"):
+    with pytest.raises(TypeError, match="network must be callable or None; got int"):
         Guidance(network=3)
     with pytest.raises(ValueError, match="unconditional must be left out"):
         sample(DENOISER, (2,), SDE, 7, guidance=Guidance(2.0, network=lesser), **GUIDED)

@@ -335,7 +335,7 @@ BAD = [
         r"guidance must be a number or have shape \(7,\); got \(3,\)",
     ),
     ({"condition": {"label": LABEL[:6]}}, r"condition 'label' must be a tensor \(7, \*\)"),
-    ({"condition": {"label": [0] * 7}}, r"condition 'label' must be a tensor \(7, \*\)"),
+    ({"condition": {"label": [0] * 7}}, "condition 'label' must be a tensor or an array; got list"),
 ]
 
 
@@ -343,7 +343,7 @@ BAD = [
 @pytest.mark.parametrize(("settings", "message"), BAD)
 def test_bad_settings_are_refused(settings, message, dtype):
     settings = {"shape": (2,), "plan": NOISY, "index": 7, "dtype": dtype} | settings
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         sample(Denoiser(mlp(classes=3), VP, "v"), **settings)
 
 
@@ -461,9 +461,9 @@ def test_a_source_is_noised_to_the_first_row_at_its_strength():
     ],
 )
 def test_sources_and_strengths_that_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         sample(five_modes(), (2,), plan("ddim", VP, 5, "log_snr"), 4, **arguments)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         gf.Diffusion(nn.MLP(2, width=8, depth=1), VP, shape=(2,)).sample(4, steps=5, **arguments)
 
 
