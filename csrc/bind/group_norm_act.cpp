@@ -21,8 +21,8 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   for (int64_t i = 2; i < x.dim(); ++i) p.maps.pixels *= x.size(i);
   p.maps.last = p.maps.last || p.maps.pixels == 1;
   p.groups = groups;
-  GENFAST_CHECK(groups >= 1 && p.maps.channels % groups == 0 && groups <= p.maps.channels, op,
-                ": groups must divide the ", p.maps.channels, " channels of x; got ", groups);
+  GENFAST_CHECK(groups >= 1 && p.maps.channels % groups == 0, op, ": groups must divide the ", p.maps.channels,
+                " channels of x; got ", groups);
   GENFAST_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3]; got ", activation);
   p.activation = int(activation);
   if (weight) p.weight = check.row(*weight, "weight", p.maps.channels);

@@ -29,7 +29,7 @@ struct dim3 {
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-enum cudaError_t { cudaSuccess };
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue };
 
 namespace emulation {
 
@@ -46,7 +46,9 @@ inline Fiber* current = nullptr;
 inline ucontext_t scheduler;
 inline const std::function<void()>* body = nullptr;
 inline std::vector<char> dynamic_shared;
-inline uint64_t exchange[2][64][32];  // [parity][warp][lane] values of warp primitives
+inline const char* refusal = nullptr;   // why the last launch did not happen
+inline size_t shared_limit = 48 << 10;  // bytes that a block may ask for
+inline uint64_t exchange[2][64][32];    // [parity][warp][lane] values of warp primitives
 
 inline unsigned linear() {
   return (current->thread.z * block_dim.y + current->thread.y) * block_dim.x + current->thread.x;
@@ -97,7 +99,19 @@ inline void prepare(Fiber& f) {
   makecontext(&f.context, entry, 0);
 }
 
+// What a driver refuses, or null.
+inline const char* refused(dim3 grid, dim3 block, size_t shared_bytes) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return "a grid without blocks";
+  if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) return "a grid of more blocks than a GPU takes";
+  if (block.x == 0 || block.y == 0 || block.z == 0) return "a block without threads";
+  if (size_t(block.x) * block.y * block.z > 1024 || block.z > 64) return "a block of more threads than a GPU takes";
+  if (shared_bytes > shared_limit) return "a block with more shared memory than it may have";
+  return nullptr;
+}
+
 inline void launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& run) {
+  refusal = refused(grid, block, shared_bytes);
+  if (refusal) return;
   const size_t threads = size_t(block.x) * block.y * block.z;
   grid_dim = grid, block_dim = block, body = &run;
   dynamic_shared.assign(shared_bytes, char(0xAB));
@@ -163,5 +177,5 @@ inline unsigned atomicMin(unsigned* to, unsigned value) {
   *to = std::min(old, value);
   return old;
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
+inline cudaError_t cudaGetLastError() { return emulation::refusal ? cudaErrorInvalidValue : cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t) { return emulation::refusal; }

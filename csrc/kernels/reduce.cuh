@@ -81,10 +81,13 @@ const char* reduce(const Shape& shape, bool are_aligned, const Body& body, float
   if (shape.batch == 0) return nullptr;
   const int64_t chunks = chunks_per_row(shape.features);
   const dim3 grid(blocks_for(shape.batch * chunks, kWarps)), block(32, kWarps);
-  if (are_aligned && shape.channels == 1 && shape.features % 8 == 0)
+  if (chunks == 0) {
+    // Samples without elements: there is nothing to sum, and no grid of 0 blocks.
+  } else if (are_aligned && shape.channels == 1 && shape.features % 8 == 0) {
     GENFAST_KERNEL_LAUNCH((reduce_kernel<Body, true>), grid, block, 0, stream, body, shape, partial, chunks);
-  else
+  } else {
     GENFAST_KERNEL_LAUNCH((reduce_kernel<Body, false>), grid, block, 0, stream, body, shape, partial, chunks);
+  }
   if (const char* error = launch_error()) return error;
   GENFAST_KERNEL_LAUNCH((finish_kernel<Body>), dim3(blocks_for(shape.batch, kThreads)), dim3(kThreads), 0, stream, body,
                         shape.batch, partial, chunks);
