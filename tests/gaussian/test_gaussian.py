@@ -325,7 +325,7 @@ def test_data_of_every_kind():
         (
             lambda: gf.PPCA(3, shape=(3,)),
             ValueError,
-            r"q must be below 3, the numbers of a sample of shape \(3,\); got 3",
+            "q must be below 3, the numbers of a sample of shape",
         ),
         (lambda: gf.PPCA(6).fit(correlated()), ValueError, "q must be below 6, with 400 samples of 6 numbers"),
         (lambda: gf.PPCA(3).fit(correlated(4)), ValueError, "q must be below 3, with 4 samples of 6 numbers"),
