@@ -158,9 +158,8 @@ def require_shape(name: str, value: object) -> tuple[int, ...]:
 def require_device(name: str, value: object, *, there: bool = True) -> torch.device:
     """value, a device or its name, as a device; there: that torch can use here."""
     if isinstance(value, str | int | torch.device) and not isinstance(value, bool):
-        with contextlib.suppress(
-            RuntimeError, ValueError, AssertionError, ImportError
-        ):  # torch has names of devices it cannot use
+        # torch knows names of devices that it was not built for.
+        with contextlib.suppress(RuntimeError, ValueError, AssertionError, ImportError):
             if there:
                 torch.empty(0, device=value)
             return torch.device(value)

@@ -36,6 +36,7 @@ from ..common.indices import as_index, chunk_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood, NotDifferentiable
 from ..ops.noise import MAX_STEP
 from .process.denoisers import Denoiser, Network, require_denoiser
+from .process.grids import MAX_STEPS
 from .process.schedules import Schedule
 from .sampling.sample import network_arguments
 from .sampling.settings import DTYPES
@@ -151,7 +152,8 @@ def log_likelihood(
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
     x, index = _checked(denoiser, x, index, condition, divergence, dtype)
-    probes, steps, chunk = require_integers(1, probes=probes, steps=steps, chunk=chunk)
+    probes, chunk = require_integers(1, probes=probes, chunk=chunk)
+    steps = require_count("steps", steps, 1, MAX_STEPS)
     first_probe = require_count("first_probe", first_probe, 0, MAX_STEP)
     if divergence != "exact":  # of which no random probe is drawn
         probes = require_count("probes", probes, 1, MAX_STEP + 1 - first_probe)

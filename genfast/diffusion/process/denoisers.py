@@ -196,7 +196,10 @@ def require_noised(x_t, shape=None):
 def batch_times(x_t, t):
     """t as a float64 tensor (B,) on x_t's device, or an error."""
     require_noised(x_t)
-    times = as_float64("t", t).to(x_t.device)
+    times = as_float64("t", t)
+    if times.is_meta and not x_t.is_meta:
+        raise TypeError("t must be a number or a tensor that holds its values; got a meta one")
+    times = times.to(x_t.device)
     if times.ndim > 1 or (times.ndim == 1 and len(times) != len(x_t)):
         raise ValueError(f"t must be a number or have shape ({len(x_t)},); got shape {tuple(times.shape)}")
     return times.expand(len(x_t))
