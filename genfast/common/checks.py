@@ -1,6 +1,7 @@
 """What an argument must be, in one wording everywhere: "NAME must be ...; got ...".
 
-A check answers with the value as the rest of the code wants it, or raises a ValueError that names the argument.
+A check answers with the value as the rest of the code wants it, or raises a ValueError, or a TypeError for what is of
+another kind, that names the argument.
 """
 
 import contextlib
