@@ -1,5 +1,6 @@
 """Shared by all tests: the device that the ops run on, and few threads."""
 
+import contextlib
 import os
 
 # Before torch: a thread that waits sleeps. With the cores in use elsewhere, spinning ones cost minutes.
@@ -40,3 +41,18 @@ def restore():
     torch.set_num_threads(2)
     if extension.build_info()["emulated"]:
         extension.set_emulating(True)
+
+
+@pytest.fixture(params=[torch.float64, torch.bfloat16], ids=str)
+def default_dtype(request):
+    """A context in which torch's default dtype is another one."""
+
+    @contextlib.contextmanager
+    def context():
+        torch.set_default_dtype(request.param)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    return context

@@ -459,3 +459,16 @@ def test_a_pickle_is_never_opened(tmp_path):
             load(tmp_path)
         file.write_bytes(good)
     assert not (tmp_path / "ran").exists()
+
+
+def test_devices_that_are_not_there(tmp_path):
+    gf.save(gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,)), tmp_path)
+    words = "^device must be a device that torch has here, such as cpu; got 'foo'$"
+    for call in (
+        lambda: gf.load(tmp_path, device="foo"),
+        lambda: gf.load(tmp_path / "nothing", device="foo"),
+        lambda: gf.Fit(gf.load(tmp_path), torch.zeros(4, 2), steps=1, device="foo"),
+        lambda: gf.ops.make_key(0, 3, "foo"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            call()

@@ -1,6 +1,7 @@
 """What an argument must be, in one wording everywhere: "NAME must be ...; got ...".
 
-A check answers with the value as the rest of the code wants it, or raises a ValueError that names the argument.
+A check answers with the value as the rest of the code wants it, or raises a ValueError, or a TypeError for what is of
+another kind, that names the argument.
 """
 
 import contextlib
@@ -158,7 +159,8 @@ def require_shape(name: str, value: object) -> tuple[int, ...]:
 def require_device(name: str, value: object, *, there: bool = True) -> torch.device:
     """value, a device or its name, as a device; there: that torch can use here."""
     if isinstance(value, str | int | torch.device) and not isinstance(value, bool):
-        with contextlib.suppress(RuntimeError, AssertionError, ImportError):  # torch has names of devices it cannot use
+        # torch knows names of devices that it was not built for.
+        with contextlib.suppress(RuntimeError, ValueError, AssertionError, ImportError):
             if there:
                 torch.empty(0, device=value)
             return torch.device(value)

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..common.checks import as_tensor, require_integer, require_pair
+from ..common.checks import as_tensor, require_count, require_pair
 from ..common.files import as_path, write_file
+
+MOST = 2**12  # pixels of padding, times that one is seen, columns
 
 
 def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
@@ -28,8 +30,8 @@ def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
     if low == high:
         raise ValueError(f"value_range must be (low, high) with low < high; got {value_range!r}")
     n, channels, height, width = images.shape
-    columns = require_integer("columns", math.ceil(math.sqrt(n)) if columns is None else columns, 1)
-    padding, scale = require_integer("padding", padding, 0), require_integer("scale", scale, 1)
+    columns = require_count("columns", math.ceil(math.sqrt(n)) if columns is None else columns, 1, MOST)
+    padding, scale = require_count("padding", padding, 0, MOST), require_count("scale", scale, 1, MOST)
 
     gray = (images.detach().cpu().double() - low) / (high - low)
     pixels = (gray.clamp(0, 1) * 255).round().to(torch.uint8).numpy().transpose(0, 2, 3, 1)

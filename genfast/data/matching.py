@@ -59,7 +59,15 @@ def for_training(data: Data, model) -> Data:
             f"x lies from {data.x.min():g} to {data.x.max():g}, as 8-bit numbers do, and models are made for values of "
             "about unit scale: scale it first, e.g. x / 127.5 - 1"
         )
+    require_shape_of(model, data)
     return for_model(data, model)
+
+
+def require_shape_of(model, data: Data) -> None:
+    """ValueError unless the samples are of the model's `shape`, if it has one."""
+    shape = getattr(model, "shape", None)
+    if isinstance(shape, tuple) and data.shape != shape:
+        raise ValueError(f"data must hold samples of shape {shape}, that of the model; got {data.shape}")
 
 
 def learn_names(model, data: Data) -> None:

@@ -56,7 +56,7 @@ def elbo(
     O((s_min / std)^4) a dimension. The flow of an inexact D is another model, of which it is no bound.
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
-    require_samples(denoiser, x)
+    x = require_samples(denoiser, x)
     require_key(key, len(x))
     chunk, samples = require_integer("chunk", chunk, 1), require_count("samples", samples, 1, 2 * MAX_STEP)
     dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)

@@ -36,6 +36,7 @@ from ..common.indices import as_index, chunk_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood, NotDifferentiable
 from ..ops.noise import MAX_STEP
 from .process.denoisers import Denoiser, Network, require_denoiser
+from .process.grids import MAX_STEPS
 from .process.schedules import Schedule
 from .sampling.sample import network_arguments
 from .sampling.settings import DTYPES
@@ -150,8 +151,9 @@ def log_likelihood(
     A likelihood is a function of (weights, x_i, seed, index_i, settings), as in `sampling.sample`.
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
-    index = _checked(denoiser, x, index, condition, divergence, dtype)
-    probes, steps, chunk = require_integers(1, probes=probes, steps=steps, chunk=chunk)
+    x, index = _checked(denoiser, x, index, condition, divergence, dtype)
+    probes, chunk = require_integers(1, probes=probes, chunk=chunk)
+    steps = require_count("steps", steps, 1, MAX_STEPS)
     first_probe = require_count("first_probe", first_probe, 0, MAX_STEP)
     if divergence != "exact":  # of which no random probe is drawn
         probes = require_count("probes", probes, 1, MAX_STEP + 1 - first_probe)
@@ -291,8 +293,8 @@ def prior_variance(schedule: Schedule) -> float:
     return (schedule.prior_std * schedule.sigma(schedule.t_max) / schedule.sigma(1.0)) ** 2
 
 
-def require_samples(denoiser: Denoiser, x: Tensor):
-    """A TypeError or ValueError unless these are a Denoiser and (N, *) finite numbers."""
+def require_samples(denoiser: Denoiser, x: Tensor) -> Tensor:
+    """x, (N, *) finite numbers; TypeError or ValueError unless it is, and the other a Denoiser."""
     require_denoiser(denoiser)
     x = require_floating("x", x)
     if x.ndim < 2 or x.shape[1:].numel() == 0:
@@ -300,6 +302,7 @@ def require_samples(denoiser: Denoiser, x: Tensor):
     finite = x.flatten(1).isfinite().all(1)
     if not bool(finite.all()):
         raise ValueError(f"x must be finite; rows {(~finite).nonzero().flatten().tolist()[:5]} are not")
+    return x
 
 
 def require_finite(values: Tensor, index: Tensor):
@@ -308,13 +311,13 @@ def require_finite(values: Tensor, index: Tensor):
         raise FloatingPointError(f"the likelihoods of samples {index[~finite].tolist()[:5]} are not finite")
 
 
-def _checked(denoiser, x, index, condition, divergence, dtype) -> Tensor:
-    """The sample indices; a TypeError or ValueError for an argument that is not as `log_likelihood` says."""
-    require_samples(denoiser, x)
+def _checked(denoiser, x, index, condition, divergence, dtype) -> tuple[Tensor, Tensor]:
+    """x and the sample indices; a TypeError or ValueError for an argument that is not as `log_likelihood` says."""
+    x = require_samples(denoiser, x)
     index = as_index("index", len(x) if index is None else index)
     if len(index) != len(x):
         raise ValueError(f"index must have shape ({len(x)},), one a sample; got ({len(index)},)")
     network_arguments(None, condition, None, index, dtype)  # raises
     require_choice("divergence", divergence, DIVERGENCES)
     require_choice("dtype", dtype, DTYPES)
-    return index
+    return x, index

@@ -243,13 +243,13 @@ class Diffusion(nn.Module):
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """D(x_t, t) = E[x_0 | x_t]: (B, *). t: a number or (B,)."""
-        require_noised(x_t)
+        require_noised(x_t, self.shape)
         return self.denoiser(x_t, t, **self._conditions(x_t, label, condition))
 
     @torch.no_grad()
     def score(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """grad log p_t(x_t) = (alpha D - x_t) / sigma^2: (B, *). t: a number or (B,), above 0."""
-        require_noised(x_t)
+        require_noised(x_t, self.shape)
         return self.denoiser.score(x_t, t, **self._conditions(x_t, label, condition))
 
     def log_likelihood(

@@ -80,7 +80,8 @@ def compare(models: Sequence, data=None, **options) -> Comparison:
     apart, by any number that all reports have; if all rankings are ties, by which other numbers models can be.
     Raises ValueError if two reports differ in data, n, features or level, TypeError for anything else in `models`.
     """
-    if isinstance(models, str | Mapping | Set) or not isinstance(models, Iterable):
+    other = isinstance(models, str | Mapping | Set) or not getattr(models, "ndim", 1)
+    if other or not isinstance(models, Iterable):
         raise TypeError(f"models must be a sequence of Reports or pairs; got {type(models).__name__}")
     named = {}
     for item in models:

@@ -1,4 +1,7 @@
-"""The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients."""
+"""The compiled ops: each one function with its equation, a plain-torch reference, a fake kernel and its gradients.
+
+All of them raise TypeError, naming the argument, for what is no dense tensor where one is wanted.
+"""
 
 from .. import _extension  # noqa: F401  (registers the ops, before a module asks for one)
 from ..common.keys import make_key

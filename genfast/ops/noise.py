@@ -12,7 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from ..common.checks import LARGEST, is_integer, require_dtype, require_integer, shown
+from ..common.checks import LARGEST, is_integer, require_bool, require_dtype, require_integer, shown
 from ..common.keys import require_key
 from .dispatch import in_layout_of, one_device, packed, register_fake, require_tensors
 
@@ -115,7 +115,7 @@ def _words(seed: int, c0: Tensor, c1: int, sample: int) -> list[Tensor]:
 def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int = 0, uniform: bool = False) -> Tensor:
     """`normal` or `uniform` in float64, in plain torch: the textbook Box-Muller of the same words."""
     require_tensors("noise_reference", key=key)
-    shape = _lengths(shape)
+    shape, uniform = _lengths(shape), require_bool("uniform", uniform)
     require_key(key, len(key) if key.ndim else 0)
     count = int(torch.Size(shape).numel())
     rows = []

@@ -131,7 +131,7 @@ class Bernoulli(_Likelihood):
     levels = 2
 
     def check(self, x: Tensor) -> None:
-        super().check(x)
+        super().check(x := require_samples("x", x))
         if x.device.type == "cpu" and x.numel() and not bool((x.abs() <= 1).all()):
             raise ValueError(f"x must lie in [-1, 1] for a Bernoulli likelihood; got {x.min():g} to {x.max():g}")
 
@@ -177,7 +177,7 @@ class DiscretizedLogistic(_Likelihood):
         return _held(self.free, self.floor)
 
     def check(self, x: Tensor) -> None:
-        super().check(x)
+        super().check(x := require_samples("x", x))
         if x.device.type != "cpu" or not x.numel():
             return
         place = (x.double() + 1) * ((self.levels - 1) / 2)

@@ -35,7 +35,7 @@ from ..common.indices import as_index, in_chunks
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..data.dataset import Data, as_data
-from ..data.matching import for_model, told
+from ..data.matching import for_model, require_shape_of, told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from ..ops.noise import MAX_STEP
@@ -299,7 +299,8 @@ class VAE(nn.Module):
         data: whatever `data.as_data` takes, 2 samples at least, with labels where the model has classes, and
         conditions where it takes any.
         """
-        data, chunk, mu = for_model(as_data(data), self), require_integer("chunk", chunk, 1), []
+        require_shape_of(self, data := as_data(data))
+        data, chunk, mu = for_model(data, self), require_integer("chunk", chunk, 1), []
         threshold = require_number("threshold", threshold, least=0)
         if len(data) < 2:
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")

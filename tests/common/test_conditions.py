@@ -379,3 +379,66 @@ MASKED = np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2) > 0)
 def test_masks_are_refused(use):
     with pytest.raises(TypeError, match="must be an array without a mask; got a masked one"):
         use()
+
+
+@pytest.mark.parametrize(
+    "value", [[[1e39], [0.0]], np.array([[1e39], [0.0]]), torch.tensor([[1e39], [0]], dtype=torch.float64)]
+)
+def test_a_condition_that_float32_cannot_hold(value):
+    words = r"condition must be finite, or NaN where it is missing; got 1e\+39, infinity in float32, in row 0$"
+    with pytest.raises(ValueError, match=words):
+        as_conditions(2, 0, condition=value)
+    with pytest.raises(ValueError, match=words):
+        gf.Diffusion(gf.nn.MLP(2, width=8, depth=1, condition=1), shape=(2,)).sample(2, condition=value, progress=False)
+    with pytest.raises(ValueError, match=r"got infinity in row 1$"):
+        as_conditions(2, 0, condition=[[0.0], [torch.inf]])
+
+
+def test_conditions_as_numbers_whatever_the_default_dtype_is(default_dtype):
+    expected = as_conditions(2, 3, [0, 1], [[0.1, 0.7], [3, 4]])
+    with default_dtype():
+        found = as_conditions(2, 3, [0, 1], [[0.1, 0.7], [3, 4]])
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert found["condition"].dtype == torch.float32 and found["label"].dtype == torch.int64
+
+
+NETS = {"size": (4, 4), "latent": 2, "width": 4, "classes": 3}
+
+
+@pytest.mark.parametrize("make", [
+    lambda classes: gf.Diffusion(gf.nn.MLP(2, width=8, depth=1, classes=3), classes=classes),
+    lambda classes: gf.VAE(*(net(**NETS) for net in (gf.nn.Encoder, gf.nn.Decoder)), latent=2, classes=classes),
+    lambda classes: gf.GAN(
+        gf.nn.Generator(**NETS), gf.nn.Discriminator((4, 4), width=4, classes=3), latent=2, classes=classes
+    ),
+])  # fmt: skip
+def test_no_more_classes_than_the_networks_know(make):
+    assert [make(classes).classes for classes in (None, 3, 2, 0)] == [3, 3, 2, 0]
+    for classes in (4, 10**18):
+        with pytest.raises(ValueError, match=f"^classes must be at most 3, .* the networks know; got {classes}$"):
+            make(classes)
+
+
+def test_batches_that_are_refused():
+    model, key = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1, classes=3, condition=1), shape=(2,)), gf.ops.make_key(0, 4)
+    x, label = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)
+    for batch, kind, words in (
+        (None, TypeError, "batch must be a dict with x, .*; got NoneType"),
+        ([x], TypeError, "batch must be a dict with x, .*; got list"),
+        ({"label": label}, TypeError, r"batch must be a dict with x, .*; got \['label'\]"),
+        ({"x": x.numpy().tolist()}, TypeError, "x must be a tensor or an array; got list"),
+        ({"x": x[:, :1]}, ValueError, r"x must have shape \(B, 2\); got \(4, 1\)"),
+        ({"x": x, "label": [0] * 4}, ValueError, "label must hold integers; got list"),
+        ({"x": x, "label": label[:3]}, ValueError, r"label must have shape \(4,\), one a sample; got \(3,\)"),
+        ({"x": x, "label": label, "condition": "red"}, TypeError, "condition must be a tensor of real numbers, .* str"),
+        ({"x": x, "label": label, "condition": x[:3, :1]}, ValueError, r"condition must have shape \(4, \*\), a row"),
+    ):
+        with pytest.raises(kind, match=words):
+            model.loss(batch, key)
+    for wrong, kind, words in (
+        (None, TypeError, r"key must be a tensor \(4, 2\), one row a sample; got NoneType"),
+        (key[:3], ValueError, r"key must have shape \(4, 2\), one row a sample; got \(3, 2\)"),
+        (key.double(), ValueError, "key must be int64, as make_key gives it; got torch.float64"),
+    ):
+        with pytest.raises(kind, match=words):
+            model.loss({"x": x, "label": label}, wrong)

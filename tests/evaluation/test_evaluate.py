@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 from PIL import Image
 from toys import Copier, Gaussian, normal
+from vaes import model as small_vae
 
 import genfast as gf
 from genfast.evaluation import METRICS, Record
@@ -525,3 +526,35 @@ def test_what_is_no_sample(answer):
 
     with pytest.raises(TypeError, match=r"must (draw a tensor or an array|be an array without a mask); got"):
         evaluate(Odd(), normal(9, 2), metrics="frechet")
+
+
+@pytest.mark.parametrize("features", ["random_conv", "classifier"])
+def test_whatever_the_default_dtype_is(default_dtype, features):
+    key = gf.ops.make_key(0, 60)
+    x, label = gf.ops.uniform(key, (1, 8, 8)) * 2 - 1, torch.arange(60) % 3
+
+    def found():
+        own = gf.features.classifier(x, label, steps=2) if features == "classifier" else features
+        return evaluate((x[:30], label[:30]), (x[30:], label[30:]), features=own)
+
+    expected = found()
+    with default_dtype():
+        assert found() == expected
+
+
+def test_unknown_settings_of_a_likelihood_are_refused_before_any_work():
+    model = gf.Diffusion(gf.nn.MLP(3, width=8, depth=1), shape=(3,))
+
+    def draw(*_, **__):
+        raise AssertionError("samples were drawn")
+
+    model.sample = draw
+    for metrics in (None, "frechet"):
+        with pytest.raises(ValueError, match=r"likelihood must have settings among .*, probes, .*; got stps"):
+            evaluate(model, REAL, metrics=metrics, likelihood={"stps": 2, "probes": 3})
+    with pytest.raises(ValueError, match="likelihood must have settings among draws, levels, n for log_weights; got"):
+        evaluate(small_vae(shape=(6,)), normal(20, 6), likelihood={"steps": 2})
+    with pytest.raises(TypeError, match=r"likelihood must be a dict of settings by their names; got \{1: 2\}"):
+        evaluate(model, REAL, likelihood={1: 2})
+    with pytest.raises(ValueError, match=r"sampling must have settings of Gaussian\.sample; got steps"):
+        evaluate(Gaussian(3), REAL, sampling={"steps": 2})

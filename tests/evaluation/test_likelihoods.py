@@ -203,3 +203,13 @@ def test_probabilities_are_no_densities(name, levels):
 def test_gray_values_under_bernoulli_are_no_likelihood():
     gray = gf.data.Data(DATA.x.clamp(-1, 1))
     assert "a loss, no likelihood" in run(vae("bernoulli"), gray, draws=2).note
+
+
+def test_a_seed_among_the_options():
+    """Of the probes; it goes before that of the evaluation."""
+    model = gf.Diffusion(perturbed(gf.nn.MLP(6, width=8, depth=1)), shape=(6,))
+    few = {"steps": 2, "n": 4, "divergence": "rademacher"}
+    assert torch.equal(run(model, **few, probes=1).nats, run(model, **few, probes=1, seed=0).nats)
+    data = gf.data.Data(DATA.x[:4])
+    own = likelihoods(model, data, few | {"seed": 5}, seed=0, progress=False).nats
+    assert torch.equal(own, model.log_likelihood(data.x, seed=5, steps=2, divergence="rademacher", probes=1)[0])

@@ -57,7 +57,7 @@ class _Measured(GuidedDenoiser):
         y = as_tensor("measurement", take(("measurement",), condition, owner)["measurement"], x.dtype).to(x.device)
         if y.shape[:1] != x.shape[:1]:
             raise ValueError(f"measurement must have shape ({len(x)}, *), a row a sample; got {tuple(y.shape)}")
-        operands = take(self.operands, condition, "A")
+        operands = take(self.operands, condition, "the operands of A")
 
         def A(x_0):
             with evaluating(self.A):

@@ -181,20 +181,25 @@ def as_parameterization(parameterization):
     return PARAMETERIZATIONS[require_choice("parameterization", parameterization, PARAMETERIZATIONS)]()
 
 
-def require_noised(x_t):
-    """TypeError unless x_t is a floating-point tensor (B, *)."""
+def require_noised(x_t, shape=None):
+    """TypeError unless x_t is a floating-point tensor (B, *), ValueError if not (B, *shape)."""
     if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point() or x_t.ndim == 0:
         kind = f"{x_t.dtype} of shape {tuple(x_t.shape)}" if isinstance(x_t, torch.Tensor) else type(x_t).__name__
         raise TypeError(f"x_t must be a floating-point tensor (B, *); got {kind}")
     if x_t.layout != torch.strided or x_t.dtype.itemsize == 1:  # float8, with which torch computes nothing
         kind = x_t.dtype if x_t.layout == torch.strided else x_t.layout
         raise TypeError(f"x_t must be a dense tensor of float16, bfloat16, float32 or float64; got {kind}")
+    if shape is not None and tuple(x_t.shape[1:]) != shape:
+        raise ValueError(f"x_t must have shape (B, {', '.join(map(str, shape))}); got {tuple(x_t.shape)}")
 
 
 def batch_times(x_t, t):
     """t as a float64 tensor (B,) on x_t's device, or an error."""
     require_noised(x_t)
-    times = as_float64("t", t).to(x_t.device)
+    times = as_float64("t", t)
+    if times.is_meta and not x_t.is_meta:
+        raise TypeError("t must be a number or a tensor that holds its values; got a meta one")
+    times = times.to(x_t.device)
     if times.ndim > 1 or (times.ndim == 1 and len(times) != len(x_t)):
         raise ValueError(f"t must be a number or have shape ({len(x_t)},); got shape {tuple(times.shape)}")
     return times.expand(len(x_t))

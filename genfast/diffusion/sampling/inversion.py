@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from ...common.checks import require_samples, require_tensor
 from ..process.denoisers import require_denoiser
 from ..process.plans import D, Plan, Rows, h, x
 from ..process.schedules import Schedule, as_schedule
@@ -109,9 +110,9 @@ def invert(
     Raises as `inversion_plan` and `sampling.sample` do, and TypeError for an x_0 of another kind.
     """
     require_denoiser(denoiser)
-    if not isinstance(x_0, torch.Tensor) or not x_0.is_floating_point() or x_0.ndim < 2:
-        kind = f"{x_0.dtype} of shape {tuple(x_0.shape)}" if isinstance(x_0, torch.Tensor) else type(x_0).__name__
-        raise TypeError(f"x_0 must be a floating-point tensor (N, *); got {kind}")
+    x_0 = require_samples("x_0", require_tensor("x_0", x_0))
+    if not bool(x_0.isfinite().all()):
+        raise ValueError("x_0 must be finite")
     upwards = inversion_plan(solver, denoiser.schedule, steps, grid, **options)
     return sample(
         denoiser, x_0.shape[1:], upwards, len(x_0),

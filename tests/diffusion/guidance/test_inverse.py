@@ -3,9 +3,10 @@
 import functools
 import math
 
+import numpy as np
 import pytest
 import torch
-from helpers import MEANS, VARIANCES, WEIGHTS, normal, perturbed
+from helpers import MEANS, VARIANCES, WEIGHTS, five_modes, normal, perturbed
 
 from genfast import nn
 from genfast.diffusion import sampling
@@ -346,3 +347,20 @@ def test_bad_calls(method):
 def test_operators_that_are_not_linear_maps_of_each_sample(method, operator, message):
     with pytest.raises(ValueError, match=message):
         method(gaussian(FULL), operator, 0.1)(normal(3, 4), 0.5, measurement=normal(3, 2))
+
+
+def test_measurements_that_are_refused():
+    """A complex one would lose its imaginary part."""
+    posterior, x = DPS(five_modes(), lambda x_0: x_0[:, :1]), torch.zeros(3, 2)
+    for y, kind, words in (
+        (torch.ones(3, 1) * 1j, TypeError, "measurement must hold real numbers; got torch.complex64"),
+        ("x", TypeError, "measurement must be a tensor, an array, or numbers in lists of equal length; got 'x'"),
+        (torch.ones(2, 1), ValueError, r"measurement must have shape \(3, \*\), a row a sample; got \(2, 1\)"),
+    ):
+        with pytest.raises(kind, match=words):
+            posterior(x, 0.5, measurement=y)
+    with pytest.raises(ValueError, match="A must answer with real floating-point numbers"):
+        DPS(five_modes(), lambda x_0: x_0[:, :1] * 1j)(x, 0.5, measurement=torch.ones(3, 1))
+    y = np.array([[0.1], [0.2], [0.3]], ">f8")
+    expected = posterior(x, 0.5, measurement=torch.tensor([[0.1], [0.2], [0.3]]))
+    assert torch.equal(posterior(x, 0.5, measurement=y[::-1][::-1]), expected)

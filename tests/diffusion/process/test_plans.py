@@ -1,7 +1,9 @@
 """Plans are checked, immutable, printable tables, and rows written on symbols are the rows that are run."""
 
+import copy
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -27,6 +29,18 @@ def test_plans_are_immutable_values():
     source[0] += 1
     assert third == first
     assert first != dataclasses.replace(first, a=source)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_of_plans_are_immutable_too(again):
+    first = plan("dpmpp_2m_sde", VP, 4)
+    second = again(first)
+    assert type(second) is Plan and second == first and hash(second) == hash(first) and second.order == first.order
+    for field in dataclasses.fields(Plan):
+        if isinstance(getattr(second, field.name), np.ndarray):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(second, field.name)[:1] = 1
+    assert second == first == plan("dpmpp_2m_sde", VP, 4)
 
 
 def test_plans_print_as_a_table():

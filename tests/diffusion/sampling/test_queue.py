@@ -312,3 +312,19 @@ def test_a_queue_that_has_run_empty_sees_new_weights():
     assert torch.allclose(
         new, alone(Denoiser(net, VP, "v"), request, chunk=2), rtol=0, atol=1e-4 * new.abs().max().item()
     )
+
+
+def test_whatever_the_default_dtype_is(default_dtype):
+    """Of the queue's own state, and of the conditions that it is given as numbers."""
+    model = gf.Diffusion(perturbed(nn.MLP(2, width=8, depth=1, classes=3, condition=2)), shape=(2,))
+
+    def drawn():
+        queue = model.queue(capacity=2)
+        for label, steps in ((0, 3), (1, 2), (2, 4)):
+            queue.add(label, label=label, condition=[[0.1, -0.7]], guidance=1.7, steps=steps)
+        return [sample for _, sample in sorted(queue, key=lambda finished: finished[0])]
+
+    expected = drawn()
+    with default_dtype():
+        found = drawn()
+    assert all(torch.equal(a, b) and a.dtype == b.dtype == torch.float32 for a, b in zip(found, expected))

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from families import family
 from helpers import five_modes, mixture, noise_of, perturbed, run
 
 import genfast as gf
@@ -481,3 +482,47 @@ def test_grids_on_which_no_source_can_begin(times, message):
     model, source = gf.Diffusion(nn.MLP(2, width=8, depth=1), VP, shape=(2,)), torch.zeros(4, 2)
     with pytest.raises(ValueError, match=message):
         model.sample(4, steps=2, grid=lambda *_: times, source=source, strength=0.6)
+
+
+LAST = 2**63 - 1
+
+
+def test_the_last_sample_of_all():
+    """Its slot is the last of its chunk, of which no later one is there; the same beside others and in other chunks."""
+    one = plan("ddpm", VP, 3)
+    wide = functools.partial(sample, five_modes("vp_linear"), (2,), one, dtype=torch.float64)
+    x = wide([LAST])
+    assert torch.allclose(x, by_hand(one, [LAST]), rtol=0, atol=1e-9)
+    for index, chunk in (([5, LAST, LAST - 1], 64), ([LAST], 1), ([LAST, LAST - 64], 3)):
+        assert torch.equal(wide(index, chunk=chunk)[index.index(LAST)], x[0])
+
+
+@pytest.mark.parametrize("draw", [
+    lambda index: gf.Diffusion(mlp(), VP, shape=(2,)).sample(index, steps=2, progress=False),
+    lambda index: sampling.sample_adaptively(five_modes(), (2,), index, rtol=0.1, atol=0.1, progress=False)[0],
+    lambda index: gf.Gaussian.from_moments(torch.zeros(2), torch.eye(2)).sample(index),
+    lambda index: family("vae", classes=0).sample(index),
+    lambda index: family("gan", classes=0).sample(index),
+    lambda index: family("latent", classes=0).sample(index, steps=2, progress=False),
+])  # fmt: skip
+def test_the_last_sample_of_every_model(draw):
+    alone, beside = draw([LAST]), draw([3, LAST])
+    assert torch.equal(alone[0], beside[1]) and not torch.equal(alone[0], beside[0]) and bool(alone.isfinite().all())
+    with pytest.raises(ValueError, match="must be a number of samples or their indices"):
+        draw([LAST + 1])
+
+
+def test_the_likelihood_at_the_last_index():
+    few = {"steps": 2, "divergence": "gaussian", "progress": False}
+    model, x = gf.Diffusion(mlp(), VP, shape=(2,)), torch.ones(2, 2)
+    nats = model.log_likelihood(x, index=[LAST, 0], **few)[0]
+    assert torch.equal(nats[1:], model.log_likelihood(x[:1], **few)[0]) and nats[0] != nats[1]
+
+
+def test_arrays_of_any_strides_and_byte_order():
+    x = torch.linspace(-1, 1, 8).reshape(4, 2)
+    drawn = functools.partial(sample, five_modes(), (2,), plan("ddim", VP, 3))
+    for array in (x.flip(0).numpy()[::-1], x.numpy().astype(">f4"), x.tolist()):
+        assert torch.equal(drawn(4, start=array), drawn(4, start=x))
+        assert torch.equal(drawn(4, known=array, mask=[1, 0]), drawn(4, known=x, mask=torch.tensor([1.0, 0.0])))
+    assert torch.equal(drawn(np.array([3, 1])[::-1]), drawn([1, 3]))
