@@ -46,7 +46,7 @@ def remember(scheduler, run):
         own["derivatives"] = run.remembered(min(count, prepared.slots))[::-1]
     elif prepared.kind == SINGLESTEP:
         _remember_stages(own, run, scheduler.config.solver_order)
-    else:
+    elif count < len(prepared.plan):  # the last call of all leaves nothing to a next one
         order = scheduler.config.solver_order
         values = run.remembered(min(count + (prepared.kind == UNIPC), prepared.slots))
         own["lower_order_nums"] = min(count, order)

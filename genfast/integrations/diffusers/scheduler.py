@@ -93,6 +93,8 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         seed = kwargs.pop("seed", known.get("_seed"))
         own, unused = super(GenfastScheduler, cls).from_config(config, True, **kwargs)
         own._anew(seed)
+        if "_class_name" in unused:
+            unused["_class_name"] = cls.peer.__name__
         return (own, unused) if return_unused_kwargs else own
 
     def _anew(self, seed):
@@ -247,9 +249,10 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         if self.kind in REMEMBERING:
             if run is None and remembers(self):
                 return None, index
-            if run is not None and not (goes_on and run.next == index):
-                self._require_order(run, options)
-                return None, index
+            if run is not None:
+                self._require_the_same(run, index, options)
+                if not goes_on:
+                    return None, index
         begin = run.prepared.begin if goes_on and run.prepared.begin <= index else index
         prepared = self._plan(begin, options)
         if prepared is None or index - begin >= len(prepared.plan):
@@ -267,10 +270,13 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         self._run = run
         return run, index
 
-    def _require_order(self, run, options):
+    def _require_the_same(self, run, index, options):
+        """What cannot change inside a trajectory of a scheduler that remembers its calls."""
         before, now = run.prepared.options.get("order"), options.get("order")
         if before != now:
             raise ValueError(f"order must stay the same in a trajectory; got {now} after {before}")
+        if run.next != index:
+            raise ValueError(f"step_index must go up by one a call of {self.kind}; got {index} after {run.next - 1}")
 
     def _plan(self, begin, options):
         """The Prepared of these steps, or None if there is none."""

@@ -102,11 +102,14 @@ def setting(scheduler, name, default=None):
     return getattr(scheduler.config, name, default)
 
 
-def per_step(scheduler, rows):
+def per_step(scheduler, name, rows):
     """Of a tensor with one entry a network call (and perhaps one more), those at the start of a step."""
     if scheduler.order == 1:
         return rows
-    return torch.cat([rows[:1], rows[1::2]])
+    ends, starts = rows[1::2], rows[2::2]
+    if not ends[: len(starts)].equal(starts):
+        raise ValueError(f"{name} must be the same at the end of a step as at the start of the next; got {rows.tolist()}")
+    return torch.cat([rows[:1], ends])
 
 
 def read(scheduler, begin=0):
@@ -114,7 +117,7 @@ def read(scheduler, begin=0):
     kind = kind_of(scheduler)
     if begin % scheduler.order:
         raise ValueError(f"sampling must begin at the first of a step's {scheduler.order} calls; got call {begin}")
-    timesteps = per_step(scheduler, scheduler.timesteps.detach().cpu().double())
+    timesteps = per_step(scheduler, "timesteps", scheduler.timesteps.detach().cpu().double())
     schedule, times = _READERS[VARIABLES[kind]](scheduler, kind, timesteps)
     begin //= scheduler.order
     times, timesteps = times[begin:], timesteps[begin:].tolist()
@@ -175,7 +178,7 @@ def _table(scheduler):
 def _sigmas(scheduler):
     """sigma / alpha at the start of every step and at the end of the last; what follows is never reached."""
     sigmas = scheduler.sigmas.detach().cpu().double()
-    return per_step(scheduler, sigmas[: len(scheduler.timesteps) + 1])
+    return per_step(scheduler, "sigmas", sigmas[: len(scheduler.timesteps) + 1])
 
 
 def _preserving(scheduler, kind, timesteps):

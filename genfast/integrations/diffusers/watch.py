@@ -27,7 +27,7 @@ class Watch:
 
     def moves(self, name, host, tensor):
         """`tensor` is the table `name` on a device, and `host` the same on the CPU."""
-        self.moved[name] = tensor, host
+        self.moved[name] = (tensor, version(tensor), host) if tensor is not host else (None, None, None)
 
     def look(self, scheduler):
         """Whether anything has another value than at the last look. Raises ValueError for what is no tensor."""
@@ -58,8 +58,8 @@ class Watch:
     def _read(self, name, tensor):
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{name} must be a tensor to be made a plan; got {type(tensor).__name__}")
-        moved, host = self.moved.get(name, (None, None))
-        if tensor is moved:
+        moved, count, host = self.moved.get(name, (None, None, None))
+        if tensor is moved and version(tensor) == count:
             return host
         if tensor.is_meta and name in self.host and self.host[name].shape == tensor.shape:
             return self.host[name]  # it has no values that could be others
