@@ -149,9 +149,8 @@ def _ddpm(scheduler):
     kind = _only(scheduler, "variance_type", *allowed)
     _one_of("variance_type", scheduler.variance_type, kind)  # diffusers reads both
     if not scheduler.custom_timesteps and scheduler.num_inference_steps is None:
-        # Then diffusers' steps are to t - 1, whatever the timesteps are.
-        if bool((scheduler.timesteps.diff() != -1).any()) or int(scheduler.timesteps[-1]) != 0:
-            raise ValueError("timesteps must be those of set_timesteps to be made a plan; got others, which were assigned")
+        # Then diffusers steps to t - 1, whatever the timesteps are.
+        _require_own_timesteps(scheduler, range(len(scheduler.timesteps) - 1, -1, -1))
     return "ddpm", {"variance": kind.split("_")[1]}
 
 
@@ -160,9 +159,13 @@ def _ddim(scheduler, eta, use_clipped_model_output):
     again = object.__new__(class_of(scheduler))
     vars(again).update(vars(scheduler))
     again.set_timesteps(scheduler.num_inference_steps)
-    if again.timesteps.tolist() != scheduler.timesteps.tolist():
-        raise ValueError("timesteps must be those of set_timesteps to be made a plan; got others, which were assigned")
+    _require_own_timesteps(scheduler, again.timesteps.tolist())
     return "ddim", {"eta": eta}
+
+
+def _require_own_timesteps(scheduler, own):
+    if scheduler.timesteps.tolist() != list(own):
+        raise ValueError("timesteps must be those of set_timesteps to be made a plan; got others, which were assigned")
 
 
 def _euler(scheduler):

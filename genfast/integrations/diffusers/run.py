@@ -85,9 +85,9 @@ class Run:
         same = sample.shape == self.shape and sample.device == self.device
         return same and _wide(model_output, sample) == self.dtype and options == self.prepared.options
 
-    def change(self, prepared):
-        """Go on with another plan of the same begin and options."""
-        self.prepared, self.y = prepared, None
+    def change(self, prepared, index):
+        """Go on with another plan of the same begin and options, or from another network call."""
+        self.prepared, self.next, self.y = prepared, index, None
 
     def _is_last(self, sample):
         return self.last is not None and sample is self.last[0] and version(sample) == self.last[1] is not None

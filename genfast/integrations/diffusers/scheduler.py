@@ -89,12 +89,11 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
             if name is None or scheduler not in (None, name):
                 got = next((name for name in names if name is not None), None)
                 raise ValueError(f"scheduler must be one of {', '.join(VARIABLES)}; got {got!r}, in config or argument")
-            cls = standing_for(cls, getattr(diffusers, name))
+            return standing_for(cls, getattr(diffusers, name)).from_config(config, return_unused_kwargs, **kwargs)
         seed = kwargs.pop("seed", known.get("_seed"))
-        own, unused = super(GenfastScheduler, cls).from_config(config, True, **kwargs)
+        own, unused = super().from_config(config, True, **kwargs)
         own._anew(seed)
-        if "_class_name" in unused:
-            unused["_class_name"] = cls.peer.__name__
+        unused = {**unused, "_class_name": cls.peer.__name__} if "_class_name" in unused else unused
         return (own, unused) if return_unused_kwargs else own
 
     def _anew(self, seed):
@@ -262,11 +261,11 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
             raise ValueError(f"model_output must have shape {shapes}")
         if self.kind in REMEMBERING and run is not None and prepared is not run.prepared:
             return None, index
-        if not goes_on or run.next != index:
-            seed = setting(self, "_seed")
-            run = Run(prepared, index, model_output, sample, generator, seed)
-        elif prepared is not run.prepared:
-            run.change(prepared)
+        # A step that is not the next one has new noise.
+        if not goes_on or prepared.begin != run.prepared.begin or (run.next != index and prepared.noisy):
+            run = Run(prepared, index, model_output, sample, generator, setting(self, "_seed"))
+        elif prepared is not run.prepared or run.next != index:
+            run.change(prepared, index)
         self._run = run
         return run, index
 

@@ -108,7 +108,9 @@ def per_step(scheduler, name, rows):
         return rows
     ends, starts = rows[1::2], rows[2::2]
     if not ends[: len(starts)].equal(starts):
-        raise ValueError(f"{name} must be the same at the end of a step as at the start of the next; got {rows.tolist()}")
+        raise ValueError(
+            f"{name} must be the same at the end of a step as at the start of the next; got {rows.tolist()}"
+        )
     return torch.cat([rows[:1], ends])
 
 
