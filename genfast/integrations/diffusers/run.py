@@ -8,7 +8,7 @@ from ...diffusion.sampling.step_table import plan_rows, plan_scale
 from ...ops.dispatch import dense, in_layout_of, wants_grad
 from ...ops.step import step_reference
 from .plans import build, clipping, threshold
-from .tables import kind_of
+from .tables import EXPLODING, KARRAS, VARIABLES, kind_of
 
 
 class Prepared:
@@ -19,7 +19,7 @@ class Prepared:
         self.begin, self.options, self.kind = begin, options, kind_of(scheduler)
         scale = plan_scale(self.plan, grid.schedule, grid.parameterization)
         self.c_skip, self.c_out = scale.c_skip.tolist(), scale.c_out.tolist()
-        self.scales = bool((scale.c_in != 1).any())
+        self.scales = VARIABLES[self.kind] in (EXPLODING, KARRAS)
         self.noisy = bool(self.plan.s.any())
         self.rows, self.tables = plan_rows(self.plan, scale), {}
         self.slots, config = self.plan.slots, scheduler.config

@@ -18,13 +18,13 @@ from .tables import STRAIGHT, VARIABLES, class_of, setting
 from .watch import Watch
 
 REQUIRED = {"model_output", "timestep", "sample"}
-# Those whose step asks for set_timesteps, and those that refuse an integer, which may be an index, for a timestep.
+# Those whose step asks for set_timesteps.
 SET_FIRST = (
     "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler",
     "DEISMultistepScheduler", "EDMDPMSolverMultistepScheduler",
 )  # fmt: skip
-# The dtype of a sample is that of the network's output; of the other schedulers, torch's of it and the sample.
-AS_OUTPUT = NO_INTEGERS = (
+# Those that refuse an integer for a timestep, which may be an index, and answer in the dtype of the network's output.
+EULER = (
     "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler",
 )  # fmt: skip
@@ -100,7 +100,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         if seed is not None:
             seed = require_integer("seed", seed, 0, MAX_SEED)
         vars(self).update(_run=None, _prepared={}, _watch=Watch(self.kind))
-        self.register_to_config(_class_name=self.peer.__name__, _scheduler=self.peer.__name__, _seed=seed)
+        self.register_to_config(_class_name=self.peer.__name__, _scheduler=self.kind, _seed=seed)
         return self
 
     def to_json_string(self):
@@ -130,6 +130,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
             table = getattr(self, name)
             setattr(self, name, table.to(device))
             self._watch.moves(name, table, getattr(self, name))
+        self._look()
 
     def _init_step_index(self, timestep):
         """The network call of a timestep where a trajectory begins; diffusers takes the second of two equal ones, which
@@ -157,11 +158,12 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         return True
 
     def _is_not_fused(self, reason):
-        warnings.warn(f"the steps are those of {self.peer.__name__} itself: {reason}", stacklevel=5)
+        warnings.warn(f"the steps are those of {self.peer.__name__} itself: {reason}", stacklevel=7)
         return False
 
     def _begin_again_at_the_end(self):
-        if getattr(self, "_step_index", None) is not None and self._step_index >= len(self.timesteps):
+        index = vars(self).get("_step_index")
+        if index is not None and index >= len(self.timesteps):
             self._step_index = self._run = None
             forget(self)
 
@@ -171,11 +173,10 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
             return sample
         self._begin_again_at_the_end()
         run = self._run
-        if run is not None and run.next == getattr(self, "_step_index", None) and self._look():
-            ready = run.scaled(sample) if self._plan(run.prepared.begin, run.prepared.options) is run.prepared else None
-            if ready is not None:
-                return ready
-        return super().scale_model_input(sample, *args, **kwargs)
+        ready = None if run is None else run.scaled(sample)
+        current = ready is not None and run.next == self._step_index and self._look()
+        current = current and self._plan(run.prepared.begin, run.prepared.options) is run.prepared
+        return ready if current else super().scale_model_input(sample, *args, **kwargs)
 
     def step(self, *args, **kwargs):
         """The sample at the next noise level, from the network's output at this one. Neither tensor is changed.
@@ -184,7 +185,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         the place of that made here. Raises ValueError naming the argument.
         """
         given = dict(zip(self.arguments, args, strict=False)) | kwargs
-        fit = len(args) + len(kwargs) == len(given) and REQUIRED <= given.keys() <= set(self.arguments)
+        fit = len(args) + len(kwargs) == len(given) and REQUIRED <= given.keys() <= self.accepted
         return_dict = given.pop("return_dict", True)
         fused = self._fused(**given) if fit else None
         if fused is None:
@@ -206,7 +207,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
         raw = self.kind == "DDIMScheduler" and not more.get("use_clipped_model_output", False)
         dtype = torch.promote_types(sample.dtype, model_output.dtype)
         of_data = dtype
-        if self.kind in AS_OUTPUT:
+        if self.kind in EULER:
             dtype, of_data = model_output.dtype, run.dtype
         elif self.kind == "UniPCMultistepScheduler":
             dtype = sample.dtype
@@ -225,7 +226,7 @@ class GenfastScheduler(SchedulerMixin, ConfigMixin, metaclass=_Standing):
             return False
         if own.get("num_inference_steps") is None and (self.kind in SET_FIRST or self.peer.order == 2):
             return False
-        if self.kind in NO_INTEGERS and isinstance(timestep, (int, torch.IntTensor, torch.LongTensor)):
+        if self.kind in EULER and isinstance(timestep, (int, torch.IntTensor, torch.LongTensor)):
             return False
         if self.kind == "DDIMScheduler" and generator is not None and variance_noise is not None:
             return not more.get("eta")  # else diffusers refuses both
@@ -324,6 +325,7 @@ def standing_for(general, peer):
     base = class_of(object.__new__(peer))
     module = vars(sys.modules[base.__module__])
     output = module.get(f"{base.__name__}Output") or module["SchedulerOutput"]
+    arguments = tuple(inspect.signature(peer.step).parameters)[1:]
     own = {
         "__module__": __name__,
         "__doc__": f"{peer.__name__} with steps of genfast's kernel, see GenfastScheduler.",
@@ -331,7 +333,8 @@ def standing_for(general, peer):
         "kind": base.__name__,
         "output": output,
         "predicts": "pred_original_sample" in output.__dataclass_fields__,
-        "arguments": tuple(inspect.signature(peer.step).parameters)[1:],
+        "arguments": arguments,
+        "accepted": frozenset(arguments),
         "step": _signed(general.step, peer.step),
         "set_timesteps": _signed(general.set_timesteps, peer.set_timesteps),
     }

@@ -61,8 +61,10 @@ class Watch:
         moved, count, host = self.moved.get(name, (None, None, None))
         if tensor is moved and version(tensor) == count:
             return host
-        if tensor.is_meta and name in self.host and self.host[name].shape == tensor.shape:
-            return self.host[name]  # it has no values that could be others
+        if tensor.is_meta:  # it has no values that could be others
+            if name not in self.host or self.host[name].shape != tensor.shape:
+                raise ValueError(f"{name} must have values to be made a plan; got a tensor on the meta device")
+            return self.host[name]
         return tensor.detach().clone().cpu()
 
     def position(self, timestep):

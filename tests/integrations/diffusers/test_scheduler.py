@@ -332,6 +332,19 @@ def test_the_name_in_a_config_is_that_of_the_last_scheduler():
     assert isinstance(GenfastScheduler.from_config({"_scheduler": "DDIMScheduler"}), diffusers.DDIMScheduler)
     with pytest.raises(ValueError, match=r"scheduler must be one of .* got 'PNDMScheduler'"):
         GenfastScheduler.from_config(theirs.config, scheduler="PNDMScheduler")
+
+    class Named(diffusers.DDIMScheduler):
+        pass
+
+    again = GenfastScheduler.from_config(GenfastScheduler(Named(), seed=2).config)
+    assert type(again).peer is diffusers.DDIMScheduler and again.config._seed == 2
+
+    class Mine(GenfastScheduler):
+        pass
+
+    mine = Mine(ours)
+    assert isinstance(mine, Mine) and isinstance(mine, diffusers.DDIMScheduler)
+    assert type(copy.deepcopy(mine)) is type(mine) is type(Mine.from_config(ours.config))
     own = type(ours)(50, clip_sample=False)
     assert own.config.num_train_timesteps == 50 and not own.config.clip_sample and own.config._seed is None
 

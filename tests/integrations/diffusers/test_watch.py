@@ -57,6 +57,9 @@ def test_no_timestep_is_read_back(name):
         x = start(scheduler)
         away = through(ours, x, list(zip(ours.timesteps, values, strict=True))[begin:])
         ours.set_timesteps(6)
+        ours.timesteps = ours.timesteps.to("meta")
+        assert away.equal(through(ours, x, list(zip(ours.timesteps, values, strict=True))[begin:]))
+        ours.set_timesteps(6)
         assert away.equal(through(ours, x, list(zip(ours.timesteps, values, strict=True))[begin:]))
 
 
