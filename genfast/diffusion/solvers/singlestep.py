@@ -20,7 +20,8 @@ def dpm_solver_2s(schedule, times, *, solver_type="midpoint", stages="inner", lo
 
     solver_type: how the two values of eps make a step, "midpoint" as in the paper, or "heun", the exact integral of
     the line through them. stages: "inner" puts them between the times; with "grid" they are the times, every second
-    one ends a step (the steps of the Plan are then those of the times), and a step that is left over has order 1.
+    one ends a step (the steps of the Plan are then those of the times), and a step that is left over has order 1; a
+    tuple such as (1, 2, 2) is "grid" with steps of these orders, 5 of the times; one to t = 0 has order 1.
     lower_order_final: with "grid", two steps of order 1 in place of a last one of order 2, where that ends above t = 0.
     """
     return _singlestep(schedule, times, "dpm_solver_2s", 2, False, solver_type, stages, lower_order_final)
@@ -53,7 +54,8 @@ def dpmpp_3s(schedule, times, *, solver_type="midpoint", stages="inner", lower_o
 
 def _singlestep(schedule, times, name, order, data, solver_type="midpoint", stages="inner", lower_order_final=False):
     solver_type = require_choice("solver_type", solver_type, ("midpoint", "heun"))
-    stages = require_choice("stages", stages, ("inner", "grid"))
+    if not isinstance(stages, tuple):
+        stages = require_choice("stages", stages, ("inner", "grid"))
     lower_order_final = require_bool("lower_order_final", lower_order_final)
     rows = Rows(schedule, times)
     for points in _steps(rows, order, stages, lower_order_final):
@@ -99,14 +101,27 @@ def _steps(rows, order, stages, lower_order_final):
         for t, s in rows:
             yield (t, s) if t.alpha == 0 else (t, *itertools.islice(inner, order - 1), s)
         return
-    count, first = len(rows.points) - 1, int(len(rows.points) > 1 and rows.points[0].alpha == 0)
-    sizes = [1] * first + [order] * ((count - first) // order) + [(count - first) % order]
-    if lower_order_final and not rows.to_zero and sizes[-1] == 0 and sizes[-2:-1] == [order]:
-        sizes[-2:] = [order - 1, 1]
+    if isinstance(stages, tuple):
+        most = 1 if rows.to_zero else order
+        if not all(1 <= size <= order for size in stages) or sum(stages) != rows.steps or stages[-1] > most:
+            expected = f"orders from 1 to {order} that make {rows.steps} steps, the last at most {most}"
+            raise ValueError(f"stages must be {expected}; got {stages}")
+        sizes = list(stages[: len(stages) - rows.to_zero])  # `plan` adds a step to t = 0
+    else:
+        sizes = _sizes(rows, order, lower_order_final)
     ends = itertools.accumulate(sizes, initial=0)
     for begin, end in itertools.pairwise(ends):
         if begin < end:
             yield rows.points[begin : end + 1]
+
+
+def _sizes(rows, order, lower_order_final):
+    """How many of the times each step takes."""
+    count, first = len(rows.points) - 1, int(len(rows.points) > 1 and rows.points[0].alpha == 0)
+    sizes = [1] * first + [order] * ((count - first) // order) + [(count - first) % order]
+    if lower_order_final and not rows.to_zero and sizes[-1] == 0 and sizes[-2:-1] == [order]:
+        sizes[-2:] = [order - 1, 1]
+    return sizes
 
 
 def _points_between(rows, steps, *shares):

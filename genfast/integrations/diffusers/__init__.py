@@ -15,7 +15,7 @@ __all__ = ["GenfastScheduler", "denoiser", "from_scheduler", "from_unet2d", "sav
 
 
 def __getattr__(name):
-    """GenfastScheduler, a subclass of theirs: the rest needs no diffusers, such as a folder of weights."""
+    """GenfastScheduler, of classes of theirs: the rest needs no diffusers, such as a folder of weights."""
     if name != "GenfastScheduler":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

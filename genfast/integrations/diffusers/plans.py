@@ -5,12 +5,14 @@ import dataclasses
 
 from torch import nn
 
+from ... import ops
 from ...common.checks import require_integer
 from ...common.state import unwrapped
 from ...diffusion import solvers
 from ...diffusion.process.denoisers import Denoiser
 from ...nn import UNet
-from .tables import kind_of, read
+from ...ops.dispatch import per_row
+from .tables import DISCRETE, VARIABLES, class_of, kind_of, read, setting
 
 
 def from_scheduler(scheduler, steps=None, *, begin=0, **options):
@@ -18,10 +20,18 @@ def from_scheduler(scheduler, steps=None, *, begin=0, **options):
 
     scheduler: one of those in `tables.VARIABLES`, which is left as it is.  steps: of `set_timesteps`; by default those
     that have been set.  begin: the network call to begin at, as image-to-image pipelines do.  options: what the
-    scheduler takes at each step instead of in its config: eta of DDIM, order of LMS.
+    scheduler takes at each step instead of in its config: eta and use_clipped_model_output of DDIM, order of LMS.
+    A plan holds no clip_sample and no thresholding: of DDPM, and of DDIM with use_clipped_model_output, `denoiser` has
+    them; other schedulers with them are refused, for they take the noise from what is not clipped.
     Raises TypeError for another scheduler or option, ValueError for a setting that has no affine update.
     """
     grid, plan = build(_set(scheduler, steps), require_integer("begin", begin, 0), options)
+    kind = kind_of(scheduler)
+    clipped = kind == "DDPMScheduler" or (kind == "DDIMScheduler" and options.get("use_clipped_model_output", False))
+    name = clipping(scheduler)
+    if name and not clipped:
+        unless = ", or use_clipped_model_output True," if kind == "DDIMScheduler" else ""
+        raise ValueError(f"{name} must be False{unless} to make {kind} a plan; got True")
     return grid.schedule, plan
 
 
@@ -30,12 +40,29 @@ def denoiser(scheduler, net, steps=None):
 
         sample(denoiser(scheduler, net), shape, from_scheduler(scheduler)[1], n)
 
-    goes through the same states as the loop of a pipeline that starts from the same noise.
+    goes through the same states as the loop of a pipeline that starts from the same noise. With clip_sample or
+    thresholding (of DDPM and DDIM) its D is clipped so.
     """
     if not callable(net):
         raise TypeError(f"net must be callable; got {type(net).__name__}")
-    grid = read(_set(scheduler, steps))
-    return Denoiser(_Called(net), grid.schedule, grid.parameterization)
+    scheduler = _set(scheduler, steps)
+    grid = read(scheduler)
+    if not clipping(scheduler):
+        return Denoiser(_Called(net), grid.schedule, grid.parameterization)
+    if VARIABLES[kind_of(scheduler)] != DISCRETE:
+        raise ValueError(f"{clipping(scheduler)} must be False to make {kind_of(scheduler)} a plan; got True")
+    as_data = dataclasses.replace(grid.parameterization, prediction="sample")
+    return Denoiser(_Clipped(net, grid, scheduler), grid.schedule, as_data)
+
+
+def clipping(scheduler):
+    """The name of the setting by which the estimate of x_0 is clipped, or None."""
+    return next((name for name in ("thresholding", "clip_sample") if setting(scheduler, name)), None)
+
+
+def threshold(D, ratio, limit):
+    """Dynamic thresholding with s from 1 to `limit`, or s = limit where that is below 1, as diffusers has it."""
+    return D.clamp(-limit, limit) / limit if limit < 1 else ops.dynamic_threshold(D, ratio, limit=limit)
 
 
 class _Called(nn.Module):
@@ -56,12 +83,31 @@ class _Called(nn.Module):
         return getattr(answer, "sample", answer)
 
 
+class _Clipped(_Called):
+    """The network of a scheduler that clips, whose answer is D."""
+
+    def __init__(self, net, grid, scheduler):
+        super().__init__(net)
+        self.prepares, self.grid, config = False, grid, scheduler.config
+        self.ratio = config.dynamic_thresholding_ratio if setting(scheduler, "thresholding") else None
+        self.bound = config.clip_sample_range if self.ratio is None else config.sample_max_value
+
+    def forward(self, y, timestep, **condition):
+        F = super().forward(y, timestep, **condition)
+        schedule, parameterization, _ = self.grid.schedule, self.grid.parameterization, self.grid.times
+        c = parameterization.coefficients(schedule, (timestep.double() + 1) / len(schedule.alphas))
+        D = per_row(c.c_skip.to(F.dtype), y) * y + per_row(c.c_out.to(F.dtype), y) * F
+        return D.clamp(-self.bound, self.bound) if self.ratio is None else threshold(D, self.ratio, self.bound)
+
+
 def _set(scheduler, steps):
     kind_of(scheduler)
     if steps is not None:
         scheduler, steps = copy.deepcopy(scheduler), require_integer("steps", steps, 1)
         scheduler.set_timesteps(steps)
-    if scheduler.num_inference_steps is None:
+    # DDPM's own timesteps, set_timesteps(timesteps=...), leave no number of steps.
+    known = vars(scheduler)
+    if known.get("num_inference_steps") is None and not known.get("custom_timesteps"):
         raise ValueError("steps must be given for a scheduler whose set_timesteps has not been called")
     return scheduler
 
@@ -74,6 +120,8 @@ def build(scheduler, begin, options):
     if unknown:
         raise TypeError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(known) or 'none'}")
     name, arguments = _SOLVERS[kind](scheduler, **{**known, **options})
+    if "stages" in arguments:
+        arguments["stages"] = _stages(scheduler.order_list[begin:])
     grid = read(scheduler, begin)
     plan = solvers.SOLVERS[name](grid.schedule, grid.times, **arguments)
     if begin == 0:  # as pipelines begin, whatever the first timestep
@@ -81,9 +129,12 @@ def build(scheduler, begin, options):
     return grid, plan
 
 
-def _only(config, name, *allowed):
-    """config[name], which must be one of those that have a plan."""
-    value = config.get(name, allowed[0])
+def _only(scheduler, name, *allowed):
+    """The setting, which must be one of those that have a plan."""
+    return _one_of(name, setting(scheduler, name, allowed[0]), *allowed)
+
+
+def _one_of(name, value, *allowed):
     if value not in allowed:
         raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))} to be made a plan; got {value!r}")
     return value
@@ -94,16 +145,31 @@ def _only(config, name, *allowed):
 
 def _ddpm(scheduler):
     # "_log" is about how a learned variance is meant; a fixed one is the same number.
-    kind = _only(scheduler.config, "variance_type", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+    allowed = "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"
+    kind = _only(scheduler, "variance_type", *allowed)
+    _one_of("variance_type", scheduler.variance_type, kind)  # diffusers reads both
+    if not scheduler.custom_timesteps and scheduler.num_inference_steps is None:
+        # Then diffusers steps to t - 1, whatever the timesteps are.
+        _require_own_timesteps(scheduler, range(len(scheduler.timesteps) - 1, -1, -1))
     return "ddpm", {"variance": kind.split("_")[1]}
 
 
-def _ddim(scheduler, eta):
+def _ddim(scheduler, eta, use_clipped_model_output):
+    # diffusers' steps all go down by the same number of timesteps, whatever the timesteps are.
+    again = object.__new__(class_of(scheduler))
+    vars(again).update(vars(scheduler))
+    again.set_timesteps(scheduler.num_inference_steps)
+    _require_own_timesteps(scheduler, again.timesteps.tolist())
     return "ddim", {"eta": eta}
 
 
+def _require_own_timesteps(scheduler, own):
+    if scheduler.timesteps.tolist() != list(own):
+        raise ValueError("timesteps must be those of set_timesteps to be made a plan; got others, which were assigned")
+
+
 def _euler(scheduler):
-    return ("lcm" if scheduler.config.get("stochastic_sampling") else "euler"), {}
+    return ("lcm" if setting(scheduler, "stochastic_sampling") else "euler"), {}
 
 
 def _ancestral(scheduler):
@@ -125,11 +191,15 @@ def _lower_order_final(scheduler):
 
 def _dpm_multistep(scheduler):
     config = scheduler.config
-    algorithm = _only(config, "algorithm_type", "dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver")
-    order = _only(config, "solver_order", 1, 2, 3)
-    arguments = {"solver_type": config.solver_type, "lower_order_final": _lower_order_final(scheduler)}
-    if config.get("euler_at_final") and order > 1 and float(scheduler.sigmas[-1]) > 0:
-        _only(config, "euler_at_final", False)
+    algorithm = _only(scheduler, "algorithm_type", "dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver")
+    order = _only(scheduler, "solver_order", 1, 2, 3)
+    _only(scheduler, "variance_type", None)
+    lower = _lower_order_final(scheduler)
+    arguments = {"solver_type": config.solver_type, "lower_order_final": lower}
+    if order > 1 and not lower and float(scheduler.sigmas[len(scheduler.timesteps)]) > 0:
+        # These make the last step one of first order, which it is in a plan if it ends at 0 or both last ones are lower
+        _only(scheduler, "euler_at_final", False)
+        _one_of("final_sigmas_type with a last sigma above 0", config.final_sigmas_type, "sigma_min")
     sde = "_sde" if algorithm.startswith("sde") else ""
     if order == 3:
         arguments["curvature"] = 0.5  # the solver authors' own code halves the quadratic term
@@ -138,26 +208,33 @@ def _dpm_multistep(scheduler):
             return ("euler_ancestral" if sde else "dpmpp_1s"), {}
         return f"dpmpp_{order}m{sde}", arguments
     if sde:
-        return "dpm_solver_2m_sde", {**arguments, "order": _only(config, "solver_order", 1, 2)}
+        return "dpm_solver_2m_sde", {**arguments, "order": _only(scheduler, "solver_order", 1, 2)}
     return ("dpm_solver_1s", {}) if order == 1 else (f"dpm_solver_{order}m", arguments)
 
 
 def _dpm_singlestep(scheduler):
-    config = scheduler.config
-    order = _only(config, "solver_order", 1, 2, 3)
-    algorithm = _only(config, "algorithm_type", "dpmsolver++", "dpmsolver")
+    order = _only(scheduler, "solver_order", 1, 2, 3)
+    _only(scheduler, "variance_type", None)
+    algorithm = _only(scheduler, "algorithm_type", "dpmsolver++", "dpmsolver")
     name = f"{'dpmpp' if algorithm.endswith('++') else 'dpm_solver'}_{order}s"
     if order == 1:
         return name, {}
-    lower = bool(config.lower_order_final)
-    return name, {"solver_type": config.solver_type, "stages": "grid", "lower_order_final": lower}
+    return name, {"solver_type": scheduler.config.solver_type, "stages": "grid"}
+
+
+def _stages(orders):
+    """How many calls each step has, from the orders of all calls. A trajectory that begins inside a step has no values
+    of the calls before: an order is at most the number of calls so far."""
+    orders = [min(order, count) for count, order in enumerate(orders, 1)]
+    ends = [*(k for k, order in enumerate(orders) if order == 1 and k), len(orders)]
+    return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
 
 def _unipc(scheduler):
     config = scheduler.config
-    _only(config, "predict_x0", True)
-    _only(config, "solver_p", None)
-    _only(config, "disable_corrector", [])
+    _one_of("predict_x0", scheduler.predict_x0, True)
+    _one_of("solver_p", scheduler.solver_p, None)
+    _one_of("disable_corrector", scheduler.disable_corrector, [])
     lower = bool(config.lower_order_final)
     return "unipc", {"order": config.solver_order, "variant": config.solver_type, "lower_order_final": lower}
 
@@ -166,7 +243,7 @@ def _deis(scheduler):
     return "deis", {"order": scheduler.config.solver_order, "lower_order_final": _lower_order_final(scheduler)}
 
 
-_OPTIONS = {"DDIMScheduler": {"eta": 0.0}, "LMSDiscreteScheduler": {"order": 4}}
+_OPTIONS = {"DDIMScheduler": {"eta": 0.0, "use_clipped_model_output": False}, "LMSDiscreteScheduler": {"order": 4}}
 _SOLVERS = {
     "DDPMScheduler": _ddpm,
     "DDIMScheduler": _ddim,

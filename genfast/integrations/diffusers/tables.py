@@ -84,44 +84,61 @@ class Grid(NamedTuple):
     parameterization: Parameterization
 
 
-def kind_of(scheduler):
-    """The name in VARIABLES of a scheduler or its nearest base; TypeError if there is none."""
+def class_of(scheduler):
+    """The class of a scheduler, or its nearest base, whose name is in VARIABLES; TypeError if there is none."""
     for base in type(scheduler).__mro__:
         if base.__name__ in VARIABLES:
-            return base.__name__
+            return base
     raise TypeError(f"scheduler must be one of {', '.join(VARIABLES)}; got {type(scheduler).__name__}")
 
 
-def per_step(scheduler, rows):
+def kind_of(scheduler):
+    """The name of that class."""
+    return class_of(scheduler).__name__
+
+
+def setting(scheduler, name, default=None):
+    """A setting as diffusers' own steps read it: pipelines assign `config.clip_sample`, which leaves `config[...]`."""
+    return getattr(scheduler.config, name, default)
+
+
+def per_step(scheduler, name, rows):
     """Of a tensor with one entry a network call (and perhaps one more), those at the start of a step."""
     if scheduler.order == 1:
         return rows
-    return torch.cat([rows[:1], rows[1::2]])
+    ends, starts = rows[1::2], rows[2::2]
+    if not ends[: len(starts)].equal(starts):
+        raise ValueError(
+            f"{name} must be the same at the end of a step as at the start of the next; got {rows.tolist()}"
+        )
+    return torch.cat([rows[:1], ends])
 
 
 def read(scheduler, begin=0):
     """The Grid of a scheduler with timesteps set, from network call `begin` on."""
-    kind, config = kind_of(scheduler), scheduler.config
+    kind = kind_of(scheduler)
     if begin % scheduler.order:
         raise ValueError(f"sampling must begin at the first of a step's {scheduler.order} calls; got call {begin}")
-    timesteps = per_step(scheduler, scheduler.timesteps.detach().cpu().double())
+    timesteps = per_step(scheduler, "timesteps", scheduler.timesteps.detach().cpu().double())
     schedule, times = _READERS[VARIABLES[kind]](scheduler, kind, timesteps)
     begin //= scheduler.order
     times, timesteps = times[begin:], timesteps[begin:].tolist()
     if abs(times[-1] / times[-2] - 1) < 1e-6:
         times[-1] = times[-2] * (1 - 1e-12)  # some schedulers end with a step from a noise level to itself
     if any(s >= t for t, s in itertools.pairwise(times)):
-        raise ValueError(f"the noise of a scheduler's steps must fall; its times from 0 (data) to 1 are {times}")
-    prediction = _prediction(kind, config)
+        because = "invert_sigmas must be False, since " if setting(scheduler, "invert_sigmas") else ""
+        fault = f"{because}the noise of a scheduler's steps must fall"
+        raise ValueError(f"{fault}; its times from 0 (data) to 1 are {times}")
+    prediction = _prediction(scheduler, kind)
     arguments = {"prediction": prediction, "times": tuple(times[:-1]), "timesteps": tuple(timesteps)}
     if VARIABLES[kind] == KARRAS:
-        return Grid(schedule, times, EDMPrediction(config.sigma_data, **arguments))
+        return Grid(schedule, times, EDMPrediction(scheduler.config.sigma_data, **arguments))
     return Grid(schedule, times, Prediction(**arguments))
 
 
-def _prediction(kind, config):
-    straight = VARIABLES[kind] == STRAIGHT or config.get("use_flow_sigmas", False)
-    prediction = "flow_prediction" if VARIABLES[kind] == STRAIGHT else config.prediction_type
+def _prediction(scheduler, kind):
+    straight = VARIABLES[kind] == STRAIGHT or setting(scheduler, "use_flow_sigmas", False)
+    prediction = "flow_prediction" if VARIABLES[kind] == STRAIGHT else scheduler.config.prediction_type
     prediction = {"original_sample": "sample"}.get(prediction, prediction)
     allowed = ["epsilon", "v_prediction"]
     if VARIABLES[kind] != KARRAS:
@@ -141,6 +158,9 @@ def _discrete(scheduler, kind, timesteps):
     last = 0.0
     if kind == "DDIMScheduler" and float(scheduler.final_alpha_cumprod) != 1:  # set_alpha_to_one=False
         last = 1 / count
+        final, first = float(scheduler.final_alpha_cumprod), float(scheduler.alphas_cumprod[0])
+        if final != first:
+            raise ValueError(f"final_alpha_cumprod must be 1 or that of the first timestep, {first:g}; got {final:g}")
     return schedule, [(k + 1) / count for k in timesteps.tolist()] + [last]
 
 
@@ -160,19 +180,22 @@ def _table(scheduler):
 def _sigmas(scheduler):
     """sigma / alpha at the start of every step and at the end of the last; what follows is never reached."""
     sigmas = scheduler.sigmas.detach().cpu().double()
-    return per_step(scheduler, sigmas[: len(scheduler.timesteps) + 1])
+    return per_step(scheduler, "sigmas", sigmas[: len(scheduler.timesteps) + 1])
 
 
 def _preserving(scheduler, kind, timesteps):
     sigmas = _sigmas(scheduler)
-    if scheduler.config.get("use_flow_sigmas", False):
+    if setting(scheduler, "use_flow_sigmas", False):
         return Flow(), sigmas.tolist()
     schedule = _table(scheduler)
     times = schedule.time(-2 * sigmas.log())
     found = schedule.sigma(times) / schedule.alpha(times)
     if not torch.allclose(found, sigmas, rtol=1e-6, atol=0):  # float32 numbers, so the largest may be off by that
-        top = found[0].item()
-        raise ValueError(f"sigmas must not exceed that of the last timestep, {top:g}; got {sigmas.max().item():g}")
+        names = ("sigma_max", *(f"use_{grid}_sigmas" for grid in ("karras", "exponential", "beta")))
+        fault = " with ".join(name for name in names if setting(scheduler, name))
+        top, most = schedule.sigma(times).div(schedule.alpha(times)).max().item(), sigmas.max().item()
+        fault = f"{fault}: sigmas" if fault else "sigmas"
+        raise ValueError(f"{fault} must not exceed that of the last timestep, {top:g}; got {most:g}")
     return schedule, times.tolist()
 
 

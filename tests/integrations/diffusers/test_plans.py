@@ -14,6 +14,8 @@ from peer_diffusers import (  # noqa: E402
     FLOW,
     KARRAS,
     LEADING,
+    LOW,
+    SAMPLE,
     SCALED,
     SEED,
     SHAPE,
@@ -99,10 +101,80 @@ def test_plan_in_our_loop_is_the_pipeline_s(name, config):
 
 def test_clipping_in_our_loop():
     scheduler = made("DDIM", {}, 20)
-    D, (_, plan) = denoiser(scheduler, network), from_scheduler(scheduler)
-    ours = sample(D, SHAPE, plan, 2, seed=SEED, clamp=(-1.0, 1.0), chunk=2, progress=False)
+    D, (_, plan) = denoiser(scheduler, network), from_scheduler(scheduler, use_clipped_model_output=True)
+    ours = sample(D, SHAPE, plan, 2, seed=SEED, chunk=2, progress=False)
     theirs = loop(scheduler, start(scheduler), {"use_clipped_model_output": True})[-1]
     assert difference(ours[None], theirs[None]) < 1e-5
+
+
+CLIPPED = [
+    ("DDPM", {}),
+    ("DDPM", {"clip_sample_range": 0.5, **V}),
+    ("DDPM", {"thresholding": True}),
+    ("DDPM", {"thresholding": True, "sample_max_value": 2.0, "dynamic_thresholding_ratio": 0.7, **SAMPLE}),
+    ("DDPM", {"thresholding": True, "sample_max_value": 0.6}),
+    ("DDIM", {}),
+    ("DDIM", {"thresholding": True, **V}),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), CLIPPED, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CLIPPED)])
+def test_a_denoiser_clips_as_its_scheduler(name, config):
+    scheduler = made(name, config, 10)
+    options = {"use_clipped_model_output": True} if name == "DDIM" else {}
+    _, plan = from_scheduler(scheduler, **options)
+    ours = sample(denoiser(scheduler, network), SHAPE, plan, 3, seed=SEED, chunk=4, progress=False)
+    with our_noise(scheduler, 3):
+        theirs = loop(scheduler, start(scheduler, 3), options)[-1]
+        unclipped = loop(made(name, {**config, "clip_sample": False, "thresholding": False}, 10), start(scheduler, 3))
+    assert difference(ours[None], theirs[None]) < 1e-5 < 1e-2 < difference(unclipped[-1:], theirs[None])
+
+
+def test_clipping_that_no_plan_has_is_refused():
+    for name, config, fault in (
+        ("DDIM", {}, "clip_sample"),
+        ("DDIM", {"clip_sample": False, "thresholding": True}, "thresholding"),
+        ("HeunDiscrete", {"clip_sample": True}, "clip_sample"),
+        ("DPMSolverMultistep", {"thresholding": True}, "thresholding"),
+        ("DPMSolverSinglestep", {"thresholding": True}, "thresholding"),
+        ("UniPCMultistep", {"thresholding": True}, "thresholding"),
+        ("DEISMultistep", {"thresholding": True}, "thresholding"),
+        ("EDMDPMSolverMultistep", {"thresholding": True}, "thresholding"),
+    ):
+        with pytest.raises(ValueError, match=f"{fault} must be False"):
+            from_scheduler(made(name, config, 10))
+        if name != "DDIM":
+            with pytest.raises(ValueError, match=f"{fault} must be False"):
+                denoiser(made(name, config, 10), network)
+
+
+def test_timesteps_of_one_s_own():
+    scheduler = diffusers.DDPMScheduler(clip_sample=False)
+    scheduler.set_timesteps(timesteps=[900, 700, 300, 20])
+    _, plan = from_scheduler(scheduler)
+    ours = sample(
+        denoiser(scheduler, network), SHAPE, plan, 3, seed=SEED, chunk=4, progress=False, start=start(scheduler, 3)
+    )
+    with our_noise(scheduler, 3):
+        theirs = loop(scheduler, start(scheduler, 3))[-1]
+    assert len(plan) == 4 and difference(ours[None], theirs[None]) < 1e-5
+    for scheduler in (made("DDIM", {"clip_sample": False}, 10), diffusers.DDPMScheduler()):
+        scheduler.timesteps = torch.tensor([900, 700, 300, 20])
+        with pytest.raises(ValueError, match=r"timesteps must be those of set_timesteps|steps must be given"):
+            from_scheduler(scheduler)
+
+
+def test_a_plan_begins_inside_a_step_of_two_calls():
+    """diffusers lowers the order of a call that has too few calls before it."""
+    for order, begin in ((2, 5), (3, 4), (3, 5), (3, 6), (2, 4)):
+        scheduler = made("DPMSolverSinglestep", {"solver_order": order}, 12)
+        _, plan = from_scheduler(scheduler, begin=begin)
+        x = start(scheduler)
+        ours = sample(denoiser(scheduler, network), SHAPE, plan, 2, chunk=2, progress=False, start=x)
+        scheduler.set_begin_index(begin)
+        for t in scheduler.timesteps[begin:]:
+            x = scheduler.step(network(x, t), t, x).prev_sample
+        assert len(plan) == 12 - begin and difference(ours[None], x[None]) < 1e-5
 
 
 def test_schedule_and_variables():
@@ -122,8 +194,8 @@ def test_schedule_and_variables():
 
 
 def test_steps_leave_the_scheduler_as_it_is():
-    scheduler = diffusers.DDIMScheduler()
-    assert from_scheduler(scheduler, 10)[1] == from_scheduler(made("DDIM", {}, 10))[1]
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    assert from_scheduler(scheduler, 10)[1] == from_scheduler(made("DDIM", {"clip_sample": False}, 10))[1]
     assert scheduler.num_inference_steps is None
 
 
@@ -163,10 +235,14 @@ def test_bad_schedulers():
         ("UniPCMultistep", {"disable_corrector": [0]}, "disable_corrector must be"),
         ("DPMSolverMultistep", {"use_flow_sigmas": True, **V}, "prediction_type must be"),
         ("DPMSolverSinglestep", {"algorithm_type": "sde-dpmsolver++"}, "algorithm_type must be"),
-        ("FlowMatchEulerDiscrete", {"invert_sigmas": True}, "the noise of a scheduler's steps must fall"),
+        ("DPMSolverMultistep", {"variance_type": "learned"}, "variance_type must be None"),
+        ("DPMSolverSinglestep", {"variance_type": "learned_range"}, "variance_type must be None"),
+        ("DPMSolverMultistep", {"euler_at_final": True, **LOW}, "euler_at_final must be False"),
+        ("UniPCMultistep", {**KARRAS, "sigma_max": 200.0}, "sigma_max with use_karras_sigmas: sigmas must not exceed"),
+        ("FlowMatchEulerDiscrete", {"invert_sigmas": True}, "invert_sigmas must be False"),
     ):
         with pytest.raises(ValueError, match=message):
-            from_scheduler(getattr(diffusers, f"{name}Scheduler")(**config), 10)
+            from_scheduler(getattr(diffusers, f"{name}Scheduler")(**config), 20)
     with pytest.raises(ValueError, match="timesteps must lie below 50, as many as there are betas; got 90"):
         from_scheduler(diffusers.DDIMScheduler(trained_betas=[0.01] * 50), 11)
     with pytest.raises(ValueError, match="must begin at the first"):
