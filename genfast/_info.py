@@ -46,4 +46,13 @@ def _cuda(build: dict) -> str:
     if not torch.cuda.is_available():
         return f"built for {build['cuda']}, not live: torch {torch.__version__} sees no GPU"
     major, minor = torch.cuda.get_device_capability()
-    return f"live, built for {build['cuda']}, on {torch.cuda.get_device_name()} (sm_{major}{minor})"
+    name = f"{torch.cuda.get_device_name()} (sm_{major}{minor})"
+    if not _runs(build["cuda"], major, minor):
+        return f"built for {build['cuda']}, not live: no kernels for sm_{major}{minor}, {name}"
+    return f"live, built for {build['cuda']}, on {name}"
+
+
+def _runs(built: str, major: int, minor: int) -> bool:
+    """Whether a GPU runs what was built: machine code of its generation up to its own, or PTX of the newest."""
+    numbers = [int(name.removeprefix("sm_")) for name in built.split()]
+    return any(n // 10 == major and n % 10 <= minor for n in numbers) or 10 * major + minor >= max(numbers)

@@ -35,18 +35,28 @@ def test_a_forced_instruction_set_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("build", "cuda", "available", "words"),
+    ("build", "cuda", "available", "capability", "words"),
     [
-        ({"emulated": True, "cuda": ""}, None, False, "emulated on the CPU"),
-        ({"emulated": False, "cuda": ""}, None, False, "not built: setup.py found no nvcc"),
-        ({"emulated": False, "cuda": "sm_90"}, None, False, "built for sm_90, not live: this torch has no CUDA"),
-        ({"emulated": False, "cuda": "sm_90"}, "13.0", False, "built for sm_90, not live: torch .* sees no GPU"),
-        ({"emulated": False, "cuda": "sm_90"}, "13.0", True, r"live, built for sm_90, on A GPU \(sm_90\)"),
+        ({"emulated": True, "cuda": ""}, None, False, None, "emulated on the CPU"),
+        ({"emulated": False, "cuda": ""}, None, False, None, "not built: setup.py found no nvcc"),
+        ({"emulated": False, "cuda": "sm_90"}, None, False, None, "built for sm_90, not live: this torch has no CUDA"),
+        ({"emulated": False, "cuda": "sm_90"}, "13.0", False, None, "built for sm_90, not live: torch .* sees no GPU"),
+        ({"emulated": False, "cuda": "sm_90"}, "13.0", True, (9, 0), r"live, built for sm_90, on A GPU \(sm_90\)"),
+        ({"emulated": False, "cuda": "sm_80 sm_90"}, "13.0", True, (8, 9), r"live, built for .*\(sm_89\)"),
+        ({"emulated": False, "cuda": "sm_80 sm_90"}, "13.0", True, (12, 0), r"live, built for .*\(sm_120\)"),
+        (
+            {"emulated": False, "cuda": "sm_80 sm_90"},
+            "13.0",
+            True,
+            (7, 5),
+            "built for .*, not live: no kernels for sm_75",
+        ),
+        ({"emulated": False, "cuda": "sm_90"}, "13.0", True, (8, 0), "built for sm_90, not live: no kernels for sm_80"),
     ],
 )
-def test_the_reason_why_cuda_is_not_live(build, cuda, available, words, monkeypatch):
+def test_the_reason_why_cuda_is_not_live(build, cuda, available, capability, words, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
     assert re.match(words, _cuda(build))

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 
+#include "../kernels/device.h"
 #include "../kernels/types.h"
 #include "refuse.h"
 
@@ -289,7 +290,14 @@ inline Stream current_stream(const Tensor& t) {
 }
 struct DeviceScope {
   torch::stable::accelerator::DeviceGuard guard;
-  explicit DeviceScope(const Tensor& t) : guard(t.get_device_index()) {}
+  explicit DeviceScope(const Tensor& t) : guard(t.get_device_index()) {
+#if defined(GENFAST_CUDA)
+    const char* why = cuda::unsupported();
+    GENFAST_CHECK(why == nullptr, "genfast: ", why, "; built for ", GENFAST_CUDA);
+#else
+    refuse("genfast: no CUDA kernels were built; `genfast info` says why");
+#endif
+  }
 };
 #endif
 
@@ -304,7 +312,13 @@ inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
 // GENFAST_RUN(op, tensor, args) runs the twin of the tensor's device.
 #define GENFAST_RUN_CPU(op, args) \
   on_threads(work(args), [&](int64_t first, int64_t last) { cpu::op(args, first, last); })
-#if defined(GENFAST_CUDA) || defined(GENFAST_EMULATE)
+#if !defined(GENFAST_CUDA) && !defined(GENFAST_EMULATE)
+#define GENFAST_RUN(op, tensor, args)                      \
+  do {                                                     \
+    if (runs_cuda_twin(tensor)) (void)DeviceScope{tensor}; \
+    GENFAST_RUN_CPU(op, args);                             \
+  } while (false)
+#else
 #define GENFAST_RUN(op, tensor, args)                             \
   do {                                                            \
     if (runs_cuda_twin(tensor)) {                                 \
@@ -315,17 +329,11 @@ inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
       GENFAST_RUN_CPU(op, args);                                  \
     }                                                             \
   } while (false)
-#else
-#define GENFAST_RUN(op, tensor, args) GENFAST_RUN_CPU(op, args)
 #endif
 
-// GENFAST_IMPL(op) registers one glue function for every device that was built.
+// GENFAST_IMPL(op) registers one glue function for both devices; without CUDA kernels it says so on a GPU.
 #define GENFAST_IMPL_FOR(op, device) \
   STABLE_TORCH_LIBRARY_IMPL(genfast, device, m) { m.impl(#op, TORCH_BOX(&genfast::op)); }
-#if defined(GENFAST_CUDA)
 #define GENFAST_IMPL(op) GENFAST_IMPL_FOR(op, CPU) GENFAST_IMPL_FOR(op, CUDA)
-#else
-#define GENFAST_IMPL(op) GENFAST_IMPL_FOR(op, CPU)
-#endif
 
 }  // namespace genfast

@@ -1,0 +1,36 @@
+#include "device.h"
+#include "launch.cuh"
+
+#if !defined(GENFAST_EMULATE)
+#include <array>
+#include <cstdio>
+#include <mutex>
+
+namespace genfast::cuda {
+
+static __global__ void probe_kernel() {}
+
+// The first call on a device asks the driver whether there is machine code for it, or PTX to make some of.
+const char* unsupported() {
+  struct Answer {
+    std::once_flag asked;
+    char words[32] = "";
+  };
+  static std::array<Answer, 64> answers;
+  int device = 0;
+  if (cudaGetDevice(&device) != cudaSuccess || device >= int(answers.size())) return nullptr;
+  Answer& answer = answers[device];
+  std::call_once(answer.asked, [&] {
+    cudaFuncAttributes attributes;
+    if (cudaFuncGetAttributes(&attributes, probe_kernel) == cudaSuccess) return;
+    cudaGetLastError();  // which is told here, and not by the next launch
+    int major = 0, minor = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    std::snprintf(answer.words, sizeof answer.words, "no kernels for sm_%d%d", major, minor);
+  });
+  return answer.words[0] ? answer.words : nullptr;
+}
+
+}  // namespace genfast::cuda
+#endif
