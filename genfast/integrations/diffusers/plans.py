@@ -147,7 +147,8 @@ def _ddpm(scheduler):
     # "_log" is about how a learned variance is meant; a fixed one is the same number.
     allowed = "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"
     kind = _only(scheduler, "variance_type", *allowed)
-    _one_of("variance_type", scheduler.variance_type, kind)  # diffusers reads both
+    # diffusers reads both, and only in these two ways.
+    _one_of("variance_type", scheduler.variance_type, *([kind] if kind == allowed[1] else allowed[:1] + allowed[2:]))
     if not scheduler.custom_timesteps and scheduler.num_inference_steps is None:
         # Then diffusers steps to t - 1, whatever the timesteps are.
         _require_own_timesteps(scheduler, range(len(scheduler.timesteps) - 1, -1, -1))
