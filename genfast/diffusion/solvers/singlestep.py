@@ -4,7 +4,7 @@ their ancestral and SDE forms."""
 import itertools
 import math
 
-from ...common.checks import require_bool, require_choice, require_number
+from ...common.checks import require_bool, require_choice, require_integer, require_number
 from ..process.plans import D, Rows, h, x, z
 from ._common import ancestral, at_log_ratios, exponential_step, step_to
 
@@ -102,11 +102,11 @@ def _steps(rows, order, stages, lower_order_final):
             yield (t, s) if t.alpha == 0 else (t, *itertools.islice(inner, order - 1), s)
         return
     if isinstance(stages, tuple):
-        most = 1 if rows.to_zero else order
-        if not all(1 <= size <= order for size in stages) or sum(stages) != rows.steps or stages[-1] > most:
-            expected = f"orders from 1 to {order} that make {rows.steps} steps, the last at most {most}"
-            raise ValueError(f"stages must be {expected}; got {stages}")
-        sizes = list(stages[: len(stages) - rows.to_zero])  # `plan` adds a step to t = 0
+        sizes = [require_integer("stages", size, 1, order) for size in stages]
+        if sum(sizes) != rows.steps or (rows.to_zero and sizes[-1] != 1):
+            last = ", the last of order 1" if rows.to_zero else ""
+            raise ValueError(f"stages must be orders that make {rows.steps} steps{last}; got {stages}")
+        sizes = sizes[: len(sizes) - rows.to_zero]  # `plan` adds a step to t = 0
     else:
         sizes = _sizes(rows, order, lower_order_final)
     ends = itertools.accumulate(sizes, initial=0)

@@ -9,7 +9,7 @@ from ... import ops
 from ...common.checks import require_integer
 from ...common.state import unwrapped
 from ...diffusion import solvers
-from ...diffusion.process.denoisers import Denoiser
+from ...diffusion.process.denoisers import Denoiser, Network
 from ...nn import UNet
 from ...ops.dispatch import per_row
 from .tables import DISCRETE, VARIABLES, class_of, kind_of, read, setting
@@ -83,20 +83,19 @@ class _Called(nn.Module):
         return getattr(answer, "sample", answer)
 
 
-class _Clipped(_Called):
-    """The network of a scheduler that clips, whose answer is D."""
+class _Clipped:
+    """What answers with the D of a scheduler that clips: its network, and what comes after it in float32 at least."""
 
     def __init__(self, net, grid, scheduler):
-        super().__init__(net)
-        self.prepares, self.grid, config = False, grid, scheduler.config
+        self.net, self.grid, config = Network(_Called(net)), grid, scheduler.config
         self.ratio = config.dynamic_thresholding_ratio if setting(scheduler, "thresholding") else None
         self.bound = config.clip_sample_range if self.ratio is None else config.sample_max_value
 
-    def forward(self, y, timestep, **condition):
-        F = super().forward(y, timestep, **condition)
-        schedule, parameterization, _ = self.grid.schedule, self.grid.parameterization, self.grid.times
-        c = parameterization.coefficients(schedule, (timestep.double() + 1) / len(schedule.alphas))
-        D = per_row(c.c_skip.to(F.dtype), y) * y + per_row(c.c_out.to(F.dtype), y) * F
+    def __call__(self, y, timestep, **condition):
+        schedule = self.grid.schedule
+        c = self.grid.parameterization.coefficients(schedule, (timestep.double() + 1) / len(schedule.alphas))
+        D = per_row(c.c_skip.to(y.dtype), y) * y
+        D = D + per_row(c.c_out.to(y.dtype), y) * self.net(y, timestep, condition).to(y.dtype)
         return D.clamp(-self.bound, self.bound) if self.ratio is None else threshold(D, self.ratio, self.bound)
 
 
@@ -147,7 +146,8 @@ def _ddpm(scheduler):
     # "_log" is about how a learned variance is meant; a fixed one is the same number.
     allowed = "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"
     kind = _only(scheduler, "variance_type", *allowed)
-    _one_of("variance_type", scheduler.variance_type, kind)  # diffusers reads both
+    # diffusers reads both, and only in these two ways.
+    _one_of("variance_type", scheduler.variance_type, *([kind] if kind == allowed[1] else allowed[:1] + allowed[2:]))
     if not scheduler.custom_timesteps and scheduler.num_inference_steps is None:
         # Then diffusers steps to t - 1, whatever the timesteps are.
         _require_own_timesteps(scheduler, range(len(scheduler.timesteps) - 1, -1, -1))

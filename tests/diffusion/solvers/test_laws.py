@@ -279,8 +279,8 @@ def test_orders_rise_at_the_start_and_fall_at_the_end():
 def test_grids_with_stages_have_steps_of_lower_order_left_over():
     """Lu et al. 2022: 3, 3, ..., then what is left; a lower_order_final that ends above 0 has a step of order 1."""
 
-    def sizes(name, steps, final_sigma, **options):
-        one = plan(name, VP, steps, stages="grid", final_sigma=final_sigma, **options)
+    def sizes(name, steps, final_sigma, stages="grid", **options):
+        one = plan(name, VP, steps, stages=stages, final_sigma=final_sigma, **options)
         assert len(one) == steps
         starts = [row for row in range(steps) if not one.e[row].any()]
         return np.diff([*starts, steps]).tolist()
@@ -292,6 +292,8 @@ def test_grids_with_stages_have_steps_of_lower_order_left_over():
     assert sizes("dpm_solver_3s", 9, "sigma_min") == [3, 3, 3]
     assert sizes("dpm_solver_3s", 9, "sigma_min", lower_order_final=True) == [3, 3, 2, 1]
     assert sizes("dpm_solver_2s", 6, "sigma_min", lower_order_final=True) == [2, 2, 1, 1]
+    for last, final_sigma in ((1, "zero"), (2, "sigma_min"), (3, "sigma_min")):
+        assert sizes("dpmpp_3s", 5 + last, final_sigma, stages=(2, 3, last)) == [2, 3, last]
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -320,6 +322,9 @@ def test_bad_options_are_refused():
         ("dpmpp_2m", {"solver_type": "taylor"}, "solver_type must be one of midpoint, heun; got 'taylor'"),
         ("dpmpp_2s", {"solver_type": "taylor"}, "solver_type must be one of midpoint, heun"),
         ("dpmpp_2s", {"stages": "outer"}, "stages must be one of inner, grid"),
+        ("dpmpp_2s", {"stages": (2, 3, 5)}, "stages must be an integer from 1 to 2; got 3"),
+        ("dpmpp_2s", {"stages": ()}, r"stages must be orders that make 10 steps, the last of order 1; got \(\)"),
+        ("dpmpp_2s", {"stages": (2,) * 5}, r"stages must be orders that make 10 steps, the last of order 1; got \(2"),
         ("dpmpp_3m", {"curvature": -1.0}, "curvature must be a finite number of at least 0"),
         ("dpmpp_3m", {"lower_order_final": 1}, "lower_order_final must be True or False; got 1"),
         ("unipc", {"lower_order_final": "yes"}, "lower_order_final must be True or False; got 'yes'"),

@@ -130,6 +130,21 @@ def test_a_denoiser_clips_as_its_scheduler(name, config):
     assert difference(ours[None], theirs[None]) < 1e-5 < 1e-2 < difference(unclipped[-1:], theirs[None])
 
 
+def test_a_network_of_low_precision_is_clipped_in_float32():
+    class Net(torch.nn.Linear):
+        def forward(self, y, timestep):
+            assert not self.training
+            return super().forward(y) * 0.1 + y
+
+    scheduler, ends = made("DDPM", {}, 10), []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        D, (_, plan) = denoiser(scheduler, Net(4, 4).to(dtype).train()), from_scheduler(scheduler)
+        ends.append(sample(D, SHAPE, plan, 2, seed=SEED, progress=False))
+        assert ends[-1].dtype == torch.float32
+    assert difference(*ends) < 0.05
+
+
 def test_clipping_that_no_plan_has_is_refused():
     for name, config, fault in (
         ("DDIM", {}, "clip_sample"),

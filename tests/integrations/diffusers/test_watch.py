@@ -171,6 +171,7 @@ def changes():
     yield "DDIM", assign("final_alpha_cumprod", lambda final: final * 0.99995)
     yield "DDIM", assign("num_inference_steps", lambda steps: 2 * steps)
     yield "DDPM", register(thresholding=True, sample_max_value=0.5)
+    yield "DDPM", register(variance_type="fixed_large")
     yield "UniPCMultistep", assign("disable_corrector", lambda _: [5, 6])
     yield "DPMSolverMultistep", register(solver_type="heun", euler_at_final=True)
     yield "FlowMatchEulerDiscrete", assign("sigmas", lambda sigmas: sigmas * 0.9)
