@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 LARGEST = 2**63 - 1  # of the integers that torch has
+ROWS = 2**24  # the most in one call of a network
 SHOWN = 200  # characters of a value in an error
 
 
@@ -60,6 +61,11 @@ def require_count(name: str, value: object, least: int, most: int) -> int:
     it."""
     beyond = is_integer(value) and int(value) > most
     return require_integer(name, value, least, most if beyond else None)
+
+
+def require_chunk(value: object) -> int:
+    """The argument `chunk`: rows of one call of a network, which are in memory at once."""
+    return require_count("chunk", value, 1, ROWS)
 
 
 def require_integers(least: int, **values: object) -> list[int]:

@@ -125,6 +125,8 @@ class Conditioning(nn.Module):
         """`x` is only looked at for the number of rows."""
         if not isinstance(t, Tensor) or not t.is_floating_point():
             raise TypeError(f"t must be a floating-point tensor; got {_kind(t)}")
+        if not t.ndim:
+            raise ValueError("t must have shape (B,), one value per row of x; got ()")
         if t.shape != x.shape[:1] or not t.ndim:
             raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x; got {tuple(t.shape)}")
         hidden = self.first(self.time(t).to(self.first.weight.dtype))
