@@ -286,7 +286,7 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
         n, dim = require_integer("n", n, 2), require_integer("dim", dim, 0, math.prod(self.latent) - 1)
-        range, x = require_pair("range", range), require_samples("x", x, self.shape, batch=None)
+        range, x = require_pair("range", range, ordered=False), require_samples("x", x, self.shape, batch=None)
         with evaluating(self):
             z = self.encode(x[None], label, condition)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
