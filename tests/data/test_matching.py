@@ -244,5 +244,5 @@ def test_samples_of_another_shape_are_refused_before_training():
         gf.Fit(model, torch.zeros(4, 3), steps=1)
     with pytest.raises(TypeError, match=r"^data must be Data, a tensor, an array or a pair .*; got list$"):
         gf.Fit(model, [[0.0, 0.0]], steps=1)
-    with pytest.raises(ValueError, match="^data: x must have at least one sample, of shape"):
+    with pytest.raises(ValueError, match=r"^data: x must have at least one sample, of shape"):
         gf.Fit(model, torch.zeros(0, 2), steps=1)
