@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from . import ops
 from .checkpoint import register
-from .common.checks import require_integer, require_samples
+from .common.checks import require_chunk, require_samples
 from .common.conditions import (
     Label,
     as_conditions,
@@ -105,7 +105,7 @@ class LatentDiffusion(nn.Module):
         batch: as in `Diffusion.loss`; of few samples shift and scale are rough.
         Raises ValueError for a single number a channel, FloatingPointError for latents that are not finite.
         """
-        chunk = require_integer("chunk", chunk, 1)
+        chunk = require_chunk(chunk)
         if self._measured():
             return self
         parts = []  # count, sum of variances, mean and scatter of each chunk: (channels,) each
@@ -154,7 +154,7 @@ class LatentDiffusion(nn.Module):
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
         those of `Diffusion.sample`; the mean of x given its latent. source, which goes with strength: (n, *shape),
         observations, of which the encoder's mean is taken; all other tensors are latents."""
-        index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
+        index, chunk = as_index("n", n), require_chunk(chunk)
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first, with fit")
         label, vae = numbered(label, self.names), self.vae

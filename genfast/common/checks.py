@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 LARGEST = 2**63 - 1  # of the integers that torch has
+ROWS = 2**24  # the most in one call of a network
 SHOWN = 200  # characters of a value in an error
 
 
@@ -60,6 +61,11 @@ def require_count(name: str, value: object, least: int, most: int) -> int:
     it."""
     beyond = is_integer(value) and int(value) > most
     return require_integer(name, value, least, most if beyond else None)
+
+
+def require_chunk(value: object) -> int:
+    """The argument `chunk`: rows of one call of a network, which are in memory at once."""
+    return require_count("chunk", value, 1, ROWS)
 
 
 def require_integers(least: int, **values: object) -> list[int]:
@@ -168,17 +174,20 @@ def require_device(name: str, value: object, *, there: bool = True) -> torch.dev
 
 
 def require_pair(
-    name: str, value: object, *, least: float = -math.inf, most: float = math.inf, infinite: bool = False
-) -> tuple[float, float]:
-    """value, (low, high) with least <= low <= high <= most, as floats. infinite: whether they may be so."""
+    name: str, value: object, *, least: float = -math.inf, most: float = math.inf, infinite: bool = False,
+    ordered: bool = True,
+) -> tuple[float, float]:  # fmt: skip
+    """value, (low, high) with least <= low <= high <= most, as floats. infinite: whether they may be so.  ordered:
+    whether they must come in that order."""
     pair = value if isinstance(value, tuple | list) and len(value) == 2 else (None, None)
     real = all(isinstance(bound, numbers.Real) and not isinstance(bound, bool) for bound in pair)
     if real and all(_is_finite(bound) or (infinite and bound in (-math.inf, math.inf)) for bound in pair):
         low, high = map(float, pair)
-        if least <= low <= high <= most:
+        if not ordered or least <= low <= high <= most:
             return low, high
     below, above = "" if least == -math.inf else f"{least:g} <= ", "" if most == math.inf else f" <= {most:g}"
-    raise ValueError(f"{name} must be (low, high) with {below}low <= high{above}; got {shown(value)}")
+    wanted = f"(low, high) with {below}low <= high{above}" if ordered else "a pair of finite numbers"
+    raise ValueError(f"{name} must be {wanted}; got {shown(value)}")
 
 
 def require_tensor(name: str, value: object, *, values: bool = True) -> torch.Tensor:

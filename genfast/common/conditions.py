@@ -92,14 +92,15 @@ def as_rows(name: str, value, count: int) -> Tensor:
     NaN is a missing value. Raises ValueError naming it for another shape, or infinity; TypeError: `require_tensor`."""
     listed = not isinstance(value, Tensor | np.ndarray)
     rows = _on_cpu(name, value, f"hold numbers, ({count}, *) or (1, *) for all", torch.float64 if listed else None)
-    rows = rows if rows.is_floating_point() or rows.is_complex() else rows.double()
+    narrow = listed or not (rows.is_floating_point() or rows.is_complex())
+    rows = rows.double() if narrow else rows
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.is_complex() or rows.ndim < 2 or len(rows) not in (1, count):
         raise ValueError(
             f"{name} must hold real numbers, ({count}, *) or (1, *) for all; got {rows.dtype} {tuple(rows.shape)}"
         )
     _require_no_infinity(name, rows)
-    return rows.float() if listed else rows
+    return rows.float() if narrow else rows
 
 
 def _require_no_infinity(name: str, rows: Tensor) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .checks import as_tensor, holds_integers, is_integer, require_integer, shown
+from .checks import as_tensor, holds_integers, is_integer, require_chunk, require_integer, shown
 from .keys import MAX_SEED, make_key
 
 
@@ -106,7 +106,7 @@ def share(n: int, chunk: int = 64, rank: int | None = None, ranks: int | None = 
     """The sample indices of one process of several, (m,) int64: whole chunks, so that the union over the ranks equals,
     bit for bit, what one process draws: `model.sample(share(n))` under torchrun, whose RANK and WORLD_SIZE are the
     defaults (0 and 1 without it)."""
-    n, chunk = require_integer("n", n, 0), require_integer("chunk", chunk, 1)
+    n, chunk = require_integer("n", n, 0), require_chunk(chunk)
     ranks = require_integer("ranks", int(os.environ.get("WORLD_SIZE", 1)) if ranks is None else ranks, 1)
     rank = require_integer("rank", int(os.environ.get("RANK", 0)) if rank is None else rank, 0, ranks - 1)
     chunks = -(-n // chunk)

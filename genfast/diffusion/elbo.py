@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..common.checks import require_count, require_integer
+from ..common.checks import require_chunk, require_count
 from ..common.keys import require_key
 from ..ops.noise import MAX_STEP
 from .likelihood import prior_variance, require_finite, require_samples
@@ -58,7 +58,7 @@ def elbo(
     """
     x = require_samples(denoiser, x)
     require_key(key, len(x))
-    chunk, samples = require_integer("chunk", chunk, 1), require_count("samples", samples, 1, 2 * MAX_STEP)
+    chunk, samples = require_chunk(chunk), require_count("samples", samples, 1, 2 * MAX_STEP)
     dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)
     index = torch.arange(len(x), device="cpu")
     condition = network_arguments(None, condition, None, index, dtype)[0]

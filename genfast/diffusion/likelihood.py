@@ -25,10 +25,10 @@ from ..common.checks import (
     require_bool,
     require_callable,
     require_choice,
+    require_chunk,
     require_count,
     require_floating,
     require_integer,
-    require_integers,
     require_number,
     require_tensor,
 )
@@ -152,7 +152,7 @@ def log_likelihood(
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
     x, index = _checked(denoiser, x, index, condition, divergence, dtype)
-    probes, chunk = require_integers(1, probes=probes, chunk=chunk)
+    probes, chunk = require_integer("probes", probes, 1), require_chunk(chunk)
     steps = require_count("steps", steps, 1, MAX_STEPS)
     first_probe = require_count("first_probe", first_probe, 0, MAX_STEP)
     if divergence != "exact":  # of which no random probe is drawn

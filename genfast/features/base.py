@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..common.checks import require_integer
+from ..common.checks import ROWS, require_count
 from ..common.eval_mode import evaluating
 from ..data.dataset import as_data
 
@@ -51,7 +51,7 @@ def extract(features, x, *, batch=64):
     """
     if not isinstance(features, Features):
         raise TypeError(f"features must have name, dim, fingerprint and a call; got {type(features).__name__}")
-    batch = require_integer("batch", batch, 1)
+    batch = require_count("batch", batch, 1, ROWS)
 
     def checked(chunk):
         answer = features(chunk)

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import require_bool, require_choice, require_integer, require_names, require_number, require_shape
+from ..common.checks import (
+    require_bool,
+    require_choice,
+    require_chunk,
+    require_integer,
+    require_names,
+    require_number,
+    require_shape,
+)
 from ..common.conditions import (
     Label,
     as_conditions,
@@ -188,7 +196,7 @@ class GAN(nn.Module):
         its rounding does not depend on n.
         Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
         """
-        index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
+        index, chunk = as_index("n", n), require_chunk(chunk)
         truncation = require_number("truncation", truncation, least=0)
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
         like = next(self.generator.parameters(), torch.empty(0, dtype=torch.float32, device="cpu"))

@@ -125,7 +125,9 @@ class Conditioning(nn.Module):
         """`x` is only looked at for the number of rows."""
         if not isinstance(t, Tensor) or not t.is_floating_point():
             raise TypeError(f"t must be a floating-point tensor; got {_kind(t)}")
-        if t.shape != x.shape[:1] or not t.ndim:
+        if not t.ndim:
+            raise ValueError("t must have shape (B,), one value per row of x; got ()")
+        if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape ({x.shape[0]},), one value per row of x; got {tuple(t.shape)}")
         hidden = self.first(self.time(t).to(self.first.weight.dtype))
         return F.silu(self.conditions(self.second(F.silu(hidden)), label, condition))
@@ -174,13 +176,12 @@ class Prepares(nn.Module):
         c = self.condition(t if rows is None else rows, t, label, condition)
         return torch.cat([layer(c) for layer in self._modulations()], dim=1)
 
-    def given(self, prepared: object, x: Tensor) -> Tensor:
-        """`prepared`, (B, M), for the rows of x. Raises TypeError or ValueError for anything else."""
+    def check_prepared(self, prepared: object, x: Tensor) -> None:
+        """TypeError or ValueError unless it is (B, M), for the rows of x."""
         if not isinstance(prepared, Tensor) or not prepared.is_floating_point():
             raise TypeError(f"prepared must be a floating-point tensor, as `prepare` gives it; got {_kind(prepared)}")
         if prepared.shape != (len(x), self.columns):
             raise ValueError(f"prepared must have shape ({len(x)}, {self.columns}); got {tuple(prepared.shape)}")
-        return prepared
 
     def _modulations(self) -> list[Modulation]:
         return [module for module in self.modules() if isinstance(module, Modulation)]

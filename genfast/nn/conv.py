@@ -59,7 +59,7 @@ class Encoder(nn.Module):
             self.output = nn.Sequential(nn.Flatten(), nn.Linear(last * math.prod(end), outputs))
 
     def forward(self, x: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        require_input("x", x)
+        self.down.check(x)
         c = F.silu(self.conditions(x.new_zeros(len(x), self.features), label, condition))
         mean, log_variance = self.output(self.norm(self.down(x, c), c)).chunk(2, 1)
         return mean, log_variance
@@ -167,7 +167,7 @@ class Discriminator(nn.Module):
             nn.init.normal_(self.conditions.label.weight, std=features**-0.5)
 
     def forward(self, x: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        require_input("x", x)
+        self.down.check(x)
         weight = self.conditions(self.output.weight.expand(len(x), -1), label, condition)
         features = F.silu(self.features(self.down(x)))
         return (weight * features).sum(1) + self.output.bias
@@ -199,9 +199,12 @@ class Down(nn.Module):
         )
         self.halve = nn.ModuleList(nn.Conv2d(here, here, 3, stride=2, padding=1) for here in widths[:-1])
 
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        if x.shape[1:] != self.expected:
+    def check(self, x: Tensor) -> None:
+        if require_input("x", x).shape[1:] != self.expected:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.expected))}); got {tuple(x.shape)}")
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        self.check(x)
         hidden = self.input(x)
         for index, level in enumerate(self.levels):
             if index:

@@ -86,7 +86,7 @@ class DiT(Prepares):
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
         else:
-            self.given(prepared, x)
+            self.check_prepared(prepared, x)
         h = self.input(self.patches(x, grid))
         h = h + self.places(grid).to(h.dtype)
         vectors = [modulation.of(prepared) for modulation in (*self.modulations, self.last_modulation)]

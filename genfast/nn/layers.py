@@ -20,7 +20,7 @@ def require_sizes(least: int, **values: object) -> list[int]:
 
 def require_input(name: str, x: object) -> Tensor:
     """x, a floating-point tensor with a batch dimension; TypeError for anything else."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or x.dtype.itemsize == 1:
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim or x.dtype.itemsize == 1:
         got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name} must be a floating-point tensor (B, *); got {got}")
     if x.layout != torch.strided:

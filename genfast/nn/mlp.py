@@ -43,7 +43,7 @@ class MLP(Prepares):
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
         else:
-            self.given(prepared, x)
+            self.check_prepared(prepared, x)
         hidden = self.input(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, prepared)

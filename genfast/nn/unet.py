@@ -113,7 +113,7 @@ class UNet(Prepares):
         if prepared is None:
             prepared = self.prepare(t, label, condition, rows=x)
         else:
-            self.given(prepared, x)
+            self.check_prepared(prepared, x)
         hidden, last = self.input(x), x.ndim == 4 and x.device.type == "cpu" and not composed(x)
         if last:  # there the faster layout, whatever that of x
             hidden = hidden.contiguous(memory_format=torch.channels_last)

@@ -82,6 +82,8 @@ def check_sets(op: str, x: Tensor, y: Tensor) -> None:
     for name, points in (("x", x), ("y", y)):
         if not isinstance(points, Tensor):
             raise TypeError(f"{op}: {name} must be a tensor; got {type(points).__name__}")
+        if points.layout != torch.strided:
+            raise TypeError(f"{op}: {name} must be a dense tensor; got a {points.layout} one")
         if points.ndim != 2 or points.dtype != torch.float32:
             raise ValueError(
                 f"{op}: {name} must be float32 of shape (points, features); got {points.dtype} of shape "

@@ -12,9 +12,9 @@ from .. import ops
 from ..checkpoint import register
 from ..common.checks import (
     require_bool,
+    require_chunk,
     require_count,
     require_integer,
-    require_integers,
     require_number,
     require_pair,
     require_samples,
@@ -181,7 +181,7 @@ class VAE(nn.Module):
         drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
         once, always so many, that its rounding does not depend on n.
         """
-        index, chunk = as_index("n", n), require_integer("chunk", chunk, 1)
+        index, chunk = as_index("n", n), require_chunk(chunk)
         temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class VAE(nn.Module):
         Burda et al. 2016, arXiv:1509.00519. Draws come in parts and are summed up at once, whatever k. chunk: rows of x
         at a time.
         """
-        chunk, k = require_integers(1, chunk=chunk, k=k)
+        chunk, k = require_chunk(chunk), require_integer("k", k, 1)
         x, progress = self._checked(x, None), require_bool("progress", progress)
         conditions, key = self._conditions(x, label, condition), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64, device="cpu"),) * 2]
@@ -286,7 +286,7 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """n observations, (n, *shape), of mu(x) with element `dim` of z, flattened, through `range`. x: (*shape)."""
         n, dim = require_integer("n", n, 2), require_integer("dim", dim, 0, math.prod(self.latent) - 1)
-        range, x = require_pair("range", range), require_samples("x", x, self.shape, batch=None)
+        range, x = require_pair("range", range, ordered=False), require_samples("x", x, self.shape, batch=None)
         with evaluating(self):
             z = self.encode(x[None], label, condition)[0].flatten(1).repeat(n, 1)
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
@@ -300,7 +300,7 @@ class VAE(nn.Module):
         conditions where it takes any.
         """
         require_shape_of(self, data := as_data(data))
-        data, chunk, mu = for_model(data, self), require_integer("chunk", chunk, 1), []
+        data, chunk, mu = for_model(data, self), require_chunk(chunk), []
         threshold = require_number("threshold", threshold, least=0)
         if len(data) < 2:
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")

@@ -196,6 +196,12 @@ def test_pairs():
         require_pair("interval", (0, 2), least=0, most=1)
 
 
+def test_pairs_in_any_order():
+    assert require_pair("range", (3, -3), ordered=False) == (3.0, -3.0)
+    with pytest.raises(ValueError, match=r"^range must be a pair of finite numbers; got \(0, inf\)$"):
+        require_pair("range", (0, math.inf), ordered=False)
+
+
 def test_devices():
     assert require_device("device", "cpu") == torch.device("cpu") == require_device("device", torch.device("cpu"))
     assert require_device("device", "meta").type == "meta"

@@ -236,3 +236,13 @@ def test_8_bit_numbers_are_warned_of(x, expected):
         for_training(gf.data.Data(x), object())  # a model of one's own may scale them itself
     messages = [str(w.message) for w in caught]
     assert len(messages) == expected and all("scale it first, e.g. x / 127.5 - 1" in message for message in messages)
+
+
+def test_samples_of_another_shape_are_refused_before_training():
+    model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
+    with pytest.raises(ValueError, match=r"data must hold samples of shape \(2,\), that of the model; got \(3,\)"):
+        gf.Fit(model, torch.zeros(4, 3), steps=1)
+    with pytest.raises(TypeError, match=r"^data must be Data, a tensor, an array or a pair .*; got list$"):
+        gf.Fit(model, [[0.0, 0.0]], steps=1)
+    with pytest.raises(ValueError, match=r"^data: x must have at least one sample, of shape"):
+        gf.Fit(model, torch.zeros(0, 2), steps=1)

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from ...common.checks import require_count, require_integer, require_number
+from ...common.checks import require_integer, require_number
 from .schedules import as_schedule
 
 MAX_STEPS = 1_000_000  # a plan is a table in memory
@@ -16,7 +16,7 @@ MAX_STEPS = 1_000_000  # a plan is a table in memory
 
 def _grid(schedule, steps, inner):
     """steps + 1 decreasing float64 times: 1, ..., t_min, 0. `inner(u)` maps u in [0, 1] to the times between."""
-    steps = require_count("steps", steps, 1, MAX_STEPS)
+    steps = require_integer("steps", steps, 1, MAX_STEPS)
     times = torch.zeros(steps + 1, dtype=torch.float64, device="cpu")
     times[:-1] = inner(torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu"))
     times[-2] = schedule.t_min

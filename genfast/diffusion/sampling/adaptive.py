@@ -19,6 +19,7 @@ from ... import ops
 from ...common.checks import (
     require_bool,
     require_choice,
+    require_chunk,
     require_device,
     require_integer,
     require_number,
@@ -171,7 +172,7 @@ def sample_adaptively(
     require_denoiser(denoiser)
     index, device = as_index("index", index), require_device("device", device)
     shape, seed = require_shape("shape", shape), require_integer("seed", seed, 0, MAX_SEED)
-    chunk, max_steps = require_integer("chunk", chunk, 1), require_integer("max_steps", max_steps, 1)
+    chunk, max_steps = require_chunk(chunk), require_integer("max_steps", max_steps, 1)
     dtype = require_choice("dtype", dtype, DTYPES)
     rtol = require_number("rtol", rtol, least=8 * torch.finfo(dtype).eps)
     atol = require_number("atol", atol, above=0)

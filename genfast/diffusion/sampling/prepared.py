@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...common.checks import holds_integers
 from ...common.eval_mode import evaluating
 from ..process.denoisers import Network
 
@@ -48,6 +49,9 @@ class Prepared:
         if labels is None:
             table = self.table(None)
             return lambda r: table[r].expand(count, *table.shape[1:])
+        if labels.ndim != 1 or not holds_integers(labels):
+            got = f"{labels.dtype} {tuple(labels.shape)}"
+            raise ValueError(f"label must hold integers, one for each of {count} rows; got {got}")
         distinct, which = labels.cpu().unique(return_inverse=True)
         tables, which = torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
         return lambda r: tables[:, r][which]

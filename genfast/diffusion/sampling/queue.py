@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ... import ops
 from ...common.checks import (
+    ROWS,
     as_tensor,
     holds_integers,
     require_choice,
+    require_count,
     require_device,
     require_integer,
     require_number,
@@ -85,7 +87,7 @@ class SampleQueue:
         clamp: tuple[float, float] | None = None,
         device: torch.device | str = "cpu",
     ):
-        capacity = require_integer("capacity", capacity, 1)
+        capacity = require_count("capacity", capacity, 1, ROWS)
         require_denoiser(denoiser)
         self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
         self.clamp, self.device = require_clamp(clamp), require_device("device", device)

@@ -326,7 +326,7 @@ def test_bad_calls(method):
     ]:
         with pytest.raises(ValueError, match=message):
             method(denoiser, A_of)(x_t, 0.5, **condition)
-    with pytest.raises(ValueError, match="condition must have mask, for A; got measurement"):
+    with pytest.raises(ValueError, match="condition must have mask, for the operands of A; got measurement"):
         method(denoiser, A, operands=("mask",))(x_t, 0.5, measurement=y)
     frozen = gaussian(FULL)
     frozen.__class__ = type("Frozen", (GaussianMixtureDenoiser,), {"__call__": lambda self, x_t, t: x_t.detach()})

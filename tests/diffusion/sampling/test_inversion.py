@@ -108,9 +108,9 @@ def test_each_sample_is_its_own_and_takes_its_condition_along():
         (
             {"x_0": torch.zeros(3, 2).long()},
             TypeError,
-            r"x_0 must be a floating-point tensor \(N, \*\); got torch.int64",
+            r"x_0 must hold floating-point numbers; got torch.int64",
         ),
-        ({"x_0": torch.zeros(3)}, TypeError, r"x_0 must be .* of shape \(3,\)"),
+        ({"x_0": torch.zeros(3)}, ValueError, r"x_0 must have shape \(N, \*\); got \(3,\)"),
         ({"x_0": [1.0]}, TypeError, "x_0 must be .* got list"),
         ({"solver": "ddpm"}, ValueError, "solver must be deterministic to be inverted; ddpm draws noise"),
         ({"solver": "magic"}, ValueError, "solver must be one of"),
