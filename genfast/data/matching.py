@@ -59,7 +59,6 @@ def for_training(data: Data, model) -> Data:
             f"x lies from {data.x.min():g} to {data.x.max():g}, as 8-bit numbers do, and models are made for values of "
             "about unit scale: scale it first, e.g. x / 127.5 - 1"
         )
-    require_shape_of(model, data)
     return for_model(data, model)
 
 

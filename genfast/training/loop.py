@@ -24,7 +24,7 @@ from ..common.keys import MAX_SEED, make_key
 from ..common.locks import run_in
 from ..common.state import not_finite
 from ..data.dataset import as_data
-from ..data.matching import for_training, learn_names, warn_user
+from ..data.matching import for_training, learn_names, require_shape_of, warn_user
 from .buffers import Buffers, can_be_averaged, length
 
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
@@ -110,7 +110,8 @@ class Fit:
             got = model.__name__ if isinstance(model, type) else type(model).__name__
             raise TypeError(f"model must be one to train, with a method loss(batch, key), as a Diffusion is; got {got}")
         self.model = model if device is None else model.to(require_device("device", device))
-        self.data = for_training(as_data(data), self.model)
+        require_shape_of(self.model, data := as_data(data))
+        self.data = for_training(data, self.model)
         players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
         for group in players.values():
             group["params"] = [p for p in group["params"] if p.requires_grad]
