@@ -215,9 +215,14 @@ def _require(x, net, key, row, table, y, history, unconditional, guidance) -> No
     for name, (value, shape) in shapes.items():
         if value.shape != shape:
             raise RuntimeError(f"step: {name} must have shape {shape}; got {tuple(value.shape)}")
+    if row.dtype != torch.int32:
+        raise RuntimeError(f"step: row must be int32; got {str(row.dtype).removeprefix('torch.')}")
     count, slots, codes = len(table.codes), 0 if history is None else len(history), StepCodes.of(table.codes)
     if readable(row) and bool(((row < 0) | (row >= count)).any()):
         raise RuntimeError(f"step: row must lie in 0 to {count - 1}; got {row.tolist()}")
+    terms = len(table.streams)
+    if readable(row) and bool(((codes.first < 0) | (codes.first > codes.last) | (codes.last > terms)).any()):
+        raise RuntimeError(f"step: the rows of the plan must have noise terms within the {terms} there are")
     if readable(row) and bool(((codes.reads | codes.writes) >> slots).any()):
         raise RuntimeError(f"step: the plan touches a history slot beyond the {slots} given")
 
