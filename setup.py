@@ -155,7 +155,7 @@ def ninja_file(output: Path, objects: Path) -> str:
     for source in sorted(kernels.glob("*_cpu.cpp")):
         for isa, (lanes, flags) in ISAS.items():
             build(source, "cxx", f"-DGENFAST_ISA={isa} -DGENFAST_LANES={lanes} {flags}", "_" + isa)
-    for source in sorted(kernels.glob("*_cuda.cu")):
+    for source in sorted(kernels.glob("*.cu")):
         if toolkit:
             build(source, "nvcc", "")
         elif EMULATE:  # fused multiply-add and float16 in hardware, for speed: their results are the same
