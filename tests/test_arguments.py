@@ -206,6 +206,8 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "metrics.likelihood": (gf.metrics.likelihood, {"nats": torch.ones(6), "dims": 2, "se": torch.ones(6)}),
     "Moments.merge": (gf.metrics.Moments(2).merge, {"other": gf.metrics.Moments(2)}),
     "pixels": (gf.features.pixels, {"shape": (2,)}),
+    "module": (gf.features.module, {"net": torch.nn.Flatten(), "name": None, "shape": (2,)}),
+    "load": (functools.partial(gf.data.load, "digits:test"), {"size": None, "channels": None, "names": None}),
     "extract": (gf.features.extract, {"features": gf.features.pixels((2,)), "x": x(), "batch": 4}),
     "evaluate": (evaluated, {
         "model": Gaussian(2), "data": x(20), "metrics": "frechet", "n": 6, "features": None, "seed": 0, "train": None,

@@ -76,6 +76,8 @@ def load(path, size=None, channels=None, names=None):
     names     of the classes of a file, in the order of their numbers
     Raises FileNotFoundError if there is nothing, ValueError or TypeError saying what is wrong with the file.
     """
+    size = None if size is None else require_integer("size", size, 1)
+    channels = require_choice("channels", channels, (None, 1, 3))
     if isinstance(path, str) and path.partition(":")[0] == "digits":
         if path == "digits" and Path(path).exists():
             raise ValueError('path: "digits" names data, and there is a path digits, too; say ./digits or digits:train')

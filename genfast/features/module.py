@@ -53,4 +53,6 @@ def module(net, name=None, *, shape):
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module; got {type(net).__name__}")
+    if not isinstance(name, str | None):
+        raise TypeError(f"name must be a string or None; got {type(name).__name__}")
     return Network(net, type(net).__name__ if name is None else name, shape)
