@@ -183,9 +183,11 @@ def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
     of the same two functions, at a quarter of the cost.
     """
     torch.library.register_autograd(f"genfast::{name}", backward, setup_context=setup)
+    below_autograd = torch._C._AutoDispatchBelowAutograd
 
     def forward(ctx, *args):  # a setup_context of its own would have its signature looked up at every call
-        outputs = getattr(torch.ops.genfast, name)(*args)
+        with below_autograd():
+            outputs = getattr(torch.ops.genfast, name)(*args)
         setup(ctx, args, outputs)
         return outputs
 
@@ -194,9 +196,12 @@ def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
     )
 
     def call(*args):
-        if torch.compiler.is_compiling() or not wants_grad(*(a for a in args if isinstance(a, Tensor))):
+        if torch.compiler.is_compiling():
             return getattr(torch.ops.genfast, name)(*args)
-        return function.apply(*args)
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            return function.apply(*args)
+        with below_autograd():  # what torch.library put there for torch.compile is written in Python
+            return getattr(torch.ops.genfast, name)(*args)
 
     return call
 
