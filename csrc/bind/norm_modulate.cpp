@@ -93,7 +93,9 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
   if (gate) args.grad_y = grad_y.data_ptr();
   args.columns = static_cast<float*>(parts.data_ptr());
   GENFAST_RUN(norm_modulate_backward, v, args);
-  if (units != 1) {
+  if (units == 0) {  // no tokens: there is nothing to add, and nowhere to point to
+    torch::stable::zero_(columns);
+  } else if (units != 1) {
     const Shape flat{batch, sums * features, 1};
     const AddUnitsArgs add{static_cast<float*>(columns.data_ptr()), args.columns, units, flat};
     GENFAST_RUN(add_units, v, add);
