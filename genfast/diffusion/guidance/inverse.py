@@ -21,6 +21,7 @@ from ... import ops
 from ...common.checks import as_tensor, require_callable, require_integer, require_names, require_number
 from ...common.eval_mode import evaluating
 from ...ops.dispatch import per_row
+from ..process.denoisers import require_answer
 from .gradient import GuidedDenoiser, pullback, take
 
 
@@ -61,13 +62,7 @@ class _Measured(GuidedDenoiser):
 
         def A(x_0):
             with evaluating(self.A):
-                image = self.A(x_0, **operands)
-            if not isinstance(image, torch.Tensor) or image.shape != y.shape:
-                got = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
-                raise ValueError(f"A must answer with the shape of the measurement, {tuple(y.shape)}; got {got}")
-            if not image.is_floating_point():
-                raise ValueError(f"A must answer with real floating-point numbers; got {image.dtype}")
-            return image
+                return require_answer(self.A(x_0, **operands), y, "A", "the measurement")
 
         with torch.enable_grad():
             rest = {k: v for k, v in condition.items() if k != "measurement" and k not in self.operands}

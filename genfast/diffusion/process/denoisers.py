@@ -247,14 +247,14 @@ class Network:
             return self.told(y, c_noise, conditions)
 
 
-def require_answer(F, y):
-    """F, the answer of a network to y, (B, *); a ValueError unless it is a floating-point tensor of that shape."""
-    if not isinstance(F, torch.Tensor) or F.shape != y.shape:
-        got = tuple(F.shape) if isinstance(F, torch.Tensor) else type(F).__name__
-        raise ValueError(f"the network must answer with the shape of its input, {tuple(y.shape)}; got {got}")
-    if not F.is_floating_point():
-        raise ValueError(f"the network must answer with floating-point numbers; got {F.dtype}")
-    return F
+def require_answer(answer, y, who="the network", whose="its input"):
+    """What a function of the user's answers; a ValueError unless it is a floating-point tensor of the shape of y."""
+    if not isinstance(answer, torch.Tensor) or answer.shape != y.shape:
+        got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ValueError(f"{who} must answer with the shape of {whose}, {tuple(y.shape)}; got {got}")
+    if not answer.is_floating_point():
+        raise ValueError(f"{who} must answer with real floating-point numbers; got {answer.dtype}")
+    return answer
 
 
 def require_denoiser(denoiser):
