@@ -24,9 +24,9 @@ def composed(*tensors: Tensor | None) -> bool:
     )
 
 
-def wants_grad(*tensors: Tensor | None) -> bool:
-    """Whether a gradient is wanted of any of the tensors."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+def wants_grad(*arguments: object) -> bool:
+    """Whether a gradient is wanted of any tensor among the arguments."""
+    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
 
 
 def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
@@ -34,22 +34,19 @@ def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def require_tensors(op: str, **tensors: object) -> None:
+def require_tensors(op: str, *, wanted: str = "a tensor", **tensors: object) -> None:
     """Raises TypeError, naming it, for what is no tensor."""
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor; got {type(value).__name__}")
+            raise TypeError(f"{op}: {name} must be {wanted}; got {type(value).__name__}")
         if value.layout != torch.strided:
             raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
 
 
 def require_optional(op: str, **tensors: object) -> None:
     """Raises TypeError, naming it, for what is neither a tensor nor None."""
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor | None):
-            raise TypeError(f"{op}: {name} must be a tensor or None; got {type(value).__name__}")
-        if value is not None and value.layout != torch.strided:
-            raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
+    given = {name: value for name, value in tensors.items() if value is not None}
+    require_tensors(op, wanted="a tensor or None", **given)
 
 
 def as_eps(eps: object) -> float:
@@ -91,6 +88,13 @@ def alike(op: str, **tensors: Tensor | None) -> None:
             raise RuntimeError(f"{op}: {other} must {wanted}; got {tuple(tensor.shape)}")
 
 
+def shaped(op: str, **pairs: tuple[Tensor | None, tuple[int, ...]]) -> None:
+    """RuntimeError unless each tensor has the shape beside it, for the ways around C++."""
+    for name, (tensor, shape) in pairs.items():
+        if tensor is not None and tensor.shape != shape:
+            raise RuntimeError(f"{op}: {name} must have shape {shape}; got {tuple(tensor.shape)}")
+
+
 def finite_rows(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
     """RuntimeError unless the coefficients, (B,) each, lie on the device of x and, where the host can see them, are
     finite: for the ways around C++."""
@@ -110,10 +114,8 @@ def overlap(a: Tensor, b: Tensor) -> bool:
 
 def apart(op: str, written: dict[str, Tensor | None], read: dict[str, Tensor | None]) -> None:
     """RuntimeError where a tensor that is written to shares memory with another, for the ways around C++."""
-    pairs = itertools.chain(
-        itertools.combinations(written.items(), 2), itertools.product(written.items(), read.items())
-    )
-    for (name, a), (other, b) in pairs:
+    both_written = itertools.combinations(written.items(), 2)
+    for (name, a), (other, b) in (*both_written, *itertools.product(written.items(), read.items())):
         if a is not None and b is not None and overlap(a, b):
             raise RuntimeError(f"{op}: {name}, which is written to, must not share memory with {other}")
 
@@ -198,7 +200,7 @@ def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
     def call(*args):
         if torch.compiler.is_compiling():
             return getattr(torch.ops.genfast, name)(*args)
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+        if wants_grad(*args):
             return function.apply(*args)
         with below_autograd():  # what torch.library put there for torch.compile is written in Python
             return getattr(torch.ops.genfast, name)(*args)

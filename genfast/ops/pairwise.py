@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_bool, require_integer
-from .dispatch import map_by_a_loop, register_fake
+from .dispatch import map_by_a_loop, register_fake, require_optional, require_tensors
 
 ROWS = 256  # of a block of the matrix, in plain torch
 
@@ -65,9 +65,8 @@ def balls(x: Tensor, y: Tensor, radius_x: Tensor | None = None, radius_y: Tensor
     but tensors, RuntimeError as `nearest`.
     """
     check_sets("balls", x, y)
+    require_optional("balls", radius_x=radius_x, radius_y=radius_y)
     for name, radius, points in (("radius_x", radius_x, x), ("radius_y", radius_y, y)):
-        if radius is not None and not isinstance(radius, Tensor):
-            raise TypeError(f"balls: {name} must be a tensor or None; got {type(radius).__name__}")
         if radius is not None and (radius.dtype != torch.float64 or radius.shape != points.shape[:1]):
             raise ValueError(
                 f"balls: {name} must be float64 of shape ({len(points)},), squared radii; "
@@ -79,11 +78,8 @@ def balls(x: Tensor, y: Tensor, radius_x: Tensor | None = None, radius_y: Tensor
 
 def check_sets(op: str, x: Tensor, y: Tensor) -> None:
     """Raises TypeError unless x and y are tensors, ValueError unless they are (N, D) and (M, D) float32."""
+    require_tensors(op, x=x, y=y)
     for name, points in (("x", x), ("y", y)):
-        if not isinstance(points, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor; got {type(points).__name__}")
-        if points.layout != torch.strided:
-            raise TypeError(f"{op}: {name} must be a dense tensor; got a {points.layout} one")
         if points.ndim != 2 or points.dtype != torch.float32:
             raise ValueError(
                 f"{op}: {name} must be float32 of shape (points, features); got {points.dtype} of shape "

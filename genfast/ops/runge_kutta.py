@@ -13,6 +13,7 @@ from .dispatch import (
     register_fake,
     require_optional,
     require_tensors,
+    shaped,
     wants_grad,
 )
 
@@ -41,10 +42,7 @@ def runge_kutta(
         if k.shape[1:] != x.shape or not 1 <= len(k) <= MAX_STAGES:
             wanted = f"(n, *{tuple(x.shape)}) with n from 1 to {MAX_STAGES}"
             raise RuntimeError(f"runge_kutta: k must have shape {wanted}; got {tuple(k.shape)}")
-        for name, value in {"c": c, "error": error}.items():
-            if value is not None and value.shape != (len(x), len(k)):
-                wanted = f"({len(x)}, {len(k)})"
-                raise RuntimeError(f"runge_kutta: {name} must have shape {wanted}; got {tuple(value.shape)}")
+        shaped("runge_kutta", c=(c, (len(x), len(k))), error=(error, (len(x), len(k))))
         return runge_kutta_reference(x, k, c, error, rtol=rtol, atol=atol)
     x = dense(x)
     strides = (x.numel(), *x.stride())

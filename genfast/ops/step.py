@@ -21,6 +21,7 @@ from .dispatch import (
     require_guided,
     require_optional,
     require_tensors,
+    shaped,
 )
 from .noise import normal, split_stream
 
@@ -207,20 +208,16 @@ def _require(x, net, key, row, table, y, history, unconditional, guidance) -> No
     one_device("step", x=x, history=history, key=key, row=row, **table._asdict())
     finite_rows("step", x, guidance=guidance)
     apart("step", {"x": x, "y": y, "history": history}, {"net": net, "unconditional": unconditional})
-    shapes = {"key": (key, (len(x), 2)), "row": (row, (len(x),))}
-    if guidance is not None:
-        shapes["guidance"] = guidance, (len(x),)
-    if history is not None:
-        shapes["history"] = history, (min(len(history), SLOTS), *x.shape)
-    for name, (value, shape) in shapes.items():
-        if value.shape != shape:
-            raise RuntimeError(f"step: {name} must have shape {shape}; got {tuple(value.shape)}")
+    slots = 0 if history is None else len(history)
+    shaped(
+        "step", key=(key, (len(x), 2)), row=(row, (len(x),)), guidance=(guidance, (len(x),)),
+        history=(history, (min(slots, SLOTS), *x.shape)),
+    )  # fmt: skip
     if row.dtype != torch.int32:
         raise RuntimeError(f"step: row must be int32; got {str(row.dtype).removeprefix('torch.')}")
-    count, slots, codes = len(table.codes), 0 if history is None else len(history), StepCodes.of(table.codes)
+    count, terms, codes = len(table.codes), len(table.streams), StepCodes.of(table.codes)
     if readable(row) and bool(((row < 0) | (row >= count)).any()):
         raise RuntimeError(f"step: row must lie in 0 to {count - 1}; got {row.tolist()}")
-    terms = len(table.streams)
     if readable(row) and bool(((codes.first < 0) | (codes.first > codes.last) | (codes.last > terms)).any()):
         raise RuntimeError(f"step: the rows of the plan must have noise terms within the {terms} there are")
     if readable(row) and bool(((codes.reads | codes.writes) >> slots).any()):
