@@ -34,19 +34,28 @@ def per_row(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def require_tensors(op: str, *, wanted: str = "a tensor", **tensors: object) -> None:
-    """Raises TypeError, naming it, for what is no tensor."""
+def require_tensors(op: str, **tensors: object) -> None:
+    """Raises TypeError, naming it, for what is no dense tensor."""
     for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be {wanted}; got {type(value).__name__}")
-        if value.layout != torch.strided:
-            raise TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
+        if not _is_dense(value):
+            raise _no_tensor(op, name, value, "a tensor")
 
 
 def require_optional(op: str, **tensors: object) -> None:
-    """Raises TypeError, naming it, for what is neither a tensor nor None."""
-    given = {name: value for name, value in tensors.items() if value is not None}
-    require_tensors(op, wanted="a tensor or None", **given)
+    """Raises TypeError, naming it, for what is neither a dense tensor nor None."""
+    for name, value in tensors.items():
+        if value is not None and not _is_dense(value):
+            raise _no_tensor(op, name, value, "a tensor or None")
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
+
+
+def _no_tensor(op: str, name: str, value: object, wanted: str) -> TypeError:
+    if isinstance(value, Tensor):
+        return TypeError(f"{op}: {name} must be a dense tensor; got a {value.layout} one")
+    return TypeError(f"{op}: {name} must be {wanted}; got {type(value).__name__}")
 
 
 def as_eps(eps: object) -> float:
