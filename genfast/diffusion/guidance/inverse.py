@@ -62,7 +62,8 @@ class _Measured(GuidedDenoiser):
 
         def A(x_0):
             with evaluating(self.A):
-                return require_answer(self.A(x_0, **operands), y, "A", "the measurement")
+                image = self.A(x_0, **operands)
+            return require_answer(image, y, "A", "the measurement", "real floating-point numbers")
 
         with torch.enable_grad():
             rest = {k: v for k, v in condition.items() if k != "measurement" and k not in self.operands}

@@ -247,13 +247,13 @@ class Network:
             return self.told(y, c_noise, conditions)
 
 
-def require_answer(answer, y, who="the network", whose="its input"):
+def require_answer(answer, y, who="the network", whose="its input", numbers="floating-point numbers"):
     """What a function of the user's answers; a ValueError unless it is a floating-point tensor of the shape of y."""
     if not isinstance(answer, torch.Tensor) or answer.shape != y.shape:
         got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise ValueError(f"{who} must answer with the shape of {whose}, {tuple(y.shape)}; got {got}")
     if not answer.is_floating_point():
-        raise ValueError(f"{who} must answer with real floating-point numbers; got {answer.dtype}")
+        raise ValueError(f"{who} must answer with {numbers}; got {answer.dtype}")
     return answer
 
 
