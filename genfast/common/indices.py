@@ -4,6 +4,7 @@ Sample i always has slot i mod chunk, so that not even the network's own roundin
 for, or on which.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -36,6 +37,16 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     if len(tensor) and int(tensor.min()) < 0:
         raise problem()
     return tensor
+
+
+def as_chunk(chunk: int | None, shape: Sequence[int], device: torch.device) -> int:
+    """Rows of one call of a network, `chunk` itself unless that is None: then the largest power of two of at most 64 on
+    a CPU and 256 elsewhere for which a chunk of samples of this shape has at most 2^24 numbers, at least 1. Never what
+    a machine has room for: samples depend on it, by the network's rounding."""
+    if chunk is not None:
+        return chunk
+    most = 64 if device.type == "cpu" else 256
+    return min(most, 1 << max(0, (2**24 // max(1, math.prod(shape))).bit_length() - 1))
 
 
 def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .checks import as_tensor, require_tensor, shown
+from .host_reads import host_may_read
 
 
 def weights_dtype(network):
@@ -22,8 +23,8 @@ def concrete(tensor):
 
 
 def readable(tensor):
-    """`concrete`, and without waiting for an accelerator."""
-    return tensor.device.type == "cpu" and concrete(tensor)
+    """`concrete`, without waiting for an accelerator, and not within `no_host_reads`."""
+    return tensor.device.type == "cpu" and host_may_read() and concrete(tensor)
 
 
 def as_float64(name, value):

@@ -41,6 +41,7 @@ from .process.plans import Plan, as_times
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
 from .sampling.brownian import aligned
+from .sampling.graph import Graphs
 from .sampling.queue import SampleQueue
 from .sampling.sample import require_strength, sample_with
 from .sampling.settings import SampleSettings
@@ -109,6 +110,7 @@ class Diffusion(nn.Module):
         self.times, self.label_dropout = times, require_number("label_dropout", label_dropout, least=0, below=1)
         self.classes, self.names = model_classes(classes, net), None
         self.shape = None if shape is None else require_shape("shape", shape)
+        self._graphs = Graphs()
 
     @property
     def condition_width(self) -> int | None:
@@ -163,10 +165,10 @@ class Diffusion(nn.Module):
         known: Tensor | None = None,
         mask: Tensor | None = None,
         noise: str = "white",
-        chunk: int = 64,
+        chunk: int | None = None,
         shape: Sequence[int] | None = None,
         dtype: torch.dtype = torch.float32,
-        graph: bool = False,
+        graph: bool | str = "auto",
         progress: bool = True,
         callback: Callable[[sampling.State], None] | None = None,
         **options,
@@ -199,8 +201,12 @@ class Diffusion(nn.Module):
         )  # fmt: skip
         return sample_with(
             settings, self.denoiser, shape, plan, index, start=start, source=source, strength=strength,
-            condition=conditions, unconditional=unconditional, known=known, mask=mask,
+            condition=conditions, unconditional=unconditional, known=known, mask=mask, graphs=self._graphs,
         )  # fmt: skip
+
+    def release(self) -> None:
+        """Frees the captured steps that `sample` keeps on a GPU, with the memory that they hold."""
+        self._graphs.release()
 
     def sample_adaptively(
         self,

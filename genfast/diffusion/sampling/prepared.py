@@ -23,6 +23,7 @@ class Prepared:
 
     def __init__(self, net: Callable, times: Tensor):
         self.net, self.times, self.tables = net, Network(net).time(times), {}
+        self.joined = None, None  # the labels asked for last, and their entries
 
     @staticmethod
     def fits(net: Callable, conditions: set[str]) -> bool:
@@ -44,14 +45,19 @@ class Prepared:
         with evaluating(self.net):
             return self.net.prepare(times, **conditions)
 
-    def of(self, labels: Tensor | None, count: int) -> Callable[[int], Tensor]:
-        """The rows of `count` samples, (count, *), as a function of the row of the plan. labels: (count,) or None."""
+    def of(self, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """(E, *), the tables of all labels one after the other, and for each of `count` samples where its own begins,
+        (count,). labels: (count,) on the CPU, or None."""
         if labels is None:
-            table = self.table(None)
-            return lambda r: table[r].expand(count, *table.shape[1:])
-        if labels.ndim != 1 or not holds_integers(labels):
+            distinct, which = [None], torch.zeros(count, dtype=torch.int64, device="cpu")
+        elif labels.ndim != 1 or not holds_integers(labels):
             got = f"{labels.dtype} {tuple(labels.shape)}"
             raise ValueError(f"label must hold integers, one for each of {count} rows; got {got}")
-        distinct, which = labels.cpu().unique(return_inverse=True)
-        tables, which = torch.stack([self.table(label) for label in distinct.tolist()]), which.to(labels.device)
-        return lambda r: tables[:, r][which]
+        else:
+            found, which = labels.unique(return_inverse=True)
+            distinct = found.tolist()
+        joined = self.joined  # which another thread may replace
+        if joined[0] != distinct:
+            tables = [self.table(label) for label in distinct]
+            joined = self.joined = distinct, tables[0] if len(tables) == 1 else torch.cat(tables)
+        return joined[1], (which * len(self.times)).to(self.times.device)

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from ... import ops
 from ...common.checks import as_tensor, require_device, require_number, require_shape, require_tensor
 from ...common.eval_mode import evaluating
-from ...common.indices import as_index, chunk_index, chunk_passes, require_finite, spread
+from ...common.indices import as_chunk, as_index, chunk_index, chunk_passes, require_finite, spread
 from ..guidance.classifier_free import Guidance
 from ..process.denoisers import Denoiser, require_denoiser
 from ..process.plans import Plan
-from .graph import captured
+from .graph import Graphs, captures
 from .settings import SampleSettings, require_arguments
-from .trajectory import Chunk, Trajectory
+from .trajectory import Trajectory
 
 
 class State(NamedTuple):
@@ -110,10 +110,10 @@ def sample(
     known: Tensor | None = None,
     mask: Tensor | None = None,
     noise: str = "white",
-    chunk: int = 64,
+    chunk: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    graph: bool = False,
+    graph: bool | str = "auto",
     progress: bool = True,
     callback: Callable[[State], None] | None = None,
 ) -> Tensor:
@@ -178,9 +178,11 @@ def sample_with(
     unconditional: dict[str, Tensor] | None,
     known: Tensor | None,
     mask: Tensor | None,
+    graphs: Graphs | None = None,
 ) -> Tensor:
-    """`sample` once its settings are checked, with gradients off. index: (N,) int64."""
-    dtype, device, chunk = settings.dtype, settings.device, settings.chunk
+    """`sample` once its settings are checked, with gradients off. index: (N,) int64.  graphs: where captured steps are
+    kept; by default none are."""
+    dtype, device, chunk = settings.dtype, settings.device, as_chunk(settings.chunk, shape, settings.device)
     condition, unconditional, w = network_arguments(settings.guidance, condition, unconditional, index, dtype)
     strength = require_strength(source, start, strength)
     if strength is not None:
@@ -192,8 +194,9 @@ def sample_with(
     if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
 
-    trajectory = Trajectory(denoiser, plan, settings)
-    replay = None
+    trajectory, replays = Trajectory(denoiser, plan, settings), None
+    if captures(settings, denoiser, plan, known):
+        replays = (graphs or Graphs()).of(trajectory, must=settings.graph is True)
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))
     rows, silent = len(passes) * len(plan), not settings.progress
@@ -203,21 +206,12 @@ def sample_with(
             slots = index[where] - first
             key = ops.make_key(settings.seed, chunk_index(first, chunk), device)
             conditions, unconditionals, more = (
-                {name: spread(values[where], slots, chunk).to(device) for name, values in group.items()}
+                {name: spread(values[where], slots, chunk) for name, values in group.items()}
                 for group in (condition, unconditional, extra)
             )
-            if "start" not in more:
-                z = ops.normal(key, shape, ops.Purpose.PRIOR, dtype=dtype)
-                more["start"] = plan.start(z, more.get("source"))
-            inputs = Chunk(
-                key=key, x=more["start"], condition=conditions, unconditional=unconditionals, w=more.get("w"),
-                known=more.get("known"), mask=more.get("mask"),
-            )  # fmt: skip
-            if settings.captures:
-                replay = replay or captured(trajectory, inputs)
-                x = replay(inputs)
-                bar.update(len(plan))
-            else:
+            inputs = trajectory.chunk(key, shape, conditions, unconditionals, more)
+            x = replays(inputs, bar.update) if replays else None
+            if x is None:
                 watch = settings.callback and _watcher(settings.callback, len(plan), where, slots)
                 x = trajectory.run(inputs, watch, bar.update)
             whole = torch.arange(chunk, device="cpu")

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from ...common.checks import (
@@ -19,6 +20,7 @@ from ...common.checks import (
 )
 from ...common.keys import MAX_SEED
 from ..guidance.classifier_free import Guidance, as_guidance
+from . import cuda_graphs
 from .step_table import NOISES
 
 DTYPES = (torch.float32, torch.float64)  # of the state
@@ -27,6 +29,13 @@ DTYPES = (torch.float32, torch.float64)  # of the state
 def require_clamp(clamp: object) -> tuple[float, float] | None:
     """clamp, None or (low, high) of which either may be infinite."""
     return None if clamp is None else require_pair("clamp", clamp, infinite=True)
+
+
+def require_graph(graph: object) -> bool | str:
+    """graph, True, False or "auto"."""
+    if isinstance(graph, bool | np.bool_):
+        return bool(graph)
+    return require_choice("graph", graph, (True, False, "auto"))
 
 
 def require_arguments(**arguments: object) -> None:
@@ -50,10 +59,10 @@ class SampleSettings:
     clamp: tuple[float, float] | None = None
     threshold: float | None = None
     noise: str = "white"
-    chunk: int = 64
+    chunk: int | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
-    graph: bool = False
+    graph: bool | str = "auto"
     progress: bool = True
     callback: Callable[..., None] | None = None
 
@@ -63,10 +72,10 @@ class SampleSettings:
             "guidance": as_guidance(self.guidance),
             "clamp": require_clamp(self.clamp),
             "noise": require_choice("noise", self.noise, NOISES),
-            "chunk": require_chunk(self.chunk),
+            "chunk": None if self.chunk is None else require_chunk(self.chunk),
             "dtype": require_choice("dtype", self.dtype, DTYPES),
             "device": require_device("device", self.device, there=False),
-            "graph": require_bool("graph", self.graph),
+            "graph": require_graph(self.graph),
             "progress": require_bool("progress", self.progress),
             "callback": require_callable("callback", self.callback, optional=True),
         }
@@ -74,14 +83,6 @@ class SampleSettings:
             checked["threshold"] = require_number("threshold", self.threshold, above=0, most=1)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if self.graph and not self.captures:  # five frames up is who calls one of the two public `sample`
+        if self.graph is True and not cuda_graphs.graphs.serves(self.device):
+            # Five frames up is who calls one of the two public `sample`.
             warnings.warn(f"graph=True is ignored: there are no CUDA graphs on {self.device}", stacklevel=5)
-        if self.captures and self.dtype == torch.float64:
-            raise ValueError("graph=True needs dtype float32: float64 runs by plain torch, which reads the device")
-        if self.captures and self.callback is not None:
-            raise ValueError("callback cannot be called from within a CUDA graph: leave out one of the two")
-
-    @property
-    def captures(self) -> bool:
-        """Whether the trajectory of a chunk becomes a CUDA graph."""
-        return self.graph and self.device.type == "cuda"

@@ -1,20 +1,301 @@
-"""What a graph reads is a copy of every tensor of a chunk, by name; that it replays is in test_trajectory.py."""
+"""One captured step for every row, plan, seed, chunk and call: recorded on the CPU, the bits of the loop."""
 
+import copy
+import pickle
+import threading
+
+import pytest
 import torch
+from helpers import perturbed
+from recorded_graphs import graphs  # noqa: F401
 
-from genfast.diffusion.sampling.graph import _cloned, _tensors
-from genfast.diffusion.sampling.trajectory import Chunk
+import genfast as gf
+from genfast import nn
+from genfast.diffusion import sampling
+from genfast.diffusion.sampling.trajectory import Trajectory
+from genfast.testing import no_host_reads
+
+LABEL = torch.arange(7) % 3
 
 
-def test_every_tensor_of_a_chunk_has_a_name_and_a_copy():
-    values = iter(torch.arange(20.0).view(10, 2))
-    conditions = [{"label": next(values), "condition": next(values)} for _ in range(2)]
-    parts = {"condition": conditions[0], "unconditional": conditions[1]}
-    full = Chunk(**{name: parts[name] if name in parts else next(values) for name in Chunk._fields})
-    assert len(_tensors(full)) == len(Chunk._fields) + 2
-    copy = _cloned(full)
-    assert _tensors(copy).keys() == _tensors(full).keys()
-    for name, value in _tensors(full).items():
-        assert torch.equal(_tensors(copy)[name], value) and _tensors(copy)[name].data_ptr() != value.data_ptr()
-    bare = full._replace(w=None, known=None, mask=None, prepared=None, unconditional={})
-    assert _tensors(_cloned(bare)).keys() == {("key",), ("x",), ("condition", "label"), ("condition", "condition")}
+def mlp(**settings):
+    return perturbed(nn.MLP(2, width=16, depth=1, classes=3), **settings)
+
+
+def model(net=None, **settings):
+    return gf.Diffusion(net or mlp(), **{"schedule": "vp_linear", "shape": (2,)} | settings)
+
+
+def both(model, n=7, **settings):
+    """Samples by the loop and by a captured step."""
+    settings = {"steps": 4, "chunk": 4, "progress": False} | settings
+    return model.sample(n, graph=False, **settings), model.sample(n, graph=True, **settings)
+
+
+def same(model, n=7, **settings):
+    loop, graph = both(model, n, **settings)
+    return torch.equal(loop, graph)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_every_solver_two_plans_and_two_seeds_through_one_graph(graphs, guidance):  # noqa: F811
+    """For each number of history slots, which is what the step of two solvers differs in."""
+    one, solvers = model(), {}
+    for solver in gf.solvers.SOLVERS:
+        plan = gf.solvers.plan(solver, "vp_linear", 4)
+        if not plan.snr.any() and len(plan) < 100:  # Langevin rows go by the loop; a long plan wants more room
+            solvers.setdefault(plan.slots, []).append(solver)
+    assert sum(map(len, solvers.values())) == len(gf.solvers.SOLVERS) - 2
+    for count, names in enumerate(solvers.values(), 1):
+        for solver in names:
+            for seed, steps in ((0, 4), (1, 7)):
+                assert same(one, label=LABEL, guidance=guidance, solver=solver, seed=seed, steps=steps), solver
+        assert graphs.captures == count
+    assert same(one, label=LABEL, guidance=guidance, solver="annealed_langevin")
+
+
+UNET = perturbed(nn.UNet(channels=1, width=8, multipliers=(1, 2), classes=3))
+WAYS = {
+    "plain": {},
+    "labels": {"label": LABEL},
+    "one label": {"label": 2},
+    "guided": {"label": LABEL, "guidance": torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, -1.0, 7.5])},
+    "interval": {"label": LABEL, "guidance": gf.Guidance(3.0, interval=(0.2, 0.6))},
+    "rescaled": {"label": LABEL, "guidance": gf.Guidance(3.0, rescale=0.7)},
+    "autoguided": {"label": LABEL, "guidance": gf.Guidance(2.0, network=copy.deepcopy(UNET).bfloat16())},
+    "negative": {"label": 0, "negative_label": LABEL, "guidance": 2.0},
+    "clamp": {"clamp": (-0.5, 0.5)},
+    "threshold": {"threshold": 0.9, "label": LABEL},
+    "threshold and guidance": {"threshold": 0.9, "label": LABEL, "guidance": gf.Guidance(2.0, rescale=0.3)},
+    "brownian": {"noise": "brownian", "solver": "dpmpp_2m_sde"},
+    "brought back": {"source": torch.linspace(-1, 1, 64).view(1, 8, 8), "strength": 0.5},
+    "churn": {"solver": "edm"},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("schedule", ["vp_linear", "edm"])
+def test_a_captured_step_gives_the_bits_of_the_loop(graphs, schedule, dtype):  # noqa: F811
+    one = model(copy.deepcopy(UNET).to(dtype), schedule=schedule, shape=(1, 8, 8))
+    for name, settings in WAYS.items():
+        before = graphs.replays
+        assert same(one, **settings), name
+        assert graphs.replays > before, name
+
+
+class ByLayout(torch.nn.Conv2d):
+    """Answers channels-last, and otherwise where its input is."""
+
+    def forward(self, y, t):
+        shift = 0.1 if y.is_contiguous() else 0.0
+        return super().forward(y).contiguous(memory_format=torch.channels_last) + shift
+
+
+@pytest.mark.parametrize("schedule", ["vp_linear", "edm"])
+@pytest.mark.parametrize("kind", [ByLayout, lambda *a, **k: ByLayout(*a, **k).bfloat16()])
+def test_the_first_row_stays_out_where_the_memory_format_matters(graphs, kind, schedule):  # noqa: F811
+    one = model(perturbed(kind(3, 3, 3, padding=1)), schedule=schedule, shape=(3, 5, 5))
+    for solver in ("dpmpp_2m", "euler", "unipc"):
+        assert same(one, solver=solver)
+    graphs.replays = 0
+    one.sample(4, steps=4, chunk=4, progress=False, graph=True, solver="euler")
+    assert graphs.replays == 3
+
+
+def calls_of(net):
+    """The list to which every call of the network adds an entry."""
+    calls = []
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize("guidance", [1.0, gf.Guidance(2.0, interval=(0.2, 0.6))])
+def test_the_first_call_costs_three_evaluations_and_the_second_captures_nothing(graphs, guidance):  # noqa: F811
+    net = mlp()
+    calls, one = calls_of(net), model(net)
+    settings = {"label": LABEL, "guidance": guidance, "graph": True, "progress": False}
+    one.sample(7, **settings)
+    kinds = 1 if guidance == 1.0 else 2
+    assert graphs.captures == kinds and len(calls) - kinds <= 3  # what is called to be captured does not run
+    calls.clear()
+    for settings["seed"], n, settings["label"] in ((0, 7, LABEL), (1, 70, 2), (2, 1, 0)):
+        one.sample(n, **settings)
+    assert not calls and graphs.captures == kinds
+
+
+def test_by_default_it_is_used_where_it_can_be(graphs):  # noqa: F811
+    """Not for functions, in which no change can be seen."""
+    one = model()
+    one.sample(7, progress=False)
+    assert graphs.captures == 1
+    one.sample(7, progress=False, graph=False)
+    for settings in (
+        {"callback": lambda state: None}, {"known": torch.zeros(2), "mask": torch.ones(2)},
+        {"solver": "predictor_corrector"}, {"dtype": torch.float64},
+    ):  # fmt: skip
+        before = graphs.replays
+        one.sample(3, steps=3, progress=False, **settings)
+        assert graphs.replays == before
+        with pytest.raises(ValueError, match="graph=True cannot go with"):
+            one.sample(3, steps=3, progress=False, graph=True, **settings)
+    plain = gf.denoisers.Denoiser(lambda y, t: 0.1 * y, "vp_linear", "v")
+    plan, before = gf.solvers.plan("ddim", "vp_linear", 4), graphs.captures
+    sampling.sample(plain, (2,), plan, 3, progress=False)
+    assert graphs.captures == before
+    sampling.sample(plain, (2,), plan, 3, progress=False, graph=True)
+    assert graphs.captures == before + 1
+
+
+# What changes between calls -------------------------------------------------------------------------------------------
+
+
+def in_place(net):
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(1.1)
+
+
+def replaced(net):
+    net.output.weight = torch.nn.Parameter(0.5 * net.output.weight)
+
+
+def hooked(net):
+    net.register_forward_hook(lambda module, inputs, answer: 2 * answer)
+
+
+def slower(net):
+    net.factor = 0.5
+
+
+class Factored(torch.nn.Module):
+    """A network with a number among its attributes."""
+
+    factor = 1.0
+
+    def __init__(self):
+        super().__init__()
+        self.output = torch.nn.Linear(2, 2)
+
+    def forward(self, y, t):
+        return self.factor * self.output(y) + t[:, None].to(y.dtype)
+
+
+CHANGES = {"in place": (in_place, 0), "replaced": (replaced, 1), "hook": (hooked, 1), "number": (slower, 1)}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("make", [mlp, Factored])
+def test_a_changed_network_is_seen(graphs, make, change):  # noqa: F811
+    net = make()
+    one, (does, captures) = model(net), CHANGES[change]
+    before = one.sample(7, graph=True, progress=False)
+    does(net)
+    loop, graph = both(one, chunk=None, steps=20)
+    assert torch.equal(loop, graph) and graphs.captures == 1 + captures
+    assert torch.equal(before, graph) == (make is mlp and change == "number")  # which an MLP does not look at
+    net.to(torch.bfloat16)
+    assert same(one)
+
+
+def test_what_is_prepared_is_made_again_when_weights_change_and_only_then(graphs):  # noqa: F811
+    net, prepared = mlp(), []
+    net.condition.register_forward_hook(lambda *_: prepared.append(1))
+    one = model(net)
+    for seed in range(3):
+        one.sample(7, label=1, seed=seed, graph=True, progress=False)
+    assert len(prepared) == 1
+    one.sample(7, label=2, graph=True, progress=False)
+    assert len(prepared) == 2
+    in_place(net)
+    assert same(one, label=1)
+
+
+def test_two_are_kept_and_none_in_copies(graphs):  # noqa: F811
+    one = model()
+    for n, chunk in ((4, 4), (8, 8), (4, 4), (16, 16), (4, 4)):
+        one.sample(n, chunk=chunk, progress=False)
+    assert graphs.captures == 3 and len(one._graphs.steps) == 2
+    one.sample(8, chunk=8, progress=False)
+    assert graphs.captures == 4
+    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert not other._graphs.steps and torch.equal(other.sample(3), one.sample(3))
+    assert not any("graph" in name for name in one.state_dict())
+    one.release()
+    assert not one._graphs.steps
+
+
+def test_a_plan_longer_than_there_is_room_for(graphs):  # noqa: F811
+    assert same(model(), n=4, solver="euler", steps=1030)
+
+
+# A network that cannot be captured ------------------------------------------------------------------------------------
+
+
+class Reads(Factored):
+    def forward(self, y, t):
+        return super().forward(y, t) * (2 if float(y.sum()) > 0 else 1)
+
+
+def test_a_network_that_reads_the_device_goes_by_the_loop_with_one_warning(graphs, recwarn):  # noqa: F811
+    one = model(Reads())
+    expected = one.sample(7, graph=False, progress=False)
+    with pytest.warns(UserWarning, match=r"graph='auto' runs the plain loop: .* aten._local_scalar_dense.default") as w:
+        assert torch.equal(one.sample(7, progress=False), expected)
+    assert w[0].filename == __file__
+    recwarn.clear()
+    assert torch.equal(one.sample(7, seed=0, progress=False), expected)
+    assert not recwarn.list and not graphs.captures
+    with pytest.raises(RuntimeError, match="graph=True: the step cannot be captured as a CUDA graph: the host would"):
+        one.sample(7, graph=True, progress=False)
+
+
+def test_errors_of_the_network_are_its_own(graphs):  # noqa: F811
+    class Fails(Factored):
+        def forward(self, y, t):
+            raise KeyError("of its own")
+
+    for graph in ("auto", True):
+        with pytest.raises(KeyError, match="of its own"):
+            model(Fails()).sample(3, graph=graph, progress=False)
+
+
+# Threads --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_thread_runs_the_loop(graphs):  # noqa: F811
+    one, found = model(), {}
+    expected = [one.sample(50, seed=seed, graph=False, progress=False) for seed in range(4)]
+    one.sample(1, progress=False)
+    (step,) = one._graphs.steps.values()
+    before = graphs.replays
+    with step.lock:  # another thread has it
+        assert torch.equal(one.sample(50, seed=0, progress=False), expected[0])
+    assert graphs.replays == before
+
+    def draw(seed):
+        found[seed] = [one.sample(50, seed=seed, progress=False) for _ in range(5)]
+
+    threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(x, expected[seed]) for seed in range(4) for x in found[seed])
+
+
+# The host -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_loop_reads_nothing_back(way, monkeypatch):
+    """From the first row to the last."""
+    run = Trajectory.run
+
+    def watched(self, *args):
+        with no_host_reads():
+            return run(self, *args)
+
+    monkeypatch.setattr(Trajectory, "run", watched)
+    for solver in ("dpmpp_2m", "predictor_corrector"):
+        if way not in ("brownian", "churn", "brought back") or solver == "dpmpp_2m":
+            model(UNET, shape=(1, 8, 8)).sample(7, steps=3, progress=False, **{"solver": solver} | WAYS[way])

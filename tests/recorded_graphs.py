@@ -1,0 +1,71 @@
+"""CUDA graphs without a GPU: what a step does is recorded, op by op with its very tensors, and done again.
+
+As in a CUDA graph: addresses and Python's numbers are those of the recording; Python itself does not run again; and the
+host may not look at a value.
+"""
+
+import contextlib
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genfast.diffusion.sampling import cuda_graphs
+from genfast.testing import no_host_reads
+
+
+class Recorder(TorchDispatchMode):
+    """Lists the calls inside it that are no views: (op, arguments, what it answered with)."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **kwargs or {})
+        aliases = [answer.alias_info for answer in function._schema.returns]
+        if not aliases or any(alias is None or alias.is_write for alias in aliases):
+            self.calls.append((function, args, kwargs or {}, out))
+        return out
+
+
+def again(calls):
+    """Every call once more, what it answers with written to where the first answer lies."""
+    for function, args, kwargs, out in calls:
+        new = function(*args, **kwargs)
+        for to, value in zip(*(answer if isinstance(answer, tuple | list) else [answer] for answer in (out, new))):
+            if isinstance(to, torch.Tensor) and to.data_ptr() != value.data_ptr():
+                to.copy_(value)
+
+
+class RecordedGraphs:
+    """In the place of `cuda_graphs.CudaGraphs`. captures, replays: how many there were."""
+
+    def __init__(self):
+        self.captures = self.replays = 0
+
+    def serves(self, device):
+        return device.type == "cpu"
+
+    def aside(self, device):
+        return contextlib.nullcontext()
+
+    def capture(self, function, device):
+        self.captures += 1
+        with no_host_reads(), Recorder() as recorder:
+            function()
+
+        def replay():
+            self.replays += 1
+            with torch.no_grad():
+                again(recorder.calls)
+
+        return replay
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """On the CPU steps are captured, as far as they would be on a GPU."""
+    recorded = RecordedGraphs()
+    monkeypatch.setattr(cuda_graphs, "graphs", recorded)
+    return recorded
