@@ -18,7 +18,7 @@ from .common.conditions import (
     numbered,
     taken,
 )
-from .common.indices import as_index, in_chunks, spread
+from .common.indices import as_chunk, as_index, in_chunks, spread
 from .common.keys import require_key
 from .diffusion.model import Diffusion
 from .vae.model import VAE
@@ -149,12 +149,12 @@ class LatentDiffusion(nn.Module):
     @torch.no_grad()
     def sample(
         self, n: int | Sequence[int] | Tensor, *, label: Label = None, condition: Tensor | None = None,
-        seed: int = 0, chunk: int = 64, source: Tensor | None = None, **settings,
+        seed: int = 0, chunk: int | None = None, source: Tensor | None = None, **settings,
     ) -> Tensor:  # fmt: skip
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
         those of `Diffusion.sample`; the mean of x given its latent. source, which goes with strength: (n, *shape),
         observations, of which the encoder's mean is taken; all other tensors are latents."""
-        index, chunk = as_index("n", n), require_chunk(chunk)
+        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self.shift.device)
         if not self._measured():
             raise ValueError("scale of the latents is not known yet: train first, with fit")
         label, vae = numbered(label, self.names), self.vae
@@ -185,6 +185,10 @@ class LatentDiffusion(nn.Module):
 
         device = self.shift.device
         return in_chunks(encode, index, conditions, seed=0, chunk=chunk, device=device, shape=self.vae.latent)
+
+    def release(self) -> None:
+        """Frees what `sample` keeps on a GPU; see `Diffusion.release`."""
+        self.diffusion.release()
 
     def _measured(self) -> bool:
         return bool((self.scale > 0).all())

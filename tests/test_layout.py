@@ -43,7 +43,7 @@ PERMISSIONS = {
     "studies": "checkpoint common evaluation",
     "integrations": "",
     "integrations.diffusers": "common diffusion.process diffusion.sampling diffusion.solvers nn ops",
-    "testing": "ops",
+    "testing": "common ops",
     "cli": "_info common data diffusion.solvers evaluation features studies verification",
     "__main__": "cli",
 }
@@ -54,7 +54,12 @@ COVERED = {
     "cli/test_main.py": "cli.errors cli.evaluate cli.info cli.study cli.verify",
     "data/test_dataset.py": "data.builtin",
     "diffusion/sampling/test_sample.py": "common.indices",
-    "diffusion/sampling/test_trajectory.py": "diffusion.sampling.prepared diffusion.sampling.step_table",
+    "diffusion/sampling/test_graph.py": (
+        "diffusion.sampling.cuda_graphs diffusion.sampling.fingerprint diffusion.sampling.indexed"
+    ),
+    "diffusion/sampling/test_trajectory.py": (
+        "diffusion.sampling.prepared diffusion.sampling.rows diffusion.sampling.step diffusion.sampling.step_table"
+    ),
     "diffusion/solvers/test_solvers.py": (
         "diffusion.solvers.ancestral diffusion.solvers.consistency diffusion.solvers.multistep "
         "diffusion.solvers.repaint diffusion.solvers.runge_kutta diffusion.solvers.sde diffusion.solvers.singlestep"

@@ -39,14 +39,17 @@ def as_index(name: str, index: int | Sequence[int] | Tensor) -> Tensor:
     return tensor
 
 
-def as_chunk(chunk: int | None, shape: Sequence[int], device: torch.device) -> int:
-    """Rows of one call of a network, `chunk` itself unless that is None: then the largest power of two of at most 64 on
-    a CPU and 256 elsewhere for which a chunk of samples of this shape has at most 2^24 numbers, at least 1. Never what
-    a machine has room for: samples depend on it, by the network's rounding."""
+def as_chunk(chunk: int | None, shape: Sequence[int] | None, device: torch.device) -> int:
+    """Rows of one call of a network, from the argument `chunk`.
+
+    None: the largest power of two, at most 64 on a CPU and 256 elsewhere, with which a chunk of samples of this shape
+    has at most 2^24 numbers; at least 1. Never what a machine has room for, for samples depend on it, by the network's
+    rounding. Raises ValueError for what is no chunk.
+    """
     if chunk is not None:
-        return chunk
-    most = 64 if device.type == "cpu" else 256
-    return min(most, 1 << max(0, (2**24 // max(1, math.prod(shape))).bit_length() - 1))
+        return require_chunk(chunk)
+    fit = max(1, 2**24 // max(1, math.prod(shape or ())))
+    return min(64 if device.type == "cpu" else 256, 1 << (fit.bit_length() - 1))
 
 
 def chunk_passes(index: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:

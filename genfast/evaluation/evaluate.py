@@ -99,7 +99,7 @@ def evaluate(
         model={"name": source.name, "fingerprint": source.fingerprint},
         data={"name": data_name, **_described(data)},
         features={"name": features.name, "dim": features.dim, "fingerprint": features.fingerprint},
-        n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(sampling),
+        n=source.n, m=len(data), seed=seed, level=level, sampling=_plain(source.stated),
         **versions(),
         records=records, per_class=classes, left_out=left_out,
         warnings=(*source.seen.warnings(), *_warnings(records)),

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..checkpoint import load
 from ..common.checks import as_tensor
 from ..common.conditions import require_classes, takes
+from ..common.indices import as_chunk
 from ..data.dataset import Data, permutation
 from ..data.matching import matched, told
 from ..features import fingerprint
@@ -32,7 +33,7 @@ class Held:
         self.name, self.n, self.shape = name, len(data) if n is None else n, data.shape
         chosen = slice(None) if n is None else subset(len(data), n, seed)  # a slice copies nothing
         self.x, self.label = data.x[chosen], None if data.label is None else data.label[chosen]
-        self.seen = None if other is None else Seen(other.x)
+        self.seen, self.stated = None if other is None else Seen(other.x), {}
 
     @property
     def fingerprint(self) -> str:
@@ -52,7 +53,8 @@ class Drawn:
     the endless run `seed`. A model whose `sample` takes a number only is asked once, for all; the first chunk tells.
 
     told: the data as the model is told of them; their labels and conditions go with the samples in a random order,
-    again and again.  label: (n,), those of the samples as the data number them, or None.  seen: their range.
+    again and again.  label: (n,), those of the samples as the data number them, or None.  seen: their range.  stated:
+    the settings, and the chunk that follows from them.
     """
 
     def __init__(self, model, data: Data, n: int | None, seed: int, settings: dict):
@@ -65,8 +67,13 @@ class Drawn:
         self.label = data.label[self.rows.to(data.label.device)] if labeled else None
         if unknown := [name for name in settings if not takes(model.sample, name)]:
             raise ValueError(f"sampling must have settings of {self.name}.sample; got {', '.join(unknown)}")
+        arguments = inspect.signature(model.sample).parameters
+        if "chunk" in arguments and arguments["chunk"].default is None and settings.get("chunk") is None:
+            device = next((p.device for p in model.parameters()), torch.device("cpu"))
+            settings = settings | {"chunk": as_chunk(None, data.shape, device)}
+        self.stated = settings
         self.settings = {"seed": seed, **settings}
-        if "progress" in inspect.signature(model.sample).parameters:
+        if "progress" in arguments:
             self.settings.setdefault("progress", False)  # there is one bar for all chunks
         self.by_index, self.whole = False, None  # whether it has taken indices; what one call gave
 

@@ -31,7 +31,7 @@ from ..common.conditions import (
     taken,
 )
 from ..common.eval_mode import evaluating
-from ..common.indices import as_index, in_chunks
+from ..common.indices import as_chunk, as_index, in_chunks
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..data.dataset import Data, as_data
@@ -172,16 +172,17 @@ class VAE(nn.Module):
         condition: Tensor | None = None,
         temperature: float = 1.0,
         noise: bool = False,
-        chunk: int = 64,
+        chunk: int | None = None,
     ) -> Tensor:
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings.
 
         n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them, numbers or
         names.  condition: (n, *), or (1, *) for all.  temperature: z ~ N(0, temperature^2 I).  noise: whether x is
         drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
-        once, always so many, that its rounding does not depend on n.
+        once, always so many, that its rounding does not depend on n; None: at most 64 on a
+        CPU, 256 on a GPU.
         """
-        index, chunk = as_index("n", n), require_chunk(chunk)
+        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self.calls.device)
         temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:

@@ -259,6 +259,20 @@ def test_errors_of_the_network_are_its_own(graphs):  # noqa: F811
             model(Fails()).sample(3, graph=graph, progress=False)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_on_a_gpu(cuda, dtype):
+    """CUDA's own graphs: the bits of the loop, and nothing captured twice."""
+    one = model(copy.deepcopy(UNET).to(cuda, dtype), shape=(1, 8, 8))
+    for name, settings in WAYS.items():
+        assert same(one, n=300, chunk=64, **settings), name
+    one.sample(300, progress=False)
+    kept = list(one._graphs.steps.values())
+    one.sample(10, steps=7, seed=1, progress=False)
+    assert list(one._graphs.steps.values()) == kept
+    with pytest.warns(UserWarning, match="graph='auto' runs the plain loop"):
+        model(Reads().to(cuda)).sample(7, progress=False)
+
+
 # Threads --------------------------------------------------------------------------------------------------------------
 
 

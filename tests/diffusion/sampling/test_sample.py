@@ -13,6 +13,7 @@ from helpers import five_modes, mixture, noise_of, perturbed, run
 
 import genfast as gf
 from genfast import nn, ops
+from genfast.common.indices import as_chunk
 from genfast.diffusion import sampling
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser
@@ -526,3 +527,14 @@ def test_arrays_of_any_strides_and_byte_order():
         assert torch.equal(drawn(4, start=array), drawn(4, start=x))
         assert torch.equal(drawn(4, known=array, mask=[1, 0]), drawn(4, known=x, mask=torch.tensor([1.0, 0.0])))
     assert torch.equal(drawn(np.array([3, 1])[::-1]), drawn([1, 3]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "cpu", "gpu"),
+    [((), 64, 256), ((3, 32, 32), 64, 256), ((3, 256, 256), 64, 64), ((3, 512, 512), 16, 16), ((3, 515, 515), 16, 16),
+     ((2**22,), 4, 4), ((2**24 + 1,), 1, 1), ((0, 5), 64, 256), (None, 64, 256)],
+)  # fmt: skip
+def test_the_chunk_follows_from_the_shape_and_from_cpu_or_not(shape, cpu, gpu):
+    assert as_chunk(None, shape, torch.device("cpu")) == cpu
+    assert as_chunk(None, shape, torch.device("cuda", 1)) == gpu
+    assert as_chunk(5, shape, torch.device("cpu")) == 5

@@ -18,9 +18,7 @@ from genfast.diffusion.guidance.classifier_free import Guidance
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.denoisers import Denoiser, as_parameterization
 from genfast.diffusion.process.plans import Rows, x
-from genfast.diffusion.sampling.settings import SampleSettings
 from genfast.diffusion.sampling.step_table import step_table
-from genfast.diffusion.sampling.trajectory import Chunk, Trajectory
 from genfast.diffusion.solvers import plan
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
@@ -214,7 +212,7 @@ def test_a_network_that_works_in_place_on_its_input(when):
         assert torch.equal(sample(denoiser, (2,), SDE, 3), sample(Denoiser(row_wise, VP, "eps"), (2,), SDE, 3))
 
 
-# Prepared networks, graphs, processes ---------------------------------------------------------------------------------
+# Prepared networks, processes -----------------------------------------------------------------------------------------
 
 
 def test_a_prepared_network_answers_as_a_plain_one():
@@ -233,41 +231,12 @@ def test_a_prepared_network_answers_as_a_plain_one():
     assert torch.allclose(fast, slow, rtol=0, atol=1e-4 * slow.abs().max().item())
 
 
-@pytest.mark.parametrize("guided", [False, True])
-def test_what_is_prepared_may_be_laid_out_beforehand(guided):
-    """As a graph needs it, which may not look at labels: the same bits."""
-    net = perturbed(nn.MLP(2, width=16, depth=1, classes=3))
-    settings = SampleSettings(guidance=Guidance(2.0, interval=(0.2, 1.0)) if guided else None)
-    trajectory = Trajectory(Denoiser(net, VP, "v"), SDE, settings)
-    key = ops.make_key(0, 7)
-
-    def chunk(**more):
-        w = torch.full((7,), 2.0) if guided else None
-        start = ops.normal(key, (2,), ops.Purpose.PRIOR)
-        return Chunk(key, start, {"label": LABEL}, {"label": NULL} if guided else {}, w, None, None, **more)
-
-    with torch.no_grad():
-        expected = trajectory.run(chunk())
-        labels = torch.cat([LABEL, NULL]) if guided else LABEL
-        rows = trajectory.prepared.of(labels, len(labels))
-        found = trajectory.run(chunk(prepared=torch.stack([rows(r) for r in range(len(SDE))])))
-    assert torch.equal(found, expected)
-
-
 def test_without_a_gpu_graphs_are_ignored_and_said_to_be():
     with pytest.warns(UserWarning, match=r"graph=True is ignored: there are no CUDA graphs on cpu"):
         graphed = sample(DENOISER, (2,), SDE, 3, graph=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(sample(DENOISER, (2,), SDE, 3), graphed)
-
-
-def test_a_graph_replays_the_trajectory(cuda):
-    settings = {"shape": (2,), "plan": SDE, "index": 150, "device": cuda, "condition": {"label": torch.arange(150) % 3}}
-    prepared = Denoiser(perturbed(nn.MLP(2, width=16, depth=1, classes=3)).to(cuda), VP, "v")
-    for denoiser in (DENOISER, prepared):
-        assert torch.equal(sample(denoiser, graph=True, **settings), sample(denoiser, **settings))
-    assert torch.equal(sample(DENOISER, **settings).cpu(), sample(DENOISER, **settings | {"device": "cpu"}))
 
 
 @pytest.mark.parametrize("n", [0, 1, 64, 65, 1000])
