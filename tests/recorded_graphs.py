@@ -15,18 +15,28 @@ from genfast.testing import no_host_reads
 
 
 class Recorder(TorchDispatchMode):
-    """Lists the calls inside it that are no views: (op, arguments, what it answered with)."""
+    """Lists the calls inside it that are no views: (op, arguments, what it answered with), and what they write over."""
 
     def __init__(self):
         super().__init__()
-        self.calls = []
+        self.calls, self.before = [], []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **kwargs or {})
-        aliases = [answer.alias_info for answer in function._schema.returns]
+        schema, kwargs = function._schema, kwargs or {}
+        for place, argument in enumerate(schema.arguments):
+            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            if argument.alias_info is not None and argument.alias_info.is_write and value is not None:
+                self.before.append((value, value.clone()))
+        out = function(*args, **kwargs)
+        aliases = [answer.alias_info for answer in schema.returns]
         if not aliases or any(alias is None or alias.is_write for alias in aliases):
-            self.calls.append((function, args, kwargs or {}, out))
+            self.calls.append((function, args, kwargs, out))
         return out
+
+    def undo(self):
+        """To capture a step is not to take it."""
+        for tensor, value in reversed(self.before):
+            tensor.copy_(value)
 
 
 def again(calls):
@@ -50,10 +60,17 @@ class RecordedGraphs:
     def aside(self, device):
         return contextlib.nullcontext()
 
+    def mark(self, device):
+        return "here"
+
+    def wait(self, mark, device):
+        assert mark == "here"
+
     def capture(self, function, device):
         self.captures += 1
         with no_host_reads(), Recorder() as recorder:
             function()
+        recorder.undo()
 
         def replay():
             self.replays += 1

@@ -205,7 +205,8 @@ class Diffusion(nn.Module):
         )  # fmt: skip
 
     def release(self) -> None:
-        """Frees the captured steps that `sample` keeps on a GPU, with the memory that they hold."""
+        """Frees the steps that `sample` has captured on a GPU, with the memory they hold, the two used last; they are not
+        part of a copy, a pickle or a checkpoint."""
         self._graphs.release()
 
     def sample_adaptively(
@@ -228,9 +229,11 @@ class Diffusion(nn.Module):
             self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
         )
 
-    def queue(self, *, capacity: int = 64, clamp: tuple[float, float] | None = None) -> "DiffusionQueue":
+    def queue(
+        self, *, capacity: int = 64, clamp: tuple[float, float] | None = None, graph: bool | str = "auto"
+    ) -> "DiffusionQueue":
         """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes."""
-        return DiffusionQueue(self, capacity, clamp)
+        return DiffusionQueue(self, capacity, clamp, graph)
 
     def _plan(self, solver, steps, grid, noise, options, strength=None) -> Plan:
         require_choice("noise", noise, NOISES)
@@ -342,9 +345,12 @@ class Diffusion(nn.Module):
 class DiffusionQueue(SampleQueue):
     """Continuous batching for a Diffusion model; see `SampleQueue`."""
 
-    def __init__(self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None):
+    def __init__(
+        self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None,
+        graph: bool | str = "auto",
+    ):  # fmt: skip
         shape, device = model._shape(None), model._device()
-        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, device=device)
+        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, device=device, graph=graph)
         self.model = model
 
     def add(

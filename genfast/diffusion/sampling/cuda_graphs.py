@@ -22,6 +22,14 @@ class CudaGraphs:
             yield
         current.wait_stream(stream)
 
+    def mark(self, device: torch.device) -> torch.cuda.Event:
+        """When all that was launched so far will be done."""
+        return torch.cuda.current_stream(device).record_event()
+
+    def wait(self, mark: torch.cuda.Event, device: torch.device) -> None:
+        """What is launched from now on, on whatever stream, comes after it."""
+        torch.cuda.current_stream(device).wait_event(mark)
+
     def capture(self, function: Callable[[], None], device: torch.device) -> Callable[[], None]:
         """The launches of `function`, which is called but not run, as a function that replays them."""
         graph, kind = torch.cuda.CUDAGraph(), device.type

@@ -21,12 +21,13 @@ def versions(network: nn.Module) -> Hashable:
 
 
 def surroundings(device: torch.device) -> Hashable:
-    """What of torch's settings chooses kernels and dtypes."""
+    """What of torch's settings chooses kernels, dtypes and kinds of tensors."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     return (
         torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type),
         torch.backends.fp32_precision, matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.enabled,
         cudnn.benchmark, cudnn.deterministic, torch.are_deterministic_algorithms_enabled(),
+        torch.is_inference_mode_enabled(),
     )  # fmt: skip
 
 

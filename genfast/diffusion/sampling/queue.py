@@ -2,15 +2,11 @@
 its own row of its own plan."""
 
 import collections
-import dataclasses
-import functools
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ... import ops
 from ...common.checks import (
     ROWS,
     as_tensor,
@@ -25,40 +21,13 @@ from ...common.checks import (
 from ...common.keys import MAX_SEED
 from ..process.denoisers import Denoiser, require_denoiser
 from ..process.plans import Plan
+from .lanes import Lanes, Part, Request
 from .prepared import Prepared
-from .settings import require_arguments, require_clamp
+from .rows import Tables
+from .settings import require_arguments, require_clamp, require_graph
 from .step_table import NOISES, plan_scale, step_table
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]
-
-
-@dataclasses.dataclass(eq=False)
-class Part:
-    """A plan with its noise, on the device, for all requests that have it; users: how many wait or run.
-
-    c_noise: (R,), the times that the network sees; prepared: what it says of them beforehand; c_in: of the first row.
-    """
-
-    plan: Plan
-    noise: str
-    table: ops.StepTable
-    c_noise: Tensor
-    c_in: float
-    prepared: Prepared | None
-    users: int = 0
-
-
-class Request(NamedTuple):
-    """One sample to draw: its ticket, the (seed, index) that its noise comes from, how, and the network's arguments,
-    each (*), on the CPU."""
-
-    ticket: int
-    index: int
-    seed: int
-    part: Part
-    guidance: float
-    condition: dict[str, Tensor]
-    unconditional: dict[str, Tensor]
 
 
 class SampleQueue:
@@ -71,7 +40,8 @@ class SampleQueue:
 
     The network always runs on `capacity` rows (twice that with guidance); a free row repeats a sample of others. On a
     network whose rows have the same bits in every batch, the result equals that of `sampling.sample`, bit for bit. The
-    arguments of the network have the same names, dtypes and shapes in all requests.  A Langevin row is refused.
+    arguments of the network have the same names, dtypes and shapes in all requests.  A Langevin row is refused.  On a
+    GPU the step is captured as in `sampling.sample`, whose `graph` this is.
 
     A request that cannot be served does not hold up the others: `add` calls the network once for each new kind of
     arguments, and refuses what it does not take; a request with which the network fails later is taken out. Plans are
@@ -86,6 +56,7 @@ class SampleQueue:
         capacity: int = 64,
         clamp: tuple[float, float] | None = None,
         device: torch.device | str = "cpu",
+        graph: bool | str = "auto",
     ):
         capacity = require_count("capacity", capacity, 1, ROWS)
         require_denoiser(denoiser)
@@ -94,16 +65,11 @@ class SampleQueue:
         self.tickets = 0  # given out so far
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
-        self.x = torch.zeros(capacity, *self.shape, dtype=torch.float32, device=self.device)
-        self.y = torch.zeros_like(self.x)
-        self.history = self.x.new_zeros(ops.SLOTS, *self.x.shape)
-        self.key = torch.zeros(capacity, 2, dtype=torch.int64, device=self.device)
-        self.w = self.x.new_ones(capacity)
-        self.row = torch.zeros(capacity, dtype=torch.int32, device=self.device)
+        self.lanes = Lanes(denoiser, self.shape, capacity, self.clamp, self.device, require_graph(graph))
+        self.signature: Signature | None = None  # of the arguments that the lanes have room for
+        self.laid_out = False  # whether they hold what runs
         self.left = [0] * capacity
         self.parts: dict[tuple[Plan, str], Part] = {}
-        self.table = self.c_noise = None  # of those that run, one after the other
-        self.blocks: dict[tuple[Part, int | None, int], Tensor] = {}  # of what is prepared, those of the last step
         self.answered = set()  # the kinds of arguments that the network has been tried with
 
     def add(
@@ -188,22 +154,13 @@ class SampleQueue:
         active = self._active()
         if not active:
             return []
-        guided = any(self.running[slot].guidance != 1.0 for slot in active)
-        sources = [slot if request is not None else active[0] for slot, request in enumerate(self.running)]
         try:
-            F = self._predicted(sources, guided)
+            self.lanes.advance(any(self.running[slot].guidance != 1.0 for slot in active))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             self._isolate(active, error)
             raise
-        more = {"unconditional": F[self.capacity :], "guidance": self.w} if guided else {}
-        y = torch.empty_like(self.x, dtype=F.dtype)
-        ops.step(
-            self.x, F[: self.capacity], self.key, self.row, self.table,
-            y=y, history=self.history, clamp=self.clamp, **more,
-        )  # fmt: skip
-        self.y = y
         return self._advance(active)
 
     def _active(self) -> list[int]:
@@ -224,10 +181,11 @@ class SampleQueue:
         kind = (*_signature(arguments).items(), *classes)
         if kind in self.answered:
             return
-        t = part.c_noise[:1].repeat(self.capacity)
+        t = part.tables.c_noise[:1].repeat(self.capacity)
         rows = {key: torch.stack([value] * self.capacity).to(self.device) for key, value in arguments.items()}
+        y = torch.zeros(self.capacity, *self.shape, dtype=torch.float32, device=self.device)
         try:
-            self._called(torch.zeros_like(self.y), t, rows)
+            self.denoiser.network(y, t, **rows)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -237,11 +195,11 @@ class SampleQueue:
     def _part(self, plan: Plan, noise: str) -> Part:
         table = step_table(plan, self.denoiser, noise=noise).to(self.device)
         scale = plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
-        c_noise = scale.c_noise.to(self.device, torch.float32)
-        prepares = Prepared.fits(self.denoiser.net, {"label"})
+        columns = (c.to(self.device, torch.float32) for c in (scale.c_noise, scale.c_skip, scale.c_out))
+        tables, prepares = Tables(table, *columns), Prepared.fits(self.denoiser.net, {"label"})
         return Part(
-            plan=plan, noise=noise, table=table, c_noise=c_noise, c_in=float(scale.c_in[0]),
-            prepared=Prepared(self.denoiser.net, c_noise) if prepares else None,
+            plan=plan, noise=noise, tables=tables, c_in=float(scale.c_in[0]),
+            prepared=Prepared(self.denoiser.net, tables.c_noise) if prepares else None,
         )  # fmt: skip
 
     def _admit(self) -> None:
@@ -249,61 +207,17 @@ class SampleQueue:
         for slot, request in enumerate(self.running):
             if request is None and self.waiting:
                 request = self.running[slot] = self.waiting.popleft()
-                key = ops.make_key(request.seed, [request.index], self.device)
-                part = request.part
-                x = part.plan.start(ops.normal(key, self.shape, ops.Purpose.PRIOR))
-                self.x[slot], self.y[slot] = x[0], part.c_in * x[0]
-                self.history[:, slot] = 0
-                self.key[slot], self.w[slot] = key[0], request.guidance
-                self.left[slot] = len(part.plan)
-                self.table = None
-        if self.table is None:
-            self._lay_out()
-
-    def _lay_out(self) -> None:
-        """The table that the kernel reads, of the plans that run, and the place of every sample in it."""
-        first, rows, length = {}, [0] * self.capacity, 0
-        for slot in self._active():
-            part = self.running[slot].part
-            if part not in first:
-                first[part], length = length, length + len(part.plan)
-            rows[slot] = first[part] + len(part.plan) - self.left[slot]
-        self.row = torch.tensor(rows, dtype=torch.int32, device=self.device)
-        if first:
-            self.table = functools.reduce(ops.StepTable.followed_by, (part.table for part in first))
-            self.c_noise = torch.cat([part.c_noise for part in first])
-
-    def _predicted(self, sources: list[int], guided: bool) -> Tensor:
-        """F of the requests in these slots, (len(sources), *), and where guided of their unconditional side too."""
-        at = torch.tensor(sources, device=self.device)
-        y, t = self.y[at], self.c_noise[self.row.long()[at]]
-        if guided:
-            y, t = torch.cat([y, y]), torch.cat([t, t])
-        return self._called(y, t, self._arguments(sources, guided))
-
-    def _called(self, y: Tensor, t: Tensor, arguments: dict[str, Tensor]) -> Tensor:
-        return self.denoiser.network(y, t, **arguments).contiguous()
-
-    def _arguments(self, sources: list[int], guided: bool) -> dict[str, Tensor]:
-        """What the network takes beside y and t, for every row of its batch."""
-        requests = [self.running[slot] for slot in sources]
-        conditions = [request.condition for request in requests]
-        conditions += [request.unconditional for request in requests] if guided else []
-        if not Prepared.fits(self.denoiser.net, set(conditions[0])):
-            return {name: torch.stack([own[name] for own in conditions]).to(self.device) for name in conditions[0]}
-        parts = [request.part for request in requests]
-        rows = [len(part.plan) - self.left[slot] for slot, part in zip(sources, parts, strict=True)]
-        labels = [int(arguments["label"]) if arguments else None for arguments in conditions]
-        return {"prepared": self._prepared(parts * (1 + guided), labels, rows * (1 + guided))}
-
-    def _prepared(self, parts: list[Part], labels: list[int | None], rows: list[int]) -> Tensor:
-        """(B, *), row rows[i] of parts[i] with labels[i]. The blocks of rows that no sample is in are dropped."""
-        at = [(part, label, row // Prepared.ROWS) for part, label, row in zip(parts, labels, rows, strict=True)]
-        self.blocks = {
-            place: self.blocks[place] if place in self.blocks else place[0].prepared.block(*place[1:])
-            for place in dict.fromkeys(at)
-        }
-        return torch.stack([self.blocks[place][row % Prepared.ROWS] for place, row in zip(at, rows, strict=True)])
+                signature = _signature(request.condition)
+                if self.signature != signature:  # of the first request, or the first after all others
+                    self.lanes.begin(request.condition)
+                    self.signature = signature
+                self.lanes.place(slot, request)
+                self.left[slot] = len(request.part.plan)
+                self.laid_out = False
+        if not self.laid_out and any(self.running):
+            rows = [request and len(request.part.plan) - left for request, left in zip(self.running, self.left)]
+            self.lanes.lay_out(self.running, rows)
+            self.laid_out = True
 
     def _isolate(self, active: list[int], error: Exception) -> None:
         """Takes out the requests with which the network fails in a batch of their own, and says which; each is known by
@@ -311,7 +225,7 @@ class SampleQueue:
         bad = []
         for slot in active:
             try:
-                self._predicted([slot] * self.capacity, self.running[slot].guidance != 1.0)
+                self.lanes.alone(slot, self.running[slot].guidance != 1.0)
             except Exception as alone:
                 bad += [] if isinstance(alone, torch.OutOfMemoryError) else [self.running[slot].ticket]
         if bad:
@@ -328,9 +242,9 @@ class SampleQueue:
     def _free(self, slot: int) -> None:
         """Ends the request in the slot. After the last of them what is prepared goes too: the weights may change."""
         self._leave(self.running[slot])
-        self.running[slot] = self.table = self.c_noise = None
+        self.running[slot], self.laid_out = None, False
         if not any(self.running):
-            self.blocks = {}
+            self.lanes.clear()
 
     def _leave(self, request: Request) -> None:
         """Drops the request's plan, if no other has it."""
@@ -343,10 +257,13 @@ class SampleQueue:
         for slot in active:
             self.left[slot] -= 1
             if self.left[slot] == 0:
-                finished.append((self.running[slot].ticket, self.x[slot].clone()))
+                finished.append((self.running[slot].ticket, self.lanes.step.x[slot].clone()))
                 self._free(slot)
-        self.row += torch.tensor([request is not None for request in self.running], device=self.device).int()
-        whole = [bool(x.isfinite().all()) for _, x in finished]
+            elif (len(self.running[slot].part.plan) - self.left[slot]) % Prepared.ROWS == 0:
+                self.laid_out = False  # what is prepared of the next rows is in another block
+        if not finished:
+            return []
+        whole = torch.stack([x.isfinite().all() for _, x in finished]).tolist()
         self.failed += [ticket for (ticket, _), good in zip(finished, whole, strict=True) if not good]
         return [sample for sample, good in zip(finished, whole, strict=True) if good]
 

@@ -23,13 +23,14 @@ class Tables(NamedTuple):
 class Row(NamedTuple):
     """The row of every sample, and what of it the network takes, for both halves of a batch that is doubled.
 
-    index: (B,) int32.  time: (B,) or (2 B,).  c_skip, c_out: () or (B,).  prepared: (B, *) or (2 B, *), or None.
+    index: (B,) int32.  time: (B,) or (2 B,).  c_skip, c_out: () or (B,), or None where there is no need of D.
+    prepared: (B, *) or (2 B, *), or None.
     """
 
     index: Tensor
     time: Tensor
-    c_skip: Tensor
-    c_out: Tensor
+    c_skip: Tensor | None
+    c_out: Tensor | None
     prepared: Tensor | None
 
 
@@ -57,11 +58,15 @@ class HostRows:
         return None if self.entries is None else self.entries.index_select(0, self.place + r)
 
 
-def rows_on_device(tables: Tables, index: Tensor, doubled: bool, entries: Tensor | None, place: Tensor | None) -> Row:
-    """The row of each sample at `index`, (B,), which the host does not look at."""
-    every = torch.cat([index, index]) if doubled else index
+def rows_on_device(
+    tables: Tables, index: Tensor, twice: bool, denoised: bool, entries: Tensor | None, place: Tensor | None
+) -> Row:
+    """The row of each sample at `index`, (B,), which the host does not look at. twice: for both halves of a batch that
+    is doubled; denoised: with what D takes."""
+    every = torch.cat([index, index]) if twice else index
     return Row(
         index=index, time=tables.c_noise.index_select(0, every),
-        c_skip=tables.c_skip.index_select(0, index), c_out=tables.c_out.index_select(0, index),
-        prepared=None if entries is None else entries.index_select(0, place + every),
+        c_skip=tables.c_skip.index_select(0, index) if denoised else None,
+        c_out=tables.c_out.index_select(0, index) if denoised else None,
+        prepared=None if entries is None else entries.index_select(0, place[: len(every)] + every),
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Sampling: chunks of samples along a Plan, row by row, a network evaluation and one fused step each (trajectory.py).
+"""Sampling: chunks of samples along a Plan, row by row, a network evaluation and one fused step each: step.py is a row,
+trajectory.py the loop over rows that the host finds, captured.py the same by a CUDA graph, whose rows the device finds.
 
 A sample is a function of (network, seed, sample index, plan, condition). The network always runs on whole chunks of one
 fixed shape, and sample i always has slot i mod chunk in it, so that even the network's own rounding does not depend on
@@ -134,9 +135,16 @@ def sample(
     noise: "white" or "brownian", one path for each (seed, index) whatever the number of steps.
     The network must not keep or change its input, which may be the state itself (a change in place is refused).
     chunk: samples per network call; it is part of what a sample depends on, in so far as the network's rounding depends
-    on its batch.  dtype float64 runs in float64 throughout, by plain torch; the network runs in the dtype
-    of its own weights, and in eval mode.  graph: on a GPU, capture the trajectory of a chunk as one CUDA graph and
-    replay it; elsewhere it is ignored, with a warning.  callback: called with a `State` after each row.
+    on its batch.  None: the largest power of two, at most 64 on a CPU and 256 on a GPU, with which a chunk has at most
+    2^24 numbers.  dtype float64 runs in float64 throughout, by plain torch; the network runs in the dtype
+    of its own weights, and in eval mode.  callback: called with a `State` after each row.
+    graph: whether, on a GPU, a step is captured once as a CUDA graph and replayed for every row; "auto": where that can
+    be. Elsewhere True is ignored, with a warning. The bits are those of the loop, which runs where there are Langevin
+    rows, known=, a callback or float64, which True refuses, and under "auto" for networks that are no Module. A network
+    that waits for values on the GPU, or that CUDA refuses, is warned of once under "auto", and refused under True.
+    Captured steps are kept with a model (`Diffusion.release`), here for one call only. What a network computes is then
+    what it computed first: weights may change, in place or not, and so may plain attributes; what else its Python
+    depends on may not.
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """
@@ -195,7 +203,7 @@ def sample_with(
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
 
     trajectory, replays = Trajectory(denoiser, plan, settings), None
-    if captures(settings, denoiser, plan, known):
+    if captures(settings, trajectory.networks, plan, known):
         replays = (graphs or Graphs()).of(trajectory, must=settings.graph is True)
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))

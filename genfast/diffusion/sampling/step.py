@@ -111,13 +111,14 @@ class Step:
         if self.way.shared and not changed and not self.x.is_inference():
             self.y = None
         else:
-            self.y = torch.empty_like(self.x, dtype=self.x.dtype if self.way.denoised else F.dtype)
+            self.y = torch.empty_like(self.x, dtype=self.x.dtype if self.way.denoised else F.dtype).copy_(self.y)
 
 
 class Answers:
     """The network on a chunk: F_c and, in rows that are guided, F_u, both in one call where it is one network.
 
-    condition, unconditional: its arguments, each (B, *); views of one tensor where it is called on both at once.
+    Its arguments are `condition` and `unconditional`, each (B, *), or where it is called on both at once `both`, each
+    (2 B, *).
     """
 
     def __init__(self, way: Way, chunk: Chunk):
@@ -127,8 +128,16 @@ class Answers:
         if self.doubled:
             pairs = {name: (value, chunk.unconditional[name]) for name, value in chunk.condition.items()}
             self.both = {name: torch.cat(pair) for name, pair in pairs.items()}
-            self.condition = {name: value[: self.batch] for name, value in self.both.items()}
-            self.unconditional = {name: value[self.batch :] for name, value in self.both.items()}
+
+    def tell(
+        self, condition: dict[str, Tensor], unconditional: dict[str, Tensor], at: slice | int = slice(None)
+    ) -> None:
+        """Writes other arguments over those of the samples `at`."""
+        for own, new in ((self.condition, condition), (self.unconditional, unconditional)):
+            for name, value in own.items():
+                value[at] = new[name]
+        for name, value in self.both.items():
+            value[: self.batch][at], value[self.batch :][at] = condition[name], unconditional[name]
 
     def __call__(self, y: Tensor, row: Row, guided: bool) -> tuple[Tensor, Tensor | None]:
         if guided and self.doubled:

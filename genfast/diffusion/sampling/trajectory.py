@@ -41,6 +41,11 @@ class Trajectory:
         self.prepared = Prepared(denoiser.net, self.tables.c_noise)
         self.times = tuple(scale.c_noise.tolist())
 
+    @property
+    def networks(self) -> list[Callable]:
+        """All that it calls."""
+        return [network.net for network in (self.way.net, self.way.other) if network is not None]
+
     def guided(self, r: int) -> bool:
         """Whether row r is guided."""
         return self.guidance is not None and self.guidance.acts(float(self.plan.t[r]))

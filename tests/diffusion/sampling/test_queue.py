@@ -10,6 +10,7 @@ import weakref
 import pytest
 import torch
 from helpers import MEANS, VARIANCES, WEIGHTS, perturbed, row_wise
+from recorded_graphs import graphs  # noqa: F401
 
 import genfast as gf
 from genfast import nn
@@ -32,6 +33,13 @@ def alone(denoiser, request, chunk=1, **settings):
             request[name] = {key: torch.as_tensor(value)[None] for key, value in request[name].items()}
     out = sampling.sample(denoiser, (2,), one, [index], chunk=chunk, progress=False, **request, **settings)
     return out[0]
+
+
+class Plain(torch.nn.Module):
+    """`row_wise` as a Module."""
+
+    def forward(self, y, t, label):
+        return row_wise(y, t, label)
 
 
 def mixed_requests():
@@ -233,13 +241,14 @@ def test_plans_are_held_only_while_they_run():
     for i in range(1000):
         queue.add(i, plan=plan("ddim", VP, 1, grid=lambda s, n, i=i: torch.tensor([1 - i / 5000, 0])))
         queue.step()
-        assert not queue.parts and not queue.blocks and queue.table is None
+        assert not (queue.parts or queue.lanes.parts or queue.lanes.blocks.at)
     lengths = []
     for i in range(60):
         queue.add(i, plan=plan("ddim", VP, 2 + i % 7), condition={"label": i % 5})
         queue.step()
-        lengths.append(0 if queue.table is None else len(queue.table.codes))
-    assert max(lengths) <= 2 * 8 and len(queue.blocks) <= 2
+        lengths.append(len(queue.lanes.parts))
+    assert max(lengths) <= 2 and len(queue.lanes.blocks.at) <= 2
+    assert len(queue.lanes.blocks.entries) <= 4 * 64
 
 
 def test_a_long_plan_is_let_go_and_no_cache_holds_it():
@@ -328,3 +337,46 @@ def test_whatever_the_default_dtype_is(default_dtype):
     with default_dtype():
         found = drawn()
     assert all(torch.equal(a, b) and a.dtype == b.dtype == torch.float32 for a, b in zip(found, expected))
+
+
+@pytest.mark.parametrize("make", [lambda: nn.MLP(2, width=16, depth=1, classes=4), Plain])
+def test_a_captured_step_gives_the_same(graphs, make):  # noqa: F811
+    """For requests that come and go, and as long as the network is the same."""
+    net = perturbed(make())
+    denoiser = Denoiser(net, VP, "v")
+
+    def drawn(graph):
+        queue = SampleQueue(denoiser, (2,), capacity=4, graph=graph)
+        requests = list(mixed_requests())
+        tickets = [queue.add(**request) for request in requests[:5]]
+        found = dict(itertools.chain(queue.step(), queue.step()))
+        queue = copy.deepcopy(queue)
+        tickets += [queue.add(**request) for request in requests[5:]]
+        found |= dict(queue)
+        return [found[ticket] for ticket in tickets]
+
+    loop, replayed = drawn(False), drawn(True)
+    assert all(torch.equal(a, b) for a, b in zip(loop, replayed, strict=True))
+    assert graphs.replays > 10 and graphs.captures <= 4  # guided and not, before the copy and after
+    before = graphs.captures
+    drawn("auto")
+    assert graphs.captures > before
+
+
+def test_a_queue_whose_network_cannot_be_captured(graphs):  # noqa: F811
+    class Reads(Plain):
+        def forward(self, y, t, label):
+            return super().forward(y, t, label) * (1 + float(y.sum() > 1e9))
+
+    one, requests = Denoiser(Reads(), VP, "v"), list(mixed_requests())
+    queue = SampleQueue(one, (2,), capacity=2)
+    tickets = [queue.add(**request) for request in requests]
+    with pytest.warns(UserWarning, match="graph='auto' runs the plain loop") as warned:
+        found = dict(queue)
+    assert len(warned) == 1 and not graphs.captures
+    for ticket, request in zip(tickets, requests, strict=True):
+        assert torch.equal(found[ticket], alone(one, request, graph=False))
+    queue = SampleQueue(one, (2,), capacity=2, graph=True)
+    queue.add(**requests[0])
+    with pytest.raises(RuntimeError, match="graph=True: the step cannot be captured"):
+        queue.step()
