@@ -205,8 +205,8 @@ class Diffusion(nn.Module):
         )  # fmt: skip
 
     def release(self) -> None:
-        """Frees the steps that `sample` has captured on a GPU, with the memory they hold, the two used last; they are not
-        part of a copy, a pickle or a checkpoint."""
+        """Frees the steps that `sample` has captured on a GPU, the two used last, with the memory that they hold; copies,
+        pickles and checkpoints have none."""
         self._graphs.release()
 
     def sample_adaptively(
