@@ -53,7 +53,8 @@ class Graphs:
         """Frees what is kept."""
         with self.lock:
             self.steps: dict[Hashable, CapturedStep] = {}
-            self.network, self.refused, self.prepared = None, False, (None, None)
+            self.networks: dict[int, Hashable] = {}  # the fingerprint of each that was asked for
+            self.refused, self.prepared = False, (None, None)
 
     def of(self, trajectory: Trajectory, must: bool) -> "Replays":
         """The captured steps for a trajectory, which takes over what has been prepared for one like it.
@@ -61,11 +62,12 @@ class Graphs:
         must: whether a network that cannot be captured is a RuntimeError; else it is warned of, once.
         """
         nets = [net for net in trajectory.networks if isinstance(net, nn.Module)]
-        same, changes = tuple(map(fingerprint, nets)), tuple(map(versions, nets))
+        same, changes = {id(net): fingerprint(net) for net in nets}, tuple(map(versions, nets))
         with self.lock:
-            if self.network != same:
-                self.network, self.steps, self.refused, self.prepared = same, {}, False, (None, None)
-            key = (trajectory.times, changes)
+            if any(self.networks.get(net, now) != now for net, now in same.items()):
+                self.steps, self.networks, self.refused = {}, {}, False
+            self.networks |= same
+            key = (trajectory.times, same, changes)
             if None in changes or self.prepared[0] != key:
                 self.prepared = key, trajectory.prepared
             trajectory.prepared = self.prepared[1]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ... import ops
@@ -204,7 +204,8 @@ def sample_with(
 
     trajectory, replays = Trajectory(denoiser, plan, settings), None
     if captures(settings, trajectory.networks, plan, known):
-        replays = (graphs or Graphs()).of(trajectory, must=settings.graph is True)
+        kept = graphs if all(isinstance(net, nn.Module) for net in trajectory.networks) else None
+        replays = (kept or Graphs()).of(trajectory, must=settings.graph is True)
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))
     rows, silent = len(passes) * len(plan), not settings.progress

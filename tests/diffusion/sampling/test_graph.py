@@ -197,6 +197,24 @@ def test_a_changed_network_is_seen(graphs, make, change):  # noqa: F811
     assert same(one)
 
 
+def test_another_network_in_its_place(graphs):  # noqa: F811
+    """As many parameters, changed as often, and the guiding one beside it or not."""
+    one = model()
+    one.sample(7, label=1, graph=True, progress=False)
+    one.net = perturbed(nn.MLP(2, width=16, depth=1, classes=3), seed=1)
+    assert same(one, label=1)
+    guided, before = {"label": 1, "guidance": gf.Guidance(2.0, network=mlp())}, graphs.captures
+    for settings in (guided, {"label": 1}, guided, {"label": 1}):
+        assert same(one, **settings)
+    assert graphs.captures == before + 1
+
+    factor = [0.1]
+    other = gf.Diffusion(lambda y, t: factor[0] * y, "vp_linear", shape=(2,))
+    assert same(other)
+    factor[0] = 0.5
+    assert same(other)
+
+
 def test_what_is_prepared_is_made_again_when_weights_change_and_only_then(graphs):  # noqa: F811
     net, prepared = mlp(), []
     net.condition.register_forward_hook(lambda *_: prepared.append(1))
