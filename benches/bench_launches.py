@@ -35,9 +35,8 @@ def names() -> list[str]:
 
 
 def count(name: str, mode: str, device: torch.device | str = "cpu") -> Counter[str]:
-    """Launches by name, of a network and mode of the tables above."""
+    """Launches by name, of a network and mode as above."""
     device = torch.device(device)
-    torch.manual_seed(0)
     preset, width, shape = NETWORKS[name]
     if preset is None:
         model = digits.build()
@@ -45,7 +44,8 @@ def count(name: str, mode: str, device: torch.device | str = "cpu") -> Counter[s
         model = gf.Diffusion(gf.nn.presets.build(preset, **{"width": width} if device.type == "cpu" else {}))
     model, x = model.to(device), torch.randn(BATCH, *shape, device=device)
     label = torch.arange(BATCH, device=device) % 10 if model.classes else None
-    return testing.count_launches(_step(model, x, label) if mode == "step" else _call(model.net, x, label, mode), device)
+    function = _step(model, x, label) if mode == "step" else _call(model.net, x, label, mode)
+    return testing.count_launches(function, device)
 
 
 def _call(net: torch.nn.Module, x: torch.Tensor, label: torch.Tensor | None, mode: str) -> Callable[[], object]:
@@ -76,7 +76,8 @@ def report(arguments) -> list[dict]:
     """Prints the table; the rows of --json."""
     device, rows = torch.device(arguments.device), []
     torch.set_num_threads(1)
-    print(f"\nlaunches, batch {BATCH}\n{'network':<15}{'mode':<15}{'all':>6}" + "".join(f"{kind:>9}" for kind in EXCESS))
+    heads = "".join(f"{kind:>9}" for kind in EXCESS)
+    print(f"\nlaunches, batch {BATCH}\n{'network':<15}{'mode':<15}{'all':>6}{heads}")
     for name in arguments.cases:
         for mode in MODES:
             found = count(name, mode, device)

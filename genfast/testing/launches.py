@@ -15,7 +15,8 @@ def count_launches(function: Callable[[], object], device: torch.device | str = 
 
     On a CPU these are the ops that are called below autograd, torch's and genfast's, one each, however many kernels
     they are on a GPU: a convolution with a bias is two there, a `_foreach_` or fused op of an optimizer some dozens.
-    Views and memory without values are none, nor are reads of a number by the host. On CUDA: the events of the profiler.
+    Views and memory without values are none, nor are reads of a number by the host. On CUDA: kernels, copies and fills
+    on the device, as the profiler has them.
     """
     if torch.device(device).type == "cuda":
         return _profiled(function)
