@@ -72,6 +72,17 @@ def test_quick_run_of_metrics(tmp_path):
     check(json.loads((tmp_path / "rows.json").read_text())["rows"], result.stdout)
 
 
+def test_launches_print_and_write_what_they_count(tmp_path):
+    result = run("launches", "--cases", "demo", "--json", str(tmp_path / "rows.json"))
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["mode"] for row in rows] == ["forward", "channels-last", "bfloat16", "prepare", "step"]
+    for row in rows:
+        assert row["case"] == "demo" and row["launches"] == sum(row["by_name"].values()) > 0
+        assert f"{row['mode']:<15}{row['launches']:>6}" in result.stdout
+    assert rows[0]["by_name"]["group_norm_act"] == 18
+
+
 def test_peers_of_metrics_count_the_same(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHES))
     bench_metrics = pytest.importorskip("bench_metrics")

@@ -205,8 +205,8 @@ class Diffusion(nn.Module):
         )  # fmt: skip
 
     def release(self) -> None:
-        """Frees the steps that `sample` has captured on a GPU, the two used last, with the memory they hold; no copy, pickle or
-        checkpoint has them."""
+        """Frees the steps that `sample` has captured on a GPU, the two used last, with the memory they hold; copies,
+        pickles and checkpoints have none."""
         self._graphs.release()
 
     def sample_adaptively(

@@ -8,6 +8,14 @@ from torch import Tensor
 from ..ops.dispatch import composed
 
 
+def split_heads(x: Tensor, heads: int) -> list[Tensor]:
+    """Queries, keys and values out of one product.  (B, T, 3 heads d) -> three of (B, heads, T, d), views.
+
+    Cut where they lie side by side, so that backward one copy puts their gradients together as the product wants them.
+    """
+    return [part.transpose(1, 2) for part in x.unflatten(2, (3, heads, -1)).unbind(2)]
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v, the heads side by side.  (B, heads, T, d) each -> (B, T, heads d).
 

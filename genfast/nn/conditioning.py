@@ -1,5 +1,7 @@
 """How a network depends on time and label, and how that is computed beforehand for all times of a plan."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -141,47 +143,59 @@ class Modulation(nn.Linear):
 
     def __init__(self, conditioning: int, channels: int, parts: int = 2):
         super().__init__(conditioning, parts * channels)
-        self.parts = parts
-        self.columns = slice(0, parts * channels)  # of `prepared`
+        self.widths = [channels] * parts
+        self.place = slice(0, parts)  # among the vectors of all layers
 
-    def of(self, prepared: Tensor) -> tuple[Tensor, ...]:
-        """This layer's vectors, each (B, channels), out of `prepared`, (B, M)."""
-        return prepared[:, self.columns].chunk(self.parts, 1)
+    def of(self, vectors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """This layer's vectors, each (B, channels), out of those of all layers."""
+        return vectors[self.place]
 
 
 class Prepares(nn.Module):
     """A network whose dependence on time, label and condition goes through its Modulation layers alone, so that it can
     be computed beforehand: `net(x, t, label)` is `net(x, t, prepared=net.prepare(t, label))`.
 
-    A subclass has `condition`, a Conditioning, and calls `number_columns` at the end of its constructor.
+    A subclass has `condition`, a Conditioning, and calls `number_vectors` at the end of its constructor.
     """
 
     prepares = True
+    only_norms = True  # take the vectors: ops that compute in float32
 
-    def number_columns(self) -> None:
-        """Gives every Modulation its columns of what `prepare` answers."""
-        start = 0
+    def number_vectors(self) -> None:
+        """Gives every Modulation its place among the vectors of all layers, side by side in what `prepare` answers."""
+        self.widths = []
         for layer in self._modulations():
-            layer.columns = slice(start, start + layer.out_features)
-            start = layer.columns.stop
-        self.columns = start  # of what `prepare` answers
+            layer.place = slice(len(self.widths), len(self.widths) + len(layer.widths))
+            self.widths += layer.widths
 
     def prepare(
         self, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None, *, rows: Tensor | None = None
     ) -> Tensor:
-        """Every layer's vectors, (B, M). t: (B,) float; label: (B,) integers; condition: (B, n) float; rows: (B, *),
-        whose they are."""
+        """Every layer's vectors, (B, M), in at least float32 where norms alone take them, which would each convert
+        theirs. t: (B,) float; label: (B,) integers; condition: (B, n) float; rows: (B, *), whose they are."""
         if rows is not None and (not isinstance(rows, Tensor) or not rows.ndim):
             raise TypeError(f"rows must be a tensor (B, *); got {_kind(rows)}")
         c = self.condition(t if rows is None else rows, t, label, condition)
-        return torch.cat([layer(c) for layer in self._modulations()], dim=1)
+        prepared = torch.cat([layer(c) for layer in self._modulations()], dim=1)
+        return prepared.to(torch.promote_types(prepared.dtype, torch.float32)) if self.only_norms else prepared
+
+    def vectors(
+        self, x: Tensor, t: Tensor, label: Tensor | None, condition: Tensor | None, prepared: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The vectors of all layers for x, (B, *): those prepared, or else of t, label and condition. Cut at once:
+        backward, every cut on its own would be filled up with zeros to the size of all."""
+        if prepared is None:
+            prepared = self.prepare(t, label, condition, rows=x)
+        else:
+            self.check_prepared(prepared, x)
+        return prepared.split(self.widths, 1)
 
     def check_prepared(self, prepared: object, x: Tensor) -> None:
         """TypeError or ValueError unless it is (B, M), for the rows of x."""
         if not isinstance(prepared, Tensor) or not prepared.is_floating_point():
             raise TypeError(f"prepared must be a floating-point tensor, as `prepare` gives it; got {_kind(prepared)}")
-        if prepared.shape != (len(x), self.columns):
-            raise ValueError(f"prepared must have shape ({len(x)}, {self.columns}); got {tuple(prepared.shape)}")
+        if prepared.shape != (len(x), sum(self.widths)):
+            raise ValueError(f"prepared must have shape ({len(x)}, {sum(self.widths)}); got {tuple(prepared.shape)}")
 
     def _modulations(self) -> list[Modulation]:
         return [module for module in self.modules() if isinstance(module, Modulation)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..common.checks import is_integer, require_bool, require_choice, require_number, require_shape
-from .attention import attend
+from .attention import attend, split_heads
 from .conditioning import Conditioning, Modulation, Prepares, TimeFeatures
 from .layers import SIZE, require_input, require_sizes, zero
 
@@ -72,7 +72,7 @@ class DiT(Prepares):
         self.modulations = nn.ModuleList(zero(Modulation(width, width, 3)) for _ in self.mixes)
         self.last_modulation = zero(Modulation(width, width, 2))
         self.output = zero(nn.Linear(width, size))
-        self.number_columns()
+        self.number_vectors()
         for layer in (self.input, *self.mixes.modules()):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -83,13 +83,10 @@ class DiT(Prepares):
         prepared: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         grid = self.grid_of(x)
-        if prepared is None:
-            prepared = self.prepare(t, label, condition, rows=x)
-        else:
-            self.check_prepared(prepared, x)
+        vectors = self.vectors(x, t, label, condition, prepared)
         h = self.input(self.patches(x, grid))
         h = h + self.places(grid).to(h.dtype)
-        vectors = [modulation.of(prepared) for modulation in (*self.modulations, self.last_modulation)]
+        vectors = [modulation.of(vectors) for modulation in (*self.modulations, self.last_modulation)]
         y = ops.layer_norm_modulate(h, *vectors[0][:2])
         # A gate and its residual go together with the norm that comes after them, that of the next half block.
         for mix, (_, _, gate), (scale, shift, *_) in zip(self.mixes, vectors[:-1], vectors[1:], strict=True):
@@ -134,8 +131,7 @@ class TokenAttention(nn.Module):
         self.key_weight = nn.Parameter(torch.ones(width // heads)) if qk_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(0)  # each (B, heads, T, d)
+        query, key, value = split_heads(self.query_key_value(x), self.heads)
         if self.query_weight is not None:
             query = ops.rms_norm_modulate(query, weight=self.query_weight)
             key = ops.rms_norm_modulate(key, weight=self.key_weight)
@@ -178,9 +174,9 @@ class GridFeatures(TimeFeatures):
         super().__init__(ops.sinusoidal_frequencies(width // (2 * axes)))
 
     def forward(self, grid: Sequence[int]) -> Tensor:
-        waves = []
+        waves = super().forward(torch.arange(max(grid), dtype=torch.float32, device=self.bits.device))
+        along = []
         for axis, size in enumerate(grid):
-            wave = super().forward(torch.arange(size, dtype=torch.float32, device=self.bits.device))
-            along = [size if axis == other else 1 for other in range(len(grid))]
-            waves.append(wave.reshape(*along, -1).expand(*grid, -1))
-        return torch.cat(waves, -1).flatten(0, -2)
+            shape = [size if axis == other else 1 for other in range(len(grid))]
+            along.append(waves[:size].reshape(*shape, -1).expand(*grid, -1))
+        return torch.cat(along, -1).flatten(0, -2)

@@ -1,6 +1,7 @@
 """A residual network for vectors."""
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class MLP(Prepares):
         self.blocks = nn.ModuleList(VectorBlock(width) for _ in range(depth))
         self.norm = NormAct(width)
         self.output = zero(nn.Linear(width, features))
-        self.number_columns()
+        self.number_vectors()
 
     def forward(
         self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None, *,
@@ -40,32 +41,29 @@ class MLP(Prepares):
     ) -> Tensor:  # fmt: skip
         if require_input("x", x).ndim < 2 or math.prod(x.shape[1:]) != self.features:
             raise ValueError(f"x must have shape (B, *) with {self.features} values a row; got {tuple(x.shape)}")
-        if prepared is None:
-            prepared = self.prepare(t, label, condition, rows=x)
-        else:
-            self.check_prepared(prepared, x)
+        vectors = self.vectors(x, t, label, condition, prepared)
         hidden = self.input(x.flatten(1))
         for block in self.blocks:
-            hidden = block(hidden, prepared)
-        return self.output(self.norm(hidden, prepared)).reshape(x.shape)
+            hidden = block(hidden, vectors)
+        return self.output(self.norm(hidden, vectors)).reshape(x.shape)
 
 
 class NormAct(nn.Module):
     """y = SiLU((1 + scale) x_hat + shift), x_hat = (x - mean) / std of a row; scale and shift are modulations.
 
-    x: (B, width), prepared: (B, M), see `Prepares` -> (B, width).
+    x: (B, width), vectors: those of all layers, see `Prepares` -> (B, width).
     """
 
     def __init__(self, width: int):
         super().__init__()
         self.modulation = Modulation(width, width)
 
-    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        return ops.bias_act(ops.layer_norm_modulate(x, *self.modulation.of(prepared)), act="silu")
+    def forward(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        return ops.bias_act(ops.layer_norm_modulate(x, *self.modulation.of(vectors)), act="silu")
 
 
 class VectorBlock(nn.Module):
-    """y = x + W_2 SiLU(W_1 NormAct(x)); x: (B, width), prepared: (B, M) -> (B, width)."""
+    """y = x + W_2 SiLU(W_1 NormAct(x)); x: (B, width), vectors: as of NormAct -> (B, width)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -73,5 +71,5 @@ class VectorBlock(nn.Module):
         self.mix_1 = nn.Linear(width, width)
         self.mix_2 = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        return x + self.mix_2(ops.bias_act(F.linear(self.norm(x, prepared), self.mix_1.weight), self.mix_1.bias))
+    def forward(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        return x + self.mix_2(ops.bias_act(F.linear(self.norm(x, vectors), self.mix_1.weight), self.mix_1.bias))

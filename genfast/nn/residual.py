@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.checks import require_choice, require_integer, require_number, shown
-from .attention import attend
+from .attention import attend, split_heads
 from .conditioning import Modulation
 from .layers import CONVOLUTIONS, NormAct
 from .resample import Downsample, Pool, Repeat, Upsample
@@ -92,8 +93,8 @@ class Style:
 class ResidualBlock(nn.Module):
     """y = s (skip(x) + mix_2(dropout(norm_2(mix_1(norm_1(x)))))), each norm followed by SiLU, the second modulated.
 
-    x: (B, inputs, *), prepared: (B, M), see `Prepares` -> (B, outputs, *). `skip` is a 1x1 convolution where the number
-    of channels changes.
+    x: (B, inputs, *), vectors: those of all layers, see `Prepares` -> (B, outputs, *). `skip` is a 1x1 convolution
+    where the number of channels changes.
     """
 
     def __init__(self, inputs: int, outputs: int, conditioning: int, style: Style):
@@ -106,12 +107,12 @@ class ResidualBlock(nn.Module):
         self.mix_2 = style.convolution(outputs, outputs)
         self.skip = nn.Identity() if inputs == outputs else style.convolution(inputs, outputs, 1)
 
-    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        hidden, of_condition = self.mix_1(self.norm_1(x)), self.modulation.of(prepared)
+    def forward(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        hidden, own = self.mix_1(self.norm_1(x)), self.modulation.of(vectors)
         if self.style.modulation == "add":
-            hidden = self.norm_2(hidden + of_condition[0].reshape(hidden.shape[:2] + (1,) * self.style.dims))
+            hidden = self.norm_2(hidden + own[0].reshape(hidden.shape[:2] + (1,) * self.style.dims))
         else:
-            hidden = self.norm_2(hidden, *of_condition)
+            hidden = self.norm_2(hidden, *own)
         if self.style.dropout:
             hidden = F.dropout(hidden, self.style.dropout, self.training)
         return self.style.sum(self.skip(x), self.mix_2(hidden))
@@ -133,6 +134,5 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # of a channels-last image: no copy
-        parts = self.query_key_value(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = attend(*parts.unbind(0))
+        mixed = attend(*split_heads(self.query_key_value(tokens), self.heads))
         return self.style.sum(x, self.output(mixed).transpose(1, 2).reshape(x.shape))

@@ -93,7 +93,8 @@ class UNet(Prepares):
             here = of_level
         self.norm = self.style.norm(here)
         self.output = zero(self.style.convolution(here, channels if out_channels is None else out_channels))
-        self.number_columns()
+        self.only_norms = self.style.modulation == "scale_shift"
+        self.number_vectors()
 
     @property
     def counts_steps(self) -> bool:
@@ -110,26 +111,23 @@ class UNet(Prepares):
         prepared: Tensor | None = None,
     ) -> Tensor:
         self.check(x)
-        if prepared is None:
-            prepared = self.prepare(t, label, condition, rows=x)
-        else:
-            self.check_prepared(prepared, x)
+        vectors = self.vectors(x, t, label, condition, prepared)
         hidden, last = self.input(x), x.ndim == 4 and x.device.type == "cpu" and not composed(x)
         if last:  # there the faster layout, whatever that of x
             hidden = hidden.contiguous(memory_format=torch.channels_last)
         kept = [hidden]
         for level in self.down:
             for stage in level.stages:
-                hidden = stage(hidden, prepared)
+                hidden = stage(hidden, vectors)
                 kept.append(hidden)
             if level.resample is not None:
                 hidden = level.resample(hidden)
                 kept.append(hidden)
         for stage in self.middle:
-            hidden = stage(hidden, prepared)
+            hidden = stage(hidden, vectors)
         for level in self.up:
             for stage in level.stages:
-                hidden = stage(torch.cat([hidden, kept.pop()], dim=1), prepared)
+                hidden = stage(torch.cat([hidden, kept.pop()], dim=1), vectors)
             if level.resample is not None:
                 hidden = level.resample(hidden)
         y = self.output(self.norm(hidden))
@@ -162,14 +160,15 @@ class Level(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, then self-attention or nothing. x: (B, inputs, *), prepared: (B, M) -> (B, outputs, *)."""
+    """A residual block, then self-attention or nothing. x: (B, inputs, *), vectors: as of the block
+    -> (B, outputs, *)."""
 
     def __init__(self, block: ResidualBlock, attention: Attention | None = None):
         super().__init__()
         self.block, self.attention = block, attention
 
-    def forward(self, x: Tensor, prepared: Tensor) -> Tensor:
-        x = self.block(x, prepared)
+    def forward(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        x = self.block(x, vectors)
         return x if self.attention is None else self.attention(x)
 
 

@@ -8,6 +8,7 @@ from ..ops.dispatch import composed, wants_grad
 
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity: of the sets of small numbers, one of the smallest errors
 TILE = 4
+WIDE = 128  # channels, in and out, from which on the products outweigh the transforms
 
 
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
@@ -56,9 +57,12 @@ class Convolution(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 3, padding=1)
+        self.wide = min(inputs, outputs) >= WIDE  # others need not be asked at every call
 
     def forward(self, x: Tensor) -> Tensor:
-        return correlate(x, self.weight, self.bias) if pays(x, self.weight, self.bias) else super().forward(x)
+        if self.wide and pays(x, self.weight, self.bias):
+            return correlate(x, self.weight, self.bias)
+        return super().forward(x)
 
 
 def pays(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
@@ -72,6 +76,6 @@ def pays(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and H % TILE == W % TILE == 0
         and B * H * W >= 1024
-        and min(I, len(weight)) >= 128
+        and min(I, len(weight)) >= WIDE
         and x.is_contiguous(memory_format=torch.channels_last)
     )

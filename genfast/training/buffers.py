@@ -39,10 +39,10 @@ class Buffers:
             else:
                 buffers[name].copy_(kept)
 
-    def spoiled(self, device: torch.device) -> Tensor:
-        """Whether one has become NaN, () bool."""
+    def length(self, device: torch.device) -> Tensor:
+        """`length` of those that were not NaN from the start: NaN if one has become that."""
         now = self._now()
-        return length([now[i] for i in self.watched if _is_real(now[i])], device).isnan()
+        return length([now[i] for i in self.watched if _is_real(now[i])], device)
 
 
 def _is_real(value: Tensor | None) -> bool:

@@ -309,10 +309,10 @@ class Fit:
         loss.backward()
         gradients = [p.grad for p in optimizer.param_groups[0]["params"] if p.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)
-        found = (loss, total, self.buffers.spoiled(self.device), self.length)
-        loss, norm, spoiled, size = torch.stack([v.detach().to(self.device, torch.float64) for v in found]).tolist()
+        found = (loss, total, self.buffers.length(self.device), self.length)
+        loss, norm, buffers, size = torch.stack([v.detach().to(self.device) for v in found]).tolist()
         self._settle(size)
-        return loss, math.nan if spoiled else norm, total
+        return loss, math.nan if math.isnan(buffers) else norm, total
 
     def _settle(self, size=None):
         """Takes theta into the average, which has not been done yet since the last step. size: the length of theta, if

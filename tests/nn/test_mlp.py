@@ -159,6 +159,20 @@ def test_what_is_prepared_gives_the_same(case):
     assert torch.equal(net(x, t, prepared=net.prepare(t)), net(x, t))
 
 
+def test_what_norms_take_is_prepared_in_float32_and_what_is_added_in_the_dtype_of_the_weights(case):
+    """A norm converts what it is given: once for a plan is better than at every layer of every step."""
+    net, x, t, given = case
+    net, x = net.bfloat16(), x.bfloat16()
+    given = {name: value.bfloat16() if value.is_floating_point() else value for name, value in given.items()}
+    prepared = net.prepare(t, **given)
+    assert prepared.dtype == (torch.float32 if net.only_norms else torch.bfloat16)
+    assert net.only_norms == (net.config.get("modulation") != "add")
+    y = net(x, t, prepared=prepared)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(net(x, t, prepared=prepared.bfloat16()), y)
+    assert net.double().prepare(t.double()).dtype == torch.float64
+
+
 def test_compiled_equals_eager_and_another_batch_takes_no_other_graph(case):
     net, x, t, given = case
     torch.compiler.reset()
@@ -228,7 +242,7 @@ def test_norm_of_an_mlp_is_its_formula():
     normal = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-6).sqrt()
     scale, shift = layer.modulation(c).chunk(2, dim=1)
     y = normal * (1 + scale) + shift
-    torch.testing.assert_close(layer(x, layer.modulation(c)), y * y.sigmoid())
+    torch.testing.assert_close(layer(x, (scale, shift)), y * y.sigmoid())
 
 
 def test_group_count_divides_and_leaves_four_channels_a_group():

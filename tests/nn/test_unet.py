@@ -68,14 +68,14 @@ def test_residual_block_is_its_formula(modulation, inputs, scale):
     block, x, c = ResidualBlock(inputs, 6, 5, style).double(), torch.randn(3, inputs, 4, 2).double(), torch.randn(3, 5)
     for norm in (block.norm_1, block.norm_2):
         torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
-    prepared = block.modulation(c.double())
-    parts = [part[:, :, None, None] for part in prepared.split(6, 1)]
+    vectors = block.modulation(c.double()).split(6, 1)
+    parts = [part[:, :, None, None] for part in vectors]
     hidden = block.mix_1(F.silu(F.group_norm(x, 2, block.norm_1.weight, block.norm_1.bias, 1e-3)))
     hidden = hidden + parts[0] if modulation == "add" else hidden
     hidden = F.group_norm(hidden, 2, block.norm_2.weight, block.norm_2.bias, 1e-3)
     hidden = hidden * (1 + parts[0]) + parts[1] if modulation == "scale_shift" else hidden
     skip = x if inputs == 6 else block.skip(x)
-    torch.testing.assert_close(block(x, prepared), scale * (skip + block.mix_2(F.silu(hidden))))
+    torch.testing.assert_close(block(x, vectors), scale * (skip + block.mix_2(F.silu(hidden))))
 
 
 @pytest.mark.parametrize(("channels", "width", "heads"), [(8, 64, 1), (12, 4, 3), (12, None, 1), (10, 4, 1)])

@@ -48,15 +48,15 @@ def test_buffers_that_change_their_shape_or_go():
         assert model.empty is change if change is None else torch.equal(model.empty, change)
 
 
-def test_spoiled():
+def test_length():
     model = Holder()
     buffers = Buffers(model)
-    assert not buffers.spoiled(CPU)  # `never` is NaN from the start
+    assert not buffers.length(CPU).isnan()  # `never` is NaN from the start
     model.inner.running_var[0] = -math.inf
-    assert not buffers.spoiled(CPU)
+    assert not buffers.length(CPU).isnan()
     model.inner.running_var[1] = math.nan
-    assert buffers.spoiled(CPU)
-    assert not Buffers(object()).spoiled(CPU) and Buffers(object()).keep() is None
+    assert buffers.length(CPU).isnan()
+    assert not Buffers(object()).length(CPU) and Buffers(object()).keep() is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

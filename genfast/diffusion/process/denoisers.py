@@ -90,7 +90,7 @@ class Parameterization:
             weight=self.weight(alpha, sigma),
         )
         if readable(t):
-            finite = torch.stack([c.isfinite() for c in coefficients]).all(0)
+            finite = torch.stack(coefficients).isfinite().all(0)
             if not bool(finite.all()):
                 time = t[~finite].flatten()[0].item()
                 a, s = schedule.alpha(time), schedule.sigma(time)
