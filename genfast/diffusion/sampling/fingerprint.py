@@ -1,11 +1,13 @@
 """What a captured step depends on without seeing it change: where a network lies in memory, and torch's settings."""
 
+from collections import OrderedDict
 from collections.abc import Hashable
 
 import torch
 from torch import Tensor, nn
 
-_PLAIN = (bool, int, float, str, type(None), torch.dtype)
+_PLAIN = {bool, int, float, str, type(None), torch.dtype}
+_HOLDERS = {dict, OrderedDict, set, list, tuple}  # not looked into; most attributes of a Module
 
 
 def fingerprint(network: nn.Module) -> Hashable:
@@ -17,7 +19,7 @@ def fingerprint(network: nn.Module) -> Hashable:
 def versions(network: nn.Module) -> Hashable:
     """How often each of its parameters and buffers was changed in place; None where torch does not count."""
     tensors = [*network.parameters(), *network.buffers()]
-    return None if any(t.is_inference() for t in tensors) else tuple(t._version for t in tensors)
+    return None if any(t.is_inference() for t in tensors) else tuple([t._version for t in tensors])
 
 
 def surroundings(device: torch.device) -> Hashable:
@@ -33,7 +35,8 @@ def surroundings(device: torch.device) -> Hashable:
 
 def _of_module(module: nn.Module) -> Hashable:
     held = vars(module)
-    tensors = [*module._parameters.values(), *module._buffers.values(), *held.values()]
-    plain = [(name, value) for name, value in held.items() if isinstance(value, _PLAIN) and name != "training"]
+    plain = [item for item in held.items() if type(item[1]) in _PLAIN and item[0] != "training"]
+    others = [value for value in held.values() if type(value) not in _PLAIN and type(value) not in _HOLDERS]
+    tensors = [*module._parameters.values(), *module._buffers.values(), *others]
     places = [(t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors if isinstance(t, Tensor)]
     return id(module), *module._forward_pre_hooks, *module._forward_hooks, *plain, *places
