@@ -140,7 +140,7 @@ class Lanes:
             if network != self.network:
                 self.network, self.graphs = network, None
         self.parts = parts
-        self.indexed.index.copy_(torch.tensor(index, dtype=torch.int32))
+        self.indexed.index.copy_(torch.tensor(index, dtype=torch.int32, device="cpu"))
         if place is not None:
             self.indexed.place.copy_(place)
 
