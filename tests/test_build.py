@@ -257,37 +257,6 @@ def test_emulation_sees_a_planted_off_by_one(tmp_path):
     assert "test_cuda_twin[normal]" not in done.stdout and " 1 passed" in done.stdout, "only diffuse was planted"
 
 
-LAUNCHES = """
-#include "cuda_emulation.h"
-#include <cstdio>
-int main() {
-  int ran = 0;
-  const auto launch = [&](dim3 grid, dim3 block, size_t kib) {
-    ran = 0;
-    emulation::launch(grid, block, kib << 10, [&] { ++ran; });
-    const bool happened = cudaGetLastError() == cudaSuccess;
-    std::printf("%d %s\\n", ran, happened ? "ran" : cudaGetErrorString(cudaGetLastError()));
-  };
-  launch(3, 64, 48), launch(dim3(0, 2), 32, 0), launch(dim3(1, 65536), 32, 0), launch(dim3(1, 1, 65536), 32, 0);
-  launch(1, dim3(32, 33), 0), launch(1, dim3(1, 1, 65), 0), launch(1, dim3(32, 0), 0), launch(2, 1024, 0);
-  for (size_t limit : {48, 99, 163, 227})
-    emulation::shared_limit = limit << 10, launch(1, 1, limit), launch(1, 1, limit + 1);
-}
-"""
-
-
-def test_emulation_refuses_what_a_driver_refuses(tmp_path):
-    (tmp_path / "launches.cpp").write_text(LAUNCHES)
-    command = ["g++", "-std=c++20", "-I", str(ROOT / "csrc" / "emulation"), "launches.cpp", "-o", "launches"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run(["./launches"], cwd=tmp_path, check=True, capture_output=True, text=True)
-    none, blocks, threads = "0 a grid without blocks", "0 a grid of more blocks than", "0 a block of more threads than"
-    memory = ["1 ran", "0 a block with more shared memory than it may have"]
-    expected = ["192 ran", none, blocks, blocks, threads, threads, "0 a block without threads", "2048 ran", *memory * 4]
-    for line, start in zip(done.stdout.splitlines(), expected, strict=True):
-        assert line.startswith(start)
-
-
 @pytest.mark.slow
 def test_sanitizer_sees_a_planted_read(tmp_path):
     """A CPU kernel that reads one element beyond the end of a tensor of torch's."""

@@ -3,11 +3,16 @@
 
 namespace genfast::cuda {
 
+struct Counts {
+  unsigned histogram[kBins], sums[kThreads], above;
+  Selection selection;
+};
+
 // A block selects the threshold of one row.  The counts are integers: their order does not matter.
 static __global__ void __launch_bounds__(kThreads) threshold_kernel(const __grid_constant__ DynamicThresholdArgs p) {
   constexpr int own = kBins / kThreads;
-  __shared__ unsigned histogram[kBins], sums[kThreads], above;
-  __shared__ Selection selection;
+  GENFAST_SHARED(Counts, counts);
+  auto& [histogram, sums, above, selection] = counts;
   const int64_t n = p.shape.features;
   const QuantilePlace place(p.quantile, n);
   const unsigned me = threadIdx.x;
