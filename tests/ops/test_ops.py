@@ -135,6 +135,21 @@ def test_cuda_twin(case, restore, request):
                 assert_accurate(case, laid, out)
 
 
+@pytest.mark.skipif(not EMULATED, reason="a GPU has the shared memory that it has")
+@every_case
+@pytest.mark.parametrize("kib", [48, 99, 163, 227])
+def test_cuda_twin_with_as_much_shared_memory(case, kib, restore):
+    """Rows that fit into what a block may have on each kind of GPU, and rows that do not."""
+    extension.set_shared_memory(kib << 10)
+    for features in (9_000, 20_000, 30_000, 50_000):
+        args = make(case, (1, features))
+        out = run(case, args)
+        if case.contract == "bits":
+            assert equal(out, on_the_cpu(case, args)), features
+        else:
+            assert_accurate(case, args, out)
+
+
 @every_case
 def test_threads_agree(case, restore):
     args = make(case, (7, 30_011))
