@@ -95,6 +95,22 @@ def test_import_is_silent_and_quick(tmp_path):
     pytest.fail(f"seconds of torch and of ours: {times}")
 
 
+DEVICES = """runs, 232448, 231448, no error left
+no kernels for sm_75, 65536, 0, no error left
+runs, 101376, 100376, no error left
+runs, 49152, 48152, no error left
+"""
+
+
+def test_a_device_is_asked_once_what_it_runs_and_how_much_shared_memory_it_has(tmp_path):
+    """By a runtime made up for it: four devices, twice; a kernel that declares 1,000 bytes asks for the rest."""
+    csrc, program = ROOT / "tests" / "csrc", str(tmp_path / "device")
+    command = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", str(csrc / "fake"), str(csrc / "device.cpp")]
+    subprocess.run([*command, "-o", program], check=True)
+    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    assert printed == DEVICES * 2 + "0 allowed, 6 questions\n"
+
+
 # ---- setup.py ----
 
 

@@ -138,7 +138,7 @@ def test_cuda_twin(case, restore, request):
 @pytest.mark.skipif(not EMULATED, reason="a GPU has the shared memory that it has")
 @every_case
 @pytest.mark.parametrize("kib", [48, 99, 163, 227])
-def test_cuda_twin_with_as_much_shared_memory(case, kib, restore):
+def test_every_amount_of_shared_memory(case, kib, restore):
     """Rows that fit into what a block may have on each kind of GPU, and rows that do not."""
     extension.set_shared_memory(kib << 10)
     for features in (9_000, 20_000, 30_000, 50_000):
