@@ -3,7 +3,7 @@ TORCH  ?= torch==2.13.0
 
 BIN       := .venv/bin
 INSTALLED := .venv/installed-$(subst /,_,$(TORCH))
-CPP       := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
+CPP       := $(wildcard $(foreach kind,cpp h cu cuh,csrc/*/*.$(kind) tests/csrc/*.$(kind) tests/csrc/*/*.$(kind)))
 EXTENSION := $(BIN)/python setup.py -q build_ext --inplace
 
 # Compiled code with sanitizers inside an ordinary Python: the runtimes must be there first.  Python's own leaks are not ours.

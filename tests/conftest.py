@@ -33,7 +33,7 @@ def one_thread():
 
 @pytest.fixture
 def restore():
-    """After it the widest instruction set and two threads are in use again, and an emulated build emulates."""
+    """After it the widest instruction set and two threads are in use, and an emulated build emulates a small GPU."""
     yield
     from genfast._extension import extension
 
@@ -41,6 +41,7 @@ def restore():
     torch.set_num_threads(2)
     if extension.build_info()["emulated"]:
         extension.set_emulating(True)
+        extension.set_shared_memory(48 << 10)
 
 
 @pytest.fixture(params=[torch.float64, torch.bfloat16], ids=str)

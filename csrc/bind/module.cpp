@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../kernels/device.h"
 #include "../kernels/isa.h"
 #include "../math/philox.h"
 #include "../math/step.h"
@@ -58,5 +59,6 @@ PYBIND11_MODULE(GENFAST_MODULE, m) {
   m.def("set_isa", &set_isa);
 #if defined(GENFAST_EMULATE)
   m.def("set_emulating", [](bool on) { genfast::emulating = on; }, "Whether CPU tensors go through the CUDA twins.");
+  m.def("set_shared_memory", &genfast::cuda::set_shared_memory, "Bytes that a block of the emulated device may have.");
 #endif
 }

@@ -1,8 +1,17 @@
 #include "device.h"
 #include "launch.cuh"
 
-#if !defined(GENFAST_EMULATE)
+#if defined(GENFAST_EMULATE)
+
+namespace genfast::cuda {
+
+size_t shared_memory() { return emulation::device.shared_memory; }
+void set_shared_memory(size_t bytes) { emulation::device.shared_memory = bytes; }
+
+}  // namespace genfast::cuda
+#else
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <mutex>
 
@@ -30,6 +39,18 @@ const char* unsupported() {
     std::snprintf(answer.words, sizeof answer.words, "no kernels for sm_%d%d", major, minor);
   });
   return answer.words[0] ? answer.words : nullptr;
+}
+
+size_t shared_memory() {
+  constexpr int least = 48 << 10;
+  static std::array<std::atomic<int>, 64> answers;  // 0: not asked yet
+  int device = 0, bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess || device >= int(answers.size())) return least;
+  if (const int known = answers[device]) return known;
+  if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
+    cudaGetLastError();  // which is told here, and not by the next launch
+  answers[device] = bytes > least ? bytes : least;
+  return answers[device];
 }
 
 }  // namespace genfast::cuda

@@ -3,16 +3,28 @@
 
 namespace genfast::cuda {
 
-// A block selects the threshold of one row.  The counts are integers: their order does not matter.
-static __global__ void __launch_bounds__(kThreads) threshold_kernel(const __grid_constant__ DynamicThresholdArgs p) {
+struct Counts {
+  unsigned histogram[kBins], sums[kThreads], above;
+  Selection selection;
+};
+
+// A block selects the threshold of one row.  The counts are integers: their order does not matter.  `kept`: it reads
+// the row once and has it in shared memory then.
+static __global__ void __launch_bounds__(kThreads)
+    threshold_kernel(const __grid_constant__ DynamicThresholdArgs p, bool kept) {
   constexpr int own = kBins / kThreads;
-  __shared__ unsigned histogram[kBins], sums[kThreads], above;
-  __shared__ Selection selection;
+  GENFAST_DYNAMIC_SHARED(float, held);
+  GENFAST_SHARED(Counts, counts);
+  auto& [histogram, sums, above, selection] = counts;
   const int64_t n = p.shape.features;
   const QuantilePlace place(p.quantile, n);
   const unsigned me = threadIdx.x;
   for (int64_t row = blockIdx.x; row < p.shape.batch; row += gridDim.x) {
     const float* d = p.d + row * n;
+    if (kept) {
+      for (int64_t i = me; i < n; i += kThreads) held[i] = d[i];
+      d = held;  // a thread reads what it wrote
+    }
     if (me == 0) selection.prefix = 0, selection.rank = place.below, above = 0xffffffffu;
     for (int digit = 0; digit < kDigits; ++digit) {
       for (int i = 0; i < own; ++i) histogram[me + i * kThreads] = 0;
@@ -66,7 +78,9 @@ static __global__ void __launch_bounds__(kThreads) threshold_kernel(const __grid
 const char* dynamic_threshold(const DynamicThresholdArgs& p, Stream stream) {
   if (p.shape.batch == 0 || p.shape.features == 0) return nullptr;
   const dim3 grid(unsigned(p.shape.batch < (1 << 20) ? p.shape.batch : (1 << 20)));
-  GENFAST_KERNEL_LAUNCH(threshold_kernel, grid, dim3(kThreads), 0, stream, p);
+  const size_t row = p.shape.features * sizeof(float);
+  const bool kept = row + sizeof(Counts) <= shared_memory();
+  GENFAST_KERNEL_LAUNCH(threshold_kernel, grid, dim3(kThreads), kept ? row : 0, stream, p, kept);
   if (const char* error = launch_error()) return error;
   return map(p.shape, aligned(p.d, p.out), DynamicThresholdBody{p}, stream);
 }

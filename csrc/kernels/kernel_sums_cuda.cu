@@ -21,7 +21,7 @@ __device__ inline double tree(double (&v)[kEach]) {
 template <class Kernel, bool vector>
 __global__ void __launch_bounds__(kThreads, 1)
     sum_segment(const __grid_constant__ KernelSumsArgs p, double* first, double* second) {
-  __shared__ Stage stage;
+  GENFAST_SHARED(Stage, stage);
   const Kernel kernel{p.gamma, p.offset};
   const int64_t row = int64_t(blockIdx.x) * kSide, begin = int64_t(blockIdx.y) * kSegment;
   const int64_t end = begin + kSegment < p.m ? begin + kSegment : p.m;

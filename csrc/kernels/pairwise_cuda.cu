@@ -66,9 +66,9 @@ __device__ inline void clear_list(double* distance, int64_t* index, int64_t k) {
 template <bool vector>
 __global__ void __launch_bounds__(kThreads, 2)
     nearest_kernel(const __grid_constant__ PairwiseArgs p, double* distance, int64_t* index, int64_t k, int64_t span) {
-  __shared__ Stage stage;
-  __shared__ Open open;
-  __shared__ float farther[kSide];
+  GENFAST_SHARED(Stage, stage);
+  GENFAST_SHARED(Open, open);
+  GENFAST_SHARED(float[kSide], farther);
   const DifferenceMargin margin(p.features);
   const int thread = thread_of_block();
   const int64_t row = int64_t(blockIdx.x) * kSide, begin = int64_t(blockIdx.y) * span;
@@ -137,9 +137,10 @@ struct Side {
 // 64 rows of x against a segment of y.
 template <bool vector>
 __global__ void __launch_bounds__(kThreads, 2) balls_kernel(const __grid_constant__ PairwiseArgs p, int64_t span) {
-  __shared__ Stage stage;
-  __shared__ Open open;
-  __shared__ Side of_x, of_y;
+  GENFAST_SHARED(Stage, stage);
+  GENFAST_SHARED(Open, open);
+  GENFAST_SHARED(Side, of_x);
+  GENFAST_SHARED(Side, of_y);
   const DifferenceMargin margin(p.features);
   const int64_t row = int64_t(blockIdx.x) * kSide, begin = int64_t(blockIdx.y) * span;
   const int64_t end = begin + span < p.m ? begin + span : p.m;

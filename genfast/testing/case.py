@@ -21,8 +21,9 @@ class Case:
     edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item): of `size` elements whose
     network edge takes `item` bytes each, the least that any implementation reads and writes.  shared: arguments that
     are not per sample.  layouts: what channels-last inputs give: "exact", the bits of contiguous ones; "rounding", the
-    same but for the order of sums; "contiguous", such inputs are not taken.  shapes: to time, None for the
-    bench's own.
+    same but for the order of sums; "contiguous", such inputs are not taken.  contract: what a GPU gives: "bits", those
+    of the CPU; "error", at most twice the error of torch's own against float64, the same bits in every run and for a
+    row in any batch.  shapes: to time, None for the bench's own.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     differentiable: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     layouts: str = "exact"
+    contract: str = "bits"
     shapes: tuple[tuple[int, ...], ...] | None = None
 
 

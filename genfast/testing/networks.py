@@ -1,4 +1,4 @@
-"""The cases of the ops inside networks."""
+"""The cases of the ops inside networks: on a GPU an error is promised of them, not the CPU's bits."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
     return Case(
         name, inputs, lambda **a: (ops.group_norm_act(**a),), lambda **a: (ops.group_norm_act_reference(**a),),
         lambda n, item: 2 * n * item, differentiable=names, shared=("weight", "bias", "groups", "act"),
-        layouts="rounding", shapes=((16, 128, 32, 32), (8, 256, 32, 32)),
+        layouts="rounding", contract="error", shapes=((16, 128, 32, 32), (8, 256, 32, 32)),
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def _time_embedding() -> Case:
 
     return Case(
         "time_embedding", inputs, lambda **a: (ops.time_embedding(**a),), eager, lambda n, item: n * item,
-        shared=("frequencies", "flip", "dim"), layouts="contiguous", shapes=((256, 256), (4096, 256)),
+        shared=("frequencies", "flip", "dim"), layouts="contiguous", contract="error", shapes=((256, 256), (4096, 256)),
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def _glu(function: Callable, eager: Callable) -> Case:
 
     return Case(
         function.__name__, inputs, lambda x: (function(x),), lambda x: (eager(x),), lambda n, item: 3 * n * item,
-        differentiable=("x",), layouts="contiguous", shapes=((4096, 1536),),
+        differentiable=("x",), layouts="contiguous", contract="error", shapes=((4096, 1536),),
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def _bias_act(act: str) -> Case:
     return Case(
         f"bias_act_{act}", inputs, lambda x, bias: (ops.bias_act(x, bias, act=act),),
         lambda x, bias: (ops.bias_act_reference(x, bias, act=act),), lambda n, item: 2 * n * item,
-        differentiable=("x", "bias"), shared=("bias",), layouts="contiguous", shapes=((2048, 1536),),
+        differentiable=("x", "bias"), shared=("bias",), layouts="contiguous", contract="error", shapes=((2048, 1536),),
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _norm_modulate(name: str, small: tuple[str, ...], shared: tuple[str, ...], g
     return Case(
         name, inputs, op, eager, lambda n, item: n * item * (4 if gated else 2),
         differentiable=(*(("residual", "y") if gated else ("x",)), *small), shared=shared, layouts="contiguous",
-        shapes=((16, 256, 768),),
+        contract="error", shapes=((16, 256, 768),),
     )  # fmt: skip
 
 

@@ -136,12 +136,12 @@ def check_bind(source: Path, setup, toolkit: dict, folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="*", type=Path, help="CUDA files; all of csrc/ and the glue by default")
+    parser.add_argument("sources", nargs="*", type=Path, help="CUDA files; all there are and the glue by default")
     sources = parser.parse_args().sources
     setup = load_setup()
     toolkit, environment = setup.cuda(), tools()
     glue = [] if sources else sorted((ROOT / "csrc" / "bind").glob("*.cpp"))
-    sources = sources or sorted((ROOT / "csrc" / "kernels").glob("*.cu"))
+    sources = sources or [*sorted((ROOT / "csrc" / "kernels").glob("*.cu")), ROOT / "tests" / "csrc" / "primitives.cu"]
     jobs = int(os.environ.get("MAX_JOBS", os.cpu_count()))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         pending = [pool.submit(kernels_of, s, setup, toolkit, environment, Path(folder)) for s in sources]

@@ -22,6 +22,7 @@ OPS += [f"{name}_backward" for name in OPS if hasattr(torch.ops.genfast, f"{name
 ISAS = ["scalar", "avx2", "avx512"]
 ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 SIZES = [0, 1, 7, 63, 64, 65, 2048, 4097]
+ROUNDING = 8 * torch.finfo(torch.float32).eps
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
@@ -39,6 +40,29 @@ def equal(a, b):
     return all(x.dtype == y.dtype and torch.equal(x.nan_to_num(7), y.nan_to_num(7)) for x, y in zip(a, b, strict=True))
 
 
+def through_cuda(request):
+    """Calls a function of arguments through the CUDA twins: on a GPU and back, or emulated on the host."""
+    if EMULATED:
+        return lambda function, args: function(args)
+    cuda = request.getfixturevalue("cuda")
+    return lambda function, args: [t.cpu() for t in function(to(args, lambda t: t.to(cuda)))]
+
+
+@pytest.fixture(params=["cuda"] if EMULATED else ["cpu", "cuda"])
+def twin(request):
+    """Calls a function of arguments through the twins of one device."""
+    return through_cuda(request) if request.param == "cuda" else lambda function, args: function(args)
+
+
+def on_the_cpu(case, args):
+    if not EMULATED:
+        return run(case, args)
+    extension.set_emulating(False)
+    out = run(case, args)
+    extension.set_emulating(True)
+    return out
+
+
 def widen(args):
     """The arguments in float64."""
     wide = to(args, lambda t: t.double() if t.is_floating_point() else t)
@@ -51,24 +75,35 @@ def channels_last(t):
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
+def assert_accurate(case, args, outs):
+    """At most twice the error of the same arithmetic in torch, plus an ulp of the output, against float64."""
+    if case.name in ("normal", "uniform"):
+        references, eagers = case.eager(**args), [r.to(args["dtype"]) for r in case.eager(**args)]
+    else:
+        references, eagers = case.eager(**to(widen(args), torch.clone)), case.eager(**to(args, torch.clone))
+    for out, reference, eager in zip(outs, references, eagers, strict=True):
+        assert out.shape == reference.shape
+        assert_near(out, reference, eager)
+
+
+def assert_near(value, reference, eager, rounding=ROUNDING):
+    """A value in a narrow dtype, as right as torch's `eager` one, of what is `reference` in float64."""
+    if not reference.numel():
+        return
+    reference = reference.double()
+    error, allowed = ((t.double() - reference).nan_to_num(0).abs().max() for t in (value, eager))
+    assert torch.equal(value.isnan(), reference.isnan())
+    assert error <= 2 * allowed + rounding * reference.nan_to_num(0).abs().max(), value.dtype
+
+
 @every_case
 @pytest.mark.parametrize("features", SIZES)
-def test_accuracy(case, features):
-    """At most twice the error of the same arithmetic in torch, plus an ulp of the output, against float64."""
+def test_accuracy(case, features, twin):
     for dtype in case.dtypes:
         args = make(case, (3, features), dtype)
-        wide = widen(args)
-        if case.name in ("normal", "uniform"):
-            references, eagers = case.eager(**args), [r.to(dtype) for r in case.eager(**args)]
-        else:
-            references, eagers = case.eager(**to(wide, torch.clone)), case.eager(**to(args, torch.clone))
-        for out, reference, eager in zip(run(case, args), references, eagers, strict=True):
-            assert out.shape == reference.shape
-            if not reference.numel() or not features:
-                continue
-            error, allowed = (out.double() - reference).abs().max(), (eager.double() - reference).abs().max()
-            scale = reference.abs().max()
-            assert error <= 2 * allowed + 8 * torch.finfo(torch.float32).eps * scale, (dtype, error, allowed)
+        out = twin(functools.partial(run, case), args)
+        if features or case.name != "nearest":  # without features all are ties
+            assert_accurate(case, args, out)
 
 
 @every_case
@@ -86,21 +121,33 @@ def test_instruction_sets_agree(case, isa, restore):
 
 @every_case
 def test_cuda_twin(case, restore, request):
-    """The CUDA kernel gives the bits of the CPU kernel: on a GPU, or emulated on the host."""
-    cuda = None if EMULATED else request.getfixturevalue("cuda")
+    """What the case promises of the CUDA kernel: the bits of the CPU kernel, or an error."""
+    cuda = through_cuda(request)
     for dtype, shape in itertools.product(
         case.dtypes, [(3, n) for n in SIZES] + [(2, 3, 7, 13), (2, 3, 16, 24), (2, 3, 2100, 1), (300, 5)]
     ):
         args = make(case, shape, dtype)
         for laid in (args, to(args, channels_last)) if case.layouts != "contiguous" else (args,):
-            if EMULATED:
-                extension.set_emulating(False)
-                expected = run(case, laid)
-                extension.set_emulating(True)
-                assert equal(run(case, laid), expected), (dtype, shape)
+            out = cuda(functools.partial(run, case), laid)
+            if case.contract == "bits":
+                assert equal(out, on_the_cpu(case, laid)), (dtype, shape)
             else:
-                on_gpu = run(case, to(laid, lambda t: t.to(cuda)))
-                assert equal([t.cpu() for t in on_gpu], run(case, laid)), (dtype, shape)
+                assert_accurate(case, laid, out)
+
+
+@pytest.mark.skipif(not EMULATED, reason="a GPU has the shared memory that it has")
+@every_case
+@pytest.mark.parametrize("kib", [48, 99, 163, 227])
+def test_every_amount_of_shared_memory(case, kib, restore):
+    """Rows that fit into what a block may have on each kind of GPU, and rows that do not."""
+    extension.set_shared_memory(kib << 10)
+    for features in (9_000, 20_000, 30_000, 50_000):
+        args = make(case, (1, features))
+        out = run(case, args)
+        if case.contract == "bits":
+            assert equal(out, on_the_cpu(case, args)), features
+        else:
+            assert_accurate(case, args, out)
 
 
 @every_case
@@ -116,18 +163,28 @@ def rows_of(case, args, rows):
     """The arguments of some rows of a batch."""
     always = ("table", "shape", "clamp", "purpose", "step", "dtype")
     shared = {name: args[name] for name in (*always, *case.shared) if name in args}
-    stacked = {name: args[name][:, rows].contiguous() for name in ("history", "k") if name in args}
+    stacked = {name: args[name][:, rows].clone() for name in ("history", "k") if name in args}
     return to(args, lambda t: t[rows]) | shared | stacked
 
 
+BATCHES = list(itertools.starmap(slice, itertools.pairwise((0, 1, 6, 11))))  # of one, of five, and all in one of eleven
+
+
+def batches(case):
+    """Arguments of a batch of eleven in the layouts that the case takes."""
+    laid = (torch.clone, channels_last) if case.layouts != "contiguous" else (torch.clone,)
+    return [to(make(case, shape), how) for shape in ((11, 67), (11, 3, 7, 13), (11, 8, 16, 24)) for how in laid]
+
+
+def joined(case, pieces):
+    return [torch.cat(p, 1 if i == 2 else 0) for i, p in enumerate(zip(*pieces, strict=True))]  # history is third
+
+
 @every_case
-def test_any_split_of_a_batch_agrees(case):
-    args = make(case, (7, 67))
-    whole = run(case, args)
-    for cut in (1, 3, 6):
-        pieces = [run(case, rows_of(case, args, rows)) for rows in (slice(0, cut), slice(cut, 7))]
-        joined = [torch.cat(p, 1 if i == 2 else 0) for i, p in enumerate(zip(*pieces, strict=True))]  # history is third
-        assert equal(joined, whole), cut
+def test_a_row_is_the_same_in_any_batch(case, twin):
+    for args in batches(case):
+        pieces = [twin(functools.partial(run, case), rows_of(case, args, rows)) for rows in BATCHES]
+        assert equal(joined(case, pieces), twin(functools.partial(run, case), args))
 
 
 @every_case
@@ -184,13 +241,16 @@ def test_strides_of_what_is_read(case, laid, shape):
 
 
 @every_case
-def test_repeats(case):
+def test_repeats(case, twin):
     args = make(case, (4, 5000))
-    assert equal(run(case, args), run(case, args))
+    assert equal(twin(functools.partial(run, case), args), twin(functools.partial(run, case), args))
 
 
-def scalar_loss(case, args):
-    return sum((out.double() * torch.linspace(-1, 1, out.numel()).reshape(out.shape)).sum() for out in case.op(**args))
+def scalar_loss(outs):
+    def weighted(out):
+        return out.double() * torch.linspace(-1, 1, out.numel(), device=out.device).reshape(out.shape)
+
+    return sum(weighted(out).sum() for out in outs)
 
 
 DIFFERENTIABLE = [c for c in CASES.values() if c.differentiable]
@@ -198,29 +258,47 @@ differentiable = pytest.mark.parametrize("case", DIFFERENTIABLE, ids=lambda c: c
 
 
 @differentiable
-def test_gradients_of_the_kernel(case):
-    """First and second derivatives of the fused op against float64."""
+def test_gradients_of_the_kernel(case, twin):
+    """First and second derivatives of the fused op against float64, as right as those of torch."""
     for dtype in case.dtypes:
         args = make(case, (3, 70), dtype)
         if case.name == "denoising_loss":
             args["net"] = args["net"] + 1
 
-        def derivatives(args):
+        def derivatives(args, function=case.op):
             args = to(args, lambda t: t.detach().clone())
             leaves = [args[name].requires_grad_() for name in case.differentiable]
-            first = torch.autograd.grad(scalar_loss(case, args), leaves, create_graph=True)
+            first = torch.autograd.grad(scalar_loss(function(**args)), leaves, create_graph=True)
             second = []
             if any(g.requires_grad for g in first):  # the others are linear
                 total = sum(g.double().pow(2).sum() for g in first)
                 second = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
             return [*first, *second]
 
-        narrow = derivatives(args)
-        wide = derivatives(widen(args))
-        eps = {torch.float32: 4e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}[dtype]
-        for name, a, b in zip(itertools.cycle(case.differentiable), narrow, wide):
+        rounding = max(ROUNDING, torch.finfo(dtype).eps)  # of what waits for the backward
+        wide, eager = derivatives(widen(args)), derivatives(args, case.eager)
+        for name, a, b, c in zip(itertools.cycle(case.differentiable), twin(derivatives, args), wide, eager):
             assert a.dtype == args[name].dtype
-            assert (a.double() - b).abs().max() <= eps * b.abs().max(), (dtype, name)
+            assert_near(a, b, c, rounding)
+
+
+@differentiable
+def test_the_gradient_of_a_row_is_the_same_in_any_batch(case, twin):
+    """And in every run."""
+    own = [name for name in case.differentiable if name not in case.shared]
+
+    def gradients(args):
+        args = to(args, torch.detach)
+        leaves = [args[name].requires_grad_() for name in own]
+        outs = case.op(**args)
+        weights = [torch.linspace(-1, 1, out[0].numel()).to(out).reshape(out[0].shape).expand_as(out) for out in outs]
+        return torch.autograd.grad(outs, leaves, weights)
+
+    for args in batches(case):
+        whole = twin(gradients, args)
+        pieces = [twin(gradients, rows_of(case, args, rows)) for rows in BATCHES]
+        assert equal([torch.cat(p) for p in zip(*pieces, strict=True)], whole)
+        assert equal(twin(gradients, args), whole)
 
 
 @differentiable
