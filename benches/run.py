@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import bench_host
 import bench_metrics
 import bench_networks
 import bench_ops
@@ -18,8 +19,11 @@ from tqdm import tqdm
 
 import genfast
 
-BENCHES = {"ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks, "metrics": bench_metrics}
-REPEATS = {"ops": 50, "sampling": 50, "networks": 10, "metrics": 10}
+BENCHES = {
+    "ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks, "metrics": bench_metrics,
+    "host": bench_host,
+}  # fmt: skip
+REPEATS = {"ops": 50, "sampling": 50, "networks": 10, "metrics": 10, "host": 30}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,6 +35,11 @@ def main(argv: list[str] | None = None) -> None:
     kernels = genfast.info()["cpu_kernels"] if device.type == "cpu" else genfast.info()["cuda_kernels"]
     header = f"{machine(device)}; {malloc}; load {_load()}; torch {torch.__version__}; kernels {kernels}"
     print(header)
+    if hasattr(module, "report"):  # a table of its own
+        rows = module.report(arguments)
+        if arguments.json:
+            _write(arguments.json, {"machine": header, "date": _now(), "rows": rows})
+        return
     print(f"arguments rotate through at least {2 * cache_bytes(device.type == 'cuda') >> 20} MiB, twice the cache")
     if peers.diffusers is None:
         print("diffusers is not installed: its rows are left out (pip install diffusers==0.42.1)")
@@ -73,7 +82,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--quick", action="store_true", help="tiny shapes, three repeats: does it run?")
         command.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args(argv)
-    if "copy" not in arguments.cases:  # the yardstick of every other row
+    if not hasattr(BENCHES[arguments.bench], "report") and "copy" not in arguments.cases:  # the yardstick of every row
         arguments.cases = ["copy", *arguments.cases]
     return arguments
 
