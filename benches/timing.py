@@ -57,7 +57,7 @@ class Bench:
         if cuda:
             torch.cuda.synchronize()
         elapsed = _cuda_elapsed if cuda else _cpu_elapsed
-        return {name: _quantiles([elapsed(*pair) for pair in pairs]) for name, pairs in ends.items()}
+        return {name: quantiles([elapsed(*pair) for pair in pairs]) for name, pairs in ends.items()}
 
 
 def keep_freed_memory() -> None:
@@ -121,6 +121,7 @@ def _cuda_elapsed(begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
     return begin.elapsed_time(end)
 
 
-def _quantiles(times: list[float]) -> list[float]:
+def quantiles(times: list[float]) -> list[float]:
+    """[p20, p50, p80]."""
     p = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
     return torch.tensor(times, dtype=torch.float64).quantile(p).tolist()

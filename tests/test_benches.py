@@ -171,3 +171,14 @@ def test_flops_of_a_convolution_and_of_a_transformer(bench_networks):
     counts = [bench_networks.flops(n, torch.zeros(2, 1, 8, 8)) for n in (dit, deeper)]
     tokens = 2 * 16
     assert counts[1] - counts[0] == 2 * (tokens * (12 * 64 + 2 * 16 * 8) + 2 * 6 * 64)
+
+
+def test_quick_run_of_host_times_each_op_beside_torch(tmp_path):
+    result = run("host", "--quick", "--json", str(tmp_path / "rows.json"))
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert {row["case"] for row in rows} >= {"group_norm_act_no_grad", "group_norm_act_backward", "step_no_grad"}
+    for ours, theirs in zip(rows[::2], rows[1::2], strict=True):
+        assert (ours["provider"], theirs["provider"]) == ("genfast", "torch") and ours["case"] == theirs["case"]
+        assert set(ours) == KEYS - {"bandwidth_gbs"} and 0 < ours["time_ms"][0] <= ours["time_ms"][1]
+        assert ours["case"].rsplit("_no_grad")[0].removesuffix("_backward") in result.stdout
