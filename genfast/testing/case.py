@@ -21,8 +21,8 @@ class Case:
     edge.  differentiable: names of arguments with a gradient.  bytes_moved(size, item): of `size` elements whose
     network edge takes `item` bytes each, the least that any implementation reads and writes.  shared: arguments that
     are not per sample.  layouts: what channels-last inputs give: "exact", the bits of contiguous ones; "rounding", the
-    same but for the order of sums; "contiguous", such inputs are not taken.  shapes: to time, None for the
-    bench's own.
+    same but for the order of sums; "contiguous", such inputs are not taken.  shapes, gpu_shapes: to time on a CPU, and
+    on a GPU, which they fill; None for the bench's own.
     """
 
     name: str
@@ -35,6 +35,14 @@ class Case:
     shared: tuple[str, ...] = ()
     layouts: str = "exact"
     shapes: tuple[tuple[int, ...], ...] | None = None
+    gpu_shapes: tuple[tuple[int, ...], ...] | None = None
+
+    def rows(self, args: Args, rows: slice | Tensor) -> Args:
+        """The arguments of these rows of the batch, in any order and as often as they are named."""
+        shared = {name: args[name] for name in ("table", *self.shared) if name in args}
+        stacked = {name: args[name][:, rows].contiguous() for name in ("history", "k") if name in args}
+        rest = {name: value for name, value in args.items() if name not in shared and name not in stacked}
+        return to(rest, lambda t: t[rows]) | shared | stacked
 
 
 def to(args: Args, convert: Callable[[Tensor], Tensor]) -> Args:
