@@ -46,5 +46,5 @@ def expanded(t):
 
 def shifted(t):
     """Dense, and not at a multiple of 16 bytes, which is what a kernel moves at a time."""
-    room = t.new_empty(t.numel() + 1)[1:]
-    return room.as_strided(t.size(), t.stride(), 1).copy_(t)
+    t = t.clone()
+    return t.new_empty(t.numel() + 1).as_strided(t.size(), t.stride(), 1).copy_(t)
