@@ -3,23 +3,29 @@
 import argparse
 import datetime
 import json
+import math
 import os
 import sys
 from pathlib import Path
 
+import bench_loops
 import bench_metrics
 import bench_networks
 import bench_ops
 import bench_sampling
+import bench_training
 import peers
 import torch
-from timing import Bench, cache_bytes, keep_freed_memory, machine
+from timing import Bench, cache_bytes, driver, keep_freed_memory, machine
 from tqdm import tqdm
 
 import genfast
 
-BENCHES = {"ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks, "metrics": bench_metrics}
-REPEATS = {"ops": 50, "sampling": 50, "networks": 10, "metrics": 10}
+BENCHES = {
+    "ops": bench_ops, "sampling": bench_sampling, "networks": bench_networks, "loops": bench_loops,
+    "training": bench_training, "metrics": bench_metrics,
+}  # fmt: skip
+REPEATS = {"ops": 50, "sampling": 50, "networks": 10, "loops": 3, "training": 5, "metrics": 10}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,7 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     kernels = genfast.info()["cpu_kernels"] if device.type == "cpu" else genfast.info()["cuda_kernels"]
     header = f"{machine(device)}; {malloc}; load {_load()}; torch {torch.__version__}; kernels {kernels}"
     print(header)
-    print(f"arguments rotate through at least {2 * cache_bytes(device.type == 'cuda') >> 20} MiB, twice the cache")
+    cuda = device.type == "cuda"
+    rotation = f"arguments rotate through at least {2 * cache_bytes() >> 20} MiB, twice the cache"
+    print("the cache is flushed before every call" if cuda else rotation)
     if peers.diffusers is None:
         print("diffusers is not installed: its rows are left out (pip install diffusers==0.42.1)")
 
@@ -46,13 +54,14 @@ def main(argv: list[str] | None = None) -> None:
                 bench = make()
                 bar.set_postfix_str(bench.case)
                 times = bench.time(3 if arguments.quick else arguments.repeats)
-                found = [_row(arguments.bench, bench, name, device, threads, ms) for name, ms in times.items()]
                 if bench.case == "copy_large":
-                    copy_gbs = found[0]["bandwidth_gbs"]
-                tqdm.write("\n".join(_lines(bench, found, copy_gbs)), file=sys.stdout)
+                    copy_gbs = bench.bytes_moved / times["copy_"][1] * 1e-6
+                found = [_row(arguments.bench, bench, name, device, threads, times[name], copy_gbs) for name in times]
+                tqdm.write("\n".join(_lines(bench, found)), file=sys.stdout)
                 rows += found
     if arguments.json:
-        _write(arguments.json, {"machine": header, "date": _now(), "rows": rows})
+        card = {"card": torch.cuda.get_device_name(), "driver": driver()} if cuda else {}
+        _write(arguments.json, {"machine": header, **card, "torch": torch.__version__, "date": _now(), "rows": rows})
 
 
 _Defaults = argparse.ArgumentDefaultsHelpFormatter
@@ -78,12 +87,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _row(bench_name: str, bench: Bench, provider: str, device: torch.device, threads: int, ms: list[float]) -> dict:
-    return {
+def _row(
+    bench_name: str, bench: Bench, provider: str, device: torch.device, threads: int, ms: list[float], copy_gbs: float
+) -> dict:
+    gbs = bench.bytes_moved / ms[1] * 1e-6
+    row = {
         "bench": bench_name, "case": bench.case, "shape": list(bench.shape), "dtype": str(bench.dtype)[len("torch.") :],
         "provider": provider, "device": str(device), "threads": threads, "torch": torch.__version__,
-        "time_ms": ms, "bandwidth_gbs": bench.bytes_moved / ms[1] * 1e-6,
+        "time_ms": ms, "bandwidth_gbs": gbs,
     }  # fmt: skip
+    if bench.work:
+        row["per_second"] = {bench.work[1]: bench.work[0] / ms[1] * 1e3}
+    elif not math.isnan(copy_gbs):
+        row["of_copy"] = gbs / copy_gbs
+    return row
 
 
 _HEAD = (
@@ -92,7 +109,7 @@ _HEAD = (
 )
 
 
-def _lines(bench: Bench, rows: list[dict], copy_gbs: float) -> list[str]:
+def _lines(bench: Bench, rows: list[dict]) -> list[str]:
     size, baseline = torch.Size(bench.shape).numel(), rows[0]["time_ms"][1]
     title = bench.case if bench.dtype == torch.float32 else f"{bench.case} {rows[0]['dtype']}"
     lines = []
@@ -102,11 +119,12 @@ def _lines(bench: Bench, rows: list[dict], copy_gbs: float) -> list[str]:
             f"{'' if lines else title:<38}{row['provider']:<17}{p50:9.3f}{p20:9.3f}{p80:9.3f}"
             f"{p50 * 1e6 / size:12.2f}{p50 / baseline:12.2f}"
         )
-        if bench.flops:
-            lines[-1] += f"{bench.flops * 1e-9:10.4g} GFLOP{bench.flops / p50 * 1e-6:8.1f} GFLOP/s"
+        if bench.work:
+            amount, unit = bench.work
+            lines[-1] += f"{amount:10.4g} {unit}{row['per_second'][unit]:10.4g} {unit}/s"
         else:
-            gbs = row["bandwidth_gbs"]
-            lines[-1] += f"{bench.bytes_moved / size:10.0f}{gbs:8.1f}{gbs / copy_gbs:9.0%}"
+            share = row.get("of_copy", math.nan)
+            lines[-1] += f"{bench.bytes_moved / size:10.0f}{row['bandwidth_gbs']:8.1f}{share:9.0%}"
         lines[-1] += f"  {bench.notes.get(row['provider'], '')}".rstrip()
     return lines
 
