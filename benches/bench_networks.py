@@ -22,8 +22,8 @@ STEPS = 4
 
 
 class Sized(NamedTuple):
-    """A preset, what is changed of it, batch sizes on a CPU and on a GPU, which takes few and enough to fill it; what is
-    changed and the input's shape in a quick run."""
+    """A preset and what is changed of it; batch sizes on a CPU, and on a GPU, a small one and one that fills it; what
+    else is changed in a quick run, and the shape of its input."""
 
     preset: str
     changes: dict

@@ -43,25 +43,36 @@ def main(argv: list[str] | None = None) -> None:
     if peers.diffusers is None:
         print("diffusers is not installed: its rows are left out (pip install diffusers==0.42.1)")
 
-    rows = []
+    card = {"card": torch.cuda.get_device_name(), "driver": driver()} if cuda else {}
+    record = {"machine": header, **card, "torch": torch.__version__, "date": _now(), "rows": [], "failed": []}
     for threads in arguments.threads if device.type == "cpu" else [torch.get_num_threads()]:
         torch.set_num_threads(threads)
-        copy_gbs = float("nan")
+        copy_gbs = math.nan
         todo = list(module.benches(arguments.cases, device, arguments.quick, arguments.compile))
         print(f"\n{threads} thread{'s' * (threads > 1)}\n{_HEAD}")
         with tqdm(todo, unit="bench", leave=False, disable=None) as bar:
             for make in bar:
-                bench = make()
-                bar.set_postfix_str(bench.case)
-                times = bench.time(3 if arguments.quick else arguments.repeats)
+                bench, times, failures = None, {}, {}
+                try:
+                    bench = make()
+                    bar.set_postfix_str(bench.case)
+                    times, failures = bench.time(3 if arguments.quick else arguments.repeats)
+                except Exception as error:  # the others are still worth their time, as are other providers
+                    failures["all"] = error
+                for name, error in failures.items():
+                    record["failed"].append(f"{bench.case if bench else make}, {name}: {type(error).__name__}: {error}")
+                    tqdm.write(f"FAILED {record['failed'][-1]}", file=sys.stdout)
+                if not times:
+                    continue
                 if bench.case == "copy_large":
                     copy_gbs = bench.bytes_moved / times["copy_"][1] * 1e-6
                 found = [_row(arguments.bench, bench, name, device, threads, times[name], copy_gbs) for name in times]
                 tqdm.write("\n".join(_lines(bench, found)), file=sys.stdout)
-                rows += found
-    if arguments.json:
-        card = {"card": torch.cuda.get_device_name(), "driver": driver()} if cuda else {}
-        _write(arguments.json, {"machine": header, **card, "torch": torch.__version__, "date": _now(), "rows": rows})
+                record["rows"] += found
+                if arguments.json:  # each time, for a run may be cut off
+                    _write(arguments.json, record)
+    if record["failed"]:
+        sys.exit(f"{len(record['failed'])} of what was to be timed failed; see above")
 
 
 _Defaults = argparse.ArgumentDefaultsHelpFormatter
@@ -110,7 +121,8 @@ _HEAD = (
 
 
 def _lines(bench: Bench, rows: list[dict]) -> list[str]:
-    size, baseline = torch.Size(bench.shape).numel(), rows[0]["time_ms"][1]
+    size, ours = torch.Size(bench.shape).numel(), rows[0]["provider"] == next(iter(bench.providers))
+    baseline = rows[0]["time_ms"][1] if ours else math.nan
     title = bench.case if bench.dtype == torch.float32 else f"{bench.case} {rows[0]['dtype']}"
     lines = []
     for row in rows:

@@ -44,20 +44,25 @@ class Bench:
     work: tuple[float, str] | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
-    def time(self, repeats: int) -> dict[str, list[float]]:
-        """{provider: [p20, p50, p80]} in ms."""
+    def time(self, repeats: int) -> tuple[dict[str, list[float]], dict[str, Exception]]:
+        """{provider: [p20, p50, p80]} in ms, and of the providers that cannot do it, why."""
         tensors = _tensors(self.args)
         cuda = any(t.is_cuda for t in tensors)
         sets = 1 if cuda else min(64, max(2, -(-2 * cache_bytes() // sum(t.nbytes for t in tensors))))
         rotation = [testing.to(self.args, _fresh) for _ in range(sets)]
         flushed = torch.empty(FLUSH if cuda else 0, dtype=torch.int8, device=tensors[0].device)
         clock = _cuda_clock if cuda else _cpu_clock
-        turn, ends = 0, {name: [] for name in self.providers}
+        turn, ends, failed = 0, {name: [] for name in self.providers}, {}
         for repeat in range(-3, repeats):  # the first three are for warming up
             for name, provider in self.providers.items():
+                if name in failed:
+                    continue
                 flushed.zero_()  # meanwhile the host gets ahead of a GPU, which then does not wait for it
                 begin = clock()
-                provider(**rotation[turn % sets])
+                try:
+                    provider(**rotation[turn % sets])
+                except Exception as error:
+                    failed[name] = error
                 end = clock()
                 if repeat >= 0:
                     ends[name].append((begin, end))
@@ -65,7 +70,8 @@ class Bench:
         if cuda:
             torch.cuda.synchronize()
         elapsed = _cuda_elapsed if cuda else _cpu_elapsed
-        return {name: _quantiles([elapsed(*pair) for pair in pairs]) for name, pairs in ends.items()}
+        ends = {name: pairs for name, pairs in ends.items() if name not in failed}
+        return {name: _quantiles([elapsed(*pair) for pair in pairs]) for name, pairs in ends.items()}, failed
 
 
 def keep_freed_memory() -> None:
