@@ -27,6 +27,7 @@ def names() -> list[str]:
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
     """The benches of the cases in `wanted`, each to be made when its turn comes."""
+    peers.tensor_cores(device)
     for name in wanted:
         if name == "copy":
             yield lambda: peers.large_copy(device, quick)

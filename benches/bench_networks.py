@@ -44,6 +44,7 @@ def names() -> list[str]:
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
     """The benches of the cases in `wanted`, each to be made when its turn comes."""
+    peers.tensor_cores(device)
     for name in wanted:
         if name == "copy":
             yield lambda: peers.large_copy(device, quick)
@@ -90,7 +91,6 @@ def _dit(name: str, batch: int, dtype, device, quick: bool, compiled: bool) -> B
 
 def network(sized: Sized, batch: int, device, quick: bool) -> tuple[nn.Module, Tensor]:
     """A network whose parameters are all random, those that start at zero too, and its input."""
-    peers.tensor_cores(device)
     torch.manual_seed(0)
     net = networks.presets.build(sized.preset, **sized.changes | (sized.small if quick else {}))
     for parameter in net.parameters():

@@ -41,7 +41,7 @@ BENCH = {
 }
 # Arguments of pytest, or the tool of compute-sanitizer.
 TEST = {
-    "suite": ["tests", "--ignore=tests/gpu", "-k", "cuda or gpu or graph"],
+    "suite": ["tests", "--ignore=tests/gpu", "--ignore=tests/test_layout.py", "-m", "gpu"],
     "twins": ["tests/gpu/test_twins.py"],
     "large": ["tests/gpu/test_large.py"],
     "verbs": ["tests/gpu/test_verbs.py"],

@@ -60,6 +60,7 @@ def test_instruction_sets_agree(case, isa, restore):
 
 
 @every_case
+@pytest.mark.gpu
 def test_cuda_twin(case, restore, request):
     """The CUDA kernel gives the bits of the CPU kernel: on a GPU, or emulated on the host."""
     cuda = None if EMULATED else request.getfixturevalue("cuda")
