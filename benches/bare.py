@@ -13,8 +13,8 @@ SITE = ROOT / "build" / "site"
 
 
 def environment() -> dict[str, str]:
-    """The environment of whatever runs this checkout: with its genfast, and what was unpacked."""
-    path = [str(ROOT), *[str(SITE)] * SITE.exists(), os.environ.get("PYTHONPATH", "")]
+    """The environment of whatever runs this checkout: with its genfast and, on a bare machine, what was unpacked."""
+    path = [str(ROOT), str(SITE) * ("GENFAST_WHEELS" in os.environ), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
 
 

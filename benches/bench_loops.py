@@ -17,7 +17,7 @@ import genfast as gf
 
 UNET, MLP = "loop_unet_ddpm_cifar10", "loop_mlp"
 STEPS, QUICK_STEPS = {UNET: 20, MLP: 100}, 2
-IMAGES, CHUNKS = 1024, (64, 256)  # on a GPU; on a CPU 8 in one chunk
+IMAGES, CHUNKS = 512, (64, 256)  # on a GPU; on a CPU 8 in one chunk
 ROWS, FEATURES = {"cpu": 512, "cuda": 16_384}, 16
 
 

@@ -33,9 +33,14 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
         if name == "copy":
             yield lambda: peers.large_copy(device, quick)
         elif name == UNET:
-            for batch in (QUICK_BATCH,) if quick else BATCHES[device.type]:
+            batches = (QUICK_BATCH,) if quick else BATCHES[device.type]
+            for batch in batches:
                 for dtype in (torch.float32, torch.bfloat16):
-                    yield functools.partial(_steps, batch, dtype, device, quick, compiled)
+                    last = compiled and (batch, dtype) == (
+                        batches[-1],
+                        torch.bfloat16,
+                    )  # compiling takes a minute or two
+                    yield functools.partial(_steps, batch, dtype, device, quick, last)
         else:
             yield functools.partial({DEMO: _demo, MLP: _mlp}[name], device, quick)
 
@@ -68,7 +73,7 @@ def _steps(batch: int, dtype: torch.dtype, device: torch.device, quick: bool, co
         unet, scheduler = gf.integrations.diffusers.to_unet2d(net), peers.diffusers.DDPMScheduler()
         theirs = unet.train().to(memory_format=torch.channels_last)
         losses["diffusers"] = (theirs, functools.partial(_their_loss, theirs, scheduler))
-        if compiled and dtype == torch.bfloat16:  # a minute each
+        if compiled:
             again = gf.integrations.diffusers.to_unet2d(net).train().to(memory_format=torch.channels_last)
             losses["diffusers_compile"] = (again, functools.partial(_their_loss, peers.compiled(again), scheduler))
     providers = {name: _step(module, loss, dtype) for name, (module, loss) in losses.items()}

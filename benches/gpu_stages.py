@@ -35,7 +35,8 @@ BENCH = {
     "sampling": "sampling",
     "networks": "networks --compile",
     "loops": "loops --compile",
-    "training": "training --compile",
+    "training": "training",
+    "training_compiled": "training --compile --cases step_unet_ddpm_cifar10",
     "host": "host",
     "launches": "launches",
 }

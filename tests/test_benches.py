@@ -91,6 +91,18 @@ def test_a_provider_that_fails_is_reported_and_the_others_are_timed(bench_ops, m
     assert content["failed"][0] in capsys.readouterr().out
 
 
+def test_torch_compiles_each_bench_for_its_own_shapes(bench_ops, monkeypatch):
+    """Left alone it gives up at the ninth, in silence, and times plain code."""
+    real, graphs = torch.compile, []
+    backend = {"backend": lambda graph, inputs: graphs.append(graph) or graph.forward}
+    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, **options, **backend))
+    for features in range(5, 15):
+        shape = (2, features)
+        bench = bench_ops._case(testing.CASES["dot"], shape, torch.float32, torch.device("cpu"), True, False, False)
+        bench.providers["compile"](**bench.args)
+    assert len(graphs) == 10
+
+
 def test_inputs_of_large_batches_repeat_the_rows_of_small_ones(bench_ops, monkeypatch):
     monkeypatch.setattr(bench_ops, "DRAWN", 3 * 65)
     for case in testing.CASES.values():

@@ -1,6 +1,7 @@
 """The kit itself, without a GPU: its stages are commands that run; one that fails is reported and stops no other."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,11 @@ def test_every_bench_stage_is_understood(gpu):
     for arguments in gpu.BENCH.values():
         if arguments.split()[0] in run.BENCHES:
             run._parse([*arguments.split(), "--device", "cuda", "--json", "rows.json"])
+
+
+def test_the_record_names_every_stage(gpu):
+    readme = (ROOT / "benches" / "README.md").read_text()
+    assert set(gpu.BENCH) | set(gpu.TEST) <= set(re.findall(r"\w+", readme.partition("## On a GPU")[2]))
 
 
 def test_every_test_stage_is_there(gpu):
@@ -105,6 +111,7 @@ def test_the_sanitizer_is_told_to_fail_and_to_see_every_tensor_by_itself(gpu):
 def test_a_bare_machine_unpacks_its_wheels_once(gpu, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(gpu.bare, "SITE", tmp_path / "site")
+    monkeypatch.setenv("GENFAST_WHEELS", str(tmp_path))
     monkeypatch.setattr(gpu.bare.subprocess, "run", lambda command, **rest: calls.append((command, rest)))
     with pytest.raises(SystemExit, match="GENFAST_WHEELS must be a folder with wheels"):
         gpu.bare.prepare(str(tmp_path))
