@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     if wheels := os.environ.get("GENFAST_WHEELS"):
         bare.prepare(wheels)
+    if arguments.device == "cuda" and _run([sys.executable, "-c", _SEEN], {}, LIMIT)["exit"]:
+        raise SystemExit("torch sees no GPU; `--device cpu --quick` shows that the stages run")
     name = f"{_card(arguments.device)}-{datetime.date.today().isoformat()}"
     arguments.out.mkdir(parents=True, exist_ok=True)
     log, record = (arguments.out / f"{name}.{ending}" for ending in ("log", "json"))
@@ -64,19 +66,22 @@ def main(argv: list[str] | None = None) -> int:
     for stage in arguments.stages:
         with tempfile.TemporaryDirectory() as folder:
             rows = Path(folder) / "rows.json"
-            results[stage] = _run(_command(arguments, stage, rows), arguments.limit)
-            print(f"== {stage}\n{results[stage]['output']}", flush=True)
+            command = _command(arguments, stage, rows)
+            result = results[stage] = _run(command, _demands(arguments.device, command), arguments.limit)
+            text = f"== {stage}\n{result['output']}\n"
+            print(text, end="", flush=True)
             with log.open("a") as file:
-                file.write(f"== {stage}\n{results[stage]['output']}\n")
+                file.write(text)
             if arguments.kind == "bench":
-                _keep(record, stage, results[stage], rows)
-    print(f"\n{'stage':<12}{'exit':>6}{'seconds':>9}")
+                _keep(record, stage, result, rows)
+    print(f"\n{'stage':<18}{'exit':>6}{'seconds':>9}")
     for stage, result in results.items():
-        print(f"{stage:<12}{result['exit']:>6}{result['seconds']:>9.0f}{_NOTES.get(result['exit'], '')}")
+        print(f"{stage:<18}{result['exit']:>6}{result['seconds']:>9.0f}{_NOTES.get(result['exit'], '')}")
     print(f"log: {log}" + f", rows: {record}" * (arguments.kind == "bench"))
     return int(any(result["exit"] for result in results.values()))
 
 
+_SEEN = "import sys, torch; sys.exit(not torch.cuda.is_available())"
 _NOTES = {OUT_OF_TIME: "  out of time", NO_SUCH_COMMAND: "  no such command"}
 
 
@@ -114,30 +119,36 @@ def _command(arguments: argparse.Namespace, stage: str, rows: Path) -> list[str]
     return [tool, "--tool", TEST[stage], "--error-exitcode", "1", "--print-limit", "8", *ours, *checked]
 
 
-def _run(command: list[str], limit: float) -> dict:
+def _run(command: list[str], demands: dict[str, str], limit: float) -> dict:
     """Exit status, seconds and output of a command; what it has started dies with it."""
     begin = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
+        streams = {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
         try:
-            streams = {"stdout": output, "stderr": subprocess.STDOUT}
-            process = subprocess.Popen(command, cwd=ROOT, env=_environment(command), start_new_session=True, **streams)
-            status = process.wait(limit)
+            status = _wait(subprocess.Popen(command, cwd=ROOT, env=bare.environment() | demands, **streams), limit)
         except FileNotFoundError as error:
             status = NO_SUCH_COMMAND
             print(error, file=output)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            status = OUT_OF_TIME
         output.seek(0)
         return {"exit": status, "seconds": round(time.monotonic() - begin, 1), "output": output.read().rstrip()}
 
 
-def _environment(command: list[str]) -> dict[str, str]:
-    required = {} if "cpu" in command else {"GENFAST_REQUIRE_CUDA": "1"}
-    # With a cache, one tensor's end is another's beginning.
-    alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if "--tool" in command else {}
-    return bare.environment() | required | alone
+def _wait(process: subprocess.Popen, limit: float) -> int:
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        return OUT_OF_TIME
+    finally:  # also where Ctrl-C ends the wait
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _demands(device: str, command: list[str]) -> dict[str, str]:
+    """What a stage wants of its environment: tests that do not skip, and for the sanitizer no cache of memory, in which
+    the end of one tensor is the beginning of another."""
+    required = {"GENFAST_REQUIRE_CUDA": "1"} if device == "cuda" else {}
+    return required | ({"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if "--tool" in command else {})
 
 
 def _keep(record: Path, stage: str, result: dict, rows: Path) -> None:

@@ -87,6 +87,13 @@ def test_what_a_stage_had_measured_when_its_time_was_up_is_kept(gpu, tmp_path, m
     assert record(tmp_path)["noise"]["rows"] == [1] and record(tmp_path)["noise"]["exit"] == 124
 
 
+def test_without_a_gpu_that_is_said_at_once(gpu, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(SystemExit, match="torch sees no GPU"):
+        gpu.main(["test", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_stage_is_refused(gpu, capsys):
     with pytest.raises(SystemExit):
         gpu.main(["test", "nonsense", "--device", "cpu"])
@@ -104,8 +111,8 @@ def test_the_sanitizer_is_told_to_fail_and_to_see_every_tensor_by_itself(gpu):
         command = gpu._command(arguments, stage, Path("rows.json"))
         assert command[1:5] == ["--tool", stage, "--error-exitcode", "1"] and command[-1] == "cuda"
         assert ("kns=genfast" in command) == (stage != "initcheck")
-    assert gpu._environment(command)["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"
-    assert gpu._environment(command)["GENFAST_REQUIRE_CUDA"] == "1"
+    wanted = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "GENFAST_REQUIRE_CUDA": "1"}
+    assert gpu._demands("cuda", command) == wanted and not gpu._demands("cpu", ["pytest"])
 
 
 def test_a_bare_machine_unpacks_its_wheels_once(gpu, tmp_path, monkeypatch):
