@@ -38,13 +38,18 @@ def main(argv: list[str] | None = None) -> None:
     header = f"{machine(device)}; {malloc}; load {_load()}; torch {torch.__version__}; kernels {kernels}"
     print(header)
     cuda = device.type == "cuda"
+    card = {"card": torch.cuda.get_device_name(), "driver": driver()} if cuda else {}
+    record = {"machine": header, **card, "torch": torch.__version__, "date": _now(), "rows": [], "failed": []}
+    if hasattr(module, "report"):  # a table of its own
+        record["rows"] = module.report(arguments)
+        if arguments.json:
+            _write(arguments.json, record)
+        return
     rotation = f"arguments rotate through at least {2 * cache_bytes() >> 20} MiB, twice the cache"
     print("the cache is flushed before every call" if cuda else rotation)
     if peers.diffusers is None:
         print("diffusers is not installed: its rows are left out (pip install diffusers==0.42.1)")
 
-    card = {"card": torch.cuda.get_device_name(), "driver": driver()} if cuda else {}
-    record = {"machine": header, **card, "torch": torch.__version__, "date": _now(), "rows": [], "failed": []}
     for threads in arguments.threads if device.type == "cpu" else [torch.get_num_threads()]:
         torch.set_num_threads(threads)
         copy_gbs = math.nan
