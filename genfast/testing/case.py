@@ -40,7 +40,7 @@ class Case:
     def rows(self, args: Args, rows: slice | Tensor) -> Args:
         """The arguments of these rows of the batch, in any order and as often as they are named."""
         shared = {name: args[name] for name in ("table", *self.shared) if name in args}
-        stacked = {name: args[name][:, rows].contiguous() for name in ("history", "k") if name in args}
+        stacked = {name: args[name][:, rows].clone() for name in ("history", "k") if name in args}
         rest = {name: value for name, value in args.items() if name not in shared and name not in stacked}
         return to(rest, lambda t: t[rows]) | shared | stacked
 
