@@ -11,13 +11,19 @@ SANITIZED := LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-
              ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 GENFAST_SANITIZE=1
 SANITIZED_TESTS := $(wildcard tests/ops/test_*.py)
 
+# A machine with a GPU has a .venv, or torch of its own and a folder of wheels for the rest: benches/bare.py.
+GPU       := $(if $(GENFAST_WHEELS),python3,$(BIN)/python) benches/gpu_stages.py
+GPU_WANTS := $(if $(GENFAST_WHEELS),,build)
+PLATFORMS := --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench lint format cuda-check sanitize clean
+.PHONY: help build demo test bench test-gpu bench-gpu wheels lint format cuda-check sanitize clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "PYTHON=$(PYTHON)  the Python that .venv is made of      TORCH=$(TORCH)  what pip installs (TORCH=torch: the newest)"
+	@echo "GENFAST_WHEELS=folder  test-gpu and bench-gpu without .venv: the torch that is there, and what \`make wheels\` fetched"
 
 # torch first: nothing below may choose another one. torch-fidelity, whose network the tests compare with, comes without
 # its dependencies: they bring torchvision, which ties torch to a version of its own.
@@ -48,6 +54,16 @@ bench: build  ## times every op, sampling loop, network and metric against plain
 	$(BIN)/python benches/run.py networks
 	$(BIN)/python benches/run.py metrics
 	$(BIN)/python benches/run.py launches
+
+test-gpu: $(GPU_WANTS)  ## on a GPU: twins, verbs, graphs, compute-sanitizer (STAGE=twins: that one)
+	$(GPU) test $(STAGE) $(if $(OUT),--out $(OUT))
+
+bench-gpu: $(GPU_WANTS)  ## on a GPU: all against plain torch, torch.compile, diffusers (STAGE=norms, OUT=folder)
+	$(GPU) bench $(STAGE) $(if $(OUT),--out $(OUT))
+
+wheels:  ## into build/wheels: what a GPU machine without internet lacks (FOR=3.12, its Python)
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(or $(FOR),3.12) \
+	  --implementation cp $(PLATFORMS) --dest build/wheels --requirement benches/bare.txt
 
 lint: $(INSTALLED)  ## style, formatting and the rules of the layout
 	$(BIN)/ruff check .

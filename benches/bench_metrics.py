@@ -19,6 +19,8 @@ from torch import Tensor
 from genfast import ops
 
 SHAPE, QUICK_SHAPE = (10_000, 512), (100, 16)  # of both sets
+GPU_SHAPES = (SHAPE, (20_000, 2048))
+MORE = {"nearest": (50_000, 2048)}  # of FID's sets, where the matrix of torch's still fits a GPU
 K = 5
 
 
@@ -28,12 +30,18 @@ def names() -> list[str]:
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
     """The benches of the cases in `wanted`, each to be made when its turn comes."""
-    shape = QUICK_SHAPE if quick else SHAPE
     for name in wanted:
         if name == "copy":
-            yield lambda: peers.copy("copy_large", (peers.LARGE >> 12 * quick,), device)
-        else:
+            yield lambda: peers.large_copy(device, quick)
+            continue
+        for shape in _shapes(name, device, quick):
             yield functools.partial(_bench, name, shape, device, quick)
+
+
+def _shapes(name: str, device: torch.device, quick: bool) -> list[tuple[int, int]]:
+    if quick or device.type == "cpu":
+        return [QUICK_SHAPE if quick else SHAPE]
+    return [*GPU_SHAPES, *[MORE[name]] * (name in MORE)]
 
 
 def _bench(name: str, shape: tuple[int, int], device: torch.device, quick: bool) -> Bench:
@@ -45,7 +53,7 @@ def _bench(name: str, shape: tuple[int, int], device: torch.device, quick: bool)
         else {p: f"{peak(name, p):5d} MiB" for p in providers}
     )
     moved, flops = sum(t.nbytes for t in args.values()), matrices * 2 * shape[0] ** 2 * shape[1]
-    return Bench(name, shape, torch.float32, moved, args, providers, flops, notes)
+    return Bench(name, shape, torch.float32, moved, args, providers, (flops * 1e-9, "GFLOP"), notes)
 
 
 def _sets(shape: tuple[int, int]) -> dict[str, Tensor]:
@@ -112,7 +120,7 @@ def _cdist_prdc(x, y, radius):
 
 
 def _mm_polynomial(x, y, radius):
-    values = torch.addmm(torch.ones(()), x, y.T, alpha=1 / x.shape[1]).pow_(3)
+    values = torch.addmm(x.new_ones(()), x, y.T, alpha=1 / x.shape[1]).pow_(3)
     return values.sum(1), values.square_().sum(1)
 
 

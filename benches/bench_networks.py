@@ -7,6 +7,7 @@ bfloat16 by autocast. Ours has its modulations prepared, which sampling does onc
 import copy
 import functools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import peers
 import torch
@@ -19,9 +20,21 @@ from genfast import nn as networks
 DTYPES = (torch.float32, torch.bfloat16)
 STEPS = 4
 
-# (preset, changes, shape; changes and shape for a quick run).
-_DDPM = ("ddpm_cifar10", {"timesteps": {"shift": 1.0}}, (4, 3, 32, 32), {"width": 32}, (2, 3, 16, 16))
-_DIT = ("dit_s_2", {}, (8, 4, 32, 32), {"width": 48, "depth": 2}, (2, 4, 8, 8))
+
+class Sized(NamedTuple):
+    """A preset and what is changed of it; batch sizes on a CPU, and on a GPU, a small one and one that fills it; what
+    else is changed in a quick run, and the shape of its input."""
+
+    preset: str
+    changes: dict
+    batches: tuple[int, ...]
+    gpu_batches: tuple[int, ...]
+    small: dict
+    small_shape: tuple[int, ...]
+
+
+DDPM = Sized("ddpm_cifar10", {"timesteps": {"shift": 1.0}}, (4,), (16, 256), {"width": 32}, (2, 3, 16, 16))
+DIT_S = Sized("dit_s_2", {}, (8,), (16, 256), {"width": 48, "depth": 2}, (2, 4, 8, 8))
 UNET, DDIM, DIT = "unet_ddpm_cifar10", "unet_ddpm_cifar10_ddim", "dit_s_2"
 
 
@@ -31,19 +44,21 @@ def names() -> list[str]:
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
     """The benches of the cases in `wanted`, each to be made when its turn comes."""
+    peers.tensor_cores(device)
     for name in wanted:
         if name == "copy":
-            yield lambda: peers.copy("copy_large", (peers.LARGE >> 12 * quick,), device)
+            yield lambda: peers.large_copy(device, quick)
             continue
         if name == DDIM and peers.diffusers is None:  # whose scheduler it is
             continue
-        for dtype in DTYPES:
-            make = {UNET: _unet, DDIM: _ddim, DIT: _dit}[name]
-            yield functools.partial(make, name, dtype, device, quick, compiled)
+        make, sized = {UNET: (_unet, DDPM), DDIM: (_ddim, DDPM), DIT: (_dit, DIT_S)}[name]
+        for batch in sized.gpu_batches if device.type == "cuda" else sized.batches:
+            for dtype in DTYPES:
+                yield functools.partial(make, name, batch, dtype, device, quick, compiled)
 
 
-def _unet(name: str, dtype, device, quick: bool, compiled: bool) -> Bench:
-    net, x = _network(*_DDPM, quick, device)
+def _unet(name: str, batch: int, dtype, device, quick: bool, compiled: bool) -> Bench:
+    net, x = network(DDPM, batch, device, quick)
     args = {"x": x, "t": torch.linspace(10.0, 990.0, len(x), device=device)}
     providers = _ours(net, **args)
     if peers.diffusers:
@@ -51,9 +66,9 @@ def _unet(name: str, dtype, device, quick: bool, compiled: bool) -> Bench:
     return _bench(name, dtype, args, net, providers)
 
 
-def _ddim(name: str, dtype, device, quick: bool, compiled: bool) -> Bench:
+def _ddim(name: str, batch: int, dtype, device, quick: bool, compiled: bool) -> Bench:
     """A few steps from given noise: the loop, the steps and the network."""
-    net, x = _network(*_DDPM, quick, device)
+    net, x = network(DDPM, batch, device, quick)
     scheduler = peers.diffusers.DDIMScheduler(clip_sample=False)
     providers = {"genfast": peers.genfast_loop(scheduler, net, STEPS)}
     for provider, model in peers.diffusers_unet(net).items():
@@ -61,30 +76,29 @@ def _ddim(name: str, dtype, device, quick: bool, compiled: bool) -> Bench:
     return _bench(name, dtype, {"x": x}, net, providers, calls=STEPS)
 
 
-def _dit(name: str, dtype, device, quick: bool, compiled: bool) -> Bench:
-    net, x = _network(*_DIT, quick, device)
+def _dit(name: str, batch: int, dtype, device, quick: bool, compiled: bool) -> Bench:
+    net, x = network(DIT_S, batch, device, quick)
     rows = torch.arange(len(x), device=device)
     args = {"x": x, "t": (rows + 1) / len(x), "label": rows}
     providers = _ours(net, **args)
     providers["eager"] = functools.partial(peers.eager_dit, net)
     if compiled:
-        providers["compile"] = torch.compile(providers["eager"])
+        providers["compile"] = peers.compiled(providers["eager"])
     if peers.diffusers:
         providers["diffusers_other"] = peers.diffusers_dit(net, x)
     return _bench(name, dtype, args, net, providers)
 
 
-def _network(
-    preset: str, changes: dict, shape, small: dict, small_shape, quick: bool, device
-) -> tuple[nn.Module, Tensor]:
+def network(sized: Sized, batch: int, device, quick: bool) -> tuple[nn.Module, Tensor]:
     """A network whose parameters are all random, those that start at zero too, and its input."""
     torch.manual_seed(0)
-    net = networks.presets.build(preset, **changes | (small if quick else {}))
+    net = networks.presets.build(sized.preset, **sized.changes | (sized.small if quick else {}))
     for parameter in net.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     net = net.eval().to(device, memory_format=torch.channels_last)
-    return net, torch.randn(small_shape if quick else shape, device=device)
+    shape = sized.small_shape if quick else (batch, *networks.presets.PRESETS[sized.preset].shape)
+    return net, torch.randn(shape, device=device)
 
 
 def _ours(net: nn.Module, t: Tensor, x: Tensor, label: Tensor | None = None) -> dict[str, Callable[..., Tensor]]:
@@ -102,7 +116,7 @@ def _bench(name: str, dtype: torch.dtype, args: dict, net: nn.Module, providers,
     x = args["x"]
     moved = calls * (sum(p.nbytes for p in net.parameters()) + 2 * x.nbytes)
     providers = {provider: _inference(function, x.device.type, dtype) for provider, function in providers.items()}
-    return Bench(name, tuple(x.shape), dtype, moved, args, providers, calls * flops(net, x))
+    return Bench(name, tuple(x.shape), dtype, moved, args, providers, (1e-9 * calls * flops(net, x), "GFLOP"))
 
 
 def _inference(function, device: str, dtype: torch.dtype):

@@ -15,7 +15,8 @@ from genfast.diffusion.sampling import trajectory
 from genfast.ops.step import StepCodes
 from genfast.testing import Case
 
-SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (4, 3, 8, 8)
+SHAPE, GPU_SHAPE, QUICK_SHAPE = (64, 3, 64, 64), (64, 3, 512, 512), (4, 3, 8, 8)
+DRAWN = 1 << 22  # elements at most that inputs are drawn for; larger ones repeat their rows
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -26,11 +27,12 @@ def names() -> list[str]:
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
     """The benches of the cases in `wanted`, each to be made when its turn comes."""
-    shape = QUICK_SHAPE if quick else SHAPE
+    gpu = device.type == "cuda"
+    shape = QUICK_SHAPE if quick else GPU_SHAPE if gpu else SHAPE
     for name in wanted:
         if name == "copy":
             yield lambda: peers.copy("copy", shape, device)
-            yield lambda: peers.copy("copy_large", (peers.LARGE >> 12 * quick,), device)
+            yield lambda: peers.large_copy(device, quick)
             continue
         for dtype in DTYPES:
             if name in _STEPS:
@@ -39,18 +41,20 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
             case = testing.CASES[name.removesuffix("_backward")]
             if dtype in case.dtypes:
                 gradient = name.endswith("_backward")
-                for size in (shape,) if quick or case.shapes is None else case.shapes:
-                    for nhwc in (False, True) if case.layouts == "rounding" else (False,):
-                        yield functools.partial(_case, case, size, dtype, device, compiled, gradient, nhwc)
+                shapes = None if quick else (case.gpu_shapes if gpu else None) or case.shapes
+                for size in shapes or (shape,):
+                    first = compiled and (not shapes or size == shapes[0])  # compiling takes seconds
+                    for nhwc in (False, True) if case.layouts == "rounding" and len(size) == 4 else (False,):
+                        yield functools.partial(_case, case, size, dtype, device, first, gradient, nhwc)
 
 
 def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool, nhwc: bool) -> Bench:
     """genfast, then eager drawing its noise, eager with noise stored beforehand, and eager compiled."""
 
     def convert(t):
-        return t.to(device, memory_format=torch.channels_last if nhwc and t.ndim == 4 else torch.preserve_format)
+        return t.contiguous(memory_format=torch.channels_last) if nhwc and t.ndim == 4 else t
 
-    args = testing.to(case.inputs(shape, dtype, torch.Generator().manual_seed(0)), convert)
+    args = testing.to(_inputs(case, shape, dtype, device), convert)
     rest, eager = {}, peers.eager(case)
     if "table" in args:  # known on the host, beforehand: what eager code would not even write down
         codes = StepCodes.of(args["table"].codes)
@@ -65,7 +69,7 @@ def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool, nhwc
         args["z"] = torch.randn_like(args["x0"])
         functions["eager_stored_z"] = lambda z, **a: eager(**a, z=z)
     if compiled:
-        functions["compile"] = torch.compile(draw)
+        functions["compile"] = peers.compiled(draw)
     if stored:
         for name in functions.keys() - {"eager_stored_z"}:
             functions[name] = _without_z(functions[name])
@@ -83,6 +87,15 @@ def _case(case: Case, shape, dtype, device, compiled: bool, gradient: bool, nhwc
             args[name].requires_grad_()
         functions = {name: _with_gradient(function, of) for name, function in functions.items()}
     return Bench(case.name + "_nhwc" * nhwc + "_backward" * gradient, shape, dtype, moved, args, functions)
+
+
+def _inputs(case: Case, shape, dtype, device) -> dict:
+    """On the device; of a large batch the rows of a small one, again and again, for drawing is slow."""
+    batch, features = shape[0], max(1, torch.Size(shape[1:]).numel())
+    few = max(1, min(batch, DRAWN // features))
+    args = case.inputs((few, *shape[1:]), dtype, torch.Generator().manual_seed(0))
+    args = testing.to(args, lambda t: t.to(device))
+    return args if few == batch else case.rows(args, torch.arange(batch, device=device) % few)
 
 
 def _without_z(function):
@@ -133,5 +146,5 @@ def _step(name: str, shape, dtype, device, compiled: bool) -> Bench:
         if peer != "diffusers" or (peers.diffusers and dtype == torch.float32):
             providers[peer] = make(plan, row)
     if compiled:
-        providers["compile"] = torch.compile(providers["eager"])
+        providers["compile"] = peers.compiled(providers["eager"])
     return Bench(name, shape, dtype, moved, testing.to(args, lambda t: t.to(device)), providers)

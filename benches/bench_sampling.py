@@ -14,7 +14,7 @@ from genfast.diffusion import sampling, solvers
 from genfast.diffusion.process import denoisers, grids
 from genfast.diffusion.sampling.brownian import aligned
 
-SHAPE, QUICK_SHAPE = (64, 3, 32, 32), (4, 3, 8, 8)
+SHAPE, GPU_SHAPE, QUICK_SHAPE = (64, 3, 32, 32), (256, 3, 256, 256), (4, 3, 8, 8)
 STEPS, QUICK_STEPS = 50, 5
 
 # (solver, its options, schedule, diffusers' scheduler, its options).  Noise-free ones and noisy ones, one and two calls
@@ -41,10 +41,12 @@ def names() -> list[str]:
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
     """The benches of the cases in `wanted`, each to be made when its turn comes."""
-    shape, steps = (QUICK_SHAPE, QUICK_STEPS) if quick else (SHAPE, STEPS)
+    shape, steps = GPU_SHAPE if device.type == "cuda" else SHAPE, STEPS
+    if quick:
+        shape, steps = QUICK_SHAPE, QUICK_STEPS
     for name in wanted:
         if name == "copy":
-            yield lambda: peers.copy("copy_large", (peers.LARGE >> 12 * quick,), device)
+            yield lambda: peers.large_copy(device, quick)
         elif name == BROWNIAN:
             yield lambda: _brownian(shape, steps, device)
         else:

@@ -22,7 +22,7 @@ try:
 except ImportError:
     diffusers = None
 
-LARGE = 64 << 20  # elements of the large copy: beyond any cache
+LARGE, GPU_LARGE = 64 << 20, 512 << 20  # elements of the large copy: beyond any cache
 
 
 def copy(case: str, shape: tuple[int, ...], device: torch.device) -> Bench:
@@ -30,6 +30,24 @@ def copy(case: str, shape: tuple[int, ...], device: torch.device) -> Bench:
     x = torch.ones(shape, device=device)
     providers = {"copy_": lambda x, y: y.copy_(x), "clone": lambda x, y: x.clone()}
     return Bench(case, shape, x.dtype, 2 * x.nbytes, {"x": x, "y": torch.empty_like(x)}, providers)
+
+
+def large_copy(device: torch.device, quick: bool) -> Bench:
+    """What shares of copy bandwidth are shares of."""
+    return copy("copy_large", ((GPU_LARGE if device.type == "cuda" else LARGE) >> 12 * quick,), device)
+
+
+def compiled(function: Callable[..., object]) -> Callable[..., object]:
+    """torch.compile for the shapes of one bench: what other shapes left behind would make it a general one, or none."""
+    torch.compiler.reset()
+    return torch.compile(function, dynamic=False)
+
+
+def tensor_cores(device: torch.device) -> None:
+    """Products and convolutions of float32 as networks are trained on such GPUs: in TF32, by the fastest algorithm."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
 
 
 def eager(case: Case) -> Callable[..., object]:

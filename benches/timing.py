@@ -1,14 +1,17 @@
 """Measures rival implementations of one thing against each other, in one process, taking turns.
 
 Turns (A B A B ...) spread whatever else the machine does over all of them, so that ratios within a run mean something
-even where milliseconds do not.  Successive calls get successive sets of arguments, together larger than the cache, as a
-sampler's state is after the network has run.  What a provider allocates is part of its time: see `keep_freed_memory`.
+even where milliseconds do not.  No call finds its arguments in the cache, as a sampler's state is not after the network
+has run: on a CPU successive calls get successive sets of them, together larger than it; a GPU's is flushed before each.
+What a provider allocates is part of its time: see `keep_freed_memory`.
 """
 
 import ctypes
 import os
 import platform
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +22,8 @@ from torch import Tensor
 
 from genfast import testing
 
+FLUSH = 256 << 20  # bytes that push everything else out of a GPU's cache
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -26,7 +31,8 @@ class Bench:
 
     case, shape, dtype: its name, and the size and edge dtype of its data.  bytes_moved: the least that any
     implementation reads and writes.  args: keyword arguments of every provider.  providers: by name, genfast first.
-    flops: where the work is not the traffic but products: twice their number.  notes: by provider, printed beside it.
+    work: where it is not the traffic, how much of what: (12.5, "GFLOP"), (1024, "images").  notes: by provider, printed
+    beside it.
     """
 
     case: str
@@ -35,21 +41,28 @@ class Bench:
     bytes_moved: int
     args: dict
     providers: dict[str, Callable[..., object]]
-    flops: int = 0
+    work: tuple[float, str] | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
-    def time(self, repeats: int) -> dict[str, list[float]]:
-        """{provider: [p20, p50, p80]} in ms."""
+    def time(self, repeats: int) -> tuple[dict[str, list[float]], dict[str, Exception]]:
+        """{provider: [p20, p50, p80]} in ms, and of the providers that cannot do it, why."""
         tensors = _tensors(self.args)
         cuda = any(t.is_cuda for t in tensors)
-        sets = min(64, max(2, -(-2 * cache_bytes(cuda) // sum(t.nbytes for t in tensors))))
+        sets = 1 if cuda else min(64, max(2, -(-2 * cache_bytes() // sum(t.nbytes for t in tensors))))
         rotation = [testing.to(self.args, _fresh) for _ in range(sets)]
+        flushed = torch.empty(FLUSH if cuda else 0, dtype=torch.int8, device=tensors[0].device)
         clock = _cuda_clock if cuda else _cpu_clock
-        turn, ends = 0, {name: [] for name in self.providers}
+        turn, ends, failed = 0, {name: [] for name in self.providers}, {}
         for repeat in range(-3, repeats):  # the first three are for warming up
             for name, provider in self.providers.items():
+                if name in failed:
+                    continue
+                flushed.zero_()  # meanwhile the host gets ahead of a GPU, which then does not wait for it
                 begin = clock()
-                provider(**rotation[turn % sets])
+                try:
+                    provider(**rotation[turn % sets])
+                except Exception as error:
+                    failed[name] = error
                 end = clock()
                 if repeat >= 0:
                     ends[name].append((begin, end))
@@ -57,7 +70,8 @@ class Bench:
         if cuda:
             torch.cuda.synchronize()
         elapsed = _cuda_elapsed if cuda else _cpu_elapsed
-        return {name: quantiles([elapsed(*pair) for pair in pairs]) for name, pairs in ends.items()}
+        ends = {name: pairs for name, pairs in ends.items() if name not in failed}
+        return {name: quantiles([elapsed(*pair) for pair in pairs]) for name, pairs in ends.items()}, failed
 
 
 def keep_freed_memory() -> None:
@@ -74,10 +88,8 @@ def keep_freed_memory() -> None:
         mallopt(mmap_max, 0)
 
 
-def cache_bytes(cuda: bool = False) -> int:
-    """Of the largest cache; 64 MiB where the system does not say."""
-    if cuda:
-        return torch.cuda.get_device_properties().L2_cache_size
+def cache_bytes() -> int:
+    """Of the processor's largest cache; 64 MiB where the system does not say."""
     sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     return max((int(size.read_text().strip().rstrip("K")) << 10 for size in sizes), default=64 << 20)
 
@@ -85,11 +97,18 @@ def cache_bytes(cuda: bool = False) -> int:
 def machine(device: torch.device) -> str:
     """What the figures were measured on, in words."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return f"{torch.cuda.get_device_name(device)}, driver {driver()}, CUDA {torch.version.cuda}"
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
     model = models[0] if models else platform.processor() or platform.machine()
     return f"{model}, {os.cpu_count()} cores, {cache_bytes() >> 20} MiB cache"
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    found = subprocess.run(command, capture_output=True, text=True) if shutil.which(command[0]) else None
+    return found.stdout.split("\n")[0].strip() if found and not found.returncode else "unknown"
 
 
 def _tensors(value) -> list[Tensor]:

@@ -12,6 +12,12 @@ import torch
 torch.set_num_threads(2)
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "cuda" in item.fixturenames:
+            item.add_marker("gpu")
+
+
 @pytest.fixture(scope="session")
 def cuda():
     """Skips without a GPU; GENFAST_REQUIRE_CUDA=1 makes that a failure, so that a GPU job cannot pass by skipping."""

@@ -23,9 +23,10 @@ def normal(*shape, seed=0, dtype=torch.float64):
 normal32 = functools.partial(normal, dtype=torch.float32)
 
 
-def five_modes(schedule="vp_linear"):
+def five_modes(schedule="vp_linear", device="cpu"):
     """The exact denoiser of the five modes."""
-    return GaussianMixtureDenoiser(WEIGHTS, MEANS, VARIANCES, schedule)
+    parts = (torch.tensor(part, device=device) for part in (WEIGHTS, MEANS, VARIANCES))
+    return GaussianMixtureDenoiser(*parts, schedule)
 
 
 def mixture(x_t, alpha, sigma):

@@ -14,6 +14,7 @@ from genfast import ops, testing
 
 BENCHES = Path(__file__).parents[1] / "benches"
 KEYS = {"bench", "case", "shape", "dtype", "provider", "device", "threads", "torch", "time_ms", "bandwidth_gbs"}
+OF_WORK, OF_TRAFFIC = {"per_second"}, {"of_copy"}
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_quick_run_prints_a_table_and_writes_rows(tmp_path):
     result = run("ops", "--quick", "--threads", "1", "--json", str(file))
     assert result.returncode == 0, result.stderr
     content = json.loads(file.read_text())
-    assert set(content) == {"machine", "date", "rows"}
+    assert set(content) == {"machine", "torch", "date", "rows", "failed"} and not content["failed"]
     assert list(file.parent.iterdir()) == [file]
     rows = content["rows"]
     assert {row["case"] for row in rows} >= {"copy", "step_ddpm", "step_euler_y", *testing.CASES}
@@ -52,24 +53,65 @@ def test_quick_run_prints_a_table_and_writes_rows(tmp_path):
 
 def check(rows, table):
     for row in rows:
-        assert set(row) == KEYS
+        assert set(row) - KEYS in (OF_WORK, OF_TRAFFIC) or row["case"] == "copy"
         p20, p50, p80 = row["time_ms"]
         assert 0 < p20 <= p50 <= p80
         assert row["bandwidth_gbs"] > 0
         assert row["case"] in table and row["provider"] in table
 
 
-def test_quick_run_of_networks_counts_their_products(tmp_path):
-    result = run("networks", "--quick", "--threads", "1", "--cases", "dit_s_2", "--json", str(tmp_path / "rows.json"))
-    assert result.returncode == 0, result.stderr
-    check(json.loads((tmp_path / "rows.json").read_text())["rows"], result.stdout)
-    assert "GFLOP/s" in result.stdout
+QUICK = {"networks": ["--cases", "dit_s_2"], "loops": [], "training": [], "metrics": []}
 
 
-def test_quick_run_of_metrics(tmp_path):
-    result = run("metrics", "--quick", "--threads", "1", "--json", str(tmp_path / "rows.json"))
+@pytest.mark.parametrize("bench", QUICK)
+def test_quick_run_counts_its_work(bench, tmp_path):
+    file = tmp_path / "rows.json"
+    result = run(bench, "--quick", "--threads", "1", *QUICK[bench], "--json", str(file))
     assert result.returncode == 0, result.stderr
-    check(json.loads((tmp_path / "rows.json").read_text())["rows"], result.stdout)
+    rows = json.loads(file.read_text())["rows"]
+    check(rows, result.stdout)
+    units = {unit for row in rows for unit in row.get("per_second", ())}
+    assert (
+        units == {{"loops": "images", "training": "samples"}.get(bench, "GFLOP")}
+        and f"{units.pop()}/s" in result.stdout
+    )
+
+
+def test_a_provider_that_fails_is_reported_and_the_others_are_timed(bench_ops, monkeypatch, tmp_path, capsys):
+    run_py = pytest.importorskip("run")
+    monkeypatch.setattr(run_py, "keep_freed_memory", lambda: None)
+    monkeypatch.setitem(bench_ops.peers._EAGER, "normal", lambda **arguments: 1 / 0)
+    options = ["--quick", "--threads", "1", "--json", str(tmp_path / "rows.json")]
+    with pytest.raises(SystemExit, match="2 of what was to be timed failed"):
+        run_py.main(["ops", "--cases", "normal", *options])
+    content = json.loads((tmp_path / "rows.json").read_text())
+    providers = [(row["dtype"], row["provider"]) for row in content["rows"] if row["case"] == "normal"]
+    assert providers == [("float32", "genfast"), ("bfloat16", "genfast")]
+    assert content["failed"] == 2 * ["normal, eager: ZeroDivisionError: division by zero"]
+    assert content["failed"][0] in capsys.readouterr().out
+
+
+def test_torch_compiles_each_bench_for_its_own_shapes(bench_ops, monkeypatch):
+    """Left alone it gives up at the ninth, in silence, and times plain code."""
+    real, graphs = torch.compile, []
+    backend = {"backend": lambda graph, inputs: graphs.append(graph) or graph.forward}
+    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, **options, **backend))
+    for features in range(5, 15):
+        shape = (2, features)
+        bench = bench_ops._case(testing.CASES["dot"], shape, torch.float32, torch.device("cpu"), True, False, False)
+        bench.providers["compile"](**bench.args)
+    assert len(graphs) == 10
+
+
+def test_inputs_of_large_batches_repeat_the_rows_of_small_ones(bench_ops, monkeypatch):
+    monkeypatch.setattr(bench_ops, "DRAWN", 3 * 65)
+    for case in testing.CASES.values():
+        large = bench_ops._inputs(case, (7, 65), torch.float32, torch.device("cpu"))
+        small = case.inputs((3, 65), torch.float32, torch.Generator().manual_seed(0))
+        wanted = case.rows(small, torch.arange(7) % 3)
+        found = [t.shape for t in case.op(**testing.to(large, torch.clone))]
+        assert found == [t.shape for t in case.op(**testing.to(case.inputs((7, 65), torch.float32, None), torch.clone))]
+        assert all(torch.equal(large[n], wanted[n]) for n in wanted if torch.is_tensor(wanted[n]))
 
 
 def test_launches_print_and_write_what_they_count(tmp_path):

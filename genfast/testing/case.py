@@ -23,7 +23,7 @@ class Case:
     are not per sample.  layouts: what channels-last inputs give: "exact", the bits of contiguous ones; "rounding", the
     same but for the order of sums; "contiguous", such inputs are not taken.  contract: what a GPU gives: "bits", those
     of the CPU; "error", at most twice the error of torch's own against float64, the same bits in every run and for a
-    row in any batch.  shapes: to time, None for the bench's own.
+    row in any batch.  shapes, gpu_shapes: to time on a CPU, and on a GPU, which they fill; None for the bench's own.
     """
 
     name: str
@@ -37,6 +37,14 @@ class Case:
     layouts: str = "exact"
     contract: str = "bits"
     shapes: tuple[tuple[int, ...], ...] | None = None
+    gpu_shapes: tuple[tuple[int, ...], ...] | None = None
+
+    def rows(self, args: Args, rows: slice | Tensor) -> Args:
+        """The arguments of these rows of the batch, in any order and as often as they are named."""
+        shared = {name: args[name] for name in ("table", *self.shared) if name in args}
+        stacked = {name: args[name][:, rows].clone() for name in ("history", "k") if name in args}
+        rest = {name: value for name, value in args.items() if name not in shared and name not in stacked}
+        return to(rest, lambda t: t[rows]) | shared | stacked
 
 
 def to(args: Args, convert: Callable[[Tensor], Tensor]) -> Args:

@@ -9,8 +9,8 @@ from .case import Case, base
 
 
 def group_count(channels: int) -> int:
-    """Groups of four channels or so."""
-    return max(g for g in range(1, max(1, channels // 4) + 1) if channels % g == 0)
+    """Groups of four channels or so, and at most 32, as networks have."""
+    return max(g for g in range(1, min(32, max(1, channels // 4)) + 1) if channels % g == 0)
 
 
 def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
@@ -33,6 +33,9 @@ def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
         name, inputs, lambda **a: (ops.group_norm_act(**a),), lambda **a: (ops.group_norm_act_reference(**a),),
         lambda n, item: 2 * n * item, differentiable=names, shared=("weight", "bias", "groups", "act"),
         layouts="rounding", contract="error", shapes=((16, 128, 32, 32), (8, 256, 32, 32)),
+        gpu_shapes=(
+            (64, 256, 64, 64), (256, 128, 32, 32), (256, 256, 16, 16), (8, 512, 128, 128), (1, 128, 20, 256, 256),
+        ),
     )  # fmt: skip
 
 
@@ -51,6 +54,7 @@ def _time_embedding() -> Case:
     return Case(
         "time_embedding", inputs, lambda **a: (ops.time_embedding(**a),), eager, lambda n, item: n * item,
         shared=("frequencies", "flip", "dim"), layouts="contiguous", contract="error", shapes=((256, 256), (4096, 256)),
+        gpu_shapes=((262_144, 256),),
     )  # fmt: skip
 
 
@@ -61,6 +65,7 @@ def _glu(function: Callable, eager: Callable) -> Case:
     return Case(
         function.__name__, inputs, lambda x: (function(x),), lambda x: (eager(x),), lambda n, item: 3 * n * item,
         differentiable=("x",), layouts="contiguous", contract="error", shapes=((4096, 1536),),
+        gpu_shapes=((65_536, 4608),),
     )  # fmt: skip
 
 
@@ -73,6 +78,7 @@ def _bias_act(act: str) -> Case:
         f"bias_act_{act}", inputs, lambda x, bias: (ops.bias_act(x, bias, act=act),),
         lambda x, bias: (ops.bias_act_reference(x, bias, act=act),), lambda n, item: 2 * n * item,
         differentiable=("x", "bias"), shared=("bias",), layouts="contiguous", contract="error", shapes=((2048, 1536),),
+        gpu_shapes=((65_536, 4608),),
     )  # fmt: skip
 
 
@@ -102,7 +108,7 @@ def _norm_modulate(name: str, small: tuple[str, ...], shared: tuple[str, ...], g
     return Case(
         name, inputs, op, eager, lambda n, item: n * item * (4 if gated else 2),
         differentiable=(*(("residual", "y") if gated else ("x",)), *small), shared=shared, layouts="contiguous",
-        contract="error", shapes=((16, 256, 768),),
+        contract="error", shapes=((16, 256, 768),), gpu_shapes=((64, 1024, 1152), (64, 1024, 3072), (1, 4096, 3072)),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import channels_last, equal, expanded, make, run, sliced, transposed, widen
 
 import genfast.ops
 from genfast._extension import extension
@@ -24,20 +25,6 @@ ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 SIZES = [0, 1, 7, 63, 64, 65, 2048, 4097]
 ROUNDING = 8 * torch.finfo(torch.float32).eps
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-
-
-def make(case, shape=(5, 65), dtype=torch.float32, seed=0):
-    return case.inputs(shape, dtype, torch.Generator().manual_seed(seed))
-
-
-def run(case, args):
-    """The op on copies of its arguments, so that an in-place op leaves them alone."""
-    return case.op(**to(args, torch.clone))
-
-
-def equal(a, b):
-    """The same bits; the loss of a sample without elements is NaN, as its mean is in torch."""
-    return all(x.dtype == y.dtype and torch.equal(x.nan_to_num(7), y.nan_to_num(7)) for x, y in zip(a, b, strict=True))
 
 
 def through_cuda(request):
@@ -61,18 +48,6 @@ def on_the_cpu(case, args):
     out = run(case, args)
     extension.set_emulating(True)
     return out
-
-
-def widen(args):
-    """The arguments in float64."""
-    wide = to(args, lambda t: t.double() if t.is_floating_point() else t)
-    return wide | ({"dtype": torch.float64} if "dtype" in wide else {})
-
-
-def channels_last(t):
-    if t.ndim == 5:  # history, k: each slot
-        return t.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
 def assert_accurate(case, args, outs):
@@ -120,6 +95,7 @@ def test_instruction_sets_agree(case, isa, restore):
 
 
 @every_case
+@pytest.mark.gpu
 def test_cuda_twin(case, restore, request):
     """What the case promises of the CUDA kernel: the bits of the CPU kernel, or an error."""
     cuda = through_cuda(request)
@@ -159,14 +135,6 @@ def test_threads_agree(case, restore):
     assert equal(run(case, args), one)
 
 
-def rows_of(case, args, rows):
-    """The arguments of some rows of a batch."""
-    always = ("table", "shape", "clamp", "purpose", "step", "dtype")
-    shared = {name: args[name] for name in (*always, *case.shared) if name in args}
-    stacked = {name: args[name][:, rows].clone() for name in ("history", "k") if name in args}
-    return to(args, lambda t: t[rows]) | shared | stacked
-
-
 BATCHES = list(itertools.starmap(slice, itertools.pairwise((0, 1, 6, 11))))  # of one, of five, and all in one of eleven
 
 
@@ -183,7 +151,7 @@ def joined(case, pieces):
 @every_case
 def test_a_row_is_the_same_in_any_batch(case, twin):
     for args in batches(case):
-        pieces = [twin(functools.partial(run, case), rows_of(case, args, rows)) for rows in BATCHES]
+        pieces = [twin(functools.partial(run, case), case.rows(args, rows)) for rows in BATCHES]
         assert equal(joined(case, pieces), twin(functools.partial(run, case), args))
 
 
@@ -203,19 +171,6 @@ def test_channels_last_agrees(case, shape):
             for a, b in zip(out, run(case, args), strict=True):
                 torch.testing.assert_close(a, b, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
         assert all(t.is_contiguous(memory_format=torch.channels_last) for t in out if t.ndim == 4)
-
-
-def sliced(t):
-    return t.repeat_interleave(2, -1)[..., ::2] if t.ndim else t
-
-
-def transposed(t):
-    return t.mT.contiguous().mT if t.ndim > 1 else sliced(t)
-
-
-def expanded(t):
-    """The first row for all."""
-    return t[:1].expand_as(t) if t.ndim else t
 
 
 @every_case
@@ -296,7 +251,7 @@ def test_the_gradient_of_a_row_is_the_same_in_any_batch(case, twin):
 
     for args in batches(case):
         whole = twin(gradients, args)
-        pieces = [twin(gradients, rows_of(case, args, rows)) for rows in BATCHES]
+        pieces = [twin(gradients, case.rows(args, rows)) for rows in BATCHES]
         assert equal([torch.cat(p) for p in zip(*pieces, strict=True)], whole)
         assert equal(twin(gradients, args), whole)
 
