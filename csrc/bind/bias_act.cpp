@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 

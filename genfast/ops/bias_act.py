@@ -26,9 +26,11 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     number of times: a backward reads x again and keeps nothing else.  float64 is computed by plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
+    number = number_of(act)
+    if (out := _quick(x, bias, number)) is not NotImplemented:
+        return out
     require_tensors("bias_act", x=x)
     require_optional("bias_act", bias=bias)
-    number = number_of(act)
     if x.ndim == 0 or (bias is not None and bias.shape != x.shape[-1:]):
         wanted = f"x must be (*, D) and bias (D,); got {tuple(x.shape)}"
         raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
@@ -61,8 +63,11 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad):
     x, bias = ctx.saved_tensors
     grad_x = _fused_backward(x, bias, grad.contiguous(), ctx.act)
-    needs_bias = bias is not None and ctx.needs_input_grad[1]
-    return grad_x, grad_x.float()[None].flatten(0, -2).sum(0) if needs_bias else None, None
+    to_bias = None
+    if bias is not None and ctx.needs_input_grad[1]:
+        to_bias = grad_x.float()
+        to_bias = to_bias.sum(tuple(range(x.ndim - 1))) if x.ndim > 1 else to_bias
+    return grad_x, to_bias, None
 
 
 def _setup_backward(ctx, inputs, output):
@@ -78,5 +83,5 @@ def _double_backward(ctx, cotangent):
     return to_x, None if to_bias is None else to_bias.float(), to_grad, None
 
 
-_fused = with_autograd("bias_act", _setup, _backward)
-_fused_backward = with_autograd("bias_act_backward", _setup_backward, _double_backward)
+_quick, _fused = with_autograd("bias_act", _setup, _backward)
+_, _fused_backward = with_autograd("bias_act_backward", _setup_backward, _double_backward)
