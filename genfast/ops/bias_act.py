@@ -14,6 +14,7 @@ from .dispatch import (
     register_fake,
     require_optional,
     require_tensors,
+    widened,
     with_autograd,
 )
 
@@ -27,6 +28,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     Raises ValueError or RuntimeError naming the argument.
     """
     number = number_of(act)
+    (bias,) = widened(x, bias)
     if (out := _quick(x, bias, number)) is not NotImplemented:
         return out
     require_tensors("bias_act", x=x)

@@ -187,6 +187,16 @@ def packed(*tensors: Tensor | None) -> list[Tensor | None]:
     return [t.contiguous() if isinstance(t, Tensor) else t for t in tensors]
 
 
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def widened(x: Tensor, *small: Tensor | None) -> Sequence[Tensor | None]:
+    """The small tensors that go with x, in float32 where x is of half that width and they are too."""
+    if not isinstance(x, Tensor) or x.dtype not in HALVES:
+        return small
+    return [t.float() if isinstance(t, Tensor) and t.dtype in HALVES else t for t in small]
+
+
 def with_rows(*tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors themselves, or contiguous copies of those whose rows, along the last dimension, have gaps."""
     return [t.contiguous() if isinstance(t, Tensor) and t.ndim and t.stride(-1) != 1 else t for t in tensors]

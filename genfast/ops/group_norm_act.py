@@ -19,6 +19,7 @@ from .dispatch import (
     require_optional,
     require_tensors,
     wanted,
+    widened,
     with_autograd,
     with_rows,
 )
@@ -48,6 +49,7 @@ def group_norm_act(
     are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
     """
     number = number_of(act)
+    weight, bias, scale, shift = widened(x, weight, bias, scale, shift)
     if (out := _quick(x, groups, weight, bias, scale, shift, number, eps)) is not NotImplemented:
         return out[0]
     require_tensors("group_norm_act", x=x)

@@ -31,8 +31,8 @@ class Seen(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
-def made(name, shape=(3, 4, 2, 8)):
-    return CASES[name].inputs(shape, torch.float32, torch.Generator().manual_seed(0))
+def made(name, dtype=torch.float32):
+    return CASES[name].inputs((3, 4, 2, 8), dtype, torch.Generator().manual_seed(0))
 
 
 def same(a, b):
@@ -77,8 +77,9 @@ def test_a_mode_sees_every_op(name):
 @every_case
 def test_without_a_gradient_no_op_goes_through_the_dispatcher(name, no_registered):
     for grad_mode in (torch.no_grad, torch.enable_grad, torch.inference_mode):
-        with grad_mode():
-            CASES[name].op(**made(name))
+        for dtype in CASES[name].dtypes:
+            with grad_mode():
+                CASES[name].op(**made(name, dtype))
 
 
 @every_case
