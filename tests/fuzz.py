@@ -119,7 +119,9 @@ def hashed(outputs: object, digest) -> None:
     for out in outputs if isinstance(outputs, tuple | list) else (outputs,):
         if isinstance(out, torch.Tensor) and not out.is_meta:
             digest.update(str((out.dtype, tuple(out.shape))).encode())
-            digest.update(out.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if out.numel() else b"")
+            digest.update(
+                out.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if out.numel() else b""
+            )
 
 
 def bits(outputs: object, args: list) -> list[str]:

@@ -53,8 +53,8 @@ def _(x, bias, act):
 
 
 @register_fake("bias_act_backward")
-def _(x, bias, grad_y, act):
-    return torch.empty_like(x)
+def _(x, bias, grad_y, act, need_bias):
+    return torch.empty_like(x), x.new_empty(x.shape[-1] if need_bias else 0, dtype=torch.float32)
 
 
 def _setup(ctx, inputs, output):
@@ -64,25 +64,24 @@ def _setup(ctx, inputs, output):
 
 def _backward(ctx, grad):
     x, bias = ctx.saved_tensors
-    grad_x = _fused_backward(x, bias, grad.contiguous(), ctx.act)
-    to_bias = None
-    if bias is not None and ctx.needs_input_grad[1]:
-        to_bias = grad_x.float()
-        to_bias = to_bias.sum(tuple(range(x.ndim - 1))) if x.ndim > 1 else to_bias
-    return grad_x, to_bias, None
+    needs_bias = bias is not None and ctx.needs_input_grad[1]
+    grad_x, to_bias = _fused_backward(x, bias, grad.contiguous(), ctx.act, needs_bias)
+    return grad_x, to_bias if needs_bias else None, None
 
 
 def _setup_backward(ctx, inputs, output):
-    x, bias, grad, ctx.act = inputs
+    x, bias, grad, ctx.act, _ = inputs
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, bias, grad)
 
 
-def _double_backward(ctx, cotangent):
+def _double_backward(ctx, *cotangents):
     x, bias, grad = ctx.saved_tensors
     reference = functools.partial(bias_act_reference, act=NAMES[ctx.act])
-    found = differentiate_again(reference, [x.float(), bias], [grad.float()], [cotangent.float(), None])
+    cotangents = [None if c is None else c.float() for c in cotangents]
+    found = differentiate_again(reference, [x.float(), bias], [grad.float()], cotangents)
     to_x, to_bias, to_grad = (None if t is None else t.to(x.dtype) for t in (*found[0], *found[1]))
-    return to_x, None if to_bias is None else to_bias.float(), to_grad, None
+    return to_x, None if to_bias is None else to_bias.float(), to_grad, None, None
 
 
 _quick, _fused = with_autograd("bias_act", _setup, _backward)

@@ -165,8 +165,7 @@ def map_by_a_loop(name: str) -> None:
 
 def in_layout_of(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format of `like`, copied only if it has another; a `like` with gaps counts as contiguous."""
-    if not (_is_dense(x) and _is_dense(like)):
-        require_tensors("in_layout_of", x=x, like=like)
+    require_tensors("in_layout_of", x=x, like=like)
     return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
@@ -270,12 +269,15 @@ def with_autograd(
             return NotImplemented
 
     def call(*args):
-        found = quick(*args)
-        if found is not NotImplemented:
-            return found
-        if torch.compiler.is_compiling():
-            return registered(*args, wants_grad(*args)) if keeps else registered(*args)
-        if wants_grad(*args):
+        if not torch.compiler.is_compiling():
+            found = raw(*args, False) if keeps else raw(*args)
+            if found is not NotImplemented and found is not GRADIENT:
+                return found
+        elif keeps:
+            return registered(*args, wants_grad(*args))
+        else:
+            return registered(*args)
+        if found is GRADIENT or wants_grad(*args):
             return function.apply(*args)
         with below_autograd():  # what torch.library put there for torch.compile is written in Python
             return registered(*args, False) if keeps else registered(*args)

@@ -119,7 +119,8 @@ def _backward(ctx, dy, *_):
         return (None,) * 9
     x, moments, *small = ctx.saved_tensors
     needs = ctx.needs_input_grad[2:6]
-    dx, *grads = _fused_backward(in_layout_of(dy, x), x, moments, *small, ctx.activation, ctx.eps, mask(needs))
+    dy = dy if dy.stride() == x.stride() else in_layout_of(dy, x)
+    dx, *grads = _fused_backward(dy, x, moments, *small, ctx.activation, ctx.eps, mask(needs))
     return dx, None, *wanted(grads, needs), None, None, None
 
 
