@@ -32,7 +32,7 @@ def _pairs(device: torch.device) -> dict[str, tuple[Callable, Callable, list[tor
     rows = {name: t.view(2, 1, 1, 1) for name, t in (("alpha", alpha), ("sigma", sigma))}
     data, other, state = randn(*SHAPE), randn(*SHAPE), randn(*SHAPE)
     slopes, coefficients = randn(3, *SHAPE), randn(2, 3)
-    t, frequencies = randn(2).double(), ops.sinusoidal_frequencies(16).to(device)
+    t, frequencies = randn(2), ops.sinusoidal_frequencies(16).to(device)
     table = ops.StepTable.pack(c_skip=0.0, c_out=1.0, a=torch.tensor([0.9, 0.8]), b=0.1, c_in=1.0).to(device)
     row = torch.ones(2, dtype=torch.int32, device=device)
 

@@ -19,6 +19,7 @@ from collections import Counter
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from genfast._extension import extension
 from genfast.testing import CASES, to
 
 INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 5, 64, 2**40, 2**62, 2**63 - 1)
@@ -118,7 +119,35 @@ def hashed(outputs: object, digest) -> None:
     for out in outputs if isinstance(outputs, tuple | list) else (outputs,):
         if isinstance(out, torch.Tensor) and not out.is_meta:
             digest.update(str((out.dtype, tuple(out.shape))).encode())
-            digest.update(out.detach().reshape(-1).view(torch.uint8).numpy().tobytes() if out.numel() else b"")
+            digest.update(
+                out.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if out.numel() else b""
+            )
+
+
+def bits(outputs: object, args: list) -> list[str]:
+    """Of what was answered, apart from nothing, which is None or an empty tensor, and of what was given."""
+    found = []
+    for out in (*(outputs if isinstance(outputs, tuple) else (outputs,)), *args):
+        digest = hashlib.sha256()
+        hashed(out, digest)
+        if isinstance(out, torch.Tensor) and out.numel():
+            found.append(digest.hexdigest())
+    return found
+
+
+def copied(t: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same strides in memory of its own, where it has any."""
+    if t.is_meta or not t.numel():
+        return t
+    span = 1 + sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
+    return t.as_strided((span,), (1,)).clone().as_strided(t.shape, t.stride())
+
+
+def alien(args: list, draw: random.Random) -> list:
+    """The arguments, one of them of a type that no op takes."""
+    args, others = list(args), (None, "x", 2**70, 1.5, [], (), object(), torch.float32, torch.ones(2).tolist(), torch)
+    args[draw.randrange(len(args))] = draw.choice(others)
+    return args
 
 
 def fuzz(calls: int, seed: int) -> dict:
@@ -126,6 +155,7 @@ def fuzz(calls: int, seed: int) -> dict:
     for op, known in sorted(valid_calls().items(), key=lambda item: str(item[0])):
         print(op, file=sys.stderr, flush=True)
         kinds = [(str(argument.type), str(argument.real_type)) for argument in op._schema.arguments]
+        raw = getattr(extension.raw, op._schema.name.removeprefix("genfast::"))
         draw, digest = random.Random(f"{seed} {op}"), hashlib.sha256()
         counts, words = Counter(), set()
         for _ in range(calls):
@@ -135,15 +165,23 @@ def fuzz(calls: int, seed: int) -> dict:
                 kind = f"{plain}?" if optional.startswith("Optional") else plain
                 args[at] = mutated(args[at], kind.replace("List[int]", "int[]"), draw)
             counts["calls"] += 1
+            copies = list(to(dict(enumerate(args)), copied).values())
+            raw_outputs = raw(*copies)
+            raw_bits = bits(raw_outputs, copies)
+            raw(*alien(copies, draw))
             try:
                 outputs = op(*args)
             except (RuntimeError, TypeError, ValueError, OverflowError) as error:
                 counts["refused"] += 1
                 words.add(str(error).split(";")[0][:100])
+                assert raw_outputs is NotImplemented, f"only the raw op answers: {error}"
                 continue
             counts["answered"] += 1
             hashed(outputs, digest)
             hashed([t for t in args if isinstance(t, torch.Tensor)], digest)  # some are written to
+            if raw_outputs is not NotImplemented:
+                counts["raw"] += 1
+                assert raw_bits == bits(outputs, args), "the raw op answers otherwise"
         report[str(op)] = dict(counts) | {"hash": digest.hexdigest()[:16], "words": sorted(words)}
     return report
 

@@ -2,7 +2,8 @@
 
 #include <optional>
 
-#include "check.h"
+#include "../kernels/affine_gradients.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -32,22 +33,43 @@ Tensor bias_act(Tensor x, std::optional<Tensor> bias, int64_t act) {
   return y;
 }
 
-Tensor bias_act_backward(Tensor x, std::optional<Tensor> bias, Tensor grad_y, int64_t act) {
+// (grad_x, to bias)
+std::tuple<Tensor, Tensor> bias_act_backward(Tensor x, std::optional<Tensor> bias, Tensor grad_y, int64_t act,
+                                             bool need_bias) {
   const ColumnChecker check("bias_act_backward", x);
   const DType type = check.edge_type(x.scalar_type(), "x");
   const void* from = check.data(grad_y, "grad_y", x.scalar_type());
+  const float* columns = check.columns(bias);
+  const int activation = check.activation(act);
+  const auto [batch, features, _] = check.rows;
   Tensor grad_x = check.empty(x.scalar_type());
-  const BiasActBackwardArgs args{grad_x.data_ptr(),     x.data_ptr(), from, check.columns(bias), type,
-                                 check.activation(act), check.rows};
+  Tensor to_bias = check.nothing(ScalarType::Float);
+  if (need_bias)
+    to_bias = bias ? allocate("bias_act_backward", *bias, bias->sizes(), ScalarType::Float)
+                   : check.empty(ScalarType::Float, {features});
+  const BiasActBackwardArgs args{grad_x.data_ptr(), x.data_ptr(), from, columns, type, activation, check.rows};
   GENFAST_RUN(bias_act_backward, x, args);
-  return grad_x;
+  if (need_bias && batch == 0) {
+    x.call().zero(to_bias);
+  } else if (need_bias) {
+    BiasSumsArgs sums{static_cast<float*>(to_bias.data_ptr()), grad_x.data_ptr(), type, check.rows};
+    if (sums.units() > 1) sums.parts = check.scratch<float>(sums.units() * features);
+    GENFAST_RUN(bias_sums, x, sums);
+    if (sums.units() > 1) {
+      AffineGradientsArgs add{};
+      add.slopes = add.offsets = sums.parts, add.stride = features, add.batch = sums.units(), add.features = features;
+      add.to_bias = static_cast<float*>(to_bias.data_ptr());
+      GENFAST_RUN(affine_gradients, x, add);
+    }
+  }
+  return {grad_x, to_bias};
 }
 
 }  // namespace genfast
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
   m.def("bias_act(Tensor x, Tensor? bias, int act) -> Tensor");
-  m.def("bias_act_backward(Tensor x, Tensor? bias, Tensor grad_y, int act) -> Tensor");
+  m.def("bias_act_backward(Tensor x, Tensor? bias, Tensor grad_y, int act, bool need_bias) -> (Tensor, Tensor)");
 }
 GENFAST_IMPL(bias_act)
 GENFAST_IMPL(bias_act_backward)

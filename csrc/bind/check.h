@@ -1,30 +1,17 @@
 #pragma once
-// Argument checks and device plumbing, shared by every op.  Stable-ABI torch headers only, so that one binary serves
-// torch 2.11 to 2.15.  Every message names the op and the argument, what was expected and what came.
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
+// Argument checks, shared by every op.  Every message names the op and the argument, what was expected and what came.
 #include <cmath>
 #include <limits>
-#include <mutex>
+#include <optional>
 #include <string>
+#include <tuple>
 
-#include "../kernels/device.h"
 #include "../kernels/types.h"
 #include "refuse.h"
-
-// Weak: there in a CUDA build of torch only, so that the same binary imports on a CPU build.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
-// Weak: torch 2.13 and newer.
-extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
+#include "run.h"
+#include "tensor.h"
 
 namespace genfast {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 inline std::string name_of(ScalarType type) {
   switch (type) {
@@ -45,31 +32,28 @@ inline std::string name_of(ScalarType type) {
   }
 }
 
-inline std::string name_of(torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+inline std::string name_of(Sizes sizes) {
   std::string text = "(";
   for (size_t i = 0; i < sizes.size(); ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
   return text + (sizes.size() == 1 ? ",)" : ")");
 }
 
-inline std::string name_of(torch::stable::Device device) {
-  using torch::headeronly::DeviceType;
-  const std::string type = device.type() == DeviceType::CPU    ? "cpu"
-                           : device.type() == DeviceType::CUDA ? "cuda"
-                           : device.type() == DeviceType::Meta ? "meta"
-                                                               : "another device";
-  return device.index() < 0 || device.is_cpu() ? type : type + ":" + std::to_string(device.index());
+inline std::string name_of(Device device) {
+  const std::string type = device.is_cpu()                   ? "cpu"
+                           : device.type == DeviceType::CUDA ? "cuda"
+                           : device.type == DeviceType::Meta ? "meta"
+                                                             : "another device";
+  return device.index < 0 ? type : type + ":" + std::to_string(device.index);
 }
 
 // What an op answers with or works in; a tensor too large is refused in torch's own words where torch tells them.
-inline Tensor allocate(const char* op, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType type,
-                       torch::stable::Device device,
-                       std::optional<torch::headeronly::MemoryFormat> format = std::nullopt) {
+inline Tensor allocate(const char* op, const Tensor& like, Sizes sizes, ScalarType type,
+                       MemoryFormat format = MemoryFormat::Contiguous) {
   try {
-    return torch::stable::empty(sizes, type, std::nullopt, device, std::nullopt, format);
-  } catch (const std::exception&) {
-    const char* told = torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : "";
-    refuse(op, ": out of memory for a tensor ", name_of(sizes), " of ", name_of(type), " on ", name_of(device),
-           *told ? ": " : "", told);
+    return like.call().make(like, sizes, type, format);
+  } catch (const std::exception& told) {
+    refuse(op, ": out of memory for a tensor ", name_of(sizes), " of ", name_of(type), " on ", name_of(like.device()),
+           *told.what() ? ": " : "", told.what());
   }
 }
 
@@ -129,8 +113,7 @@ class Checker {
     on_device(t, name);
     bool same = t.dim() == int64_t(sizes.size());
     for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == sizes.begin()[i];
-    GENFAST_CHECK(same, op_, ": ", name, " must have shape ",
-                  name_of(torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size())), "; got ",
+    GENFAST_CHECK(same, op_, ": ", name, " must have shape ", name_of(Sizes(sizes.begin(), sizes.size())), "; got ",
                   name_of(t.sizes()));
     GENFAST_CHECK(t.is_contiguous(), op_, ": ", name, " must be contiguous; got strides ", name_of(t.strides()));
   }
@@ -185,14 +168,29 @@ class Checker {
 
   // A new tensor of the shape, device and memory format of `like`.
   Tensor empty(ScalarType type) const {
-    using torch::headeronly::MemoryFormat;
     const MemoryFormat format = shape_.channels == 1 ? MemoryFormat::Contiguous
                                 : like_.dim() == 4   ? MemoryFormat::ChannelsLast
                                                      : MemoryFormat::ChannelsLast3d;
-    return allocate(op_, like_.sizes(), type, like_.device(), format);
+    return allocate(op_, like_, like_.sizes(), type, format);
   }
   Tensor empty(ScalarType type, std::initializer_list<int64_t> sizes) const {
-    return allocate(op_, {sizes.begin(), sizes.size()}, type, like_.device());
+    return allocate(op_, like_, {sizes.begin(), sizes.size()}, type);
+  }
+  // In the place of a tensor that is not wanted.
+  Tensor nothing(ScalarType type) const {
+    static constexpr int64_t none[] = {0}, one[] = {1};
+    return {&like_.call(), nullptr, nullptr, type, 1, like_.device(), {none, 1}, {one, 1}};
+  }
+  // Memory for the time of the call, on the device of `like`.
+  template <class T>
+  T* scratch(int64_t count) const {
+    int64_t bytes = 0;
+    const bool fits = !__builtin_mul_overflow(count, int64_t(sizeof(T)), &bytes) && bytes >= 0;
+    GENFAST_CHECK(fits, op_, ": out of memory for ", count, " numbers to work with");
+    if (!like_.is_cpu()) return static_cast<T*>(empty(ScalarType::Long, {(bytes + 7) / 8}).data_ptr());
+    void* found = like_.call().scratch(size_t(bytes));
+    GENFAST_CHECK(found, op_, ": out of memory for ", count, " numbers to work with");
+    return static_cast<T*>(found);
   }
 
   // `value` as the float32 that the kernel works with, in [least, most], or (least, most] for `above`.  What is not 0
@@ -209,12 +207,12 @@ class Checker {
     const Tensor* tensor;
     const char* name;
     Named(const Tensor& t, const char* name) : tensor(&t), name(name) {}
-    Named(const std::optional<Tensor>& t, const char* name) : tensor(t ? &*t : nullptr), name(name) {}
+    template <class T>
+    Named(const std::optional<T>& t, const char* name) : tensor(t ? &*t : nullptr), name(name) {}
     bool overlaps(const Named& other) const {
       const auto begin = [](const Tensor& t) { return static_cast<const char*>(t.data_ptr()); };
-      const auto bytes = [](const Tensor& t) { return t.numel() * int64_t(t.element_size()); };
-      return tensor && other.tensor && begin(*tensor) < begin(*other.tensor) + bytes(*other.tensor) &&
-             begin(*other.tensor) < begin(*tensor) + bytes(*tensor);
+      return tensor && other.tensor && begin(*tensor) < begin(*other.tensor) + other.tensor->nbytes() &&
+             begin(*other.tensor) < begin(*tensor) + tensor->nbytes();
     }
   };
   // No tensor that is written to may share memory with another argument.  All of them are dense.
@@ -261,79 +259,12 @@ class Checker {
   Shape shape_{};
 };
 
-// The work of the CPU twin is shared out among torch's own threads (torch.set_num_threads holds; a second OpenMP
-// runtime in the process would spin against it).
-template <class Kernel>
-void on_threads(const Work& work, Kernel kernel) {
-  torch::stable::parallel_for(0, work.count, work.grain > 1 ? work.grain : 1, kernel);
-}
-
-// In an emulated build, which is for tests on machines without a GPU, CPU tensors go through the CUDA twin while
-// `emulating` is set.
-#if defined(GENFAST_EMULATE)
-inline bool emulating = true;
-inline bool runs_cuda_twin(const Tensor&) { return emulating; }
-inline Stream current_stream(const Tensor&) { return nullptr; }
-struct DeviceScope {  // the emulation runs one kernel at a time
-  static inline std::mutex mutex;
-  std::lock_guard<std::mutex> lock{mutex};
-  explicit DeviceScope(const Tensor&) {}
-};
-#else
-inline bool runs_cuda_twin(const Tensor& t) { return !t.is_cpu(); }
-inline Stream current_stream(const Tensor& t) {
-  void* stream = nullptr;
-  GENFAST_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "genfast: this build of torch has no CUDA");
-  const bool found = aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream) == AOTI_TORCH_SUCCESS;
-  GENFAST_CHECK(found, "genfast: torch has no stream for ", name_of(t.device()));
-  return static_cast<Stream>(stream);
-}
-struct DeviceScope {
-  torch::stable::accelerator::DeviceGuard guard;
-  explicit DeviceScope(const Tensor& t) : guard(t.get_device_index()) {
-#if defined(GENFAST_CUDA)
-    const char* why = cuda::unsupported();
-    GENFAST_CHECK(why == nullptr, "genfast: ", why, "; built for ", GENFAST_CUDA);
-#else
-    refuse("genfast: no CUDA kernels were built; `genfast info` says why");
-#endif
-  }
-};
-#endif
-
 // Scratch for a CUDA reduction, which spreads a sample over warps: 4 bytes a sum for every 2,048 elements.  `out`, of
-// at least as many floats as there are sums, serves where one warp sums a sample, and on the CPU, which needs none.
-inline Tensor partial_sums(const Checker& check, const Tensor& out, int sums) {
+// as many floats as there are sums, serves where one warp sums a sample, and on the CPU, which needs none.
+inline float* partial_sums(const Checker& check, const Tensor& like, float* out, int sums) {
   const int64_t chunks = chunks_per_row(check.shape().features);
-  if (chunks <= 1 || !runs_cuda_twin(out)) return out;
-  return check.empty(ScalarType::Float, {check.shape().batch, chunks, sums});
+  if (chunks <= 1 || !runs_cuda_twin(like)) return out;
+  return check.scratch<float>(check.shape().batch * chunks * sums);
 }
-
-// GENFAST_RUN(op, tensor, args) runs the twin of the tensor's device.
-#define GENFAST_RUN_CPU(op, args) \
-  on_threads(work(args), [&](int64_t first, int64_t last) { cpu::op(args, first, last); })
-#if !defined(GENFAST_CUDA) && !defined(GENFAST_EMULATE)
-#define GENFAST_RUN(op, tensor, args)                      \
-  do {                                                     \
-    if (runs_cuda_twin(tensor)) (void)DeviceScope{tensor}; \
-    GENFAST_RUN_CPU(op, args);                             \
-  } while (false)
-#else
-#define GENFAST_RUN(op, tensor, args)                             \
-  do {                                                            \
-    if (runs_cuda_twin(tensor)) {                                 \
-      const DeviceScope scope(tensor);                            \
-      const char* error = cuda::op(args, current_stream(tensor)); \
-      GENFAST_CHECK(error == nullptr, #op ": ", error);           \
-    } else {                                                      \
-      GENFAST_RUN_CPU(op, args);                                  \
-    }                                                             \
-  } while (false)
-#endif
-
-// GENFAST_IMPL(op) registers one glue function for both devices; without CUDA kernels it says so on a GPU.
-#define GENFAST_IMPL_FOR(op, device) \
-  STABLE_TORCH_LIBRARY_IMPL(genfast, device, m) { m.impl(#op, TORCH_BOX(&genfast::op)); }
-#define GENFAST_IMPL(op) GENFAST_IMPL_FOR(op, CPU) GENFAST_IMPL_FOR(op, CUDA)
 
 }  // namespace genfast

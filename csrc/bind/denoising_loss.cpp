@@ -3,7 +3,7 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -22,11 +22,10 @@ std::tuple<Tensor, Tensor> denoising_loss(Tensor net, Tensor x0, Tensor key, Ten
   args.stream = check.stream(stream);
   args.shape = shape;
   Tensor loss = check.empty(ScalarType::Float, {shape.batch});
-  const Tensor partial = partial_sums(check, loss, 1);
-  Tensor residual = keep_residual ? check.empty(net.scalar_type()) : check.empty(net.scalar_type(), {0});
+  Tensor residual = keep_residual ? check.empty(net.scalar_type()) : check.nothing(net.scalar_type());
   args.loss = static_cast<float*>(loss.data_ptr());
-  args.partial = static_cast<float*>(partial.data_ptr());
-  args.residual = keep_residual ? residual.data_ptr() : nullptr;
+  args.partial = partial_sums(check, x0, args.loss, 1);
+  args.residual = residual.data_ptr();
   GENFAST_RUN(denoising_loss, x0, args);
   return {loss, residual};
 }
@@ -43,9 +42,9 @@ std::tuple<Tensor, Tensor> denoising_loss_backward(Tensor grad, Tensor residual,
   if (weight) args.weight = check.per_sample(*weight, "weight");
   args.shape = {check.shape().batch, check.shape().features, 1};  // without noise the memory order is as good as any
   Tensor grad_net = check.empty(residual.scalar_type());
-  Tensor grad_x0 = need_x0 ? check.empty(ScalarType::Float) : check.empty(ScalarType::Float, {0});
+  Tensor grad_x0 = need_x0 ? check.empty(ScalarType::Float) : check.nothing(ScalarType::Float);
   args.grad_net = grad_net.data_ptr();
-  args.grad_x0 = need_x0 ? static_cast<float*>(grad_x0.data_ptr()) : nullptr;
+  args.grad_x0 = static_cast<float*>(grad_x0.data_ptr());
   GENFAST_RUN(denoising_loss_backward, residual, args);
   return {grad_net, grad_x0};
 }

@@ -3,7 +3,7 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -22,9 +22,9 @@ std::tuple<Tensor, Tensor> diffuse(Tensor x0, Tensor key, Tensor alpha, Tensor s
   args.stream = check.stream(stream);
   args.shape = check.shape();
   Tensor y = check.empty(dtype);
-  Tensor target = p ? check.empty(ScalarType::Float) : check.empty(ScalarType::Float, {0});
+  Tensor target = p ? check.empty(ScalarType::Float) : check.nothing(ScalarType::Float);
   args.y = y.data_ptr();
-  args.target = p ? static_cast<float*>(target.data_ptr()) : nullptr;
+  args.target = static_cast<float*>(target.data_ptr());
   GENFAST_RUN(diffuse, x0, args);
   return {y, target};
 }

@@ -1,6 +1,6 @@
 #include "../kernels/dot.h"
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -13,9 +13,8 @@ Tensor dot(Tensor a, Tensor b) {
   args.b = check.data(b, "b", a.scalar_type());
   args.shape = shape;
   Tensor out = check.empty(ScalarType::Float, {shape.batch});
-  const Tensor partial = partial_sums(check, out, 1);
   args.out = static_cast<float*>(out.data_ptr());
-  args.partial = static_cast<float*>(partial.data_ptr());
+  args.partial = partial_sums(check, a, args.out, 1);
   GENFAST_RUN(dot, a, args);
   return out;
 }

@@ -1,6 +1,6 @@
 #include "../kernels/dynamic_threshold.h"
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -17,9 +17,8 @@ Tensor dynamic_threshold(Tensor d, double quantile, double bound, double limit) 
   args.bound = check.number(bound, "bound", 0, std::numeric_limits<float>::max(), true);
   args.limit = check.number(limit, "limit", args.bound, INFINITY);
   Tensor out = check.empty(ScalarType::Float);
-  const Tensor threshold = check.empty(ScalarType::Float, {args.shape.batch});
   args.out = static_cast<float*>(out.data_ptr());
-  args.threshold = static_cast<float*>(threshold.data_ptr());
+  args.threshold = check.scratch<float>(args.shape.batch);
   GENFAST_RUN(dynamic_threshold, d, args);
   return out;
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -23,7 +23,7 @@ struct Halved {
 
 Tensor glu(Tensor x, bool swiglu) {
   const Halved y("glu", x);
-  Tensor out = allocate("glu", y.sizes, x.scalar_type(), x.device());
+  Tensor out = allocate("glu", x, y.sizes, x.scalar_type());
   const GluArgs args{out.data_ptr(), x.data_ptr(), y.dtype, swiglu ? Glu::swiglu : Glu::geglu, y.shape};
   GENFAST_RUN(glu, x, args);
   return out;
@@ -36,7 +36,7 @@ Tensor glu_backward(Tensor x, Tensor grad_y, bool swiglu) {
   GENFAST_CHECK(std::ranges::equal(grad_y.sizes(), y.sizes) && grad_y.is_contiguous() && x.device() == grad_y.device(),
                 "glu_backward: grad_y must be contiguous of shape ", name_of(y.sizes), " on the device of x; got ",
                 name_of(grad_y.sizes()), " with strides ", name_of(grad_y.strides()));
-  Tensor out = allocate("glu_backward", x.sizes(), x.scalar_type(), x.device());
+  Tensor out = allocate("glu_backward", x, x.sizes(), x.scalar_type());
   const GluBackwardArgs args{
       out.data_ptr(), x.data_ptr(), grad_y.data_ptr(), y.dtype, swiglu ? Glu::swiglu : Glu::geglu, y.shape};
   GENFAST_RUN(glu_backward, x, args);

@@ -3,7 +3,8 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "affine.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -32,62 +33,63 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   return p;
 }
 
-// Scratch of the CUDA twin; none on the CPU.
-static Tensor scratch(const Checker& check, const Tensor& x, GroupNorm& p) {
-  const int64_t count = runs_cuda_twin(x) ? group_norm_act_partial(p.maps) : 0;
-  const Tensor partial = check.empty(ScalarType::Float, {count});
-  p.partial = static_cast<float*>(partial.data_ptr());
-  return partial;
+// Scratch: the sums of both directions, and what the CUDA twin needs beside them.
+static void take_scratch(const Checker& check, const Tensor& x, GroupNorm& p) {
+  p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
+  if (runs_cuda_twin(x)) p.partial = check.scratch<float>(group_norm_act_partial(p.maps));
 }
 
-std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional weight, Optional bias,
-                                                  Optional scale, Optional shift, int64_t activation, double eps) {
+// (y, moments): mean and rstd, (2, N, groups)
+std::tuple<Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional weight, Optional bias, Optional scale,
+                                          Optional shift, int64_t activation, double eps, bool keep_moments) {
   const Checker check("group_norm_act", x, "x");
   GroupNormActArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   GroupNorm& p = args.norm;
   Tensor y = check.empty(x.scalar_type());
-  Tensor mean = check.empty(ScalarType::Float, {p.maps.batch, groups});
-  Tensor rstd = check.empty(ScalarType::Float, {p.maps.batch, groups});
-  const Tensor sums = check.empty(ScalarType::Float, {p.maps.batch, 2, p.maps.channels});
-  const Tensor partial = scratch(check, x, p);
+  const int64_t count = p.maps.batch * groups;
+  Tensor moments =
+      keep_moments ? check.empty(ScalarType::Float, {2, p.maps.batch, groups}) : check.nothing(ScalarType::Float);
+  p.mean = keep_moments ? static_cast<float*>(moments.data_ptr()) : check.scratch<float>(2 * count);
+  p.rstd = p.mean + count;
+  take_scratch(check, x, p);
   args.y = y.data_ptr();
-  p.mean = static_cast<float*>(mean.data_ptr()), p.rstd = static_cast<float*>(rstd.data_ptr());
-  p.sums = static_cast<float*>(sums.data_ptr());
   if (x.numel() > 0)
     GENFAST_RUN(group_norm_act, x, args);
-  else
-    torch::stable::zero_(mean), torch::stable::zero_(rstd);
-  return {y, mean, rstd};
+  else if (keep_moments)
+    x.call().zero(moments);
+  return {y, moments};
 }
 
-std::tuple<Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor mean, Tensor rstd, Optional weight,
-                                                   Optional bias, Optional scale, Optional shift, int64_t activation,
-                                                   double) {
+// (dx, to weight, bias, scale, shift)
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor moments,
+                                                                           Optional weight, Optional bias,
+                                                                           Optional scale, Optional shift,
+                                                                           int64_t activation, double, int64_t needs) {
   const Checker check("group_norm_act_backward", x, "x");
-  GENFAST_CHECK(mean.dim() == 2, "group_norm_act_backward: mean must have shape (N, groups); got ",
-                name_of(mean.sizes()));
-  const int64_t groups = mean.size(1);
+  GENFAST_CHECK(moments.dim() == 3, "group_norm_act_backward: moments must have shape (2, N, groups); got ",
+                name_of(moments.sizes()));
+  const int64_t groups = moments.size(2);
   GroupNormActBackwardArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
   GroupNorm& p = args.norm;
   args.dy = check.data(dy, "dy", x.scalar_type());
-  check.table(mean, "mean", ScalarType::Float, {p.maps.batch, groups});
-  check.table(rstd, "rstd", ScalarType::Float, {p.maps.batch, groups});
+  check.table(moments, "moments", ScalarType::Float, {2, p.maps.batch, groups});
+  AffineGradients affine(check, "group_norm_act_backward", p.maps.batch, p.maps.channels, needs, weight, bias);
+  affine.args.scale = p.scale, affine.args.scale_stride = p.scale_stride;
   Tensor dx = check.empty(x.scalar_type());
-  Tensor sums = check.empty(ScalarType::Float, {p.maps.batch, 2, p.maps.channels});
-  const Tensor means = check.empty(ScalarType::Float, {p.maps.batch, groups, 2});
-  const Tensor partial = scratch(check, x, p);
+  take_scratch(check, x, p);
   args.dx = dx.data_ptr();
-  args.means = static_cast<GroupMeans*>(means.data_ptr());
-  p.mean = static_cast<float*>(mean.data_ptr()), p.rstd = static_cast<float*>(rstd.data_ptr());
-  p.sums = static_cast<float*>(sums.data_ptr());
-  if (x.numel() > 0)
+  args.means = reinterpret_cast<GroupMeans*>(check.scratch<float>(2 * p.maps.batch * groups));
+  p.mean = static_cast<float*>(moments.data_ptr()), p.rstd = p.mean + p.maps.batch * groups;
+  if (x.numel() > 0) {
     GENFAST_RUN(group_norm_act_backward, x, args);
-  else
-    torch::stable::zero_(sums);
-  return {dx, sums};
+    affine.find(x, p.sums, 2 * p.maps.channels);
+  } else {
+    affine.zero();
+  }
+  return {dx, affine.to_weight, affine.to_bias, affine.to_scale, affine.to_shift};
 }
 
 }  // namespace genfast
@@ -95,10 +97,10 @@ std::tuple<Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor m
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
   m.def(
       "group_norm_act(Tensor x, int groups, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, int activation,"
-      " float eps) -> (Tensor, Tensor, Tensor)");
+      " float eps, bool keep_moments) -> (Tensor, Tensor)");
   m.def(
-      "group_norm_act_backward(Tensor dy, Tensor x, Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, Tensor?"
-      " scale, Tensor? shift, int activation, float eps) -> (Tensor, Tensor)");
+      "group_norm_act_backward(Tensor dy, Tensor x, Tensor moments, Tensor? weight, Tensor? bias, Tensor?"
+      " scale, Tensor? shift, int activation, float eps, int needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 GENFAST_IMPL(group_norm_act)
 GENFAST_IMPL(group_norm_act_backward)

@@ -1,6 +1,6 @@
 #include "../kernels/kernel_sums.h"
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -23,9 +23,7 @@ std::tuple<Tensor, Tensor> kernel_sums(Tensor x, Tensor y, bool rbf, double gamm
   Tensor first = check.empty(ScalarType::Double, {p.n}), second = check.empty(ScalarType::Double, {p.n});
   p.first = static_cast<double*>(first.data_ptr()), p.second = static_cast<double*>(second.data_ptr());
   const int64_t segments = kernel_segments(p.m);
-  const Tensor partial =
-      check.empty(ScalarType::Double, {runs_cuda_twin(x) && segments > 1 ? 2 * segments * p.n : int64_t(0)});
-  p.partial = static_cast<double*>(partial.data_ptr());
+  if (runs_cuda_twin(x) && segments > 1) p.partial = check.scratch<double>(2 * segments * p.n);
   GENFAST_RUN(kernel_sums, x, p);
   return {first, second};
 }

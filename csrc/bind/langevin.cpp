@@ -2,12 +2,12 @@
 
 #include <optional>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
-void langevin(Tensor x, Tensor net, Tensor key, Tensor alpha, Tensor sigma, Tensor snr, Tensor c_skip, Tensor c_out,
-              int64_t stream, std::optional<Tensor> y, std::optional<Tensor> c_in, std::optional<Tensor> unconditional,
+void langevin(Written x, Tensor net, Tensor key, Tensor alpha, Tensor sigma, Tensor snr, Tensor c_skip, Tensor c_out,
+              int64_t stream, std::optional<Written> y, std::optional<Tensor> c_in, std::optional<Tensor> unconditional,
               std::optional<Tensor> guidance) {
   const Checker check("langevin", x, "x");
   const Shape& shape = check.shape();
@@ -40,9 +40,8 @@ void langevin(Tensor x, Tensor net, Tensor key, Tensor alpha, Tensor sigma, Tens
                                      {c_skip, "c_skip"},
                                      {c_out, "c_out"},
                                      {c_in, "c_in"}});
-  const Tensor gains = check.empty(ScalarType::Float, {shape.batch, 2}), partial = partial_sums(check, gains, 2);
-  args.gains = static_cast<float*>(gains.data_ptr());
-  args.partial = static_cast<float*>(partial.data_ptr());
+  args.gains = check.scratch<float>(2 * shape.batch);
+  args.partial = partial_sums(check, x, args.gains, 2);
   GENFAST_RUN(langevin, x, args);
 }
 

@@ -8,7 +8,8 @@
 #include "../kernels/isa.h"
 #include "../math/philox.h"
 #include "../math/step.h"
-#include "check.h"
+#include "raw.h"
+#include "run.h"
 
 namespace {
 
@@ -57,6 +58,8 @@ PYBIND11_MODULE(GENFAST_MODULE, m) {
   m.def("isa", [] { return name(genfast::isa()); });
   m.def("best_isa", [] { return name(genfast::best_isa()); });
   m.def("set_isa", &set_isa);
+  if (!genfast::add_raw_ops(m.def_submodule("raw", "Ops past torch's dispatcher: see raw.h.").ptr()))
+    throw pybind11::error_already_set();
 #if defined(GENFAST_EMULATE)
   m.def("set_emulating", [](bool on) { genfast::emulating = on; }, "Whether CPU tensors go through the CUDA twins.");
   m.def("set_shared_memory", &genfast::cuda::set_shared_memory, "Bytes that a block of the emulated device may have.");

@@ -1,6 +1,6 @@
 #include "../kernels/noise.h"
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -11,7 +11,7 @@ Tensor noise(Tensor key, std::vector<int64_t> size, int64_t stream, bool uniform
     GENFAST_CHECK(n >= 0 && !__builtin_mul_overflow(count, n, &count) && count < int64_t(1) << 60,
                   "noise: shape must not be negative, nor beyond any memory; got ", name_of(size));
   size.insert(size.begin(), key.size(0));
-  Tensor out = allocate("noise", size, dtype, key.device());
+  Tensor out = allocate("noise", key, size, dtype);
   const Checker check("noise", out, "shape");
   NoiseArgs args{};
   args.dtype = check.edge_type(dtype, "dtype");

@@ -3,7 +3,8 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "affine.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -48,10 +49,11 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   args.rms = rms;
   args.shape = check.tokens;
-  Tensor out = check.empty(x.scalar_type()), v = y ? check.empty(x.scalar_type()) : check.empty(x.scalar_type(), {0});
-  Tensor moments = check.empty(ScalarType::Float, {keep_moments ? 2 - rms : 0, check.count()});
+  Tensor out = check.empty(x.scalar_type()), v = y ? check.empty(x.scalar_type()) : check.nothing(x.scalar_type());
+  Tensor moments =
+      keep_moments ? check.empty(ScalarType::Float, {2 - rms, check.count()}) : check.nothing(ScalarType::Float);
   args.out = out.data_ptr();
-  args.v = y ? v.data_ptr() : nullptr;
+  args.v = v.data_ptr();
   if (keep_moments) {
     float* first = static_cast<float*>(moments.data_ptr());
     args.mean = rms ? nullptr : first;
@@ -61,9 +63,10 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   return {out, v, moments};
 }
 
-std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optional grad_v_too, Tensor v, Optional y,
-                                                          Tensor moments, Optional gate, Optional weight,
-                                                          Optional scale, bool need_v, bool need_modulation) {
+// (grad_v, grad_y, to weight, bias, scale, shift, columns): the last row of columns (B, n, D) is the gradient of gate.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate_backward(
+    Tensor grad_out, Optional grad_v_too, Tensor v, Optional y, Tensor moments, Optional gate, Optional weight,
+    Optional bias, Optional scale, bool need_v, int64_t needs) {
   const TokenChecker check("norm_modulate_backward", v, "v");
   GENFAST_CHECK(need_v || !(y || gate), "norm_modulate_backward: y and gate need need_v");
   const ScalarType type = v.scalar_type();
@@ -79,28 +82,33 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate_backward(Tensor grad_out, Optio
   args.rstd = static_cast<const float*>(moments.data_ptr()) + (rms ? 0 : check.count());
   args.gate = check.per_sample(gate, "gate");
   args.weight = check.vector(weight, "weight");
+  check.vector(bias, "bias");
   args.scale = check.per_sample(scale, "scale");
-  args.modulation = need_modulation;
   args.shape = check.tokens;
 
   const auto [batch, tokens, features] = check.tokens;
-  const int64_t units = check.tokens.units(), sums = 2 * need_modulation + y.has_value();
-  Tensor grad_v = need_v ? check.empty(type) : check.empty(type, {0});
-  Tensor grad_y = gate ? check.empty(type) : check.empty(type, {0});
-  Tensor columns = check.empty(ScalarType::Float, {batch, sums, features});
-  const Tensor parts = units == 1 ? columns : check.empty(ScalarType::Float, {batch, units, sums, features});
-  if (need_v) args.grad_v = grad_v.data_ptr();
-  if (gate) args.grad_y = grad_y.data_ptr();
-  args.columns = static_cast<float*>(parts.data_ptr());
-  GENFAST_RUN(norm_modulate_backward, v, args);
-  if (units == 0) {  // no tokens: there is nothing to add, and nowhere to point to
-    torch::stable::zero_(columns);
-  } else if (units != 1) {
-    const Shape flat{batch, sums * features, 1};
-    const AddUnitsArgs add{static_cast<float*>(columns.data_ptr()), args.columns, units, flat};
-    GENFAST_RUN(add_units, v, add);
+  AffineGradients affine(check, "norm_modulate_backward", batch, features, needs, weight, bias);
+  affine.args.scale = args.scale.data, affine.args.scale_stride = args.scale.stride;
+  args.modulation = affine.wanted();
+  const int64_t units = check.tokens.units(), sums = 2 * args.modulation + y.has_value();
+  Tensor grad_v = need_v ? check.empty(type) : check.nothing(type);
+  Tensor grad_y = gate ? check.empty(type) : check.nothing(type);
+  Tensor columns = y ? check.empty(ScalarType::Float, {batch, sums, features}) : check.nothing(ScalarType::Float);
+  float* added = y ? static_cast<float*>(columns.data_ptr()) : check.scratch<float>(batch * sums * features);
+  args.grad_v = grad_v.data_ptr(), args.grad_y = grad_y.data_ptr();
+  args.columns = units == 1 ? added : check.scratch<float>(batch * units * sums * features);
+  if (v.numel() == 0) {  // there is nothing to add, and nowhere to point to
+    affine.zero();
+    if (y) v.call().zero(columns);
+  } else {
+    GENFAST_RUN(norm_modulate_backward, v, args);
+    if (units != 1) {
+      const AddUnitsArgs add{added, args.columns, units, {batch, sums * features, 1}};
+      GENFAST_RUN(add_units, v, add);
+    }
+    affine.find(v, added, sums * features);
   }
-  return {grad_v, grad_y, columns};
+  return {grad_v, grad_y, affine.to_weight, affine.to_bias, affine.to_scale, affine.to_shift, columns};
 }
 
 }  // namespace genfast
@@ -111,8 +119,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
       " float eps, bool rms, bool keep_moments) -> (Tensor, Tensor, Tensor)");
   m.def(
       "norm_modulate_backward(Tensor grad_out, Tensor? grad_v_too, Tensor v, Tensor? y, Tensor moments,"
-      " Tensor? gate, Tensor? weight, Tensor? scale, bool need_v, bool need_modulation)"
-      " -> (Tensor, Tensor, Tensor)");
+      " Tensor? gate, Tensor? weight, Tensor? bias, Tensor? scale, bool need_v, int needs)"
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 GENFAST_IMPL(norm_modulate)
 GENFAST_IMPL(norm_modulate_backward)

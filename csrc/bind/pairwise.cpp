@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -61,17 +61,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
 
   Tensor distance = check.empty(ScalarType::Double, {p.n, k}), index = check.empty(ScalarType::Long, {p.n, k});
   Tensor of_x = check.empty(ScalarType::Long, {2, k ? 0 : p.n}), of_y = check.empty(ScalarType::Long, {2, k ? 0 : p.m});
-  torch::stable::zero_(of_x), torch::stable::zero_(of_y);
+  x.call().zero(of_x), x.call().zero(of_y);
   p.distance = static_cast<double*>(distance.data_ptr()), p.index = static_cast<int64_t*>(index.data_ptr());
   p.in_x = static_cast<int64_t*>(of_x.data_ptr()), p.over_x = p.in_x + p.n;
   p.over_y = static_cast<int64_t*>(of_y.data_ptr()), p.in_y = p.over_y + p.m;
 
   const int64_t span = segment_span(p.n, p.m), segments = (p.m + span - 1) / span;
   const int64_t scratch = runs_cuda_twin(x) && segments > 1 ? segments * p.n * std::min(k, span) : 0;
-  const Tensor lists_distance = check.empty(ScalarType::Double, {scratch});
-  const Tensor lists_index = check.empty(ScalarType::Long, {scratch});
-  p.lists_distance = static_cast<double*>(lists_distance.data_ptr());
-  p.lists_index = static_cast<int64_t*>(lists_index.data_ptr());
+  p.lists_distance = check.scratch<double>(scratch), p.lists_index = check.scratch<int64_t>(scratch);
 
   std::vector<float> center;
   if (x.is_cpu()) {

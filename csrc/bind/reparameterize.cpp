@@ -2,7 +2,7 @@
 
 #include <tuple>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -18,10 +18,9 @@ std::tuple<Tensor, Tensor> reparameterize(Tensor mu, Tensor logvar, Tensor key, 
   args.shape = shape;
   Tensor z = check.empty(mu.scalar_type());
   Tensor kl = check.empty(ScalarType::Float, {shape.batch});
-  const Tensor partial = partial_sums(check, kl, 1);
   args.z = z.data_ptr();
   args.kl = static_cast<float*>(kl.data_ptr());
-  args.partial = static_cast<float*>(partial.data_ptr());
+  args.partial = partial_sums(check, mu, args.kl, 1);
   GENFAST_RUN(reparameterize, mu, args);
   return {z, kl};
 }

@@ -3,7 +3,7 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
@@ -24,11 +24,11 @@ std::tuple<Tensor, Tensor> runge_kutta(Tensor x, Tensor k, Tensor c, std::option
   args.rtol = check.number(rtol, "rtol", 0, std::numeric_limits<float>::max());
   args.atol = check.number(atol, "atol", 0, std::numeric_limits<float>::max(), true);
   args.shape = shape;
-  Tensor out = check.empty(ScalarType::Float), err = check.empty(ScalarType::Float, {error ? shape.batch : 0});
-  const Tensor partial = error ? partial_sums(check, err, 1) : err;
+  Tensor out = check.empty(ScalarType::Float);
+  Tensor err = error ? check.empty(ScalarType::Float, {shape.batch}) : check.nothing(ScalarType::Float);
   args.out = static_cast<float*>(out.data_ptr());
   args.err = static_cast<float*>(err.data_ptr());
-  args.partial = static_cast<float*>(partial.data_ptr());
+  if (error) args.partial = partial_sums(check, x, args.err, 1);
   GENFAST_RUN(runge_kutta, x, args);
   return {out, err};
 }

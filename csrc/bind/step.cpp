@@ -2,11 +2,11 @@
 
 #include <optional>
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 
-void step(Tensor x, std::optional<Tensor> y, std::optional<Tensor> history, Tensor net,
+void step(Written x, std::optional<Written> y, std::optional<Written> history, Tensor net,
           std::optional<Tensor> unconditional, std::optional<Tensor> guidance, Tensor key, Tensor row,
           Tensor coefficients, Tensor codes, Tensor streams, Tensor weights, std::optional<double> low,
           std::optional<double> high) {

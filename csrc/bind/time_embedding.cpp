@@ -1,6 +1,6 @@
 #include "../kernels/time_embedding.h"
 
-#include "check.h"
+#include "op.h"
 
 namespace genfast {
 

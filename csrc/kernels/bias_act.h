@@ -25,7 +25,18 @@ struct BiasActBackwardArgs {
 };
 inline Work work(const BiasActBackwardArgs& p) { return units_of_work(p.shape); }
 
+// parts: [units, features] = sums over the rows of a unit, 64 of them, in order.
+struct BiasSumsArgs {
+  float* parts;
+  const void* grad_x;  // [batch, features], of `dtype`
+  DType dtype;
+  Shape shape;
+  constexpr int64_t units() const { return (shape.batch + kUnit - 1) / kUnit; }
+};
+inline Work work(const BiasSumsArgs& p) { return {p.units(), kGrain / (kUnit * p.shape.features + 1)}; }
+
 GENFAST_TWINS(bias_act, BiasActArgs)
 GENFAST_TWINS(bias_act_backward, BiasActBackwardArgs)
+GENFAST_TWINS(bias_sums, BiasSumsArgs)
 
 }  // namespace genfast

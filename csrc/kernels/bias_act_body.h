@@ -53,6 +53,16 @@ struct BiasActBackwardBody {
   }
 };
 
+// Of some features, whose part of a row `load` gives.
+template <class T, class Load>
+GENFAST_HD Floats bias_sum(const BiasSumsArgs& p, int64_t unit, const Load& load) {
+  const int64_t begin = unit * kUnit, end = begin + kUnit < p.shape.batch ? begin + kUnit : p.shape.batch;
+  Floats sum = all(0.0f);
+  for (int64_t row = begin; row < end; ++row)
+    sum = sum + load(static_cast<const T*>(p.grad_x) + row * p.shape.features);
+  return sum;
+}
+
 // with_type_and_act(p, f) calls f(T{}, Act{}) with the type and the activation that p names.
 template <class Args, class Function>
 inline void with_type_and_act(const Args& p, Function f) {

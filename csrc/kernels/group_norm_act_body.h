@@ -178,14 +178,16 @@ struct Planar {
       if constexpr (requires { pass.output(); }) {
         GENFAST_UNROLL
         for (int k = 0; k < Tile::Values::kParts; ++k) {
+          if (k >= tile.parts()) break;
           for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
           values[0].v[k] = pass.map(in, q);
         }
         tile.store(pass.output(), values[0]);
       } else {
-        Terms<typename Tile::Values, 2> terms;
+        Terms<typename Tile::Values, 2> terms{};
         GENFAST_UNROLL
         for (int k = 0; k < Tile::Values::kParts; ++k) {
+          if (k >= tile.parts()) break;
           for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
           Floats both[2];
           pass.sum(in, q, both);

@@ -22,6 +22,7 @@ GENFAST_HD void store_wide(uint4* to, const uint4& words) {
 template <bool vector>
 struct CudaTile {
   static constexpr int kSize = 8;
+  static constexpr int parts() { return kSize; }
   struct Values {
     float v[8];
     static constexpr int kParts = 8;

@@ -13,8 +13,9 @@ template <class T>
 GENFAST_HD Floats load_part(const T* p, int count) {
   if (count >= kLanes) [[likely]]
     return load_lane(p);
+  if (count <= 0) return all(0.0f);
   T buffer[kLanes] = {};
-  if (count > 0) std::memcpy(buffer, p, count * sizeof(T));
+  std::memcpy(buffer, p, count * sizeof(T));
   return load_lane(buffer);
 }
 template <class T>
@@ -70,13 +71,14 @@ struct Tile {
   }
   // Sets what lies beyond the end of the row to zero.
   GENFAST_HD void clear_tail(Values& values) const {
-    if (count == kSize) [[likely]]
-      return;
-    float buffer[kSize];
-    for (int k = 0; k < 4; ++k) store_lane(buffer + k * kLanes, values.v[k]);
-    for (int i = count; i < kSize; ++i) buffer[i] = 0.0f;
-    for (int k = 0; k < 4; ++k) values.v[k] = load_lane(buffer + k * kLanes);
+    for (int k = count / kLanes; k < 4; ++k) {
+      float buffer[kLanes];
+      store_lane(buffer, values.v[k]);
+      values.v[k] = load_part(buffer, count - k * kLanes);
+    }
   }
+  // How many of the parts of Values hold any elements.
+  GENFAST_HD int parts() const { return (count + kLanes - 1) / kLanes; }
   template <class Noise>
   GENFAST_HD Values normal(const Noise& noise) const {
     Values values;
@@ -114,6 +116,7 @@ struct FullTile : Tile {
     for (int k = 0; k < 4; ++k) store_lane(base + row * shape.features + first + k * kLanes, values.v[k]);
   }
   GENFAST_HD void clear_tail(Values&) const {}
+  static constexpr int parts() { return Values::kParts; }
 };
 
 // A whole one whose values are only asked for: a body applied to it reads and writes nothing, and what it computes of
@@ -132,6 +135,7 @@ struct AheadTile : Tile {
   template <class T>
   GENFAST_HD void store(T*, const Values&) const {}
   GENFAST_HD void clear_tail(Values&) const {}
+  static constexpr int parts() { return Values::kParts; }
   template <class Noise>
   GENFAST_HD Values normal(const Noise&) const {
     return nothing();

@@ -1,5 +1,6 @@
 #include <memory>
 
+#include "affine_gradients_body.h"
 #include "map.h"
 #include "norm_modulate_body.h"
 #include "rows.h"
@@ -165,5 +166,20 @@ void norm_modulate_backward(const NormModulateBackwardArgs& p, int64_t first, in
 }
 
 void add_units(const AddUnitsArgs& p, int64_t first, int64_t last) { map(p.shape, first, last, AddUnitsBody{p}); }
+
+void affine_gradients(const AffineGradientsArgs& p, int64_t first, int64_t last) {
+  const int64_t end = last * kFeatures < p.features ? last * kFeatures : p.features;
+  lanes(first * kFeatures, end, [&](auto lane) {
+    Floats total[2] = {all(0.0f), all(0.0f)}, part[2];
+    for (int of = 0; of < kSampleParts; ++of) {
+      affine_part(
+          p, of, [&](const float* row) { return lane.load(row); },
+          [&](float* row, Floats value) { lane.store(row, value); }, part[0], part[1]);
+      for (int i = 0; i < 2; ++i) total[i] = total[i] + part[i];
+    }
+    if (p.to_weight) lane.store(p.to_weight, total[0]);
+    if (p.to_bias) lane.store(p.to_bias, total[1]);
+  });
+}
 
 }  // namespace genfast::cpu::GENFAST_ISA

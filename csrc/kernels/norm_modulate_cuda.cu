@@ -1,3 +1,4 @@
+#include "affine_gradients.cuh"
 #include "norm_modulate_body.h"
 #include "reduce.cuh"
 
@@ -254,5 +255,7 @@ const char* norm_modulate_backward(const NormModulateBackwardArgs& p, Stream str
 const char* add_units(const AddUnitsArgs& p, Stream stream) {
   return map(p.shape, aligned(p.out, p.parts), AddUnitsBody{p}, stream);
 }
+
+const char* affine_gradients(const AffineGradientsArgs& p, Stream stream) { return launch_affine_gradients(p, stream); }
 
 }  // namespace genfast::cuda

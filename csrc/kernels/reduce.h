@@ -1,9 +1,16 @@
 #pragma once
 // The CPU driver of reductions: a few numbers a row, each summed in the order of math/sum.h.
-#include "../math/sum.h"
-#include "map.h"
+#include "rows.h"
 
 namespace genfast::inline GENFAST_ISA {
+
+// The tree of math/sum.h, in registers.  `live`: a power of two, 16 or more; the accumulators from there on are zero.
+GENFAST_HD float sum_of(float (&accumulators)[kAccumulators], int live) {
+  for (int distance = live / 2; distance >= kLanes; distance /= 2)
+    for (int j = 0; j < distance; j += kLanes)
+      store_lane(accumulators + j, load_lane(accumulators + j) + load_lane(accumulators + j + distance));
+  return sum_of_lane(load_lane(accumulators));
+}
 
 // body.row(r)(tile) gives the Terms to add; body.finish(r, sums) takes the Body::kSums sums.  Work: rows.
 template <class Body>

@@ -8,13 +8,6 @@ namespace genfast::inline GENFAST_ISA {
 
 constexpr int kAccumulators = 256;
 
-// `live`: a power of two; the accumulators from there on are zero.
-GENFAST_HD float sum_of(float (&accumulators)[kAccumulators], int live) {
-  for (int distance = live / 2; distance > 0; distance /= 2)
-    for (int j = 0; j < distance; ++j) accumulators[j] += accumulators[j + distance];
-  return accumulators[0];
-}
-
 // What a tile adds to each of the `sums` sums of its row.
 template <class Values, int sums = 1>
 struct Terms {

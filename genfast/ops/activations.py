@@ -1,9 +1,6 @@
 """The activations that ops have fused in, by name, and their numbers."""
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
-from torch import Tensor
 
 from ..common.checks import require_choice
 
@@ -18,9 +15,4 @@ NAMES = tuple(ACTIVATIONS)
 
 def number_of(act: str) -> int:
     """That of csrc/math/activation.h. Raises ValueError for a name that is not one of `ACTIVATIONS`."""
-    return NAMES.index(require_choice("act", act, NAMES))
-
-
-def numbered(number: int) -> Callable[[Tensor], Tensor]:
-    """The activation of that number, in plain torch."""
-    return ACTIVATIONS[NAMES[number]]
+    return NAMES.index(act if type(act) is str and act in ACTIVATIONS else require_choice("act", act, NAMES))

@@ -14,6 +14,7 @@ from .dispatch import (
     register_fake,
     require_optional,
     require_tensors,
+    widened,
     with_autograd,
 )
 
@@ -26,9 +27,12 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     number of times: a backward reads x again and keeps nothing else.  float64 is computed by plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
+    number = number_of(act)
+    (bias,) = widened(x, bias)
+    if (out := _quick(x, bias, number)) is not NotImplemented:
+        return out
     require_tensors("bias_act", x=x)
     require_optional("bias_act", bias=bias)
-    number = number_of(act)
     if x.ndim == 0 or (bias is not None and bias.shape != x.shape[-1:]):
         wanted = f"x must be (*, D) and bias (D,); got {tuple(x.shape)}"
         raise ValueError(wanted + ("" if bias is None else f" and {tuple(bias.shape)}"))
@@ -49,8 +53,8 @@ def _(x, bias, act):
 
 
 @register_fake("bias_act_backward")
-def _(x, bias, grad_y, act):
-    return torch.empty_like(x)
+def _(x, bias, grad_y, act, need_bias):
+    return torch.empty_like(x), x.new_empty(x.shape[-1] if need_bias else 0, dtype=torch.float32)
 
 
 def _setup(ctx, inputs, output):
@@ -60,23 +64,25 @@ def _setup(ctx, inputs, output):
 
 def _backward(ctx, grad):
     x, bias = ctx.saved_tensors
-    grad_x = _fused_backward(x, bias, grad.contiguous(), ctx.act)
     needs_bias = bias is not None and ctx.needs_input_grad[1]
-    return grad_x, grad_x.float()[None].flatten(0, -2).sum(0) if needs_bias else None, None
+    grad_x, to_bias = _fused_backward(x, bias, grad.contiguous(), ctx.act, needs_bias)
+    return grad_x, to_bias if needs_bias else None, None
 
 
 def _setup_backward(ctx, inputs, output):
-    x, bias, grad, ctx.act = inputs
+    x, bias, grad, ctx.act, _ = inputs
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, bias, grad)
 
 
-def _double_backward(ctx, cotangent):
+def _double_backward(ctx, *cotangents):
     x, bias, grad = ctx.saved_tensors
     reference = functools.partial(bias_act_reference, act=NAMES[ctx.act])
-    found = differentiate_again(reference, [x.float(), bias], [grad.float()], [cotangent.float(), None])
+    cotangents = [None if c is None else c.float() for c in cotangents]
+    found = differentiate_again(reference, [x.float(), bias], [grad.float()], cotangents)
     to_x, to_bias, to_grad = (None if t is None else t.to(x.dtype) for t in (*found[0], *found[1]))
-    return to_x, None if to_bias is None else to_bias.float(), to_grad, None
+    return to_x, None if to_bias is None else to_bias.float(), to_grad, None, None
 
 
-_fused = with_autograd("bias_act", _setup, _backward)
-_fused_backward = with_autograd("bias_act_backward", _setup_backward, _double_backward)
+_quick, _fused = with_autograd("bias_act", _setup, _backward)
+_, _fused_backward = with_autograd("bias_act_backward", _setup_backward, _double_backward)

@@ -15,6 +15,8 @@ from .dispatch import (
     require_tensors,
     same_batch,
     wants_grad,
+    with_autograd,
+    without_autograd,
 )
 from .noise import Purpose, noise_like, stream
 
@@ -38,6 +40,9 @@ def denoising_loss(
     wanted the residual is kept in the dtype of net, in place of net, and the backward is one pass over it.  float64 is
     computed in float64, by plain torch. Raises ValueError or RuntimeError naming the argument.
     """
+    counter = stream(purpose, step)
+    if (out := _quick(net, x0, key, p, q, weight, counter, False)) is not NotImplemented:
+        return out[0]
     require_tensors("denoising_loss", net=net, x0=x0, key=key, p=p, q=q)
     same_batch("denoising_loss", x0, p=p, q=q, weight=weight)
     if wants_grad(p, q, weight) or composed(net, x0):
@@ -47,9 +52,7 @@ def denoising_loss(
     if net.shape == x0.shape:
         net = dense(net)
         x0 = in_layout_of(x0, net)
-    keep = wants_grad(net, x0)
-    small = packed(key, p, q, weight)
-    return torch.ops.genfast.denoising_loss(net, x0, *small, stream(purpose, step), keep)[0]
+    return _fused(net, x0, *packed(key, p, q, weight), counter)[0]
 
 
 def denoising_loss_reference(
@@ -84,7 +87,7 @@ def _backward(ctx, grad, grad_residual):
     residual, p, weight = ctx.saved_tensors
     need_x0, grad_net, grad_x0 = ctx.needs_input_grad[1], None, None
     if grad is not None:
-        grad_net, grad_x0 = torch.ops.genfast.denoising_loss_backward(grad.contiguous(), residual, p, weight, need_x0)
+        grad_net, grad_x0 = _fused_backward(grad.contiguous(), residual, p, weight, need_x0)
     if grad_residual is not None:
         through = -per_row(p, residual) * grad_residual if need_x0 else None
         grad_net = grad_residual if grad is None else grad_net + grad_residual
@@ -110,5 +113,6 @@ def _double_backward(ctx, g_net, g_x0):
     return to_grad, to_residual.to(residual.dtype), None, None, None
 
 
-torch.library.register_autograd("genfast::denoising_loss", _backward, setup_context=_setup)
-torch.library.register_autograd("genfast::denoising_loss_backward", _double_backward, setup_context=_setup_backward)
+_quick, _ = without_autograd("denoising_loss")
+_, _fused = with_autograd("denoising_loss", _setup, _backward, keeps=True)
+_, _fused_backward = with_autograd("denoising_loss_backward", _setup_backward, _double_backward)

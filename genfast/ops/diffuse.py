@@ -14,6 +14,8 @@ from .dispatch import (
     require_tensors,
     same_batch,
     wants_grad,
+    with_autograd,
+    without_autograd,
 )
 from .noise import Purpose, noise_like, stream
 
@@ -39,6 +41,12 @@ def diffuse(
     torch, from the same noise. Raises ValueError or RuntimeError naming the argument for a wrong shape, dtype or
     device, and on the CPU for a coefficient that is not finite.
     """
+    counter = stream(purpose, step)
+    p, q = target if (given := isinstance(target, tuple) and len(target) == 2) else (None, None)
+    if isinstance(x0, Tensor) and (target is None or (given and p is not None)):
+        out = _quick(x0, key, alpha, sigma, c_in, p, q, counter, x0.dtype if dtype is None else dtype)
+        if out is not NotImplemented:
+            return out[0] if target is None else out
     require_tensors("diffuse", x0=x0, key=key, alpha=alpha, sigma=sigma)
     dtype = x0.dtype if dtype is None else require_dtype("dtype", dtype)
     if target is not None and not (isinstance(target, tuple | list) and len(target) == 2):
@@ -54,7 +62,7 @@ def diffuse(
     else:
         x0 = dense(x0)
         small = packed(key, alpha, sigma, c_in, p, q)
-        y, aim = torch.ops.genfast.diffuse(x0, *small, stream(purpose, step), dtype)
+        y, aim = _fused(x0, *small, counter, dtype)
     return y if target is None else (y, aim)
 
 
@@ -94,4 +102,5 @@ def _backward(ctx, grad_y, grad_target):
     return grad, *[None] * 8
 
 
-torch.library.register_autograd("genfast::diffuse", _backward, setup_context=_setup)
+_quick, _ = without_autograd("diffuse")
+_, _fused = with_autograd("diffuse", _setup, _backward)

@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .._extension import extension
 from ..common.checks import require_number
 from ..common.precision import readable
+
+GRADIENT = extension.raw.GRADIENT  # what a raw op answers with where a gradient is wanted
+is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 
 
 def composed(*tensors: Tensor | None) -> bool:
@@ -182,39 +186,120 @@ def packed(*tensors: Tensor | None) -> list[Tensor | None]:
     return [t.contiguous() if isinstance(t, Tensor) else t for t in tensors]
 
 
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def widened(x: Tensor, *small: Tensor | None) -> Sequence[Tensor | None]:
+    """The small tensors that go with x, in float32 where x is of half that width and they are too."""
+    if not isinstance(x, Tensor) or x.dtype not in HALVES:
+        return small
+    return [t.float() if isinstance(t, Tensor) and t.dtype in HALVES else t for t in small]
+
+
 def with_rows(*tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors themselves, or contiguous copies of those whose rows, along the last dimension, have gaps."""
     return [t.contiguous() if isinstance(t, Tensor) and t.ndim and t.stride(-1) != 1 else t for t in tensors]
 
 
-def with_autograd(name: str, setup: Callable, backward: Callable) -> Callable:
-    """The op `genfast::name` with its gradient: what Python code calls where a gradient may be wanted.
+def without_autograd(name: str) -> tuple[Callable, Callable]:
+    """(quick, call) of the op `genfast::name`, for callers who want no gradient.
+
+    `quick` is one call into C++, past torch's dispatcher. It takes anything, and answers as the op does, with None for
+    what there is nothing of; or with NotImplemented, having done nothing: for arguments that are not exactly what the
+    op takes, where a gradient is wanted, and under compilation, modes, transforms and profiling. Whoever called then
+    checks and prepares the arguments, for `call`, which takes what the op takes.
+    """
+    raw = getattr(extension.raw, name)
+
+    def quick(*args):
+        if is_dynamo_compiling():
+            return NotImplemented
+        found = raw(*args)
+        return NotImplemented if found is GRADIENT else found
+
+    def call(*args):
+        found = quick(*args)
+        return getattr(torch.ops.genfast, name)(*args) if found is NotImplemented else found
+
+    return quick, call
+
+
+def with_autograd(
+    name: str, setup: Callable, backward: Callable, *, keeps: bool = False, outputs: int | None = None
+) -> tuple[Callable, Callable]:
+    """(quick, call) of the op `genfast::name`, as of `without_autograd`, with its gradient.
+
+    keeps: the last argument of the op, which is left out here, says whether to keep what the backward needs.
+    outputs: how many of the op's answers are the caller's; the others, without gradient, are kept for the backward.
 
     Registered with torch.library, which torch.compile and opcheck see; an eager call goes through an autograd.Function
-    of the same two functions, at a quarter of the cost.
+    of the same two functions, and through raw ops, at a fraction of the cost.
     """
     torch.library.register_autograd(f"genfast::{name}", backward, setup_context=setup)
-    below_autograd = torch._C._AutoDispatchBelowAutograd
+    raw, below_autograd = getattr(extension.raw, name), torch._C._AutoDispatchBelowAutograd
+
+    def registered(*args):
+        return getattr(torch.ops.genfast, name)(*args)
 
     def forward(ctx, *args):  # a setup_context of its own would have its signature looked up at every call
-        with below_autograd():
-            outputs = getattr(torch.ops.genfast, name)(*args)
-        setup(ctx, args, outputs)
-        return outputs
+        args = (*args, True) if keeps else args
+        found = raw(*args)
+        if found is NotImplemented:
+            with below_autograd():
+                found = registered(*args)
+        setup(ctx, args, found)
+        return found[:outputs] if outputs else found
 
     function = type(
         name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     )
 
+    # Past a look for the dead wrappers of transforms, of which a raw op says that there are none.
+    apply = super(torch.autograd.Function, function).apply
+
+    def quick(*args):
+        if is_dynamo_compiling():
+            return NotImplemented
+        found = raw(*args, False) if keeps else raw(*args)
+        if found is not GRADIENT:
+            return found
+        try:
+            return apply(*args)
+        except RuntimeError:  # whoever asks again, with arguments prepared, hears of it
+            return NotImplemented
+
     def call(*args):
-        if torch.compiler.is_compiling():
-            return getattr(torch.ops.genfast, name)(*args)
-        if wants_grad(*args):
+        if not torch.compiler.is_compiling():
+            found = raw(*args, False) if keeps else raw(*args)
+            if found is not NotImplemented and found is not GRADIENT:
+                return found
+        elif keeps:
+            return registered(*args, wants_grad(*args))
+        else:
+            return registered(*args)
+        if found is GRADIENT or wants_grad(*args):
             return function.apply(*args)
         with below_autograd():  # what torch.library put there for torch.compile is written in Python
-            return getattr(torch.ops.genfast, name)(*args)
+            return registered(*args, False) if keeps else registered(*args)
 
-    return call
+    return quick, call
+
+
+def mask(needs: Sequence[bool]) -> int:
+    """A bit for each of weight, bias, scale and shift: how the backward of a norm is told what is wanted."""
+    weight, bias, scale, shift = needs
+    return weight | bias << 1 | scale << 2 | shift << 3
+
+
+def wanted(grads: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    """The gradients that are wanted, None for the others."""
+    return [grad if need else None for grad, need in zip(grads, needs, strict=True)]
+
+
+def empty_affine(x: Tensor, features: int, needs: int) -> list[Tensor]:
+    """On the meta device, what the backward of a norm answers for weight, bias, scale and shift."""
+    sizes = ((features,), (features,), (len(x), features), (len(x), features))
+    return [x.new_empty(size if needs >> bit & 1 else 0, dtype=torch.float32) for bit, size in enumerate(sizes)]
 
 
 def leaf(t: Tensor | None) -> Tensor | None:

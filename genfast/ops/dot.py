@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .dispatch import alike, composed, dense, in_layout_of, per_row, register_fake, require_tensors
+from .dispatch import alike, composed, dense, in_layout_of, per_row, register_fake, require_tensors, with_autograd
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -13,6 +13,8 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     the squared norm of each sample. Differentiable any number of times in both; float64 is computed in float64, by
     plain torch. Raises RuntimeError naming the argument.
     """
+    if (out := _quick(a, b)) is not NotImplemented:
+        return out
     require_tensors("dot", a=a, b=b)
     if composed(a, b):
         alike("dot", a=a, b=b)
@@ -20,7 +22,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
             raise RuntimeError(f"dot: b must have the dtype of a, {a.dtype}; got {b.dtype}")
         return dot_reference(a, b)
     a = dense(a)
-    return torch.ops.genfast.dot(a, in_layout_of(b, a) if a.shape == b.shape else b)
+    return _fused(a, in_layout_of(b, a) if a.shape == b.shape else b)
 
 
 def dot_reference(a: Tensor, b: Tensor) -> Tensor:
@@ -44,4 +46,4 @@ def _backward(ctx, grad):
     return tuple((by * other).to(a.dtype) if needed else None for other, needed in zip((b, a), ctx.needs_input_grad))
 
 
-torch.library.register_autograd("genfast::dot", _backward, setup_context=_setup)
+_quick, _fused = with_autograd("dot", _setup, _backward)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..common.checks import require_number
-from .dispatch import composed, dense, per_row, register_fake, require_tensors, wants_grad
+from .dispatch import composed, dense, per_row, register_fake, require_tensors, wants_grad, without_autograd
 
 
 def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: float | None = None) -> Tensor:
@@ -19,6 +19,8 @@ def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: flo
     Float64 D, and the gradient in D, is computed by plain torch, which sorts.  Raises ValueError or RuntimeError naming
     the argument.
     """
+    if (out := _quick(D, quantile, bound, math.inf if limit is None else limit)) is not NotImplemented:
+        return out
     require_tensors("dynamic_threshold", D=D)
     quantile = require_number("quantile", quantile, least=0, most=1)
     bound = require_number("bound", bound, above=0)
@@ -26,7 +28,7 @@ def dynamic_threshold(D: Tensor, quantile: float, bound: float = 1.0, limit: flo
         limit = require_number("limit", limit, least=bound)
     if composed(D) or wants_grad(D):
         return dynamic_threshold_reference(D, quantile, bound, limit)
-    return torch.ops.genfast.dynamic_threshold(dense(D), quantile, bound, math.inf if limit is None else limit)
+    return _call(dense(D), quantile, bound, math.inf if limit is None else limit)
 
 
 def dynamic_threshold_reference(D: Tensor, quantile: float, bound: float = 1.0, limit: float | None = None) -> Tensor:
@@ -40,6 +42,9 @@ def dynamic_threshold_reference(D: Tensor, quantile: float, bound: float = 1.0, 
     s = torch.lerp(ranked[:, below], ranked[:, above], place - below).to(D.dtype).clamp(bound, limit)
     s = per_row(s, D)
     return torch.minimum(torch.maximum(D, -s), s) * (bound / s)
+
+
+_quick, _call = without_autograd("dynamic_threshold")
 
 
 @register_fake("dynamic_threshold")

@@ -39,6 +39,8 @@ def _reference(swiglu: bool):
 
 
 def _glu(x: Tensor, swiglu: bool) -> Tensor:
+    if (out := _quick(x, swiglu)) is not NotImplemented:
+        return out
     require_tensors("swiglu" if swiglu else "geglu", x=x)
     if x.ndim == 0 or x.shape[-1] % 2:
         raise ValueError(f"x must have an even last dimension, two halves; got shape {tuple(x.shape)}")
@@ -76,5 +78,5 @@ def _double_backward(ctx, cotangent):
     return to_x.to(x.dtype), to_grad.to(grad.dtype), None
 
 
-_fused = with_autograd("glu", _setup, _backward)
-_fused_backward = with_autograd("glu_backward", _setup_backward, _double_backward)
+_quick, _fused = with_autograd("glu", _setup, _backward)
+_, _fused_backward = with_autograd("glu_backward", _setup_backward, _double_backward)

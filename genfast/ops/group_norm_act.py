@@ -5,17 +5,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.checks import require_integer, require_number
-from .activations import ACTIVATIONS, number_of, numbered
+from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import (
     as_eps,
     composed,
     dense,
     differentiate_again,
+    empty_affine,
     in_layout_of,
+    mask,
     one_device,
     register_fake,
     require_optional,
     require_tensors,
+    wanted,
+    widened,
     with_autograd,
     with_rows,
 )
@@ -44,9 +48,13 @@ def group_norm_act(
     every tensor: x, mean and 1 / sqrt(var + eps) are kept for it, nothing else.  float64, torch.func and forward mode
     are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
     """
+    number = number_of(act)
+    weight, bias, scale, shift = widened(x, weight, bias, scale, shift)
+    if (out := _quick(x, groups, weight, bias, scale, shift, number, eps)) is not NotImplemented:
+        return out[0]
     require_tensors("group_norm_act", x=x)
     require_optional("group_norm_act", weight=weight, bias=bias, scale=scale, shift=shift)
-    number, groups, eps = number_of(act), require_integer("groups", groups), as_eps(eps)
+    groups, eps = require_integer("groups", groups), as_eps(eps)
     if composed(x, weight, bias, scale, shift):
         one_device("group_norm_act", x=x, weight=weight, bias=bias, scale=scale, shift=shift)
         require_number("group_norm_act: eps", eps, least=0)
@@ -55,7 +63,7 @@ def group_norm_act(
             raise RuntimeError(f"group_norm_act: {wanted}")
         return group_norm_act_reference(x, groups, weight, bias, scale, shift, act=act, eps=eps)
     small = [t if t is None or t.dtype == torch.float32 else t.float() for t in (weight, bias, scale, shift)]
-    return _group_norm_act(dense(x), groups, *with_rows(*small), number, eps)[0]
+    return _fused(dense(x), groups, *with_rows(*small), number, eps)[0]
 
 
 def group_norm_act_reference(
@@ -87,77 +95,54 @@ def _modulate(x: Tensor, slope: Tensor | None, offset: Tensor | None) -> Tensor:
 
 
 @register_fake("group_norm_act")
-def _(x, groups, weight, bias, scale, shift, activation, eps):
-    statistics = x.new_empty(x.shape[0], groups, dtype=torch.float32)
-    return torch.empty_like(x), statistics, torch.empty_like(statistics)
+def _(x, groups, weight, bias, scale, shift, activation, eps, keep_moments):
+    moments = x.new_empty((2, x.shape[0], groups) if keep_moments else 0, dtype=torch.float32)
+    return torch.empty_like(x), moments
 
 
 @register_fake("group_norm_act_backward")
-def _(dy, x, mean, rstd, weight, bias, scale, shift, activation, eps):
-    return torch.empty_like(x), x.new_empty(x.shape[0], 2, x.shape[1], dtype=torch.float32)
+def _(dy, x, moments, weight, bias, scale, shift, activation, eps, needs):
+    return torch.empty_like(x), *empty_affine(x, x.shape[1], needs)
 
 
 def _setup(ctx, inputs, output):
-    x, ctx.groups, *small, ctx.activation, ctx.eps = inputs
+    x, ctx.groups, *small, ctx.activation, ctx.eps, ctx.kept = inputs
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(x, *output[1:], *small)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(x, output[1], *small)
 
 
 def _backward(ctx, dy, *_):
-    x, mean, rstd, *small = ctx.saved_tensors
+    if not ctx.kept:
+        raise RuntimeError("group_norm_act: called on tensors that need a gradient with keep_moments=False")
     if dy is None:
-        return (None,) * 8
-    dx, sums = _group_norm_act_backward(in_layout_of(dy, x), x, mean, rstd, *small, ctx.activation, ctx.eps)
-    return dx, None, *_through(sums[:, 1], sums[:, 0], small, ctx.needs_input_grad[2:6]), None, None
-
-
-def _through(slope: Tensor, offset: Tensor, small, needs) -> list[Tensor | None]:
-    """Gradients of weight, bias, scale, shift from those of slope = weight (1 + scale) and offset = bias (1 + scale) +
-    shift, each (N, C)."""
-    weight, bias, scale, _ = small
-    to_weight, to_bias = (slope, offset) if scale is None else ((1 + scale) * slope, (1 + scale) * offset)
-    to_scale = None
-    if needs[2]:
-        to_scale = slope if weight is None else weight * slope
-        to_scale = to_scale if bias is None else torch.addcmul(to_scale, bias, offset)
-    return [
-        to_weight.sum(0) if needs[0] else None,
-        to_bias.sum(0) if needs[1] else None,
-        to_scale,
-        offset if needs[3] else None,
-    ]
+        return (None,) * 9
+    x, moments, *small = ctx.saved_tensors
+    needs = ctx.needs_input_grad[2:6]
+    dy = dy if dy.stride() == x.stride() else in_layout_of(dy, x)
+    dx, *grads = _fused_backward(dy, x, moments, *small, ctx.activation, ctx.eps, mask(needs))
+    return dx, None, *wanted(grads, needs), None, None, None
 
 
 def _setup_backward(ctx, inputs, output):
-    dy, x, mean, _, *small, ctx.activation, ctx.eps = inputs
+    dy, x, moments, *small, ctx.activation, ctx.eps, _ = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(dy, x, mean, *small)
+    ctx.groups = moments.shape[2]
+    ctx.save_for_backward(dy, x, *small)
 
 
-def _double_backward(ctx, to_dx, to_sums):
-    """Of u = slope x_hat + offset: `sums` are the gradients of offset and slope."""
-    dy, x, mean, *small = ctx.saved_tensors
-    weight, bias, scale, shift = small
-    spread, act = x.shape[:2], numbered(ctx.activation)
-    ones = torch.ones(spread, dtype=torch.float32, device=x.device)
-    zeros = torch.zeros_like(ones)
-    factor = ones if scale is None else 1 + scale
-    slope = factor if weight is None else weight * factor
-    offset = zeros if bias is None else bias * factor
-    offset = offset if shift is None else offset + shift
+def _double_backward(ctx, *cotangents):
+    dy, x, *small = ctx.saved_tensors
 
-    def function(x, slope, offset):
-        return act(_modulate(F.group_norm(x, mean.shape[1], eps=ctx.eps), slope, offset))
+    def function(x, *small):
+        return group_norm_act_reference(x, ctx.groups, *small, act=NAMES[ctx.activation], eps=ctx.eps)
 
-    to_slope, to_offset = (None, None) if to_sums is None else (to_sums[:, 1], to_sums[:, 0])
-    wide = [t if t is None else t.float() for t in (x, slope, offset, dy, to_dx, to_slope, to_offset)]
-    (to_x, slope, offset), (to_dy,) = differentiate_again(function, wide[:3], [wide[3]], wide[4:])
-    zero = torch.zeros_like(ones)
-    needs = [t is not None for t in small]
-    through = _through(zero if slope is None else slope, zero if offset is None else offset, small, needs)
-    return to_dy.to(dy.dtype), None if to_x is None else to_x.to(x.dtype), None, None, *through, None, None
+    wide = [t if t is None else t.float() for t in (x, *small)]
+    cotangents = [c if c is None else c.float() for c in cotangents]
+    (to_x, *to_small), (to_dy,) = differentiate_again(function, wide, [dy.float()], cotangents)
+    to_dy = None if to_dy is None else to_dy.to(dy.dtype)
+    return to_dy, None if to_x is None else to_x.to(x.dtype), None, *to_small, None, None, None
 
 
-_group_norm_act = with_autograd("group_norm_act", _setup, _backward)
-_group_norm_act_backward = with_autograd("group_norm_act_backward", _setup_backward, _double_backward)
+_quick, _fused = with_autograd("group_norm_act", _setup, _backward, keeps=True, outputs=1)
+_, _fused_backward = with_autograd("group_norm_act_backward", _setup_backward, _double_backward)

@@ -16,6 +16,7 @@ from .dispatch import (
     require_optional,
     require_tensors,
     same_batch,
+    without_autograd,
 )
 from .dot import dot_reference
 from .noise import Purpose, noise_like, stream
@@ -57,6 +58,10 @@ def langevin(
     Float64 state is computed in float64, by plain torch. Not differentiable: use `langevin_reference`. Raises
     ValueError or RuntimeError naming the argument.
     """
+    counter = stream(purpose, step)
+    done = _quick(x, net, key, alpha, sigma, snr, c_skip, c_out, counter, y, c_in, unconditional, guidance)
+    if done is not NotImplemented:
+        return
     tensors = {"x": x, "net": net, "key": key, "alpha": alpha, "sigma": sigma, "snr": snr, "c_skip": c_skip}
     require_tensors("langevin", **tensors, c_out=c_out)
     require_optional("langevin", y=y, unconditional=unconditional)
@@ -76,7 +81,7 @@ def langevin(
         return
     net, unconditional = beside(net, x), beside(unconditional, x)
     key, c_in, guidance, *rest = packed(key, c_in, guidance, *coefficients.values())
-    torch.ops.genfast.langevin(x, net, key, *rest, stream(purpose, step), y, c_in, unconditional, guidance)
+    _call(x, net, key, *rest, counter, y, c_in, unconditional, guidance)
 
 
 def langevin_reference(
@@ -101,6 +106,9 @@ def langevin_reference(
     norm = dot_reference(scaled, scaled).sqrt()
     m = torch.where(norm == 0, 0, snr * sigma * dot_reference(z, z).sqrt() / norm)
     return x + per_row(2 * m**2, x) * scaled + per_row(2 * m * sigma, x) * z
+
+
+_quick, _call = without_autograd("langevin")
 
 
 @register_fake("langevin")

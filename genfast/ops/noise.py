@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..common.checks import LARGEST, is_integer, require_bool, require_dtype, require_integer, shown
 from ..common.keys import require_key
-from .dispatch import in_layout_of, one_device, packed, register_fake, require_tensors
+from .dispatch import in_layout_of, one_device, packed, register_fake, require_tensors, without_autograd
 
 MAX_STEP = 2**24 - 1
 
@@ -38,8 +38,13 @@ class Purpose(IntEnum):
     FREQUENCY = 13
 
 
+_PLAIN = (int, Purpose)
+
+
 def stream(purpose: int, step: int = 0) -> int:
     """The counter word step << 8 | purpose.  step: 0 to 2^24 - 1; purpose: a `Purpose`, or any number from 0 to 255."""
+    if type(step) is int and type(purpose) in _PLAIN and 0 <= step <= MAX_STEP and 0 <= purpose <= 255:  # at every call
+        return step << 8 | purpose
     return require_integer("step", step, 0, MAX_STEP) << 8 | require_integer("purpose", purpose, 0, 255)
 
 
@@ -58,12 +63,13 @@ def _lengths(shape: Sequence[int]) -> list[int]:
 
 
 def _noise(key: Tensor, shape: Sequence[int], purpose: int, step: int, dtype: torch.dtype, uniform: bool) -> Tensor:
+    counter = stream(purpose, step)
+    if (out := _quick(key, shape, counter, uniform, dtype)) is not NotImplemented:
+        return out
     require_tensors("uniform" if uniform else "normal", key=key)
     dtype = require_dtype("dtype", dtype)
     wide = dtype == torch.float64  # the float32 number, widened: every dtype sees the same noise
-    out = torch.ops.genfast.noise(
-        *packed(key), _lengths(shape), stream(purpose, step), uniform, torch.float32 if wide else dtype
-    )
+    out = _call(*packed(key), _lengths(shape), counter, uniform, torch.float32 if wide else dtype)
     return out.double() if wide else out
 
 
@@ -135,6 +141,9 @@ def noise_reference(key: Tensor, shape: Sequence[int], purpose: int, step: int =
                 ]
         rows.append(torch.stack(values, 1).flatten()[:count].reshape(shape))
     return torch.stack(rows) if rows else torch.empty(0, *shape, dtype=torch.float64, device="cpu")
+
+
+_quick, _call = without_autograd("noise")
 
 
 @register_fake("noise")

@@ -9,13 +9,16 @@ from .dispatch import (
     alike,
     as_eps,
     composed,
+    empty_affine,
     leaf,
+    mask,
     one_device,
     packed,
     register_fake,
     require_optional,
     require_tensors,
-    wants_grad,
+    wanted,
+    widened,
     with_autograd,
     with_rows,
 )
@@ -42,7 +45,9 @@ def layer_norm_modulate(
     Raises ValueError or RuntimeError naming the argument.  Layer normalization: Ba, Kiros, Hinton (2016),
     arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
-    return _norm_modulate(x, None, None, scale, shift, weight, bias, eps, False)[1]
+    scale, shift, weight, bias = widened(x, scale, shift, weight, bias)
+    out = _quick(x, None, None, weight, bias, scale, shift, eps, False)
+    return out[0] if out is not NotImplemented else _prepared(x, None, None, scale, shift, weight, bias, eps, False)[1]
 
 
 def rms_norm_modulate(
@@ -54,7 +59,9 @@ def rms_norm_modulate(
     Arguments as of `layer_norm_modulate`; for queries and keys x: (B, heads, tokens, D) and weight: (D,).
     Zhang, Sennrich (2019), arXiv:1910.07467.
     """
-    return _norm_modulate(x, None, None, scale, shift, weight, None, eps, True)[1]
+    scale, shift, weight = widened(x, scale, shift, weight)
+    out = _quick(x, None, None, weight, None, scale, shift, eps, True)
+    return out[0] if out is not NotImplemented else _prepared(x, None, None, scale, shift, weight, None, eps, True)[1]
 
 
 def gate_residual_norm_modulate(
@@ -75,9 +82,13 @@ def gate_residual_norm_modulate(
     results have the dtype of residual, to which y is converted if it has another.  n is that of r in float32, before r
     is rounded: each is rounded once.
     """
+    gate, scale, shift, weight, bias = widened(residual, gate, scale, shift, weight, bias)
+    out = NotImplemented if y is None else _quick(residual, y, gate, weight, bias, scale, shift, eps, rms)
+    if out is not NotImplemented:
+        return out[1], out[0]
     require_tensors("gate_residual_norm_modulate", residual=residual, gate=gate, y=y)
     rms = require_bool("rms", rms)
-    return _norm_modulate(residual, y, gate, scale, shift, weight, bias, eps, rms)
+    return _prepared(residual, y, gate, scale, shift, weight, bias, eps, rms)
 
 
 def norm_modulate_reference(x, scale=None, shift=None, weight=None, bias=None, eps=1e-6, rms=False):
@@ -99,7 +110,7 @@ def _spread(m: Tensor, x: Tensor) -> Tensor:
     return m.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
 
 
-def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor, Tensor]:
+def _prepared(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor, Tensor]:
     """(v, n); v is x itself without a gate."""
     require_tensors("norm_modulate", x=x)
     require_optional("norm_modulate", scale=scale, shift=shift, weight=weight, bias=bias)
@@ -119,23 +130,23 @@ def _norm_modulate(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Te
         y = y.to(x.dtype)
     x, y = packed(x, y)
     gate, weight, bias, scale, shift = with_rows(gate, weight, bias, scale, shift)
-    keep = wants_grad(x, y, gate, weight, bias, scale, shift)
-    out, v, _ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms, keep)
+    out, v, *_ = _fused(x, y, gate, weight, bias, scale, shift, eps, rms)
     return (x if y is None else v), out
 
 
 @register_fake("norm_modulate")
 def _(x, y, gate, weight, bias, scale, shift, eps, rms, keep_moments):
     rows = torch.Size(x.shape[:-1]).numel()
-    moments = x.new_empty((2 - rms if keep_moments else 0, rows), dtype=torch.float32)
+    moments = x.new_empty((2 - rms, rows) if keep_moments else 0, dtype=torch.float32)
     return torch.empty_like(x), x.new_empty(0) if y is None else torch.empty_like(x), moments
 
 
 @register_fake("norm_modulate_backward")
-def _(grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_v, need_modulation):
-    columns = v.new_empty((len(v), 2 * need_modulation + (y is not None), v.shape[-1]), dtype=torch.float32)
+def _(grad_out, grad_v_too, v, y, moments, gate, weight, bias, scale, need_v, needs):
     grad_v = torch.empty_like(v) if need_v else v.new_empty(0)
-    return grad_v, v.new_empty(0) if gate is None else torch.empty_like(v), columns
+    grad_y = v.new_empty(0) if gate is None else torch.empty_like(v)
+    columns = 0 if y is None else (len(v), 2 * (needs > 0) + 1, v.shape[-1])
+    return grad_v, grad_y, *empty_affine(v, v.shape[-1], needs), v.new_empty(columns, dtype=torch.float32)
 
 
 def _setup(ctx, inputs, output):
@@ -156,30 +167,18 @@ def _backward(ctx, grad_out, grad_v_too, *_):
     need_x, need_y, need_gate, need_weight, need_bias, need_scale, need_shift, *_ = ctx.needs_input_grad
     grad_out = torch.zeros_like(v) if grad_out is None else grad_out.contiguous()
     grad_v_too = grad_v_too.contiguous() if ctx.gated and grad_v_too is not None else None
-    modulation = need_weight or need_bias or need_scale or need_shift
-    grad_v, grad_y, columns = _fused_backward(
-        grad_out, grad_v_too, v, y, moments, gate, weight, scale, need_x or need_y or need_gate, modulation
+    needs = (need_weight, need_bias, need_scale, need_shift)
+    grad_v, grad_y, *grads, columns = _fused_backward(
+        grad_out, grad_v_too, v, y, moments, gate, weight, bias, scale, need_x or need_y or need_gate, mask(needs)
     )
-    to_weight = to_bias = to_scale = to_shift = None
-    if modulation:
-        grads, slopes = columns[:, 0], columns[:, 1]  # over the tokens of a sample: sums of grad_out, grad_out x_hat
-        if need_shift:
-            to_shift = grads
-        if need_scale:
-            to_scale = slopes if weight is None else weight * slopes
-            to_scale = to_scale if bias is None else to_scale + bias * grads
-        if need_weight:
-            to_weight = (slopes if scale is None else (1 + scale) * slopes).sum(0)
-        if need_bias:
-            to_bias = (grads if scale is None else (1 + scale) * grads).sum(0)
     return (
         grad_v if need_x else None, grad_y if need_y else None, columns[:, -1] if need_gate else None,
-        to_weight, to_bias, to_scale, to_shift, None, None, None,
+        *wanted(grads, needs), None, None, None,
     )  # fmt: skip
 
 
-def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, scale, rstd, rms, modulation):
-    """(grad_v, grad_y, columns) of the backward kernel in plain torch, (B, T, D) in float32.
+def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, bias, scale, rstd, rms, sums):
+    """What the backward op answers, in plain torch, (B, T, D) in float32; sums: whether columns hold the first two.
 
     1 / rstd^2 is kept, not recomputed: only its derivative in v is needed, and eps is not known here.
     """
@@ -192,20 +191,24 @@ def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, scale, rstd, r
     inner = d - x_hat * (d * x_hat).mean(-1, keepdim=True)
     grad_v = root * (inner if rms else inner - d.mean(-1, keepdim=True))
     grad_v = grad_v if grad_v_too is None else grad_v + grad_v_too
-    columns = [grad_out.sum(1), (grad_out * x_hat).sum(1)] if modulation else []
-    columns += [] if y is None else [(grad_v * y).sum(1)]
-    return grad_v, None if gate is None else gate[:, None] * grad_v, torch.stack(columns, 1) if columns else None
+    grads, slopes = grad_out.sum(1), (grad_out * x_hat).sum(1)
+    by = 1 if scale is None else 1 + scale
+    to_scale = slopes if weight is None else weight * slopes
+    to_scale = to_scale if bias is None else to_scale + bias * grads
+    columns = None if y is None else torch.stack([*[grads, slopes] * sums, (grad_v * y).sum(1)], 1)
+    grad_y = None if gate is None else gate[:, None] * grad_v
+    return grad_v, grad_y, (by * slopes).sum(0), (by * grads).sum(0), to_scale, grads, columns
 
 
 def _setup_backward(ctx, inputs, output):
-    *tensors, _, ctx.modulation = inputs
+    *tensors, _, ctx.needs = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
 
 
 def _double_backward(ctx, *cotangents):
     """By plain torch: the derivatives of `_backward_reference`."""
-    grad_out, grad_v_too, v, y, moments, gate, weight, scale = ctx.saved_tensors
+    grad_out, grad_v_too, v, y, moments, gate, weight, bias, scale = ctx.saved_tensors
 
     def wide(t):  # (B, *, D) to (B, T, D)
         return t.float().unsqueeze(1).flatten(1, -2)
@@ -213,10 +216,10 @@ def _double_backward(ctx, *cotangents):
     further = torch.is_grad_enabled()
     with torch.enable_grad():
         tokens = [leaf(t) for t in (grad_out, grad_v_too, v, y)]
-        small = [leaf(t) for t in (gate, weight, scale)]
+        small = [leaf(t) for t in (gate, weight, bias, scale)]
         outputs = _backward_reference(
             *(None if t is None else wide(t) for t in tokens), *small,
-            moments[-1].detach().reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.modulation,
+            moments[-1].detach().reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.needs > 0,
         )  # fmt: skip
         pairs = [
             (o, c if c.shape == o.shape else wide(c))
@@ -224,7 +227,7 @@ def _double_backward(ctx, *cotangents):
             if o is not None and c is not None and c.numel()
         ]
         if not pairs:
-            return (None,) * 10
+            return (None,) * 11
         leaves = [t for t in (*tokens, *small) if t is not None]
         found = torch.autograd.grad(
             [o for o, _ in pairs], leaves, [c for _, c in pairs], create_graph=further, allow_unused=True
@@ -234,5 +237,5 @@ def _double_backward(ctx, *cotangents):
     return *first[:4], None, *first[4:], None, None
 
 
-_fused_backward = with_autograd("norm_modulate_backward", _setup_backward, _double_backward)
-_fused = with_autograd("norm_modulate", _setup, _backward)
+_, _fused_backward = with_autograd("norm_modulate_backward", _setup_backward, _double_backward)
+_quick, _fused = with_autograd("norm_modulate", _setup, _backward, keeps=True, outputs=2)

@@ -34,6 +34,9 @@ def reparameterize(
     a finite z; e^logvar overflows to infinity above 88.7, as in torch.  float64 is computed in float64, by plain
     torch, from the same eps. Raises ValueError or RuntimeError naming the argument.
     """
+    counter = stream(purpose, step)
+    if (out := _quick(mu, logvar, key, counter)) is not NotImplemented:
+        return out
     require_tensors("reparameterize", mu=mu, logvar=logvar, key=key)
     if mu.shape != logvar.shape:
         raise ValueError(f"reparameterize: logvar must have the shape of mu, {tuple(mu.shape)}; got {(*logvar.shape,)}")
@@ -42,7 +45,7 @@ def reparameterize(
         z, kl = reparameterize_reference(mu, logvar, noise_like(mu, key, purpose, step))
         return z.to(mu.dtype), kl
     mu = dense(mu)
-    return _fused(mu, in_layout_of(logvar, mu), *packed(key), stream(purpose, step))
+    return _fused(mu, in_layout_of(logvar, mu), *packed(key), counter)
 
 
 def reparameterize_reference(mu: Tensor, logvar: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,5 +91,5 @@ def _double_backward(ctx, to_grad_mu, to_grad_logvar):
     return above[0].to(grad_z.dtype), above[1], *narrow, None, None
 
 
-_fused = with_autograd("reparameterize", _setup, _backward)
-_fused_backward = with_autograd("reparameterize_backward", _setup_backward, _double_backward)
+_quick, _fused = with_autograd("reparameterize", _setup, _backward)
+_, _fused_backward = with_autograd("reparameterize_backward", _setup_backward, _double_backward)

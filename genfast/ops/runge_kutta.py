@@ -15,6 +15,7 @@ from .dispatch import (
     require_tensors,
     shaped,
     wants_grad,
+    without_autograd,
 )
 
 MAX_STAGES = 7
@@ -34,6 +35,8 @@ def runge_kutta(
     sample does not touch it, whatever its values.  Float64 x, and a gradient of anything, is computed by plain torch.
     Raises ValueError for a tolerance (rtol >= 0, atol > 0), RuntimeError naming the argument for the rest.
     """
+    if (out := _quick(x, k, c, error, rtol, atol)) is not NotImplemented:
+        return out
     require_tensors("runge_kutta", x=x, k=k, c=c)
     require_optional("runge_kutta", error=error)
     rtol, atol = require_number("rtol", rtol, least=0), require_number("atol", atol, above=0)
@@ -48,7 +51,7 @@ def runge_kutta(
     strides = (x.numel(), *x.stride())
     if k.shape[1:] == x.shape and k.stride() != strides:
         k = torch.empty_strided(k.shape, strides, dtype=k.dtype, device=k.device).copy_(k)
-    out, err = torch.ops.genfast.runge_kutta(x, k, *packed(c, error), rtol, atol)
+    out, err = _call(x, k, *packed(c, error), rtol, atol)
     return out, None if error is None else err
 
 
@@ -71,6 +74,9 @@ def _term(factor: Tensor, slope: Tensor) -> Tensor:
     """Their product; 0 where the factor is."""
     factor = per_row(factor, slope)
     return torch.where(factor == 0, 0, factor * slope)
+
+
+_quick, _call = without_autograd("runge_kutta")
 
 
 @register_fake("runge_kutta")

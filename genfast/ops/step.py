@@ -22,6 +22,7 @@ from .dispatch import (
     require_optional,
     require_tensors,
     shaped,
+    without_autograd,
 )
 from .noise import normal, split_stream
 
@@ -181,6 +182,11 @@ def step(
     for torch.func.
     Raises RuntimeError naming the argument; a row out of range raises on the CPU and makes its sample NaN on a GPU.
     """
+    low, high = clamp if type(clamp) is tuple and len(clamp) == 2 else (None, None)
+    if type(table) is StepTable and (clamp is None) is (low is None):
+        done = _quick(x, y, history, net, unconditional, guidance, key, row, *table, low, high)
+        if done is not NotImplemented:
+            return
     require_tensors("step", x=x, net=net, key=key, row=row)
     require_optional("step", y=y, history=history)
     require_guided("step", unconditional, guidance)
@@ -197,7 +203,7 @@ def step(
         return
     low, high = clamp if clamp is not None else (None, None)
     small = packed(guidance, key, row, table.coefficients, table.codes, table.streams, table.weights)
-    torch.ops.genfast.step(x, y, history, beside(net, x), beside(unconditional, x), *small, low, high)
+    _call(x, y, history, beside(net, x), beside(unconditional, x), *small, low, high)
 
 
 def _require(x, net, key, row, table, y, history, unconditional, guidance) -> None:
@@ -277,6 +283,9 @@ def _noise(x: Tensor, key: Tensor, row: Tensor, table: StepTable) -> Tensor:
             z = normal(key[here], x.shape[1:], *split_stream(stream))
             total[here] += weight.to(x.dtype) * z.to(x.dtype)
     return total
+
+
+_quick, _call = without_autograd("step")
 
 
 @register_fake("step")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..common.checks import require_bool, require_dtype, require_integer, require_number
 from ..common.keys import make_key
-from .dispatch import composed, register_fake, require_tensors, wants_grad
+from .dispatch import composed, register_fake, require_tensors, wants_grad, without_autograd
 from .noise import Purpose, normal
 
 
@@ -32,6 +32,10 @@ def time_embedding(
     float64, by plain torch, and answered in it; a gradient in t or frequencies is computed so too.
     Raises ValueError or RuntimeError naming the argument for a wrong shape or dtype.
     """
+    if isinstance(t, Tensor) and isinstance(frequencies, Tensor) and t.dtype != torch.float64 and log is False:
+        width = 2 * frequencies.numel() if dim is None else dim
+        if (out := _quick(t.double(), frequencies, width, flip, dtype)) is not NotImplemented:
+            return out
     require_tensors("time_embedding", t=t, frequencies=frequencies)
     flip, log, dtype = require_bool("flip", flip), require_bool("log", log), require_dtype("dtype", dtype)
     if t.ndim != 1:
@@ -46,7 +50,7 @@ def time_embedding(
         out = time_embedding_reference(t.double(), frequencies, flip=flip, log=log, dim=dim)
         return out if t.dtype == torch.float64 else out.to(dtype)
     place = t.double().log() / 4 if log else t.double()
-    return torch.ops.genfast.time_embedding(place.contiguous(), frequencies.contiguous(), width, flip, dtype)
+    return _call(place.contiguous(), frequencies.contiguous(), width, flip, dtype)
 
 
 def time_embedding_reference(
@@ -85,6 +89,9 @@ def gaussian_frequencies(count: int, scale: float = 16.0, seed: int = 0) -> Tens
     count, scale = require_integer("count", count, 0), require_number("scale", scale)
     key = make_key(seed, 1, torch.get_default_device())
     return 2 * math.pi * scale * normal(key, (count,), Purpose.FREQUENCY, dtype=torch.float64)[0]
+
+
+_quick, _call = without_autograd("time_embedding")
 
 
 @register_fake("time_embedding")

@@ -86,7 +86,7 @@ BAD = {
     "bias_act: x must be contiguous": lambda: torch.ops.genfast.bias_act(X[:, ::2], None, 1),
     "bias_act: bias must be float32; got float64": lambda: torch.ops.genfast.bias_act(X, B.double(), 1),
     r"act must lie in \[0, 3\]; got 4": lambda: torch.ops.genfast.bias_act(X, B, 4),
-    "grad_y must be float32": lambda: torch.ops.genfast.bias_act_backward(X, B, X.bfloat16(), 1),
+    "grad_y must be float32": lambda: torch.ops.genfast.bias_act_backward(X, B, X.bfloat16(), 1, True),
 }
 
 
