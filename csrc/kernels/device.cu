@@ -3,12 +3,12 @@
 
 #if defined(GENFAST_EMULATE)
 
-namespace genfast::cuda {
+namespace genfast {
 
 size_t shared_memory() { return emulation::device.shared_memory; }
-void set_shared_memory(size_t bytes) { emulation::device.shared_memory = bytes; }
+void cuda::set_shared_memory(size_t bytes) { emulation::device.shared_memory = bytes; }
 
-}  // namespace genfast::cuda
+}  // namespace genfast
 #else
 #include <array>
 #include <atomic>
@@ -41,6 +41,10 @@ const char* unsupported() {
   return answer.words[0] ? answer.words : nullptr;
 }
 
+}  // namespace genfast::cuda
+
+namespace genfast {
+
 size_t shared_memory() {
   constexpr int least = 48 << 10;
   static std::array<std::atomic<int>, 64> answers;  // 0: not asked yet
@@ -53,5 +57,13 @@ size_t shared_memory() {
   return answers[device];
 }
 
-}  // namespace genfast::cuda
+// Beyond 48 KiB a kernel must say so.  It says the most that the device has, always: other threads may launch it too.
+void allow_shared(const void* kernel) {
+  cudaFuncAttributes of;
+  if (cudaFuncGetAttributes(&of, kernel) != cudaSuccess) return;
+  const int most = int(shared_memory() - of.sharedSizeBytes);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+}
+
+}  // namespace genfast
 #endif

@@ -6,12 +6,8 @@ namespace genfast::cuda {
 // Why the current device runs none of the kernels ("no kernels for sm_75"), or null where it does.
 const char* unsupported();
 
-// Bytes of shared memory that a block may have on the current device, variables of the kernel included: 227 KiB on
-// sm_90 and sm_100, 163 on sm_80, 99 on sm_86, sm_89 and sm_120; never less than 48.
-size_t shared_memory();
-
 #if defined(GENFAST_EMULATE)
-void set_shared_memory(size_t bytes);
+void set_shared_memory(size_t bytes);  // that a block may have
 #endif
 
 }  // namespace genfast::cuda

@@ -1,6 +1,5 @@
 #pragma once
 // How a kernel is launched: on the GPU, or, for tests on a machine without one, fiber by fiber on the host.
-#include "device.h"
 #if defined(GENFAST_EMULATE)
 #include "../emulation/cuda_emulation.h"
 #else
@@ -13,6 +12,7 @@
   (::genfast::allow_shared(kernel, shared_bytes), kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__))
 #endif
 
+#include <cstddef>
 #include <cstdint>
 
 namespace genfast {
@@ -20,14 +20,15 @@ namespace genfast {
 constexpr int kThreads = 256;  // of a block, where an op has no reason for another number
 constexpr int kWarps = kThreads / 32;
 
+// Bytes of shared memory that a block may have on the current device, variables of the kernel included: 227 KiB on
+// sm_90 and sm_100, 163 on sm_80, 99 on sm_86, sm_89 and sm_120; never less than 48.
+size_t shared_memory();  // device.cu
+
 #if !defined(GENFAST_EMULATE)
-// Beyond 48 KiB a kernel must say so.  It says the most that the device has, always: other threads may launch it too.
+void allow_shared(const void* kernel);  // device.cu
 template <class Kernel>
-void allow_shared(Kernel kernel, size_t bytes) {
-  cudaFuncAttributes of;
-  if (bytes == 0 || cudaFuncGetAttributes(&of, kernel) != cudaSuccess) return;
-  const int most = int(cuda::shared_memory() - of.sharedSizeBytes);
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+void allow_shared(Kernel* kernel, size_t bytes) {
+  if (bytes > 0) allow_shared(reinterpret_cast<const void*>(kernel));
 }
 #endif
 

@@ -11,7 +11,7 @@ int main() {
   for (int again = 0; again < 2; ++again)
     for (fake::current = 0; fake::current < 4; ++fake::current) {
       const char* why = genfast::cuda::unsupported();
-      const size_t bytes = genfast::cuda::shared_memory();
+      const size_t bytes = genfast::shared_memory();
       if (!why) genfast::allow_shared(kernel, 100);
       const char* error = genfast::launch_error();
       std::printf("%s, %zu, %d, %s\n", why ? why : "runs", bytes, fake::allowed, error ? error : "no error left");

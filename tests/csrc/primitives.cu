@@ -1,5 +1,5 @@
-// Each primitive against what it is defined to do, on a GPU (nvcc) or emulated (g++ -x c++ -DGENFAST_EMULATE): a line a
-// check, "name ok" or "name WRONG".
+// Each primitive against what it is defined to do, on a GPU (nvcc, with csrc/kernels/device.cu) or emulated (g++ -x c++
+// -DGENFAST_EMULATE): a line a check, "name ok" or "name WRONG".
 #include <bit>
 #include <cstdio>
 #include <cstdlib>

@@ -31,7 +31,7 @@ static void launches() {
 }
 
 // What is asked for and what is declared count together.
-static void shared_memory() {
+static void amounts_of_shared_memory() {
   for (size_t limit : {48, 99, 163, 227}) {
     emulation::device.shared_memory = limit << 10;
     refuse("shared memory, all", {1, 1, limit << 10}, count);
@@ -144,5 +144,5 @@ int main(int arguments, char**) {
   if (arguments > 1)
     read_beyond();
   else
-    launches(), shared_memory(), clusters(), grids(), memory(), asynchronous();
+    launches(), amounts_of_shared_memory(), clusters(), grids(), memory(), asynchronous();
 }
