@@ -3,7 +3,7 @@
 import functools
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -59,10 +59,13 @@ class StepGraphs:
 
 
 class CapturedStep:
-    """The graphs of a step, and what the samples of a chunk need to go by them."""
+    """The graphs of a step, and what the samples of a chunk need to go by them.
 
-    def __init__(self, trajectory: Trajectory, chunk: Chunk):
-        self.lock, self.used = threading.Lock(), None
+    networks: by their id, the fingerprints of those that it calls.
+    """
+
+    def __init__(self, trajectory: Trajectory, chunk: Chunk, networks: dict[int, Hashable]):
+        self.lock, self.used, self.networks = threading.Lock(), None, networks
         own = Chunk(**{name: _own(part) for name, part in chunk._asdict().items() if name != "entries"})
         step = Step(trajectory.way, own, trajectory.first_input(own.x), trajectory.plan.slots)
         _, _, many = rooms(trajectory.tables, chunk.entries)
@@ -78,9 +81,16 @@ class CapturedStep:
         self.apart = step.x.stride() != chunk.x.stride() and not same
         self.warm = {guided}
 
+    def made_of(self, networks: dict[int, Hashable]) -> bool:
+        """Whether its networks, as far as they are among these, are what they were."""
+        return all(networks.get(net, was) == was for net, was in self.networks.items())
+
     def capture(self, trajectory: Trajectory) -> None:
         """Captures what rows of the plan need and there is no graph of yet."""
-        for guided in {trajectory.guided(r) for r in range(len(trajectory.plan))} - self.graphs.graphs.keys():
+        missing = {trajectory.guided(r) for r in range(len(trajectory.plan))} - self.graphs.graphs.keys()
+        if missing:
+            self.indexed.index.zero_()  # the last chunk left it behind its plan
+        for guided in missing:
             if guided not in self.warm:
                 self.graphs.warm(guided)
             self.graphs.capture(guided)
@@ -91,15 +101,16 @@ class CapturedStep:
         if self.used is not None:
             cuda_graphs.graphs.wait(self.used, device)  # the tensors are the same, the stream may be another
         self._place(trajectory, chunk)
-        for r in range(len(trajectory.plan)):
-            if r == 0 and self.apart:
-                self._first_row(trajectory, chunk)
-            else:
-                self.graphs(trajectory.guided(r))
-            done()
-        x = self.indexed.step.x.clone()
-        self.used = cuda_graphs.graphs.mark(device)
-        return x
+        try:
+            for r in range(len(trajectory.plan)):
+                if r == 0 and self.apart:
+                    self._first_row(trajectory, chunk)
+                else:
+                    self.graphs(trajectory.guided(r))
+                done()
+            return self.indexed.step.x.clone()
+        finally:  # also where done() raises, as at Ctrl-C
+            self.used = cuda_graphs.graphs.mark(device)
 
     def _place(self, trajectory: Trajectory, chunk: Chunk) -> None:
         """Puts a chunk at the beginning of its plan where the graphs look for it."""

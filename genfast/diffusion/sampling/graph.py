@@ -53,8 +53,8 @@ class Graphs:
         """Frees what is kept."""
         with self.lock:
             self.steps: dict[Hashable, CapturedStep] = {}
-            self.networks: dict[int, Hashable] = {}  # the fingerprint of each that was asked for
-            self.refused, self.prepared = False, (None, None)
+            self.refused: dict[int, Hashable] = {}  # networks of which no step can be captured, as they were then
+            self.prepared = None, None
 
     def of(self, trajectory: Trajectory, must: bool) -> "Replays":
         """The captured steps for a trajectory, which takes over what has been prepared for one like it.
@@ -64,30 +64,30 @@ class Graphs:
         nets = [net for net in trajectory.networks if isinstance(net, nn.Module)]
         same, changes = {id(net): fingerprint(net) for net in nets}, tuple(map(versions, nets))
         with self.lock:
-            if any(self.networks.get(net, now) != now for net, now in same.items()):
-                self.steps, self.networks, self.refused = {}, {}, False
-            self.networks |= same
+            self.steps = {kind: step for kind, step in self.steps.items() if step.made_of(same)}
             key = (trajectory.times, same, changes)
             if None in changes or self.prepared[0] != key:
                 self.prepared = key, trajectory.prepared
             trajectory.prepared = self.prepared[1]
-        return Replays(self, trajectory, must)
+        return Replays(self, trajectory, same, must)
 
-    def step(self, trajectory: Trajectory, chunk: Chunk) -> CapturedStep:
-        """The captured step for this chunk."""
-        kind = _kind(trajectory, chunk)
-        step = self.steps.pop(kind, None) or CapturedStep(trajectory, chunk)
-        while len(self.steps) >= self.KEPT:
+    def step(self, trajectory: Trajectory, chunk: Chunk, networks: dict[int, Hashable]) -> CapturedStep:
+        """The captured step for this chunk: one with as much room as it needs, or more. networks: as they are now."""
+        kind, sizes = _kind(trajectory, chunk), rooms(trajectory.tables, chunk.entries)
+        roomy = (at for at in self.steps if at[0] == kind and all(n <= room for n, room in zip(sizes, at[1])))
+        at = next(roomy, (kind, sizes))
+        step = self.steps.pop(at, None)
+        while len(self.steps) >= self.KEPT:  # before there is another, which needs the memory
             self.steps.pop(next(iter(self.steps)))
-        self.steps[kind] = step
-        return step
+        self.steps[at] = step or CapturedStep(trajectory, chunk, networks)
+        return self.steps[at]
 
 
 class Replays:
     """The captured steps of one call of `sample`."""
 
-    def __init__(self, graphs: Graphs, trajectory: Trajectory, must: bool):
-        self.graphs, self.trajectory, self.must = graphs, trajectory, must
+    def __init__(self, graphs: Graphs, trajectory: Trajectory, networks: dict[int, Hashable], must: bool):
+        self.graphs, self.trajectory, self.networks, self.must = graphs, trajectory, networks, must
 
     def __call__(self, chunk: Chunk, done: Callable[[], None]) -> Tensor | None:
         """What `trajectory.run` answers; None where that is for the loop to do: the network cannot be captured, or
@@ -103,10 +103,11 @@ class Replays:
     def _taken(self, chunk: Chunk) -> CapturedStep | None:
         """The step, locked and with all its graphs."""
         graphs = self.graphs
-        if (graphs.refused and not self.must) or not graphs.lock.acquire(blocking=False):
+        refused = any(graphs.refused.get(net) == now for net, now in self.networks.items())
+        if (refused and not self.must) or not graphs.lock.acquire(blocking=False):
             return None
         try:
-            step = graphs.step(self.trajectory, chunk)
+            step = graphs.step(self.trajectory, chunk, self.networks)
             if not step.lock.acquire(blocking=False):
                 return None
             try:
@@ -116,7 +117,8 @@ class Replays:
                 raise
             return step
         except Uncapturable as error:
-            graphs.refused = True
+            graphs.refused |= self.networks
+            graphs.steps = {}
             refuse(error, self.must, stacklevel=6)
             return None
         finally:
@@ -125,13 +127,13 @@ class Replays:
 
 def _kind(trajectory: Trajectory, chunk: Chunk) -> Hashable:
     """What a captured step is made for."""
-    net, other, *way = trajectory.way
+    _, _, *way = trajectory.way
+    nets = tuple(map(id, trajectory.networks))  # which the step holds
     parts = {field: part if isinstance(part, dict) else {"": part} for field, part in chunk._asdict().items()}
     entries = parts.pop("entries")[""]
     tensors = [
         (field, name, value.shape, value.dtype, value.device)
         for field, part in parts.items() for name, value in part.items() if value is not None
     ]  # fmt: skip
-    sizes = trajectory.plan.slots, rooms(trajectory.tables, entries)
     prepared = None if entries is None else (entries.shape[1:], entries.dtype)
-    return *way, net.net, other and other.net, sizes, prepared, surroundings(chunk.x.device), *tensors
+    return *way, nets, trajectory.plan.slots, prepared, surroundings(chunk.x.device), *tensors

@@ -1,6 +1,7 @@
 """One captured step for every row, plan, seed, chunk and call: recorded on the CPU, the bits of the loop."""
 
 import copy
+import dataclasses
 import pickle
 import threading
 
@@ -12,6 +13,7 @@ from recorded_graphs import graphs  # noqa: F401
 import genfast as gf
 from genfast import nn
 from genfast.diffusion import sampling
+from genfast.diffusion.sampling.captured import CapturedStep
 from genfast.diffusion.sampling.trajectory import Trajectory
 from genfast.testing import no_host_reads
 
@@ -244,6 +246,91 @@ def test_two_are_kept_and_none_in_copies(graphs):  # noqa: F811
 
 def test_a_plan_longer_than_there_is_room_for(graphs):  # noqa: F811
     assert same(model(), n=4, solver="euler", steps=1030)
+
+
+def test_a_step_with_more_room_serves_a_chunk_that_needs_less(graphs):  # noqa: F811
+    """What is prepared is of 1, 30 and 64 labels in turn: the second call captures nothing."""
+    one = model(perturbed(nn.MLP(2, width=16, depth=1, classes=64)))
+    label = torch.cat([torch.zeros(64), torch.arange(64) % 30, torch.arange(64)]).long()
+    settings = {"n": 192, "label": label, "chunk": None, "steps": 50, "solver": "ddim"}
+    assert same(one, **settings)
+    captures = graphs.captures
+    assert same(one, **settings, seed=1) and graphs.captures == captures
+
+
+@pytest.mark.parametrize("classes, steps", [(3, 1024), (63, 16)])
+def test_a_graph_that_is_captured_later_finds_the_step_at_the_end_of_a_plan(graphs, classes, steps):  # noqa: F811
+    """Where, a row further on, there is no room for any: of tables, and of what is prepared of 64 labels."""
+    one = model(perturbed(nn.MLP(2, width=16, depth=1, classes=classes)))
+    settings = {"n": classes, "label": torch.arange(classes), "chunk": 63, "steps": steps, "solver": "euler"}
+    for interval in ((0.5, 0.5), (0.0, 1.0), (0.2, 0.6)):
+        guidance = gf.Guidance(2.0, interval=interval)
+        assert same(one, guidance=guidance, **settings)
+
+
+class Wider(Factored):
+    """A network in bfloat16 that answers in float32, where it is told to."""
+
+    def __init__(self, wider):
+        super().__init__()
+        self.bfloat16().wider = wider
+
+    def forward(self, y, t):
+        answer = super().forward(y, t)
+        return answer.float() if self.wider else answer
+
+
+@pytest.mark.parametrize("schedule", ["vp_linear", "edm"])
+def test_guided_rows_may_be_of_another_dtype(graphs, schedule):  # noqa: F811
+    one = model(Wider(False), schedule=schedule)
+    for interval in ((0.2, 0.6), (0.5, 1.0), (0.0, 0.5), (0.0, 1.0)):
+        assert same(one, guidance=gf.Guidance(2.0, interval=interval, network=Wider(True)), steps=8)
+
+
+def test_neither_networks_that_guide_nor_their_fingerprints_pile_up(graphs):  # noqa: F811
+    one = model()
+    for seed in range(4):
+        one.sample(3, steps=2, progress=False, guidance=gf.Guidance(2.0, network=mlp(seed=seed)))
+    assert len(one._graphs.steps) == 2 and not one._graphs.refused
+
+
+def test_what_is_released_in_the_middle_of_a_run_is_not_taken_for_the_network_of_later(graphs, monkeypatch):  # noqa: F811
+    net = mlp()
+    one, run, left = model(net), CapturedStep.run, [1]
+
+    def released(*args):
+        while left:
+            one.release() or left.pop()
+        return run(*args)
+
+    monkeypatch.setattr(CapturedStep, "run", released)
+    one.sample(8, steps=4, chunk=4, graph=True, progress=False)
+    replaced(net)
+    assert same(one)
+
+
+def test_an_interrupted_run_says_when_it_will_be_done(graphs, monkeypatch):  # noqa: F811
+    """Another stream then waits for it, before it writes to the same tensors."""
+    marks = []
+    monkeypatch.setattr(graphs, "mark", lambda device: marks.append(1) or "here")
+    one = model()
+    one.sample(4, graph=True, progress=False)
+    (step,) = one._graphs.steps.values()
+    monkeypatch.setattr(step.graphs, "graphs", {False: lambda: (_ for _ in ()).throw(KeyboardInterrupt)})
+    with pytest.raises(KeyboardInterrupt):
+        one.sample(4, graph=True, progress=False)
+    assert len(marks) == 2
+
+
+def test_a_function_that_has_no_hash(graphs):  # noqa: F811
+    @dataclasses.dataclass
+    class Scaled:
+        factor: float = 0.1
+
+        def __call__(self, y, t):
+            return self.factor * y
+
+    assert same(model(Scaled()))
 
 
 # A network that cannot be captured ------------------------------------------------------------------------------------
