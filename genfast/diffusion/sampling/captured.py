@@ -3,13 +3,14 @@
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ...common.host_reads import HostRead, no_host_reads
 from . import cuda_graphs
+from .fingerprint import fingerprints
 from .indexed import IndexedStep, copy_first, grown, rooms
 from .step import Chunk, Step
 from .trajectory import Trajectory
@@ -61,11 +62,11 @@ class StepGraphs:
 class CapturedStep:
     """The graphs of a step, and what the samples of a chunk need to go by them.
 
-    networks: by their id, the fingerprints of those that it calls.
+    networks: the fingerprints of those that it calls, as the captures left them.
     """
 
-    def __init__(self, trajectory: Trajectory, chunk: Chunk, networks: dict[int, Hashable]):
-        self.lock, self.used, self.networks = threading.Lock(), None, networks
+    def __init__(self, trajectory: Trajectory, chunk: Chunk):
+        self.lock, self.used, self.networks = threading.Lock(), None, {}
         own = Chunk(**{name: _own(part) for name, part in chunk._asdict().items() if name != "entries"})
         step = Step(trajectory.way, own, trajectory.first_input(own.x), trajectory.plan.slots)
         _, _, many = rooms(trajectory.tables, chunk.entries)
@@ -81,19 +82,21 @@ class CapturedStep:
         self.apart = step.x.stride() != chunk.x.stride() and not same
         self.warm = {guided}
 
-    def made_of(self, networks: dict[int, Hashable]) -> bool:
+    def made_of(self, networks: dict[int, object]) -> bool:
         """Whether its networks, as far as they are among these, are what they were."""
         return all(networks.get(net, was) == was for net, was in self.networks.items())
 
     def capture(self, trajectory: Trajectory) -> None:
         """Captures what rows of the plan need and there is no graph of yet."""
         missing = {trajectory.guided(r) for r in range(len(trajectory.plan))} - self.graphs.graphs.keys()
-        if missing:
-            self.indexed.index.zero_()  # the last chunk left it behind its plan
+        if not missing:
+            return
+        self.indexed.index.zero_()  # the last chunk left it behind its plan
         for guided in missing:
             if guided not in self.warm:
                 self.graphs.warm(guided)
             self.graphs.capture(guided)
+            self.networks = fingerprints(trajectory.networks)  # now, for some keep what they compute
 
     def run(self, trajectory: Trajectory, chunk: Chunk, done: Callable[[], None]) -> Tensor:
         """What `trajectory.run` answers."""

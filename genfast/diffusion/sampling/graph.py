@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..process.plans import Plan
 from . import cuda_graphs
 from .captured import CapturedStep, Uncapturable, refuse
-from .fingerprint import fingerprint, surroundings, versions
+from .fingerprint import fingerprints, surroundings, versions
 from .indexed import rooms
 from .settings import SampleSettings
 from .step import Chunk
@@ -53,7 +53,7 @@ class Graphs:
         """Frees what is kept."""
         with self.lock:
             self.steps: dict[Hashable, CapturedStep] = {}
-            self.refused: dict[int, Hashable] = {}  # networks of which no step can be captured, as they were then
+            self.refused: dict[int, object] = {}  # networks of which no step can be captured, as they were then
             self.prepared = None, None
 
     def of(self, trajectory: Trajectory, must: bool) -> "Replays":
@@ -61,8 +61,8 @@ class Graphs:
 
         must: whether a network that cannot be captured is a RuntimeError; else it is warned of, once.
         """
-        nets = [net for net in trajectory.networks if isinstance(net, nn.Module)]
-        same, changes = {id(net): fingerprint(net) for net in nets}, tuple(map(versions, nets))
+        same = fingerprints(trajectory.networks)
+        changes = tuple(versions(net) for net in trajectory.networks if isinstance(net, nn.Module))
         with self.lock:
             self.steps = {kind: step for kind, step in self.steps.items() if step.made_of(same)}
             key = (trajectory.times, same, changes)
@@ -71,22 +71,22 @@ class Graphs:
             trajectory.prepared = self.prepared[1]
         return Replays(self, trajectory, same, must)
 
-    def step(self, trajectory: Trajectory, chunk: Chunk, networks: dict[int, Hashable]) -> CapturedStep:
-        """The captured step for this chunk: one with as much room as it needs, or more. networks: as they are now."""
+    def step(self, trajectory: Trajectory, chunk: Chunk) -> CapturedStep:
+        """The captured step for this chunk: one with as much room as it needs, or more."""
         kind, sizes = _kind(trajectory, chunk), rooms(trajectory.tables, chunk.entries)
         roomy = (at for at in self.steps if at[0] == kind and all(n <= room for n, room in zip(sizes, at[1])))
         at = next(roomy, (kind, sizes))
         step = self.steps.pop(at, None)
         while len(self.steps) >= self.KEPT:  # before there is another, which needs the memory
             self.steps.pop(next(iter(self.steps)))
-        self.steps[at] = step or CapturedStep(trajectory, chunk, networks)
+        self.steps[at] = step or CapturedStep(trajectory, chunk)
         return self.steps[at]
 
 
 class Replays:
     """The captured steps of one call of `sample`."""
 
-    def __init__(self, graphs: Graphs, trajectory: Trajectory, networks: dict[int, Hashable], must: bool):
+    def __init__(self, graphs: Graphs, trajectory: Trajectory, networks: dict[int, object], must: bool):
         self.graphs, self.trajectory, self.networks, self.must = graphs, trajectory, networks, must
 
     def __call__(self, chunk: Chunk, done: Callable[[], None]) -> Tensor | None:
@@ -107,7 +107,7 @@ class Replays:
         if (refused and not self.must) or not graphs.lock.acquire(blocking=False):
             return None
         try:
-            step = graphs.step(self.trajectory, chunk, self.networks)
+            step = graphs.step(self.trajectory, chunk)
             if not step.lock.acquire(blocking=False):
                 return None
             try:

@@ -14,7 +14,7 @@ from ..process.denoisers import Denoiser, Network
 from ..process.plans import Plan
 from . import cuda_graphs
 from .captured import StepGraphs, Uncapturable, refuse
-from .fingerprint import fingerprint, surroundings
+from .fingerprint import fingerprints, surroundings
 from .indexed import IndexedStep, grown, room
 from .prepared import Prepared
 from .rows import Tables
@@ -88,7 +88,7 @@ class Lanes:
         )  # fmt: skip
         self.shape, self.capacity, self.device, self.graph = shape, capacity, device, graph
         of_modules = graph is True or (graph == "auto" and isinstance(net.net, nn.Module))
-        self.captures, self.network = of_modules and cuda_graphs.graphs.serves(device), None
+        self.captures, self.kind = of_modules and cuda_graphs.graphs.serves(device), None
         self.blocks, self.step, self.indexed, self.graphs = Blocks(), None, None, None
         self.parts: list[Part] = []  # whose tables are laid out, one after the other
 
@@ -135,10 +135,8 @@ class Lanes:
             self.indexed, self.graphs = IndexedStep(self.step, tables, entries, place), None
         elif parts != self.parts:
             self.indexed.load(tables)
-        if self.captures and isinstance(self.way.net.net, nn.Module):
-            network = fingerprint(self.way.net.net), surroundings(self.device)
-            if network != self.network:
-                self.network, self.graphs = network, None
+        if self.graphs is not None and self._kind() != self.kind:
+            self.graphs = None
         self.parts = parts
         self.indexed.index.copy_(torch.tensor(index, dtype=torch.int32))
         if place is not None:
@@ -166,11 +164,16 @@ class Lanes:
             self.graphs.watched(guided)
             self.graphs.warm(guided)
             self.graphs.capture(guided)
+            self.kind = self._kind()
         return self.graphs
+
+    def _kind(self) -> object:
+        """What the graphs depend on without seeing it change."""
+        return fingerprints([self.way.net.net]), surroundings(self.device)
 
     def __getstate__(self) -> dict:
         """Without graphs, which are of one process."""
-        return vars(self) | {"graphs": None}
+        return vars(self) | {"graphs": None, "kind": None}
 
     def alone(self, slot: int, guided: bool) -> None:
         """Calls the network on the sample of one slot alone, as many times as there are rows in its batch."""

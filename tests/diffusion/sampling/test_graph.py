@@ -169,20 +169,46 @@ def slower(net):
     net.factor = 0.5
 
 
+def patched(net):
+    forward = net.forward
+    net.forward = lambda *args, **known: -forward(*args, **known)
+
+
+def reclassed(net):
+    forward = type(net).forward
+    net.__class__ = type("Other", (type(net),), {"forward": lambda *args, **known: -forward(*args, **known)})
+
+
+def listed(net):
+    net.factors[0] = 0.5
+
+
+def elsewhere(net):
+    net.shifts["first"] = torch.ones(2)
+
+
 class Factored(torch.nn.Module):
-    """A network with a number among its attributes."""
+    """A network with numbers, functions and tensors among its attributes."""
 
     factor = 1.0
 
     def __init__(self):
         super().__init__()
         self.output = torch.nn.Linear(2, 2)
+        self.factors, self.shifts = [1.0], {"first": torch.zeros(2)}
 
     def forward(self, y, t):
-        return self.factor * self.output(y) + t[:, None].to(y.dtype)
+        y = self.output(y) + self.shifts["first"].to(y.dtype)
+        return self.factor * self.factors[0] * y + t[:, None].to(y.dtype)
 
 
-CHANGES = {"in place": (in_place, 0), "replaced": (replaced, 1), "hook": (hooked, 1), "number": (slower, 1)}
+CHANGES = {
+    "in place": (in_place, 0), "replaced": (replaced, 1), "hook": (hooked, 1), "number": (slower, 1),
+    "forward": (patched, 1), "class": (reclassed, 1), "in a list": (listed, 1), "in a dict": (elsewhere, 1),
+}  # fmt: skip
+
+
+UNSEEN = ("number", "in a list", "in a dict")  # by an MLP
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -191,12 +217,61 @@ def test_a_changed_network_is_seen(graphs, make, change):  # noqa: F811
     net = make()
     one, (does, captures) = model(net), CHANGES[change]
     before = one.sample(7, graph=True, progress=False)
+    if make is mlp and change in UNSEEN[1:]:
+        return
     does(net)
     loop, graph = both(one, chunk=None, steps=20)
     assert torch.equal(loop, graph) and graphs.captures == 1 + captures
-    assert torch.equal(before, graph) == (make is mlp and change == "number")  # which an MLP does not look at
+    assert torch.equal(before, graph) == (make is mlp and change in UNSEEN)
     net.to(torch.bfloat16)
     assert same(one)
+
+
+def test_settings_of_torch_are_seen(graphs, default_dtype):  # noqa: F811
+    class Makes(Factored):
+        def forward(self, y, t):
+            return super().forward(y, t) + torch.full((1,), 0.1)
+
+    one = model(Makes())
+    assert same(one)
+    with default_dtype():
+        assert same(one)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        before = graphs.captures
+        assert same(one) and graphs.captures == before + 1
+
+
+def test_what_a_network_keeps_of_its_own_is_no_change(graphs):  # noqa: F811
+    """Such as a weight that is computed in every call, or a count of calls."""
+
+    class Keeps(Factored):
+        def forward(self, y, t):
+            self.calls, self.last = getattr(self, "calls", 0) + 1, 2 * self.output.weight
+            return super().forward(y, t) + y @ self.last
+
+    one = model(Keeps())
+    for n in (4, 8, 3):
+        one.sample(n, chunk=4, graph=True, progress=False)
+        assert graphs.captures == 1
+    in_place(one.net)
+    assert same(one)
+
+
+def test_tensors_that_lie_nowhere(graphs):  # noqa: F811
+    """Yet, or by one address."""
+
+    class Lazy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.output = torch.nn.LazyLinear(2)
+            self.register_buffer("mix", torch.eye(2).to_sparse())
+
+        def forward(self, y, t):
+            return self.output(y) + torch.sparse.mm(self.mix, y.T).T
+
+    one = model(Lazy())
+    graph = one.sample(7, graph=True, progress=False)
+    assert torch.equal(graph, one.sample(7, graph=False, progress=False))
 
 
 def test_another_network_in_its_place(graphs):  # noqa: F811
