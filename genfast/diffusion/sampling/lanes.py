@@ -149,7 +149,7 @@ class Lanes:
 
     def advance(self, guided: bool) -> None:
         """A row for all samples."""
-        if self.captures:
+        if self.captures and self.step.began:  # before that the memory format is not known
             try:
                 return self._capture(guided)(guided)
             except Uncapturable as error:
@@ -161,8 +161,11 @@ class Lanes:
         """The graphs of the step, with one for such rows."""
         self.graphs = self.graphs or StepGraphs(self.indexed)
         if guided not in self.graphs.graphs:
+            y = self.step.y.clone()  # which a network may use up
             self.graphs.watched(guided)
+            self.step.y.copy_(y)
             self.graphs.warm(guided)
+            self.step.y.copy_(y)
             self.graphs.capture(guided)
             self.kind = self._kind()
         return self.graphs

@@ -363,6 +363,29 @@ def test_a_captured_step_gives_the_same(graphs, make):  # noqa: F811
     assert graphs.captures > before
 
 
+class ByLayout(torch.nn.Conv2d):
+    """Answers channels-last, and otherwise where its input is, which it uses up."""
+
+    def forward(self, y, t):
+        shift = 0.1 if y.is_contiguous() else 0.0
+        answer = super().forward(y).contiguous(memory_format=torch.channels_last) + shift
+        y.zero_()
+        return answer
+
+
+def test_a_network_that_uses_up_its_input_or_minds_its_memory_format(graphs):  # noqa: F811
+    one = Denoiser(perturbed(ByLayout(3, 3, 3, padding=1)), VP, "v")
+
+    def drawn(graph):
+        queue = SampleQueue(one, (3, 5, 5), capacity=2, graph=graph)
+        for i in range(5):
+            queue.add(i, plan=plan("dpmpp_2m", VP, 3 + i))
+        return dict(queue)
+
+    loop, replayed = drawn(False), drawn(True)
+    assert graphs.replays and all(torch.equal(loop[ticket], replayed[ticket]) for ticket in loop)
+
+
 def test_a_queue_whose_network_cannot_be_captured(graphs):  # noqa: F811
     class Reads(Plain):
         def forward(self, y, t, label):
@@ -379,4 +402,4 @@ def test_a_queue_whose_network_cannot_be_captured(graphs):  # noqa: F811
     queue = SampleQueue(one, (2,), capacity=2, graph=True)
     queue.add(**requests[0])
     with pytest.raises(RuntimeError, match="graph=True: the step cannot be captured"):
-        queue.step()
+        dict(queue)
