@@ -1,5 +1,6 @@
 """One captured step for every row, plan, seed, chunk and call: recorded on the CPU, the bits of the loop."""
 
+import contextlib
 import copy
 import dataclasses
 import pickle
@@ -14,6 +15,7 @@ import genfast as gf
 from genfast import nn
 from genfast.diffusion import sampling
 from genfast.diffusion.sampling.captured import CapturedStep
+from genfast.diffusion.sampling.cuda_graphs import CudaGraphs
 from genfast.diffusion.sampling.trajectory import Trajectory
 from genfast.testing import no_host_reads
 
@@ -437,6 +439,41 @@ def test_errors_of_the_network_are_its_own(graphs):  # noqa: F811
     for graph in ("auto", True):
         with pytest.raises(KeyError, match="of its own"):
             model(Fails()).sample(3, graph=graph, progress=False)
+
+
+def test_what_is_asked_of_torch_for_a_capture(monkeypatch):
+    """On a stream of the device, which is left also where torch does not; torch's own tensors in no inference mode."""
+    now, begun = ["default"], []
+
+    @contextlib.contextmanager
+    def on(stream):
+        before, now[0] = now[0], stream
+        try:
+            yield
+        finally:
+            now[0] = before
+
+    @contextlib.contextmanager
+    def capturing(graph, stream="cuda:0", **settings):
+        begun.append((stream, torch.is_inference_mode_enabled()))
+        now[0] = stream  # as torch does, which then ends the capture before it leaves the stream
+        yield
+        raise RuntimeError("refused")
+
+    fakes = {"Stream": str, "stream": on, "graph": capturing, "CUDAGraph": object, "device": contextlib.nullcontext}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    found = []
+
+    def step():
+        found.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    capture = CudaGraphs().capture
+    for inference in (False, True):
+        with torch.inference_mode(inference), torch.no_grad(), pytest.raises(RuntimeError, match="refused"):
+            capture(step, torch.device("cuda:1"))
+        assert now == ["default"]
+    assert begun == [("cuda:1", False)] * 2 and found == [(False, False), (True, False)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
