@@ -72,7 +72,7 @@ class CapturedStep:
         _, _, many = rooms(trajectory.tables, chunk.entries)
         entries = None if chunk.entries is None else grown(chunk.entries, many)
         self.indexed = IndexedStep(step, trajectory.tables, entries, own.place)
-        self.loaded = trajectory, chunk.entries
+        self.loaded = trajectory.tables, chunk.entries
         self.graphs, guided = StepGraphs(self.indexed), trajectory.guided(0)
         first = self.graphs.watched(guided)
         self._place(trajectory, chunk)
@@ -118,11 +118,11 @@ class CapturedStep:
     def _place(self, trajectory: Trajectory, chunk: Chunk) -> None:
         """Puts a chunk at the beginning of its plan where the graphs look for it."""
         indexed, step = self.indexed, self.indexed.step
-        if self.loaded[0] is not trajectory:
+        if self.loaded[0] is not trajectory.tables:
             indexed.load(trajectory.tables)
         if chunk.entries is not None and self.loaded[1] is not chunk.entries:
             copy_first([indexed.entries], [chunk.entries])
-        self.loaded = trajectory, chunk.entries
+        self.loaded = trajectory.tables, chunk.entries
         y = None if step.y is None else trajectory.first_input(chunk.x)
         pairs = (step.key, chunk.key), (step.x, chunk.x), (step.y, y), (step.w, chunk.w), (indexed.place, chunk.place)
         for to, new in pairs:

@@ -20,13 +20,6 @@ def fingerprints(networks: Iterable[object]) -> dict[int, object]:
     return {id(net): fingerprint(net) for net in networks if isinstance(net, nn.Module)}
 
 
-def versions(network: nn.Module) -> object:
-    """How often each of its parameters and buffers was changed in place; None where torch does not count."""
-    tensors = [*network.parameters(), *network.buffers()]
-    counted = not any(nn.parameter.is_lazy(t) or t.is_inference() for t in tensors)
-    return tuple(t._version for t in tensors) if counted else None
-
-
 def surroundings(device: torch.device) -> Hashable:
     """What of torch's settings chooses kernels, dtypes and kinds of tensors."""
     cuda, cudnn, matmul = torch.backends.cuda, torch.backends.cudnn, torch.backends.cuda.matmul

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..process.plans import Plan
 from . import cuda_graphs
 from .captured import CapturedStep, Uncapturable, refuse
-from .fingerprint import fingerprints, surroundings, versions
+from .fingerprint import fingerprints, surroundings
 from .indexed import rooms
 from .settings import SampleSettings
 from .step import Chunk
@@ -37,7 +37,7 @@ class Graphs:
     """The captured steps that a model keeps, the two used last. A copy of it, or a pickle, has none.
 
     A step is captured anew for samples, arguments or settings of another kind, and where the network is no longer what
-    it was (fingerprint.py). Weights changed in place are seen; what is prepared is then prepared anew.
+    it was (fingerprint.py). Weights changed in place are seen; what is prepared is prepared anew in every call.
     """
 
     KEPT = 2
@@ -54,21 +54,15 @@ class Graphs:
         with self.lock:
             self.steps: dict[Hashable, CapturedStep] = {}
             self.refused: dict[int, object] = {}  # networks of which no step can be captured, as they were then
-            self.prepared = None, None
 
     def of(self, trajectory: Trajectory, must: bool) -> "Replays":
-        """The captured steps for a trajectory, which takes over what has been prepared for one like it.
+        """The captured steps for a trajectory.
 
         must: whether a network that cannot be captured is a RuntimeError; else it is warned of, once.
         """
         same = fingerprints(trajectory.networks)
-        changes = tuple(versions(net) for net in trajectory.networks if isinstance(net, nn.Module))
         with self.lock:
             self.steps = {kind: step for kind, step in self.steps.items() if step.made_of(same)}
-            key = (trajectory.times, same, changes)
-            if None in changes or self.prepared[0] != key:
-                self.prepared = key, trajectory.prepared
-            trajectory.prepared = self.prepared[1]
         return Replays(self, trajectory, same, must)
 
     def step(self, trajectory: Trajectory, chunk: Chunk) -> CapturedStep:

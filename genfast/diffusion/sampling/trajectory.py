@@ -39,7 +39,6 @@ class Trajectory:
         self.c_in, self.c_skip, self.c_out = (c.tolist() for c in (scale.c_in, scale.c_skip, scale.c_out))
         self.tables = Tables(table, *(c.to(device, dtype) for c in (scale.c_noise, scale.c_skip, scale.c_out)))
         self.prepared = Prepared(denoiser.net, self.tables.c_noise)
-        self.times = tuple(scale.c_noise.tolist())
 
     @property
     def networks(self) -> list[Callable]:
