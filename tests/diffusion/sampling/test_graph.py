@@ -259,6 +259,14 @@ def test_what_a_network_keeps_of_its_own_is_no_change(graphs):  # noqa: F811
     assert same(one)
 
 
+def test_modes_of_torch_may_change_between_calls(graphs):  # noqa: F811
+    """What was prepared, or made, in one is not used in another."""
+    for one in (model(), model(mlp().bfloat16())):
+        for inference, autocast in ((True, False), (False, False), (False, True), (True, True), (False, False)):
+            with torch.inference_mode(inference), torch.autocast("cpu", torch.bfloat16, autocast):
+                assert same(one, label=LABEL, guidance=2.0)
+
+
 def test_tensors_that_lie_nowhere(graphs):  # noqa: F811
     """Yet, or by one address."""
 
