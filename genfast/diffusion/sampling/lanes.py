@@ -81,19 +81,20 @@ class Lanes:
         self, denoiser: Denoiser, shape: tuple[int, ...], capacity: int, clamp: tuple[float, float] | None,
         device: torch.device, graph: bool | str,
     ):  # fmt: skip
-        net = Network(denoiser.net)
-        self.way = Way(
-            net=net, other=None, net_dtype=net.dtype or torch.float32, dtype=torch.float32, clamp=clamp, threshold=None,
-            rescale=0.0, denoised=False, shared=False,
-        )  # fmt: skip
+        self.net, self.clamp = denoiser.net, clamp
         self.shape, self.capacity, self.device, self.graph = shape, capacity, device, graph
-        of_modules = graph is True or (graph == "auto" and isinstance(net.net, nn.Module))
+        of_modules = graph is True or (graph == "auto" and isinstance(self.net, nn.Module))
         self.captures, self.kind = of_modules and cuda_graphs.graphs.serves(device), None
-        self.blocks, self.step, self.indexed, self.graphs = Blocks(), None, None, None
+        self.step, self.indexed, self.graphs = None, None, None
         self.parts: list[Part] = []  # whose tables are laid out, one after the other
 
     def begin(self, condition: dict[str, Tensor]) -> None:
-        """Room for samples with arguments like these."""
+        """Room for samples with arguments like these, of the network as it is now."""
+        net = Network(self.net)
+        self.way = Way(
+            net=net, other=None, net_dtype=net.dtype or torch.float32, dtype=torch.float32, clamp=self.clamp,
+            threshold=None, rescale=0.0, denoised=False, shared=False,
+        )  # fmt: skip
         count, device = self.capacity, self.device
         x, y = (torch.zeros(count, *self.shape, dtype=torch.float32, device=device) for _ in range(2))
         key = torch.zeros(count, 2, dtype=torch.int64, device=device)
@@ -103,6 +104,12 @@ class Lanes:
         )
         self.step = Step(self.way, Chunk(key, x, *sides, w=x.new_ones(count)), y, ops.SLOTS)
         self.indexed = self.graphs = None
+        self.blocks = Blocks()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the network is of another dtype now."""
+        return Network(self.net).dtype != self.way.net.dtype
 
     def place(self, slot: int, request: Request) -> None:
         """Puts a sample at the beginning of its plan."""
@@ -172,7 +179,7 @@ class Lanes:
 
     def _kind(self) -> object:
         """What the graphs depend on without seeing it change."""
-        return fingerprints([self.way.net.net]), surroundings(self.device)
+        return fingerprints([self.net]), surroundings(self.device)
 
     def __getstate__(self) -> dict:
         """Without graphs, which are of one process."""
@@ -201,7 +208,7 @@ class Lanes:
         self, requests: Sequence[Request], rows: Sequence[int], index: Sequence[int]
     ) -> tuple[Tensor | None, Tensor | None]:
         """`entries` and `place` of `IndexedStep`, for samples at row rows[i] of their own plan, index[i] of all."""
-        if not Prepared.fits(self.way.net.net, set(requests[0].condition)):
+        if not Prepared.fits(self.net, set(requests[0].condition)):
             return None, None
         sides = [request.condition for request in requests] + [request.unconditional for request in requests]
         labels = [int(side["label"]) if side else None for side in sides]

@@ -323,6 +323,20 @@ def test_a_queue_that_has_run_empty_sees_new_weights():
     )
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_queue_that_has_run_empty_sees_another_dtype(graphs, graph):  # noqa: F811
+    net = perturbed(nn.MLP(2, width=16, depth=1, classes=4))
+    queue, request = (
+        SampleQueue(Denoiser(net, VP, "v"), (2,), capacity=2, graph=graph),
+        {"index": 0, "plan": plan("ddim", VP, 3)},
+    )
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        net.to(dtype)
+        queue.add(**request)
+        (sample,) = dict(queue).values()
+        assert torch.allclose(sample, alone(queue.denoiser, request, chunk=2), rtol=0, atol=0.05)
+
+
 def test_whatever_the_default_dtype_is(default_dtype):
     """Of the queue's own state, and of the conditions that it is given as numbers."""
     model = gf.Diffusion(perturbed(nn.MLP(2, width=8, depth=1, classes=3, condition=2)), shape=(2,))
