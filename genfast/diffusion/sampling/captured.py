@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...common.host_reads import HostRead, no_host_reads
 from . import cuda_graphs
+from .fingerprint import fingerprints
 from .indexed import IndexedStep, copy_first, grown, rooms
 from .step import Chunk, Step
 from .trajectory import Trajectory
@@ -59,16 +60,19 @@ class StepGraphs:
 
 
 class CapturedStep:
-    """The graphs of a step, and what the samples of a chunk need to go by them."""
+    """The graphs of a step, and what the samples of a chunk need to go by them.
+
+    networks: the fingerprints of those that it calls, as the captures left them.
+    """
 
     def __init__(self, trajectory: Trajectory, chunk: Chunk):
-        self.lock, self.used = threading.Lock(), None
+        self.lock, self.used, self.networks = threading.Lock(), None, {}
         own = Chunk(**{name: _own(part) for name, part in chunk._asdict().items() if name != "entries"})
         step = Step(trajectory.way, own, trajectory.first_input(own.x), trajectory.plan.slots)
         _, _, many = rooms(trajectory.tables, chunk.entries)
         entries = None if chunk.entries is None else grown(chunk.entries, many)
         self.indexed = IndexedStep(step, trajectory.tables, entries, own.place)
-        self.loaded = trajectory, chunk.entries
+        self.loaded = trajectory.tables, chunk.entries
         self.graphs, guided = StepGraphs(self.indexed), trajectory.guided(0)
         first = self.graphs.watched(guided)
         self._place(trajectory, chunk)
@@ -78,12 +82,21 @@ class CapturedStep:
         self.apart = step.x.stride() != chunk.x.stride() and not same
         self.warm = {guided}
 
+    def made_of(self, networks: dict[int, object]) -> bool:
+        """Whether its networks, as far as they are among these, are what they were."""
+        return all(networks.get(net, was) == was for net, was in self.networks.items())
+
     def capture(self, trajectory: Trajectory) -> None:
         """Captures what rows of the plan need and there is no graph of yet."""
-        for guided in {trajectory.guided(r) for r in range(len(trajectory.plan))} - self.graphs.graphs.keys():
+        missing = {trajectory.guided(r) for r in range(len(trajectory.plan))} - self.graphs.graphs.keys()
+        if not missing:
+            return
+        self.indexed.index.zero_()  # the last chunk left it behind its plan
+        for guided in missing:
             if guided not in self.warm:
                 self.graphs.warm(guided)
             self.graphs.capture(guided)
+            self.networks = fingerprints(trajectory.networks)  # now, for some keep what they compute
 
     def run(self, trajectory: Trajectory, chunk: Chunk, done: Callable[[], None]) -> Tensor:
         """What `trajectory.run` answers."""
@@ -91,24 +104,25 @@ class CapturedStep:
         if self.used is not None:
             cuda_graphs.graphs.wait(self.used, device)  # the tensors are the same, the stream may be another
         self._place(trajectory, chunk)
-        for r in range(len(trajectory.plan)):
-            if r == 0 and self.apart:
-                self._first_row(trajectory, chunk)
-            else:
-                self.graphs(trajectory.guided(r))
-            done()
-        x = self.indexed.step.x.clone()
-        self.used = cuda_graphs.graphs.mark(device)
-        return x
+        try:
+            for r in range(len(trajectory.plan)):
+                if r == 0 and self.apart:
+                    self._first_row(trajectory, chunk)
+                else:
+                    self.graphs(trajectory.guided(r))
+                done()
+            return self.indexed.step.x.clone()
+        finally:  # also where done() raises, as at Ctrl-C
+            self.used = cuda_graphs.graphs.mark(device)
 
     def _place(self, trajectory: Trajectory, chunk: Chunk) -> None:
         """Puts a chunk at the beginning of its plan where the graphs look for it."""
         indexed, step = self.indexed, self.indexed.step
-        if self.loaded[0] is not trajectory:
+        if self.loaded[0] is not trajectory.tables:
             indexed.load(trajectory.tables)
         if chunk.entries is not None and self.loaded[1] is not chunk.entries:
             copy_first([indexed.entries], [chunk.entries])
-        self.loaded = trajectory, chunk.entries
+        self.loaded = trajectory.tables, chunk.entries
         y = None if step.y is None else trajectory.first_input(chunk.x)
         pairs = (step.key, chunk.key), (step.x, chunk.x), (step.y, y), (step.w, chunk.w), (indexed.place, chunk.place)
         for to, new in pairs:

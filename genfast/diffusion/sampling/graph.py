@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..process.plans import Plan
 from . import cuda_graphs
 from .captured import CapturedStep, Uncapturable, refuse
-from .fingerprint import fingerprint, surroundings, versions
+from .fingerprint import fingerprints, surroundings
 from .indexed import rooms
 from .settings import SampleSettings
 from .step import Chunk
@@ -37,7 +37,7 @@ class Graphs:
     """The captured steps that a model keeps, the two used last. A copy of it, or a pickle, has none.
 
     A step is captured anew for samples, arguments or settings of another kind, and where the network is no longer what
-    it was (fingerprint.py). Weights changed in place are seen; what is prepared is then prepared anew.
+    it was (fingerprint.py). Weights changed in place are seen; what is prepared is prepared anew in every call.
     """
 
     KEPT = 2
@@ -53,41 +53,35 @@ class Graphs:
         """Frees what is kept."""
         with self.lock:
             self.steps: dict[Hashable, CapturedStep] = {}
-            self.networks: dict[int, Hashable] = {}  # the fingerprint of each that was asked for
-            self.refused, self.prepared = False, (None, None)
+            self.refused: dict[int, object] = {}  # networks of which no step can be captured, as they were then
 
     def of(self, trajectory: Trajectory, must: bool) -> "Replays":
-        """The captured steps for a trajectory, which takes over what has been prepared for one like it.
+        """The captured steps for a trajectory.
 
         must: whether a network that cannot be captured is a RuntimeError; else it is warned of, once.
         """
-        nets = [net for net in trajectory.networks if isinstance(net, nn.Module)]
-        same, changes = {id(net): fingerprint(net) for net in nets}, tuple(map(versions, nets))
+        same = fingerprints(trajectory.networks)
         with self.lock:
-            if any(self.networks.get(net, now) != now for net, now in same.items()):
-                self.steps, self.networks, self.refused = {}, {}, False
-            self.networks |= same
-            key = (trajectory.times, same, changes)
-            if None in changes or self.prepared[0] != key:
-                self.prepared = key, trajectory.prepared
-            trajectory.prepared = self.prepared[1]
-        return Replays(self, trajectory, must)
+            self.steps = {kind: step for kind, step in self.steps.items() if step.made_of(same)}
+        return Replays(self, trajectory, same, must)
 
     def step(self, trajectory: Trajectory, chunk: Chunk) -> CapturedStep:
-        """The captured step for this chunk."""
-        kind = _kind(trajectory, chunk)
-        step = self.steps.pop(kind, None) or CapturedStep(trajectory, chunk)
-        while len(self.steps) >= self.KEPT:
+        """The captured step for this chunk: one with as much room as it needs, or more."""
+        kind, sizes = _kind(trajectory, chunk), rooms(trajectory.tables, chunk.entries)
+        roomy = (at for at in self.steps if at[0] == kind and all(n <= room for n, room in zip(sizes, at[1])))
+        at = next(roomy, (kind, sizes))
+        step = self.steps.pop(at, None)
+        while len(self.steps) >= self.KEPT:  # before there is another, which needs the memory
             self.steps.pop(next(iter(self.steps)))
-        self.steps[kind] = step
-        return step
+        self.steps[at] = step or CapturedStep(trajectory, chunk)
+        return self.steps[at]
 
 
 class Replays:
     """The captured steps of one call of `sample`."""
 
-    def __init__(self, graphs: Graphs, trajectory: Trajectory, must: bool):
-        self.graphs, self.trajectory, self.must = graphs, trajectory, must
+    def __init__(self, graphs: Graphs, trajectory: Trajectory, networks: dict[int, object], must: bool):
+        self.graphs, self.trajectory, self.networks, self.must = graphs, trajectory, networks, must
 
     def __call__(self, chunk: Chunk, done: Callable[[], None]) -> Tensor | None:
         """What `trajectory.run` answers; None where that is for the loop to do: the network cannot be captured, or
@@ -103,7 +97,8 @@ class Replays:
     def _taken(self, chunk: Chunk) -> CapturedStep | None:
         """The step, locked and with all its graphs."""
         graphs = self.graphs
-        if (graphs.refused and not self.must) or not graphs.lock.acquire(blocking=False):
+        refused = any(graphs.refused.get(net) == now for net, now in self.networks.items())
+        if (refused and not self.must) or not graphs.lock.acquire(blocking=False):
             return None
         try:
             step = graphs.step(self.trajectory, chunk)
@@ -116,7 +111,8 @@ class Replays:
                 raise
             return step
         except Uncapturable as error:
-            graphs.refused = True
+            graphs.refused |= self.networks
+            graphs.steps = {}
             refuse(error, self.must, stacklevel=6)
             return None
         finally:
@@ -125,13 +121,13 @@ class Replays:
 
 def _kind(trajectory: Trajectory, chunk: Chunk) -> Hashable:
     """What a captured step is made for."""
-    net, other, *way = trajectory.way
+    _, _, *way = trajectory.way
+    nets = tuple(map(id, trajectory.networks))  # which the step holds
     parts = {field: part if isinstance(part, dict) else {"": part} for field, part in chunk._asdict().items()}
     entries = parts.pop("entries")[""]
     tensors = [
         (field, name, value.shape, value.dtype, value.device)
         for field, part in parts.items() for name, value in part.items() if value is not None
     ]  # fmt: skip
-    sizes = trajectory.plan.slots, rooms(trajectory.tables, entries)
     prepared = None if entries is None else (entries.shape[1:], entries.dtype)
-    return *way, net.net, other and other.net, sizes, prepared, surroundings(chunk.x.device), *tensors
+    return *way, nets, trajectory.plan.slots, prepared, surroundings(chunk.x.device), *tensors

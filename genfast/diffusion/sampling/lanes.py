@@ -14,7 +14,7 @@ from ..process.denoisers import Denoiser, Network
 from ..process.plans import Plan
 from . import cuda_graphs
 from .captured import StepGraphs, Uncapturable, refuse
-from .fingerprint import fingerprint, surroundings
+from .fingerprint import fingerprints, surroundings
 from .indexed import IndexedStep, grown, room
 from .prepared import Prepared
 from .rows import Tables
@@ -81,19 +81,20 @@ class Lanes:
         self, denoiser: Denoiser, shape: tuple[int, ...], capacity: int, clamp: tuple[float, float] | None,
         device: torch.device, graph: bool | str,
     ):  # fmt: skip
-        net = Network(denoiser.net)
-        self.way = Way(
-            net=net, other=None, net_dtype=net.dtype or torch.float32, dtype=torch.float32, clamp=clamp, threshold=None,
-            rescale=0.0, denoised=False, shared=False,
-        )  # fmt: skip
+        self.net, self.clamp = denoiser.net, clamp
         self.shape, self.capacity, self.device, self.graph = shape, capacity, device, graph
-        of_modules = graph is True or (graph == "auto" and isinstance(net.net, nn.Module))
-        self.captures, self.network = of_modules and cuda_graphs.graphs.serves(device), None
-        self.blocks, self.step, self.indexed, self.graphs = Blocks(), None, None, None
+        of_modules = graph is True or (graph == "auto" and isinstance(self.net, nn.Module))
+        self.captures, self.kind = of_modules and cuda_graphs.graphs.serves(device), None
+        self.step, self.indexed, self.graphs = None, None, None
         self.parts: list[Part] = []  # whose tables are laid out, one after the other
 
     def begin(self, condition: dict[str, Tensor]) -> None:
-        """Room for samples with arguments like these."""
+        """Room for samples with arguments like these, of the network as it is now."""
+        net = Network(self.net)
+        self.way = Way(
+            net=net, other=None, net_dtype=net.dtype or torch.float32, dtype=torch.float32, clamp=self.clamp,
+            threshold=None, rescale=0.0, denoised=False, shared=False,
+        )  # fmt: skip
         count, device = self.capacity, self.device
         x, y = (torch.zeros(count, *self.shape, dtype=torch.float32, device=device) for _ in range(2))
         key = torch.zeros(count, 2, dtype=torch.int64, device=device)
@@ -103,6 +104,12 @@ class Lanes:
         )
         self.step = Step(self.way, Chunk(key, x, *sides, w=x.new_ones(count)), y, ops.SLOTS)
         self.indexed = self.graphs = None
+        self.blocks = Blocks()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the network is of another dtype now."""
+        return Network(self.net).dtype != self.way.net.dtype
 
     def place(self, slot: int, request: Request) -> None:
         """Puts a sample at the beginning of its plan."""
@@ -135,10 +142,8 @@ class Lanes:
             self.indexed, self.graphs = IndexedStep(self.step, tables, entries, place), None
         elif parts != self.parts:
             self.indexed.load(tables)
-        if self.captures and isinstance(self.way.net.net, nn.Module):
-            network = fingerprint(self.way.net.net), surroundings(self.device)
-            if network != self.network:
-                self.network, self.graphs = network, None
+        if self.graphs is not None and self._kind() != self.kind:
+            self.graphs = None
         self.parts = parts
         self.indexed.index.copy_(torch.tensor(index, dtype=torch.int32, device="cpu"))
         if place is not None:
@@ -151,7 +156,7 @@ class Lanes:
 
     def advance(self, guided: bool) -> None:
         """A row for all samples."""
-        if self.captures:
+        if self.captures and self.step.began:  # before that the memory format is not known
             try:
                 return self._capture(guided)(guided)
             except Uncapturable as error:
@@ -163,14 +168,22 @@ class Lanes:
         """The graphs of the step, with one for such rows."""
         self.graphs = self.graphs or StepGraphs(self.indexed)
         if guided not in self.graphs.graphs:
+            y = self.step.y.clone()  # which a network may use up
             self.graphs.watched(guided)
+            self.step.y.copy_(y)
             self.graphs.warm(guided)
+            self.step.y.copy_(y)
             self.graphs.capture(guided)
+            self.kind = self._kind()
         return self.graphs
+
+    def _kind(self) -> object:
+        """What the graphs depend on without seeing it change."""
+        return fingerprints([self.net]), surroundings(self.device)
 
     def __getstate__(self) -> dict:
         """Without graphs, which are of one process."""
-        return vars(self) | {"graphs": None}
+        return vars(self) | {"graphs": None, "kind": None}
 
     def alone(self, slot: int, guided: bool) -> None:
         """Calls the network on the sample of one slot alone, as many times as there are rows in its batch."""
@@ -195,7 +208,7 @@ class Lanes:
         self, requests: Sequence[Request], rows: Sequence[int], index: Sequence[int]
     ) -> tuple[Tensor | None, Tensor | None]:
         """`entries` and `place` of `IndexedStep`, for samples at row rows[i] of their own plan, index[i] of all."""
-        if not Prepared.fits(self.way.net.net, set(requests[0].condition)):
+        if not Prepared.fits(self.net, set(requests[0].condition)):
             return None, None
         sides = [request.condition for request in requests] + [request.unconditional for request in requests]
         labels = [int(side["label"]) if side else None for side in sides]

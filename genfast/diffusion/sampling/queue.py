@@ -208,7 +208,8 @@ class SampleQueue:
             if request is None and self.waiting:
                 request = self.running[slot] = self.waiting.popleft()
                 signature = _signature(request.condition)
-                if self.signature != signature:  # of the first request, or the first after all others
+                idle = self._active() == [slot]  # this is the first request, or the first after all others
+                if idle and (self.signature != signature or self.lanes.outdated):
                     self.lanes.begin(request.condition)
                     self.signature = signature
                 self.lanes.place(slot, request)

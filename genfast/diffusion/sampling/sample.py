@@ -143,8 +143,8 @@ def sample(
     rows, known=, a callback or float64, which True refuses, and under "auto" for networks that are no Module. A network
     that waits for values on the GPU, or that CUDA refuses, is warned of once under "auto", and refused under True.
     Captured steps are kept with a model (`Diffusion.release`), here for one call only. What a network computes is then
-    what it computed first: weights may change, in place or not, and so may plain attributes; what else its Python
-    depends on may not.
+    what it computed first: weights may change, in place or not, and so may hooks, functions and plain values among the
+    attributes of its modules; what else its Python depends on may not.
 
     Raises ValueError naming the argument, FloatingPointError if a sample is not finite.
     """

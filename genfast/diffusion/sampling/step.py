@@ -85,16 +85,23 @@ class Step:
 
     def advance(self, row: Row, table: ops.StepTable, F_c: Tensor, F_u: Tensor | None, last: bool = False) -> None:
         """x, history and y of the row after."""
+        y = self.next_input(F_c, last)
         ops.step(
             self.x, F_c, self.key, row.index, table,
-            y=self.next_input(F_c, last), history=self.history, clamp=self.way.clamp, **self.mixing(F_u),
+            y=y, history=self.history, clamp=self.way.clamp, **self.mixing(F_u),
         )  # fmt: skip
+        self.take_input(y)
 
     def next_input(self, F: Tensor, last: bool) -> Tensor | None:
-        """Where the step writes the network's next input, which is of the dtype of F."""
-        if self.y is not None and self.y.dtype != F.dtype:
-            self.y = torch.empty_like(self.x, dtype=F.dtype)
-        return None if last else self.y
+        """Where the kernel of a row is to write the network's next input, which is of the dtype of F."""
+        if last or self.y is None or self.y.dtype == F.dtype:
+            return None if last else self.y
+        return torch.empty_like(self.x, dtype=F.dtype)
+
+    def take_input(self, y: Tensor | None) -> None:
+        """y as it was written; that of the step stays where it is, for a graph reads it there."""
+        if y is not None and y is not self.y:
+            self.y.copy_(y)
 
     def mixing(self, F_u: Tensor | None) -> dict[str, Tensor]:
         """What a step takes of guidance."""

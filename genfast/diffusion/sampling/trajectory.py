@@ -39,7 +39,6 @@ class Trajectory:
         self.c_in, self.c_skip, self.c_out = (c.tolist() for c in (scale.c_in, scale.c_skip, scale.c_out))
         self.tables = Tables(table, *(c.to(device, dtype) for c in (scale.c_noise, scale.c_skip, scale.c_out)))
         self.prepared = Prepared(denoiser.net, self.tables.c_noise)
-        self.times = tuple(scale.c_noise.tolist())
 
     @property
     def networks(self) -> list[Callable]:
@@ -109,13 +108,15 @@ class Trajectory:
         def every(value: float) -> Tensor:
             return torch.full((len(x),), float(value), dtype=x.dtype, device=x.device)
 
+        y = step.next_input(F_c, r + 1 == len(self.plan))
         c_skip, c_out = (0.0, 1.0) if self.way.denoised else (self.c_skip[r], self.c_out[r])
         ops.langevin(
             x, F_c, step.key,
             alpha=every(self.plan.alpha[r]), sigma=every(self.plan.sigma[r]), snr=every(self.plan.snr[r]),
-            c_skip=every(c_skip), c_out=every(c_out), step=r, y=step.next_input(F_c, r + 1 == len(self.plan)),
-            c_in=every(self._c_in_after(r)), **step.mixing(F_u),
+            c_skip=every(c_skip), c_out=every(c_out), step=r, y=y, c_in=every(self._c_in_after(r)),
+            **step.mixing(F_u),
         )  # fmt: skip
+        step.take_input(y)
 
     def _replace(self, r: int, step: Step, chunk: Chunk) -> None:
         """x = mask (alpha known + sigma z) + (1 - mask) x, at the time to which row r leads."""

@@ -1,6 +1,8 @@
 """One captured step for every row, plan, seed, chunk and call: recorded on the CPU, the bits of the loop."""
 
+import contextlib
 import copy
+import dataclasses
 import pickle
 import threading
 
@@ -12,6 +14,8 @@ from recorded_graphs import graphs  # noqa: F401
 import genfast as gf
 from genfast import nn
 from genfast.diffusion import sampling
+from genfast.diffusion.sampling.captured import CapturedStep
+from genfast.diffusion.sampling.cuda_graphs import CudaGraphs
 from genfast.diffusion.sampling.trajectory import Trajectory
 from genfast.testing import no_host_reads
 
@@ -167,20 +171,46 @@ def slower(net):
     net.factor = 0.5
 
 
+def patched(net):
+    forward = net.forward
+    net.forward = lambda *args, **known: -forward(*args, **known)
+
+
+def reclassed(net):
+    forward = type(net).forward
+    net.__class__ = type("Other", (type(net),), {"forward": lambda *args, **known: -forward(*args, **known)})
+
+
+def listed(net):
+    net.factors[0] = 0.5
+
+
+def elsewhere(net):
+    net.shifts["first"] = torch.ones(2)
+
+
 class Factored(torch.nn.Module):
-    """A network with a number among its attributes."""
+    """A network with numbers, functions and tensors among its attributes."""
 
     factor = 1.0
 
     def __init__(self):
         super().__init__()
         self.output = torch.nn.Linear(2, 2)
+        self.factors, self.shifts = [1.0], {"first": torch.zeros(2)}
 
     def forward(self, y, t):
-        return self.factor * self.output(y) + t[:, None].to(y.dtype)
+        y = self.output(y) + self.shifts["first"].to(y.dtype)
+        return self.factor * self.factors[0] * y + t[:, None].to(y.dtype)
 
 
-CHANGES = {"in place": (in_place, 0), "replaced": (replaced, 1), "hook": (hooked, 1), "number": (slower, 1)}
+CHANGES = {
+    "in place": (in_place, 0), "replaced": (replaced, 1), "hook": (hooked, 1), "number": (slower, 1),
+    "forward": (patched, 1), "class": (reclassed, 1), "in a list": (listed, 1), "in a dict": (elsewhere, 1),
+}  # fmt: skip
+
+
+UNSEEN = ("number", "in a list", "in a dict")  # by an MLP
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -189,12 +219,69 @@ def test_a_changed_network_is_seen(graphs, make, change):  # noqa: F811
     net = make()
     one, (does, captures) = model(net), CHANGES[change]
     before = one.sample(7, graph=True, progress=False)
+    if make is mlp and change in UNSEEN[1:]:
+        return
     does(net)
     loop, graph = both(one, chunk=None, steps=20)
     assert torch.equal(loop, graph) and graphs.captures == 1 + captures
-    assert torch.equal(before, graph) == (make is mlp and change == "number")  # which an MLP does not look at
+    assert torch.equal(before, graph) == (make is mlp and change in UNSEEN)
     net.to(torch.bfloat16)
     assert same(one)
+
+
+def test_settings_of_torch_are_seen(graphs, default_dtype):  # noqa: F811
+    class Makes(Factored):
+        def forward(self, y, t):
+            return super().forward(y, t) + torch.full((1,), 0.1)
+
+    one = model(Makes())
+    assert same(one)
+    with default_dtype():
+        assert same(one)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        before = graphs.captures
+        assert same(one) and graphs.captures == before + 1
+
+
+def test_what_a_network_keeps_of_its_own_is_no_change(graphs):  # noqa: F811
+    """Such as a weight that is computed in every call, or a count of calls."""
+
+    class Keeps(Factored):
+        def forward(self, y, t):
+            self.calls, self.last = getattr(self, "calls", 0) + 1, 2 * self.output.weight
+            return super().forward(y, t) + y @ self.last
+
+    one = model(Keeps())
+    for n in (4, 8, 3):
+        one.sample(n, chunk=4, graph=True, progress=False)
+        assert graphs.captures == 1
+    in_place(one.net)
+    assert same(one)
+
+
+def test_modes_of_torch_may_change_between_calls(graphs):  # noqa: F811
+    """What was prepared, or made, in one is not used in another."""
+    for one in (model(), model(mlp().bfloat16())):
+        for inference, autocast in ((True, False), (False, False), (False, True), (True, True), (False, False)):
+            with torch.inference_mode(inference), torch.autocast("cpu", torch.bfloat16, autocast):
+                assert same(one, label=LABEL, guidance=2.0)
+
+
+def test_tensors_that_lie_nowhere(graphs):  # noqa: F811
+    """Yet, or by one address."""
+
+    class Lazy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.output = torch.nn.LazyLinear(2)
+            self.register_buffer("mix", torch.eye(2).to_sparse())
+
+        def forward(self, y, t):
+            return self.output(y) + torch.sparse.mm(self.mix, y.T).T
+
+    one = model(Lazy())
+    graph = one.sample(7, graph=True, progress=False)
+    assert torch.equal(graph, one.sample(7, graph=False, progress=False))
 
 
 def test_another_network_in_its_place(graphs):  # noqa: F811
@@ -215,17 +302,26 @@ def test_another_network_in_its_place(graphs):  # noqa: F811
     assert same(other)
 
 
-def test_what_is_prepared_is_made_again_when_weights_change_and_only_then(graphs):  # noqa: F811
+def by_data(net):
+    for p in net.parameters():
+        p.data.mul_(1.1)
+
+
+def by_an_optimizer(net):
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    torch.optim.AdamW(net.parameters(), lr=0.1, fused=True).step()
+
+
+@pytest.mark.parametrize("change", [in_place, by_data, by_an_optimizer])
+def test_what_is_prepared_is_made_again_in_every_call(graphs, change):  # noqa: F811
+    """Torch counts no changes by p.data, and none of its fused optimizers; a count would let them pass."""
     net, prepared = mlp(), []
     net.condition.register_forward_hook(lambda *_: prepared.append(1))
     one = model(net)
-    for seed in range(3):
-        one.sample(7, label=1, seed=seed, graph=True, progress=False)
-    assert len(prepared) == 1
-    one.sample(7, label=2, graph=True, progress=False)
-    assert len(prepared) == 2
-    in_place(net)
-    assert same(one, label=1)
+    assert same(one, label=1) and len(prepared) == 2
+    change(net)
+    assert same(one, label=1) and graphs.captures == 1
 
 
 def test_two_are_kept_and_none_in_copies(graphs):  # noqa: F811
@@ -244,6 +340,91 @@ def test_two_are_kept_and_none_in_copies(graphs):  # noqa: F811
 
 def test_a_plan_longer_than_there_is_room_for(graphs):  # noqa: F811
     assert same(model(), n=4, solver="euler", steps=1030)
+
+
+def test_a_step_with_more_room_serves_a_chunk_that_needs_less(graphs):  # noqa: F811
+    """What is prepared is of 1, 30 and 64 labels in turn: the second call captures nothing."""
+    one = model(perturbed(nn.MLP(2, width=16, depth=1, classes=64)))
+    label = torch.cat([torch.zeros(64), torch.arange(64) % 30, torch.arange(64)]).long()
+    settings = {"n": 192, "label": label, "chunk": None, "steps": 50, "solver": "ddim"}
+    assert same(one, **settings)
+    captures = graphs.captures
+    assert same(one, **settings, seed=1) and graphs.captures == captures
+
+
+@pytest.mark.parametrize("classes, steps", [(3, 1024), (63, 16)])
+def test_a_graph_that_is_captured_later_finds_the_step_at_the_end_of_a_plan(graphs, classes, steps):  # noqa: F811
+    """Where, a row further on, there is no room for any: of tables, and of what is prepared of 64 labels."""
+    one = model(perturbed(nn.MLP(2, width=16, depth=1, classes=classes)))
+    settings = {"n": classes, "label": torch.arange(classes), "chunk": 63, "steps": steps, "solver": "euler"}
+    for interval in ((0.5, 0.5), (0.0, 1.0), (0.2, 0.6)):
+        guidance = gf.Guidance(2.0, interval=interval)
+        assert same(one, guidance=guidance, **settings)
+
+
+class Wider(Factored):
+    """A network in bfloat16 that answers in float32, where it is told to."""
+
+    def __init__(self, wider):
+        super().__init__()
+        self.bfloat16().wider = wider
+
+    def forward(self, y, t):
+        answer = super().forward(y, t)
+        return answer.float() if self.wider else answer
+
+
+@pytest.mark.parametrize("schedule", ["vp_linear", "edm"])
+def test_guided_rows_may_be_of_another_dtype(graphs, schedule):  # noqa: F811
+    one = model(Wider(False), schedule=schedule)
+    for interval in ((0.2, 0.6), (0.5, 1.0), (0.0, 0.5), (0.0, 1.0)):
+        assert same(one, guidance=gf.Guidance(2.0, interval=interval, network=Wider(True)), steps=8)
+
+
+def test_neither_networks_that_guide_nor_their_fingerprints_pile_up(graphs):  # noqa: F811
+    one = model()
+    for seed in range(4):
+        one.sample(3, steps=2, progress=False, guidance=gf.Guidance(2.0, network=mlp(seed=seed)))
+    assert len(one._graphs.steps) == 2 and not one._graphs.refused
+
+
+def test_what_is_released_in_the_middle_of_a_run_is_not_taken_for_the_network_of_later(graphs, monkeypatch):  # noqa: F811
+    net = mlp()
+    one, run, left = model(net), CapturedStep.run, [1]
+
+    def released(*args):
+        while left:
+            one.release() or left.pop()
+        return run(*args)
+
+    monkeypatch.setattr(CapturedStep, "run", released)
+    one.sample(8, steps=4, chunk=4, graph=True, progress=False)
+    replaced(net)
+    assert same(one)
+
+
+def test_an_interrupted_run_says_when_it_will_be_done(graphs, monkeypatch):  # noqa: F811
+    """Another stream then waits for it, before it writes to the same tensors."""
+    marks = []
+    monkeypatch.setattr(graphs, "mark", lambda device: marks.append(1) or "here")
+    one = model()
+    one.sample(4, graph=True, progress=False)
+    (step,) = one._graphs.steps.values()
+    monkeypatch.setattr(step.graphs, "graphs", {False: lambda: (_ for _ in ()).throw(KeyboardInterrupt)})
+    with pytest.raises(KeyboardInterrupt):
+        one.sample(4, graph=True, progress=False)
+    assert len(marks) == 2
+
+
+def test_a_function_that_has_no_hash(graphs):  # noqa: F811
+    @dataclasses.dataclass
+    class Scaled:
+        factor: float = 0.1
+
+        def __call__(self, y, t):
+            return self.factor * y
+
+    assert same(model(Scaled()))
 
 
 # A network that cannot be captured ------------------------------------------------------------------------------------
@@ -275,6 +456,41 @@ def test_errors_of_the_network_are_its_own(graphs):  # noqa: F811
     for graph in ("auto", True):
         with pytest.raises(KeyError, match="of its own"):
             model(Fails()).sample(3, graph=graph, progress=False)
+
+
+def test_what_is_asked_of_torch_for_a_capture(monkeypatch):
+    """On a stream of the device, which is left also where torch does not; torch's own tensors in no inference mode."""
+    now, begun = ["default"], []
+
+    @contextlib.contextmanager
+    def on(stream):
+        before, now[0] = now[0], stream
+        try:
+            yield
+        finally:
+            now[0] = before
+
+    @contextlib.contextmanager
+    def capturing(graph, stream="cuda:0", **settings):
+        begun.append((stream, torch.is_inference_mode_enabled()))
+        now[0] = stream  # as torch does, which then ends the capture before it leaves the stream
+        yield
+        raise RuntimeError("refused")
+
+    fakes = {"Stream": str, "stream": on, "graph": capturing, "CUDAGraph": object, "device": contextlib.nullcontext}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    found = []
+
+    def step():
+        found.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    capture = CudaGraphs().capture
+    for inference in (False, True):
+        with torch.inference_mode(inference), torch.no_grad(), pytest.raises(RuntimeError, match="refused"):
+            capture(step, torch.device("cuda:1"))
+        assert now == ["default"]
+    assert begun == [("cuda:1", False)] * 2 and found == [(False, False), (True, False)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -323,6 +323,20 @@ def test_a_queue_that_has_run_empty_sees_new_weights():
     )
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_queue_that_has_run_empty_sees_another_dtype(graphs, graph):  # noqa: F811
+    net = perturbed(nn.MLP(2, width=16, depth=1, classes=4))
+    queue, request = (
+        SampleQueue(Denoiser(net, VP, "v"), (2,), capacity=2, graph=graph),
+        {"index": 0, "plan": plan("ddim", VP, 3)},
+    )
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        net.to(dtype)
+        queue.add(**request)
+        (sample,) = dict(queue).values()
+        assert torch.allclose(sample, alone(queue.denoiser, request, chunk=2), rtol=0, atol=0.05)
+
+
 def test_whatever_the_default_dtype_is(default_dtype):
     """Of the queue's own state, and of the conditions that it is given as numbers."""
     model = gf.Diffusion(perturbed(nn.MLP(2, width=8, depth=1, classes=3, condition=2)), shape=(2,))
@@ -363,6 +377,29 @@ def test_a_captured_step_gives_the_same(graphs, make):  # noqa: F811
     assert graphs.captures > before
 
 
+class ByLayout(torch.nn.Conv2d):
+    """Answers channels-last, and otherwise where its input is, which it uses up."""
+
+    def forward(self, y, t):
+        shift = 0.1 if y.is_contiguous() else 0.0
+        answer = super().forward(y).contiguous(memory_format=torch.channels_last) + shift
+        y.zero_()
+        return answer
+
+
+def test_a_network_that_uses_up_its_input_or_minds_its_memory_format(graphs):  # noqa: F811
+    one = Denoiser(perturbed(ByLayout(3, 3, 3, padding=1)), VP, "v")
+
+    def drawn(graph):
+        queue = SampleQueue(one, (3, 5, 5), capacity=2, graph=graph)
+        for i in range(5):
+            queue.add(i, plan=plan("dpmpp_2m", VP, 3 + i))
+        return dict(queue)
+
+    loop, replayed = drawn(False), drawn(True)
+    assert graphs.replays and all(torch.equal(loop[ticket], replayed[ticket]) for ticket in loop)
+
+
 def test_a_queue_whose_network_cannot_be_captured(graphs):  # noqa: F811
     class Reads(Plain):
         def forward(self, y, t, label):
@@ -379,4 +416,4 @@ def test_a_queue_whose_network_cannot_be_captured(graphs):  # noqa: F811
     queue = SampleQueue(one, (2,), capacity=2, graph=True)
     queue.add(**requests[0])
     with pytest.raises(RuntimeError, match="graph=True: the step cannot be captured"):
-        queue.step()
+        dict(queue)
