@@ -47,6 +47,7 @@ bench: build  ## times every op, sampling loop, network and metric against plain
 	$(BIN)/python benches/run.py sampling
 	$(BIN)/python benches/run.py networks
 	$(BIN)/python benches/run.py metrics
+	$(BIN)/python benches/run.py host
 
 lint: $(INSTALLED)  ## style, formatting and the rules of the layout
 	$(BIN)/ruff check .
