@@ -53,6 +53,7 @@ bench: build  ## times every op, sampling loop, network and metric against plain
 	$(BIN)/python benches/run.py sampling
 	$(BIN)/python benches/run.py networks
 	$(BIN)/python benches/run.py metrics
+	$(BIN)/python benches/run.py host
 	$(BIN)/python benches/run.py launches
 
 test-gpu: $(GPU_WANTS)  ## on a GPU: twins, verbs, graphs, compute-sanitizer (STAGE=twins: that one)

@@ -1,6 +1,6 @@
 #include "raw.h"
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/c/shim.h>
 
 #include <stdexcept>
 #include <utility>

@@ -11,8 +11,9 @@ ACTIVATIONS = {  # in the order of csrc/math/activation.h
     "gelu_tanh": lambda u: F.gelu(u, approximate="tanh"),
 }
 NAMES = tuple(ACTIVATIONS)
+NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
 
 def number_of(act: str) -> int:
     """That of csrc/math/activation.h. Raises ValueError for a name that is not one of `ACTIVATIONS`."""
-    return NAMES.index(act if type(act) is str and act in ACTIVATIONS else require_choice("act", act, NAMES))
+    return NUMBERS[act if type(act) is str and act in NUMBERS else require_choice("act", act, NAMES)]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import (
+    HALVES,
     composed,
     differentiate_again,
     one_device,
@@ -28,7 +29,8 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     Raises ValueError or RuntimeError naming the argument.
     """
     number = number_of(act)
-    (bias,) = widened(x, bias)
+    if getattr(x, "dtype", None) in HALVES:
+        (bias,) = widened(bias)
     if (out := _quick(x, bias, number)) is not NotImplemented:
         return out
     require_tensors("bias_act", x=x)

@@ -186,13 +186,11 @@ def packed(*tensors: Tensor | None) -> list[Tensor | None]:
     return [t.contiguous() if isinstance(t, Tensor) else t for t in tensors]
 
 
-HALVES = (torch.bfloat16, torch.float16)
+HALVES = (torch.bfloat16, torch.float16)  # of tensors whose small companions may be as narrow
 
 
-def widened(x: Tensor, *small: Tensor | None) -> Sequence[Tensor | None]:
-    """The small tensors that go with x, in float32 where x is of half that width and they are too."""
-    if not isinstance(x, Tensor) or x.dtype not in HALVES:
-        return small
+def widened(*small: Tensor | None) -> list[Tensor | None]:
+    """The small tensors that go with a large one, in float32 where they are of half that width."""
     return [t.float() if isinstance(t, Tensor) and t.dtype in HALVES else t for t in small]
 
 
@@ -229,7 +227,8 @@ def with_autograd(
 ) -> tuple[Callable, Callable]:
     """(quick, call) of the op `genfast::name`, as of `without_autograd`, with its gradient.
 
-    keeps: the last argument of the op, which is left out here, says whether to keep what the backward needs.
+    keeps: the last argument of the op says whether to keep what the backward needs; `quick` takes it, as False, `call`
+    does without it.
     outputs: how many of the op's answers are the caller's; the others, without gradient, are kept for the backward.
 
     Registered with torch.library, which torch.compile and opcheck see; an eager call goes through an autograd.Function
@@ -260,11 +259,11 @@ def with_autograd(
     def quick(*args):
         if is_dynamo_compiling():
             return NotImplemented
-        found = raw(*args, False) if keeps else raw(*args)
+        found = raw(*args)
         if found is not GRADIENT:
             return found
         try:
-            return apply(*args)
+            return apply(*(args[:-1] if keeps else args))
         except RuntimeError:  # whoever asks again, with arguments prepared, hears of it
             return NotImplemented
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from ..common.checks import require_integer, require_number
 from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import (
+    HALVES,
     as_eps,
     composed,
     dense,
@@ -49,8 +50,9 @@ def group_norm_act(
     are computed by plain torch.  Raises ValueError or RuntimeError naming the argument.
     """
     number = number_of(act)
-    weight, bias, scale, shift = widened(x, weight, bias, scale, shift)
-    if (out := _quick(x, groups, weight, bias, scale, shift, number, eps)) is not NotImplemented:
+    if getattr(x, "dtype", None) in HALVES:
+        weight, bias, scale, shift = widened(weight, bias, scale, shift)
+    if (out := _quick(x, groups, weight, bias, scale, shift, number, eps, False)) is not NotImplemented:
         return out[0]
     require_tensors("group_norm_act", x=x)
     require_optional("group_norm_act", weight=weight, bias=bias, scale=scale, shift=shift)

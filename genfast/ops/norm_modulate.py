@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..common.checks import require_bool, require_number
 from .dispatch import (
+    HALVES,
     alike,
     as_eps,
     composed,
@@ -45,8 +46,9 @@ def layer_norm_modulate(
     Raises ValueError or RuntimeError naming the argument.  Layer normalization: Ba, Kiros, Hinton (2016),
     arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
-    scale, shift, weight, bias = widened(x, scale, shift, weight, bias)
-    out = _quick(x, None, None, weight, bias, scale, shift, eps, False)
+    if getattr(x, "dtype", None) in HALVES:
+        scale, shift, weight, bias = widened(scale, shift, weight, bias)
+    out = _quick(x, None, None, weight, bias, scale, shift, eps, False, False)
     return out[0] if out is not NotImplemented else _prepared(x, None, None, scale, shift, weight, bias, eps, False)[1]
 
 
@@ -59,8 +61,9 @@ def rms_norm_modulate(
     Arguments as of `layer_norm_modulate`; for queries and keys x: (B, heads, tokens, D) and weight: (D,).
     Zhang, Sennrich (2019), arXiv:1910.07467.
     """
-    scale, shift, weight = widened(x, scale, shift, weight)
-    out = _quick(x, None, None, weight, None, scale, shift, eps, True)
+    if getattr(x, "dtype", None) in HALVES:
+        scale, shift, weight = widened(scale, shift, weight)
+    out = _quick(x, None, None, weight, None, scale, shift, eps, True, False)
     return out[0] if out is not NotImplemented else _prepared(x, None, None, scale, shift, weight, None, eps, True)[1]
 
 
@@ -82,8 +85,9 @@ def gate_residual_norm_modulate(
     results have the dtype of residual, to which y is converted if it has another.  n is that of r in float32, before r
     is rounded: each is rounded once.
     """
-    gate, scale, shift, weight, bias = widened(residual, gate, scale, shift, weight, bias)
-    out = NotImplemented if y is None else _quick(residual, y, gate, weight, bias, scale, shift, eps, rms)
+    if getattr(residual, "dtype", None) in HALVES:
+        gate, scale, shift, weight, bias = widened(gate, scale, shift, weight, bias)
+    out = NotImplemented if y is None else _quick(residual, y, gate, weight, bias, scale, shift, eps, rms, False)
     if out is not NotImplemented:
         return out[1], out[0]
     require_tensors("gate_residual_norm_modulate", residual=residual, gate=gate, y=y)
