@@ -145,7 +145,7 @@ class Lanes:
         if self.graphs is not None and self._kind() != self.kind:
             self.graphs = None
         self.parts = parts
-        self.indexed.index.copy_(torch.tensor(index, dtype=torch.int32))
+        self.indexed.index.copy_(torch.tensor(index, dtype=torch.int32, device="cpu"))
         if place is not None:
             self.indexed.place.copy_(place)
 
