@@ -43,7 +43,8 @@ class Recorder(TorchDispatchMode):
 
 def memory(tree):
     """Where the tensors in it lie."""
-    return {t.untyped_storage().data_ptr() for t in tree_leaves(tree) if isinstance(t, torch.Tensor)}
+    tensors = [t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
+    return {t.untyped_storage().data_ptr() if t.layout == torch.strided else id(t) for t in tensors}
 
 
 def again(calls):

@@ -323,6 +323,29 @@ def test_a_queue_that_has_run_empty_sees_new_weights():
     )
 
 
+def replaced(net):
+    net.output.weight = torch.nn.Parameter(2 * net.output.weight)
+
+
+def hooked(net):
+    net.register_forward_hook(lambda module, inputs, answer: 2 * answer)
+
+
+@pytest.mark.parametrize("change", [replaced, hooked])
+def test_a_captured_step_of_a_queue_sees_another_network(graphs, change):  # noqa: F811
+    net, one = perturbed(nn.MLP(2, width=16, depth=1, classes=4)), plan("ddim", VP, 4)
+    queues = [SampleQueue(Denoiser(net, VP, "v"), (2,), capacity=2, graph=graph) for graph in (False, True)]
+    found = []
+    for _ in range(2):
+        for queue in queues:
+            queue.add(0, plan=one, condition={"label": 1})
+        loop, replayed = (next(iter(dict(queue).values())) for queue in queues)
+        assert torch.equal(loop, replayed)
+        found.append(loop)
+        change(net)
+    assert graphs.captures == 2 and not torch.equal(*found)
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_queue_that_has_run_empty_sees_another_dtype(graphs, graph):  # noqa: F811
     net = perturbed(nn.MLP(2, width=16, depth=1, classes=4))
