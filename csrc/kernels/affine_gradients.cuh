@@ -7,7 +7,7 @@ namespace genfast::cuda {
 // A block takes 32 features, a warp a part of the samples.
 static __global__ void __launch_bounds__(32 * kSampleParts)
     affine_gradients_kernel(const __grid_constant__ AffineGradientsArgs p) {
-  __shared__ float parts[2][kSampleParts][32];
+  GENFAST_SHARED(float[2][kSampleParts][32], parts);
   const int64_t feature = blockIdx.x * int64_t(32) + threadIdx.x;
   const bool inside = feature < p.features;
   float to_weight = 0.0f, to_bias = 0.0f;

@@ -32,9 +32,10 @@ def time_embedding(
     float64, by plain torch, and answered in it; a gradient in t or frequencies is computed so too.
     Raises ValueError or RuntimeError naming the argument for a wrong shape or dtype.
     """
-    if isinstance(t, Tensor) and isinstance(frequencies, Tensor) and t.dtype != torch.float64 and log is False:
+    wide = t.double() if isinstance(t, Tensor) else t
+    if wide is not t and isinstance(frequencies, Tensor) and log is False:
         width = 2 * frequencies.numel() if dim is None else dim
-        if (out := _quick(t.double(), frequencies, width, flip, dtype)) is not NotImplemented:
+        if (out := _quick(wide, frequencies, width, flip, dtype)) is not NotImplemented:
             return out
     require_tensors("time_embedding", t=t, frequencies=frequencies)
     flip, log, dtype = require_bool("flip", flip), require_bool("log", log), require_dtype("dtype", dtype)
@@ -47,9 +48,9 @@ def time_embedding(
     width = width if dim is None else require_integer("dim", dim, width)
     frequencies = frequencies.to(t.device)
     if composed(t) or wants_grad(t, frequencies):
-        out = time_embedding_reference(t.double(), frequencies, flip=flip, log=log, dim=dim)
+        out = time_embedding_reference(wide, frequencies, flip=flip, log=log, dim=dim)
         return out if t.dtype == torch.float64 else out.to(dtype)
-    place = t.double().log() / 4 if log else t.double()
+    place = wide.log() / 4 if log else wide
     return _call(place.contiguous(), frequencies.contiguous(), width, flip, dtype)
 
 

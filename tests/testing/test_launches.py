@@ -13,9 +13,9 @@ BENCHES = Path(__file__).parents[2] / "benches"
 
 # At most so many, by network, as of `benches/run.py launches` with torch 2.13 on a CPU. Lower them with the count.
 BOUNDS = {
-    "ddpm_cifar10": {"forward": 216, "channels-last": 214, "bfloat16": 318, "prepare": 29, "step": 966},
-    "dit_s_2": {"forward": 106, "channels-last": 106, "bfloat16": 119, "prepare": 35, "step": 608},
-    "demo": {"forward": 69, "channels-last": 68, "bfloat16": 105, "prepare": 18, "step": 449},
+    "ddpm_cifar10": {"forward": 216, "channels-last": 214, "bfloat16": 318, "prepare": 29, "step": 864},
+    "dit_s_2": {"forward": 106, "channels-last": 106, "bfloat16": 119, "prepare": 35, "step": 596},
+    "demo": {"forward": 69, "channels-last": 68, "bfloat16": 105, "prepare": 18, "step": 365},
 }
 
 
@@ -73,7 +73,7 @@ def test_a_small_network_forward_and_backward():
     with torch.inference_mode():
         assert testing.count_launches(forward)["bias_act"] == 1
     both = testing.count_launches(lambda: forward().sum().backward())  # whose first gradient is one number, expanded
-    assert both == Counter(mm=2, bias_act=1, sum=2, ones_like=1, clone=1, bias_act_backward=1)
+    assert both == Counter(mm=2, bias_act=1, sum=1, ones_like=1, clone=1, bias_act_backward=1)
 
 
 def test_a_norm_of_ours(one_thread):

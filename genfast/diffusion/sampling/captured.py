@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ... import ops
 from ...common.host_reads import HostRead, no_host_reads
 from . import cuda_graphs
 from .fingerprint import fingerprints
@@ -29,10 +30,17 @@ def refuse(error: Uncapturable, must: bool, stacklevel: int) -> None:
 
 
 class StepGraphs:
-    """The graphs of an `IndexedStep`: one for rows that are guided, and one for those that are not."""
+    """The graphs of an `IndexedStep`: one for rows that are guided, and one for those that are not.
+
+    held: the memory of the weights that they read, which may be replaced in the network meanwhile.
+    """
 
     def __init__(self, indexed: IndexedStep):
         self.indexed, self.device, self.graphs = indexed, indexed.index.device, {}
+        networks = [network.net for network in indexed.step.way[:2] if network is not None]
+        modules = [network for network in networks if isinstance(network, nn.Module)]
+        tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+        self.held = [t.detach() for t in tensors if not nn.parameter.is_lazy(t)]
 
     def __call__(self, guided: bool) -> None:
         """A row for all samples, and on to the next."""
@@ -67,6 +75,9 @@ class CapturedStep:
 
     def __init__(self, trajectory: Trajectory, chunk: Chunk):
         self.lock, self.used, self.networks = threading.Lock(), None, {}
+        # Of noise, for a start may be such that a network answers zeros whatever it does.
+        z = ops.in_layout_of(ops.normal(chunk.key, chunk.x.shape[1:], ops.Purpose.PRIOR, dtype=chunk.x.dtype), chunk.x)
+        chunk = chunk._replace(x=z)
         own = Chunk(**{name: _own(part) for name, part in chunk._asdict().items() if name != "entries"})
         step = Step(trajectory.way, own, trajectory.first_input(own.x), trajectory.plan.slots)
         _, _, many = rooms(trajectory.tables, chunk.entries)
@@ -129,8 +140,6 @@ class CapturedStep:
             if to is not None:
                 to.copy_(new)
         step.network.tell(chunk.condition, chunk.unconditional)
-        if step.history is not None:
-            step.history.zero_()
         indexed.index.zero_()
 
     def _first_row(self, trajectory: Trajectory, chunk: Chunk) -> None:

@@ -124,10 +124,9 @@ def _kind(trajectory: Trajectory, chunk: Chunk) -> Hashable:
     _, _, *way = trajectory.way
     nets = tuple(map(id, trajectory.networks))  # which the step holds
     parts = {field: part if isinstance(part, dict) else {"": part} for field, part in chunk._asdict().items()}
-    entries = parts.pop("entries")[""]
+    del parts["entries"]  # there is room for more of them
     tensors = [
         (field, name, value.shape, value.dtype, value.device)
         for field, part in parts.items() for name, value in part.items() if value is not None
     ]  # fmt: skip
-    prepared = None if entries is None else (entries.shape[1:], entries.dtype)
-    return *way, nets, trajectory.plan.slots, prepared, surroundings(chunk.x.device), *tensors
+    return *way, nets, trajectory.plan.slots, surroundings(chunk.x.device), *tensors

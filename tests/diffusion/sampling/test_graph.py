@@ -106,6 +106,16 @@ def test_the_first_row_stays_out_where_the_memory_format_matters(graphs, kind, s
     assert graphs.replays == 3
 
 
+def test_a_start_of_zeros_does_not_hide_that_it_matters(graphs):  # noqa: F811
+    class Scaled(ByLayout):
+        def forward(self, y, t):
+            return super().forward(y, t) * y.square().mean((1, 2, 3), keepdim=True)
+
+    one = model(perturbed(Scaled(3, 3, 3, padding=1)), shape=(3, 5, 5))
+    start = torch.linspace(-1, 1, 4 * 75).view(4, 3, 5, 5)
+    assert same(one, n=4, start=0 * start) and same(one, n=4, start=start)
+
+
 def calls_of(net):
     """The list to which every call of the network adds an entry."""
     calls = []
