@@ -176,7 +176,7 @@ def test_channels_last_agrees(case, shape):
 
 @every_case
 @pytest.mark.parametrize("laid", [sliced, transposed, expanded])
-@pytest.mark.parametrize("shape", [(5, 64), (2, 3, 6, 8)])
+@pytest.mark.parametrize("shape", [(5, 64), (2, 3, 6, 8), (0, 4, 6, 8)])
 def test_strides_of_what_is_read(case, laid, shape):
     """Any are taken, with the same bits; what is written to must be dense, and is named where it is not."""
     args = make(case, shape)
