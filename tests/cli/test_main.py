@@ -187,7 +187,7 @@ def test_evaluate_a_checkpoint(genfast, files):
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["model"]["name"] == "Diffusion" and (report["n"], report["seed"]) == (70, 3)
-    assert report["sampling"] == {"solver": "euler", "steps": 2}
+    assert report["sampling"] == {"solver": "euler", "steps": 2, "chunk": 64}
 
 
 def test_training_data_of_a_classifier_are_opened_once(genfast, files, monkeypatch):
