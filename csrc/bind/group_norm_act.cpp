@@ -25,7 +25,7 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   GENFAST_CHECK(groups >= 1 && p.maps.channels % groups == 0, op, ": groups must divide the ", p.maps.channels,
                 " channels of x; got ", groups);
   GENFAST_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3]; got ", activation);
-  p.activation = int(activation);
+  p.activation = int(activation), p.per_group = p.maps.channels / groups;
   if (weight) p.weight = check.row(*weight, "weight", p.maps.channels);
   if (bias) p.bias = check.row(*bias, "bias", p.maps.channels);
   if (scale) p.scale = check.rows(*scale, "scale", p.maps.channels, p.scale_stride);

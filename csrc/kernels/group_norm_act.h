@@ -19,7 +19,7 @@ struct GroupNorm {
   const void* x;  // the maps, of `dtype`
   DType dtype;
   Maps maps;
-  int64_t groups;
+  int64_t groups, per_group;           // channels of each: a division that no loop repeats
   const float *weight, *bias;          // [channels] or null: 1, 0
   const float *scale, *shift;          // [batch, channels], rows of a stride of their own, or null: 0
   int64_t scale_stride, shift_stride;  //
@@ -61,7 +61,7 @@ inline int64_t group_norm_act_partial(const Maps& maps) {
 inline int64_t groups_of_registers(const GroupNorm& p) {
   for (int64_t width : {64, 16})
     for (int64_t groups = 1; groups <= p.groups; ++groups)
-      if (groups * (p.maps.channels / p.groups) % width == 0) return groups;
+      if (groups * p.per_group % width == 0) return groups;
   return p.groups;
 }
 
@@ -69,7 +69,7 @@ inline int64_t groups_of_registers(const GroupNorm& p) {
 // enough to be in the cache still, and no less than eight in all where there is that much.
 inline int64_t groups_per_strip(const GroupNorm& p) {
   const int64_t least = p.maps.last ? groups_of_registers(p) : 1, most = int64_t(1) << (p.maps.last ? 17 : 15);
-  const int64_t group = p.maps.channels / p.groups * p.maps.pixels, share = p.maps.batch * p.groups * group / 8;
+  const int64_t group = p.per_group * p.maps.pixels, share = p.maps.batch * p.groups * group / 8;
   const int64_t fitting = group > 0 ? (share < most ? share : most) / group / least * least : 0;
   return fitting < least ? least : fitting < p.groups ? fitting : p.groups;
 }
@@ -78,7 +78,7 @@ inline int64_t strips(const GroupNorm& p) {
   return (p.groups + per_strip - 1) / per_strip;
 }
 inline Work strips_of_work(const GroupNorm& p) {
-  const int64_t strip = p.maps.channels / p.groups * groups_per_strip(p) * p.maps.pixels;
+  const int64_t strip = p.per_group * groups_per_strip(p) * p.maps.pixels;
   return {p.maps.batch * strips(p), kGrain / (strip + 1)};
 }
 inline Work work(const GroupNormActArgs& p) { return strips_of_work(p.norm); }

@@ -6,7 +6,7 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-GENFAST_HD int64_t channels_per_group(const GroupNorm& p) { return p.maps.channels / p.groups; }
+GENFAST_HD int64_t channels_per_group(const GroupNorm& p) { return p.per_group; }
 GENFAST_HD float one_plus_scale(const GroupNorm& p, int64_t n, int64_t c) {
   return p.scale ? 1.0f + p.scale[n * p.scale_stride + c] : 1.0f;
 }
@@ -184,13 +184,12 @@ struct Planar {
         }
         tile.store(pass.output(), values[0]);
       } else {
-        Terms<typename Tile::Values, 2> terms{};
+        Terms<typename Tile::Values, 2> terms;
         GENFAST_UNROLL
         for (int k = 0; k < Tile::Values::kParts; ++k) {
-          if (k >= tile.parts()) break;
+          Floats both[2] = {all(0.0f), all(0.0f)};
           for (int i = 0; i < kInputs; ++i) in[i] = values[i].v[k];
-          Floats both[2];
-          pass.sum(in, q, both);
+          if (k < tile.parts()) pass.sum(in, q, both);
           terms.of[0].v[k] = both[0], terms.of[1].v[k] = both[1];
         }
         if constexpr (requires { pass.keep(); }) tile.store(pass.keep(), terms.of[0]);

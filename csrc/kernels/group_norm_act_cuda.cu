@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, 1)
                  const __grid_constant__ Planar<Mapping> mapping) {
   const GroupNorm& p = args.norm;
   const Shape shape{p.maps.batch * p.maps.channels, p.maps.pixels, 1};
-  const int64_t per_group = p.maps.channels / p.groups;
+  const int64_t per_group = p.per_group;
   const bool first_thread = threadIdx.x == 0 && threadIdx.y == 0;
   for (int64_t work = blockIdx.x; work < p.maps.batch * p.groups; work += gridDim.x) {
     const int64_t begin = work * per_group, end = begin + per_group;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, 1)
 template <bool vector, class Summing, class Mapping, class Args>
 static const char* whole_groups(const Args& args, const Summing& summing, const Mapping& mapping, Stream stream) {
   const GroupNorm& p = args.norm;
-  const int64_t per_group = p.maps.channels / p.groups;
+  const int64_t per_group = p.per_group;
   const unsigned warps = unsigned(per_group < kMostWarps ? per_group : kMostWarps);
   GENFAST_KERNEL_LAUNCH((group_kernel<Summing, Mapping, vector, Args>), dim3(blocks_for(p.maps.batch * p.groups, 1)),
                         dim3(32, warps), 0, stream, args, Planar<Summing>{summing}, Planar<Mapping>{mapping});
@@ -114,7 +114,7 @@ static const char* run(const Args& args, bool are_aligned, const Summing& summin
                        Stream stream) {
   const GroupNorm& p = args.norm;
   if (p.maps.batch * p.maps.channels * p.maps.pixels == 0) return nullptr;
-  const int64_t per_group = p.maps.channels / p.groups;
+  const int64_t per_group = p.per_group;
   const bool fits = per_group * p.maps.pixels * int64_t(sizeof(typename Summing::Type)) <= kGroupBytes;
   const bool fills_warps = per_group >= 4 || p.maps.pixels <= kChunk;
   if (!p.maps.last && fits && fills_warps) {

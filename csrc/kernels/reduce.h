@@ -21,6 +21,13 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
     float sum[sums] = {};
     for (int64_t start = 0; start < shape.features; start += kChunk) {
       const int64_t end = start + kChunk < shape.features ? start + kChunk : shape.features;
+      if (kLanes == 16 && end - start <= kLanes) {  // one register is the whole tree
+        tile_at(shape, row, start, [&](const auto& tile) {
+          const Terms<Tile::Values, sums> terms = apply(tile);
+          for (int i = 0; i < sums; ++i) sum[i] += sum_of_lane(terms.of[i].v[0]);
+        });
+        continue;
+      }
       int live = 16;
       while (live < kAccumulators && start + live < end) live *= 2;
       alignas(64) float accumulators[sums][kAccumulators];
