@@ -57,9 +57,10 @@ class Blocks:
 
     def keep(self, wanted: Sequence[tuple[Part, int | None, int]]) -> list[int]:
         """The first rows of these blocks, each the part, the label and the number of the block; all others go."""
-        self.at = {block: first for block, first in self.at.items() if block in set(wanted)}
-        missing = [block for block in dict.fromkeys(wanted) if block not in self.at]
-        free = sorted(set(range(0, Prepared.ROWS * len(set(wanted)), Prepared.ROWS)) - set(self.at.values()))
+        distinct = dict.fromkeys(wanted)
+        self.at = {block: first for block, first in self.at.items() if block in distinct}
+        missing = [block for block in distinct if block not in self.at]
+        free = sorted(set(range(0, Prepared.ROWS * len(distinct), Prepared.ROWS)) - set(self.at.values()))
         for block, first in zip(missing, free, strict=False):
             part, label, number = block
             rows = part.prepared.block(label, number)
