@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import load
+from ..checkpoint import MODELS, load
 from ..common.checks import as_tensor
 from ..common.conditions import require_classes, takes
 from ..common.indices import as_chunk
 from ..data.dataset import Data, permutation
 from ..data.matching import matched, told
 from ..features import fingerprint
-from .model_traits import as_told
+from .model_traits import as_told, device_of
 from .ranges import Seen
 from .reading import Reader
 from .splits import subset
@@ -68,9 +68,8 @@ class Drawn:
         if unknown := [name for name in settings if not takes(model.sample, name)]:
             raise ValueError(f"sampling must have settings of {self.name}.sample; got {', '.join(unknown)}")
         arguments = inspect.signature(model.sample).parameters
-        if "chunk" in arguments and arguments["chunk"].default is None and settings.get("chunk") is None:
-            device = next((p.device for p in model.parameters()), torch.device("cpu"))
-            settings = settings | {"chunk": as_chunk(None, data.shape, device)}
+        if isinstance(model, tuple(MODELS.values())) and "chunk" in arguments and settings.get("chunk") is None:
+            settings = settings | {"chunk": as_chunk(None, data.shape, device_of(model, data))}
         self.stated = settings
         self.settings = {"seed": seed, **settings}
         if "progress" in arguments:

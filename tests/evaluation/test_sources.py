@@ -55,6 +55,21 @@ def test_settings_reach_the_model():
     assert torch.equal(everything(source(Settled(4), settings={"steps": 3})), 3 * Gaussian(4).sample(100))
 
 
+def test_the_chunk_is_stated_of_our_models_and_left_to_others():
+    class Other(Gaussian):
+        """Whose chunk is its own, and which has no parameters."""
+
+        def sample(self, n, seed=0, chunk=None):
+            assert chunk is None
+            return super().sample(n, seed)
+
+    other = source(Other(4))
+    assert other.stated == {} and torch.equal(everything(other), Gaussian(4).sample(100))
+    ours = gf.Diffusion(gf.nn.MLP(4, 8), shape=(4,))
+    assert source(ours, settings={"steps": 2}).stated == {"steps": 2, "chunk": 64}
+    assert source(ours, settings={"chunk": 8}).stated == {"chunk": 8}
+
+
 def test_errors_of_a_model_come_through():
     class Broken(Gaussian):
         def sample(self, n, seed=0):
