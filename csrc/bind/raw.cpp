@@ -33,17 +33,12 @@ struct Torch {
 };
 Torch* torch_ = nullptr;
 
-PyObject* find(const char* module, const char* path) {
-  PyObject* found = PyImport_ImportModule(module);
-  for (const char* name = path; found && name; name = nullptr) {
-    PyObject* next = PyObject_GetAttrString(found, name);
-    Py_DECREF(found);
-    found = next;
-  }
+PyObject* find(const char* module, const char* name) {
+  PyObject* from = PyImport_ImportModule(module);
+  PyObject* found = from ? PyObject_GetAttrString(from, name) : nullptr;
+  Py_XDECREF(from);
   return found;
 }
-
-PyObject* call_one(PyObject* function, PyObject* argument) { return PyObject_CallOneArg(function, argument); }
 
 // Whether a function without arguments answers so, without an error.
 bool answers(PyObject* function, PyObject* wanted) {
@@ -95,7 +90,7 @@ bool RawCall::read(PyObject* object, Tensor& to) {
   if (!view(object, to)) return false;
   const ScalarType numbers = to.scalar_type();
   if (numbers != ScalarType::Long && numbers != ScalarType::Int) {
-    if (PyObject* negative = call_one(torch_->is_negative, object); negative != Py_False) {
+    if (PyObject* negative = PyObject_CallOneArg(torch_->is_negative, object); negative != Py_False) {
       Py_XDECREF(negative), PyErr_Clear();
       return false;
     } else {
@@ -157,7 +152,7 @@ bool RawCall::count_versions() {
     Py_INCREF(written_[i]);
     PyTuple_SET_ITEM(written, i, written_[i]);
   }
-  PyObject* done = call_one(torch_->increment_version, written);
+  PyObject* done = PyObject_CallOneArg(torch_->increment_version, written);
   Py_DECREF(written);
   Py_XDECREF(done);
   return done != nullptr;
@@ -184,7 +179,7 @@ Tensor RawCall::make(const Tensor& like, Sizes sizes, ScalarType type, MemoryFor
 }
 
 void RawCall::zero_on_device(const Tensor& made) {
-  PyObject* done = call_one(torch_->zero, static_cast<PyObject*>(made.owner()));
+  PyObject* done = PyObject_CallOneArg(torch_->zero, static_cast<PyObject*>(made.owner()));
   if (!done) throw std::runtime_error("zeros could not be written");
   Py_DECREF(done);
 }

@@ -268,14 +268,11 @@ def with_autograd(
             return NotImplemented
 
     def call(*args):
-        if not torch.compiler.is_compiling():
-            found = raw(*args, False) if keeps else raw(*args)
-            if found is not NotImplemented and found is not GRADIENT:
-                return found
-        elif keeps:
-            return registered(*args, wants_grad(*args))
-        else:
-            return registered(*args)
+        if torch.compiler.is_compiling():
+            return registered(*args, wants_grad(*args)) if keeps else registered(*args)
+        found = raw(*args, False) if keeps else raw(*args)
+        if found is not NotImplemented and found is not GRADIENT:
+            return found
         if found is GRADIENT or wants_grad(*args):
             return function.apply(*args)
         with below_autograd():  # what torch.library put there for torch.compile is written in Python

@@ -126,10 +126,7 @@ def _prepared(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor,
             alike("norm_modulate", residual=x, y=y)
         v = x if y is None else (x + _spread(gate, x) * y).to(x.dtype)
         return v, norm_modulate_reference(v, scale, shift, weight, bias, eps, rms)
-    gate, weight, bias, scale, shift = (
-        t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) else t
-        for t in (gate, weight, bias, scale, shift)
-    )
+    gate, weight, bias, scale, shift = widened(gate, weight, bias, scale, shift)
     if y is not None and y.dtype != x.dtype and y.is_floating_point():
         y = y.to(x.dtype)
     x, y = packed(x, y)

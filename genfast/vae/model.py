@@ -179,8 +179,7 @@ class VAE(nn.Module):
         n: how many, or the sample indices themselves.  label: a class for all, or (n,) of them, numbers or
         names.  condition: (n, *), or (1, *) for all.  temperature: z ~ N(0, temperature^2 I).  noise: whether x is
         drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
-        once, always so many, that its rounding does not depend on n; None: at most 64 on a
-        CPU, 256 on a GPU.
+        once, always so many, that its rounding does not depend on n; None: at most 64 on a CPU, 256 on a GPU.
         """
         index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self.calls.device)
         temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)

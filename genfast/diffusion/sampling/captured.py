@@ -37,8 +37,7 @@ class StepGraphs:
 
     def __init__(self, indexed: IndexedStep):
         self.indexed, self.device, self.graphs = indexed, indexed.index.device, {}
-        networks = [network.net for network in indexed.step.way[:2] if network is not None]
-        modules = [network for network in networks if isinstance(network, nn.Module)]
+        modules = [network for network in indexed.step.way.networks if isinstance(network, nn.Module)]
         tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
         self.held = [t.detach() for t in tensors if not nn.parameter.is_lazy(t)]
 
@@ -107,7 +106,7 @@ class CapturedStep:
             if guided not in self.warm:
                 self.graphs.warm(guided)
             self.graphs.capture(guided)
-            self.networks = fingerprints(trajectory.networks)  # now, for some keep what they compute
+            self.networks = fingerprints(trajectory.way.networks)  # now, for some keep what they compute
 
     def run(self, trajectory: Trajectory, chunk: Chunk, done: Callable[[], None]) -> Tensor:
         """What `trajectory.run` answers."""

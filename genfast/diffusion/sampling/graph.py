@@ -60,7 +60,7 @@ class Graphs:
 
         must: whether a network that cannot be captured is a RuntimeError; else it is warned of, once.
         """
-        same = fingerprints(trajectory.networks)
+        same = fingerprints(trajectory.way.networks)
         with self.lock:
             self.steps = {kind: step for kind, step in self.steps.items() if step.made_of(same)}
         return Replays(self, trajectory, same, must)
@@ -122,7 +122,7 @@ class Replays:
 def _kind(trajectory: Trajectory, chunk: Chunk) -> Hashable:
     """What a captured step is made for."""
     _, _, *way = trajectory.way
-    nets = tuple(map(id, trajectory.networks))  # which the step holds
+    nets = tuple(map(id, trajectory.way.networks))  # which the step holds
     parts = {field: part if isinstance(part, dict) else {"": part} for field, part in chunk._asdict().items()}
     del parts["entries"]  # there is room for more of them
     tensors = [

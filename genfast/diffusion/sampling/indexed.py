@@ -21,8 +21,7 @@ class IndexedStep:
 
     def __init__(self, step: Step, tables: Tables, entries: Tensor | None, place: Tensor | None):
         self.step, self.entries, self.place = step, entries, place
-        table, *columns = tables
-        rows, terms = room(len(tables.c_noise), ROWS), room(len(table.streams), TERMS)
+        (table, *columns), (rows, terms, _) = tables, rooms(tables, None)
         table = type(table)(*(grown(part, n) for part, n in zip(table, (rows, rows, terms, terms), strict=True)))
         self.tables = Tables(table, *(grown(column, rows) for column in columns))
         self.index = torch.zeros(len(step.x), dtype=torch.int32, device=step.x.device)

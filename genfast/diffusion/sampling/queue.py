@@ -25,7 +25,7 @@ from .lanes import Lanes, Part, Request
 from .prepared import Prepared
 from .rows import Tables
 from .settings import require_arguments, require_clamp, require_graph
-from .step_table import NOISES, plan_scale, step_table
+from .step_table import NOISES, plan_scale
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -193,10 +193,9 @@ class SampleQueue:
         self.answered.add(kind)
 
     def _part(self, plan: Plan, noise: str) -> Part:
-        table = step_table(plan, self.denoiser, noise=noise).to(self.device)
         scale = plan_scale(plan, self.denoiser.schedule, self.denoiser.parameterization)
-        columns = (c.to(self.device, torch.float32) for c in (scale.c_noise, scale.c_skip, scale.c_out))
-        tables, prepares = Tables(table, *columns), Prepared.fits(self.denoiser.net, {"label"})
+        tables = Tables.of(plan, self.denoiser, scale, self.device, noise=noise)
+        prepares = Prepared.fits(self.denoiser.net, {"label"})
         return Part(
             plan=plan, noise=noise, tables=tables, c_in=float(scale.c_in[0]),
             prepared=Prepared(self.denoiser.net, tables.c_noise) if prepares else None,

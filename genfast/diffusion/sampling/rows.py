@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from ... import ops
+from ..process.denoisers import Coefficients, Denoiser
+from ..process.plans import Plan
+from .step_table import step_table
 
 
 class Tables(NamedTuple):
@@ -18,6 +21,15 @@ class Tables(NamedTuple):
     c_noise: Tensor
     c_skip: Tensor
     c_out: Tensor
+
+    @classmethod
+    def of(
+        cls, plan: Plan, denoiser: Denoiser, scale: Coefficients, device: torch.device,
+        dtype: torch.dtype = torch.float32, noise: str = "white", denoised: bool = False,
+    ) -> "Tables":  # fmt: skip
+        """Of a plan joined with a denoiser, on a device. scale: their `plan_scale`; the rest as in `step_table`."""
+        columns = (c.to(device, dtype) for c in (scale.c_noise, scale.c_skip, scale.c_out))
+        return cls(step_table(plan, denoiser, dtype, noise, denoised).to(device), *columns)
 
 
 class Row(NamedTuple):

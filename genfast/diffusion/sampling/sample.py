@@ -203,8 +203,8 @@ def sample_with(
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
 
     trajectory, replays = Trajectory(denoiser, plan, settings), None
-    if captures(settings, trajectory.networks, plan, known):
-        kept = graphs if all(isinstance(net, nn.Module) for net in trajectory.networks) else None
+    if captures(settings, trajectory.way.networks, plan, known):
+        kept = graphs if all(isinstance(net, nn.Module) for net in trajectory.way.networks) else None
         replays = (kept or Graphs()).of(trajectory, must=settings.graph is True)
     out = torch.empty(len(index), *shape, dtype=dtype, device=device)
     passes = list(chunk_passes(index, chunk))

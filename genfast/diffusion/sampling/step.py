@@ -1,5 +1,6 @@
 """One row of a plan for all samples of a chunk: the network, then one fused step; nothing reads the device."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,11 @@ class Way(NamedTuple):
     rescale: float
     denoised: bool
     shared: bool
+
+    @property
+    def networks(self) -> list[Callable]:
+        """All that is called."""
+        return [network.net for network in (self.net, self.other) if network is not None]
 
 
 class Chunk(NamedTuple):

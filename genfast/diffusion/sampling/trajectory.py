@@ -12,7 +12,7 @@ from .prepared import Prepared
 from .rows import HostRows, Tables
 from .settings import SampleSettings
 from .step import Chunk, Step, Way
-from .step_table import plan_scale, step_table
+from .step_table import plan_scale
 
 
 class Trajectory:
@@ -35,15 +35,9 @@ class Trajectory:
             rescale=rescale, denoised=settings.threshold is not None or rescale > 0 or clamps_langevin,
             shared=net_dtype == dtype and bool((scale.c_in.to(dtype) == 1).all()),
         )  # fmt: skip
-        table = step_table(plan, denoiser, dtype, settings.noise, self.way.denoised).to(device)
         self.c_in, self.c_skip, self.c_out = (c.tolist() for c in (scale.c_in, scale.c_skip, scale.c_out))
-        self.tables = Tables(table, *(c.to(device, dtype) for c in (scale.c_noise, scale.c_skip, scale.c_out)))
+        self.tables = Tables.of(plan, denoiser, scale, device, dtype, settings.noise, self.way.denoised)
         self.prepared = Prepared(denoiser.net, self.tables.c_noise)
-
-    @property
-    def networks(self) -> list[Callable]:
-        """All that it calls."""
-        return [network.net for network in (self.way.net, self.way.other) if network is not None]
 
     def guided(self, r: int) -> bool:
         """Whether row r is guided."""
