@@ -11,7 +11,7 @@ from timing import Bench
 from genfast import ops, testing
 from genfast.diffusion import solvers
 from genfast.diffusion.process import denoisers, schedules
-from genfast.diffusion.sampling import trajectory
+from genfast.diffusion.sampling.step_table import step_table
 from genfast.ops.step import StepCodes
 from genfast.testing import Case
 
@@ -134,7 +134,7 @@ def _step(name: str, shape, dtype, device, compiled: bool) -> Bench:
     x = float(plan.alpha[row]) * torch.rand(shape, generator=generator) + float(plan.sigma[row])
     args = {
         "x": x, "net": torch.randn(shape, generator=generator).to(dtype), "key": ops.make_key(0, batch), "clamp": clamp,
-        "row": torch.full((batch,), row, dtype=torch.int32), "table": trajectory.step_table(plan, denoiser),
+        "row": torch.full((batch,), row, dtype=torch.int32), "table": step_table(plan, denoiser),
     }  # fmt: skip
     moved = x.numel() * (8 + dtype.itemsize)
     if name.endswith("_y"):
