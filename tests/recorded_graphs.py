@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from genfast.diffusion.sampling import cuda_graphs
+from genfast.common import cuda_graphs
 from genfast.testing import no_host_reads
 
 

@@ -55,8 +55,7 @@ COVERED = {
     "data/test_dataset.py": "data.builtin",
     "diffusion/sampling/test_sample.py": "common.indices",
     "diffusion/sampling/test_graph.py": (
-        "diffusion.sampling.captured diffusion.sampling.cuda_graphs diffusion.sampling.fingerprint "
-        "diffusion.sampling.indexed"
+        "common.cuda_graphs diffusion.sampling.captured diffusion.sampling.fingerprint diffusion.sampling.indexed"
     ),
     "diffusion/sampling/test_queue.py": "diffusion.sampling.lanes",
     "diffusion/sampling/test_trajectory.py": (

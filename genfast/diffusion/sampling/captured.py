@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
+from ...common import cuda_graphs
 from ...common.host_reads import HostRead, no_host_reads
-from . import cuda_graphs
 from .fingerprint import fingerprints
 from .indexed import IndexedStep, copy_first, grown, rooms
 from .step import Chunk, Step

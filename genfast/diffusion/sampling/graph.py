@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ...common import cuda_graphs
 from ..process.plans import Plan
-from . import cuda_graphs
 from .captured import CapturedStep, Uncapturable, refuse
 from .fingerprint import fingerprints, surroundings
 from .indexed import rooms

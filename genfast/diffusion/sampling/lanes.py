@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
+from ...common import cuda_graphs
 from ..process.denoisers import Denoiser, Network
 from ..process.plans import Plan
-from . import cuda_graphs
 from .captured import StepGraphs, Uncapturable, refuse
 from .fingerprint import fingerprints, surroundings
 from .indexed import IndexedStep, grown, room

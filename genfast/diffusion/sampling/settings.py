@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ...common import cuda_graphs
 from ...common.checks import (
     require_bool,
     require_callable,
@@ -20,7 +21,6 @@ from ...common.checks import (
 )
 from ...common.keys import MAX_SEED
 from ..guidance.classifier_free import Guidance, as_guidance
-from . import cuda_graphs
 from .step_table import NOISES
 
 DTYPES = (torch.float32, torch.float64)  # of the state

@@ -13,9 +13,9 @@ from recorded_graphs import graphs  # noqa: F401
 
 import genfast as gf
 from genfast import nn
+from genfast.common.cuda_graphs import CudaGraphs
 from genfast.diffusion import sampling
 from genfast.diffusion.sampling.captured import CapturedStep
-from genfast.diffusion.sampling.cuda_graphs import CudaGraphs
 from genfast.diffusion.sampling.trajectory import Trajectory
 from genfast.testing import no_host_reads
 
