@@ -468,6 +468,30 @@ def test_a_queue_gives_what_sample_gives():
         gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), "vp_linear").queue()
 
 
+def test_samples_of_images_are_clipped():
+    """At the end only, by every way to sample, and where the data say that they are of so many levels."""
+    model, ask = labeled_model(), {"label": 1, "steps": 4, "progress": False}
+    plain = model.sample(40, **ask)
+    assert plain.abs().max() > 1 and torch.equal(model.sample(40, **ask, clip=None), plain)
+    assert torch.equal(model.sample(40, **ask, clip=(-0.5, math.inf)), plain.clamp(min=-0.5))
+    adaptive, settings = model.sample_adaptively(9, label=1, progress=False)[0], {"progress": False, "label": 1}
+    model.levels, states = 17, []
+    assert torch.equal(model.sample(40, **ask), plain.clamp(-1, 1))
+    assert torch.equal(model.sample(40, **ask, clip=None), plain)
+    assert torch.equal(model.sample_adaptively(9, **settings)[0], adaptive.clamp(-1, 1))
+    assert torch.equal(model.sample_adaptively(9, **settings, clip=None)[0], adaptive)
+    model.sample(40, **ask, callback=lambda state: states.append(state.x))
+    assert torch.equal(states[-1], plain)
+    for clip, bounds in (("auto", (-1, 1)), (None, None), ((0.0, 0.5), (0, 0.5))):
+        queue = model.queue(capacity=8, clip=clip)
+        for index in range(8):
+            queue.add(index, label=1, steps=4)
+        found = torch.stack([x for _, x in sorted(queue, key=lambda pair: pair[0])])
+        torch.testing.assert_close(found, plain[:8] if bounds is None else plain[:8].clamp(*bounds))
+    with pytest.raises(ValueError, match=r"clip must be \(low, high\)"):
+        model.sample(3, **ask, clip=(1, 0))
+
+
 def test_adaptive_sampling_of_a_model():
     model = labeled_model()
     x, evaluations = model.sample_adaptively(5, label=1, seed=2, rtol=1e-5, atol=1e-5, progress=False)
