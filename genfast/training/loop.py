@@ -156,7 +156,7 @@ class Fit:
         }
         averages = Averages(self.parameters, settings.ema)
         self._step = Step(
-            self.model, players, averages, self.lr, clip=settings.clip, micro_batch=settings.micro_batch,
+            players, averages, model=self.model, lr=self.lr, clip=settings.clip, micro_batch=settings.micro_batch,
             precision=Precision(settings.precision, self.device),
         )  # fmt: skip
         own = all(player.own for player in players.values())

@@ -12,6 +12,7 @@ from .precision import Precision
 from .tally import Tally
 
 Batch = dict[str, Tensor | None]
+LONGEST = torch.finfo(torch.float32).max / 4  # differences of longer weights overflow
 
 
 class Step:
@@ -26,7 +27,7 @@ class Step:
     """
 
     def __init__(
-        self, model, players: dict[str | None, Player], averages: Averages, lr: Tensor, *, clip: float | None,
+        self, players: dict[str | None, Player], averages: Averages, *, model, lr: Tensor, clip: float | None,
         micro_batch: int | None, precision: Precision,
     ):  # fmt: skip
         self.model, self.players, self.averages, self.lr = model, players, averages, lr
@@ -37,6 +38,8 @@ class Step:
         self.tally = Tally(len(players), self.device)
         self.buffers = Buffers(model)
         self.places = {}  # numbers of the parameters that have gradients, on the device, by these numbers
+        # Squares of weights beyond 1e19 overflow: where they begin so, their length is found in float64.
+        self.wide = None if bool(length(self.parameters, self.device).isfinite()) else torch.float64
         self.torn = False  # whether an error has left it half done
 
     def __call__(self, batches: Sequence[tuple[Batch, Tensor]], step: int, lr: float) -> None:
@@ -55,7 +58,7 @@ class Step:
             losses.append(loss)
             norms.append(norm)
         self.precision.follow(good)
-        finite = torch.isfinite(length(self.parameters, self.device))
+        finite = length(self.parameters, self.device, self.wide) <= LONGEST
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         self.tally.add(torch.stack(losses), norm, good, worst, finite)
         self.averages.update(self.tally.updates, good & (self.tally.at["broken"] == 0))
@@ -114,13 +117,13 @@ class Step:
         return torch.where(bad.any(), first, self.tally.unknown)
 
 
-def _norms(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+def _norms(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """(len(tensors),): of each; infinite where it overflows."""
-    found = torch._foreach_norm([t.detach() for t in tensors]) if tensors else []
+    found = torch._foreach_norm([t.detach() for t in tensors], 2, dtype=dtype) if tensors else []
     return torch.stack([norm.to(device) for norm in found]) if found else torch.zeros(0, device=device)
 
 
-def length(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    """The norm of all numbers of the tensors, () on `device`: not finite where one of them is not, or where it
-    overflows."""
-    return torch.linalg.vector_norm(_norms(tensors, device))
+def length(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """The norm of all numbers of the tensors, () on `device`, found in their own or another dtype: not finite where one
+    of them is not, or where it overflows."""
+    return torch.linalg.vector_norm(_norms(tensors, device, dtype))
