@@ -172,7 +172,7 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = ops.dense(Network(self.net).told(y, c.c_noise.float(), conditions))
+        F = ops.dense(Network(self.net).told(y, c.c_noise.float(), conditions, key))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
 
