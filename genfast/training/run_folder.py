@@ -133,6 +133,7 @@ class RunFolder:
         for path in self._damaged:
             remove_folder(path)
         self._damaged = []
+        prune(self._states, self.keep, self.keep_every)  # what one that was killed had no time for
         path = state_path(self._states, step)
         if not path.exists():
             write_state(path, self._run["id"], self._log.mark(), tensors, numbers)

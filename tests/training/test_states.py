@@ -279,14 +279,14 @@ def test_a_disk_that_is_full(tmp_path, limit):
 
 def test_killed_for_real(tmp_path):
     """SIGKILL a process that writes and prunes states without a pause: all that have a name are whole."""
-    tensors = [{"w": torch.full((3,), float(step)), "more": torch.full((200_000,), float(step))} for step in range(500)]
+    tensors = [{"w": torch.full((3,), float(step)), "more": torch.full((50_000,), float(step))} for step in range(300)]
     first, draw = 1, random.Random(0)
     for _ in range(10):
         child = os.fork()
         if child == 0:
-            for step in range(first, 500):
-                write(tmp_path, step, tensors[step])
+            for step in range(first, 300):
                 prune(tmp_path, 2, None)
+                write(tmp_path, step, tensors[step])
             os._exit(0)
         while not states.states(tmp_path):
             time.sleep(0.001)
