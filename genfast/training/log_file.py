@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from ..common.files import append_line, to_json, write_file
+from ..common.files import append_line, flush, to_json, write_file
 from ..data.matching import warn_user
 
 
@@ -25,11 +25,10 @@ class LogFile:
         return [line for line in lines if line is not None]
 
     def mark(self) -> dict:
-        """How far it has come: bytes and their sha256. They are on the disk then."""
+        """How far it has come: bytes and their sha256. They are on the disk then. Raises OSError with its name."""
         content = self._content()
         if content:
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
+            flush(self.path)
         return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def cut(self, mark: dict | None, step: int) -> None:
