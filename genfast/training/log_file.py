@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 from ..common.files import append_line, flush, to_json, write_file
+from ..common.sealed import corrupt
 from ..data.matching import warn_user
+
+LARGEST = 2**30  # bytes; ours are far smaller
 
 
 class LogFile:
-    """The log at `path`. A state says how far it had come, and a run that goes on from there cuts off the rest."""
+    """The log at `path`. A state says how far it had come, and a run that goes on from there cuts off the rest. Raises
+    CorruptCheckpoint where something else lies in its place."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -45,10 +49,11 @@ class LogFile:
         warn_user(f"{self.path} is damaged: the run goes on with the {len(kept)} lines that can be read")
 
     def _content(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
+        if not os.path.lexists(self.path):
             return b""
+        if not self.path.is_file() or self.path.stat().st_size > LARGEST:
+            raise corrupt(self.path, f"is no file, or has more than {LARGEST} bytes: move it away, or remove it")
+        return self.path.read_bytes()
 
 
 def _is_until(line: dict | None, step: int) -> bool:

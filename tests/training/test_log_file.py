@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+from genfast.common.files import CorruptCheckpoint
 from genfast.training.log_file import LogFile
 
 
@@ -75,3 +76,15 @@ def test_damage_costs_lines_and_not_the_run(tmp_path, bad):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         log.cut(mark, 3)
+
+
+def test_something_else_in_its_place(tmp_path):
+    log = LogFile(tmp_path / "log.jsonl")
+    os.mkfifo(log.path)
+    for call in (log.lines, log.mark, lambda: log.cut(None, 0)):
+        with pytest.raises(CorruptCheckpoint, match=r"log\.jsonl is no file"):
+            call()
+    log.path.unlink()
+    log.path.symlink_to("nowhere")
+    with pytest.raises(CorruptCheckpoint, match=r"log\.jsonl is no file"):
+        log.lines()

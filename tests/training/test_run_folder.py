@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from faults import Fate, Killed, no_space
+from long import fuzz_runs
 
 import genfast as gf
 from genfast.common.files import CorruptCheckpoint
@@ -476,3 +477,9 @@ def test_a_file_in_the_place_of_a_folder(tmp_path):
         with pytest.raises(FileExistsError, match="state"):
             folder.save(10, tensors(10), {})
     assert json.loads((tmp_path / "run.json").read_text())["finished"] is None
+
+
+def test_damaged_at_random(memory, one_thread):
+    """The whole is fuzz_runs.py."""
+    found = fuzz_runs.fuzz(50, memory)
+    assert sum(found.values()) == 50 and len(found) > 8
