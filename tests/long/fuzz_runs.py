@@ -169,7 +169,7 @@ def opened(path, description, forged=False):
             start = folder.open(description)
             history = folder.history()
     except Exception as error:
-        if isinstance(error, CorruptCheckpoint | FileExistsError):
+        if isinstance(error, CorruptCheckpoint | OSError):
             named = any(file.name in str(error) for file in files(path)) and str(path) in str(error)
         else:
             named = isinstance(error, ValueError) and str(path) in str(error)
