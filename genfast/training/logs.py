@@ -1,15 +1,12 @@
 """What a line of the log says, and the bar that moves while there is none."""
 
-import json
 import resource
 import sys
-from pathlib import Path
 from typing import TypedDict
 
 import torch
 from tqdm import tqdm
 
-LOG = "log.jsonl"  # in the folder of a run
 REFRESH = 0.2  # seconds between two drawings of the bar
 
 
@@ -36,23 +33,6 @@ def memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def read_log(run: Path) -> list[dict]:
-    """The lines of RUN/log.jsonl, without a last one that is torn, as of a run that is being written to or was killed.
-
-    Raises FileNotFoundError where there is no log, ValueError for a line that is none, with its number.
-    """
-    *whole, _ = (run / LOG).read_bytes().split(b"\n")  # what follows the last newline is torn, or nothing
-    lines = []
-    for number, line in enumerate(whole, 1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            lines.append(None)
-        if not isinstance(lines[-1], dict):
-            raise ValueError(f"{run / LOG} must have a JSON object in each line; line {number} is none")
-    return lines
 
 
 class Bar:

@@ -1,16 +1,17 @@
 """One picture of a run, drawn from its folder alone: what it has learned, and what may be wrong with it."""
 
 import io
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..common.files import as_path, write_file
+from ..common.files import CorruptCheckpoint, as_path, write_file
 from .grids import COLORS
-from .logs import LOG, LogLine, read_log
+from .log_file import LogFile
+from .logs import LogLine
+from .run_file import read_run
 
 BLUE, ORANGE, RED, GRAY = COLORS[0], COLORS[1], COLORS[3], "0.45"
 WIDTH = 12.0  # inches
@@ -24,8 +25,8 @@ def plot(run: str | Path, out: str | Path | None = None) -> Path:
     held-out loss with its 95 % interval and by noise level, learning rate, gradient norm with skipped steps, losses of
     the players and what a model says of itself, and the latest grids; of a run that goes on, too.
 
-    Raises ImportError without matplotlib, FileNotFoundError where there is no log, ValueError for one without a line or
-    with a damaged one.
+    Raises ImportError without matplotlib, FileNotFoundError where there is no log, ValueError for an empty one. Lines
+    that are none, as the last of a run that was killed, are passed over.
     """
     run = as_path("run", run)
     out = run / "plot.png" if out is None else as_path("out", out)
@@ -34,11 +35,11 @@ def plot(run: str | Path, out: str | Path | None = None) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plot needs matplotlib: pip install genfast[demo]") from error
-    if not (run / LOG).is_file():
-        raise FileNotFoundError(f"run must be the folder of a run, in which {LOG} lies; got {run}")
-    lines = read_log(run)
-    if not lines:
-        raise ValueError(f"run must have logged something; got an empty {run / LOG}")
+    log = LogFile(run / "log.jsonl")
+    if not log.path.is_file():
+        raise FileNotFoundError(f"run must be the folder of a run, with a log.jsonl in it; got {run}")
+    if not (lines := log.lines()):
+        raise ValueError(f"run must have logged something; got no line in {log.path}")
 
     curves = _columns(lines)
     pictures = _pictures(run)
@@ -117,8 +118,8 @@ def _summary(run: Path, lines: list[LogLine]) -> str:
     """A line that says where the run stands."""
     last = lines[-1]
     try:
-        steps = json.loads((run / "run.json").read_bytes())["settings"]["steps"]
-    except (OSError, ValueError, KeyError, TypeError):
+        steps = read_run(run)["settings"].get("steps")
+    except (OSError, ValueError, CorruptCheckpoint):
         steps = None
     step = last.get("step", len(lines))
     words = [f"step {step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")]
