@@ -42,16 +42,17 @@ class Bar:
     def __init__(self, steps: int, done: int = 0, *, shown: bool = True):
         # miniters=1: tqdm asks the clock at every step, which costs a fraction of a microsecond, and does not guess.
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=not shown, mininterval=REFRESH, miniters=1)
+        self._known = {}
 
     def advance(self, step: int) -> None:
         """`step` steps are done."""
         self._bar.update(step - self._bar.n)
 
     def show(self, log: LogLine) -> None:
-        """The losses of a log, from the next drawing on."""
-        shown = {"loss": log["loss"], "held-out": log.get("test_loss", [None])[0]}
-        known = {name: f"{value:.4g}" for name, value in shown.items() if value is not None}
-        self._bar.set_postfix(known, refresh=False)
+        """The losses of a log, or of the last that had them, from the next drawing on."""
+        found = {"loss": log["loss"], "held-out": log.get("test_loss", [None])[0]}
+        self._known |= {name: f"{value:.4g}" for name, value in found.items() if value is not None}
+        self._bar.set_postfix(self._known, refresh=False)
 
     def close(self) -> None:
         self._bar.close()

@@ -258,7 +258,7 @@ def _curve(axes, step: np.ndarray, values: np.ndarray, color: str, label: str | 
         return values
     step, values = _thinned(step), _thinned(values)
     axes.plot(step, values, color=color, lw=0.8, alpha=0.35)
-    axes.plot(step, _smoothed(values), color=color, lw=1.8, label=label)
+    axes.plot(step, _smoothed(step, values), color=color, lw=1.8, label=label)
     return values
 
 
@@ -267,13 +267,16 @@ def _thinned(values: np.ndarray) -> np.ndarray:
     return np.array([part.mean() for part in np.array_split(values, min(len(values), POINTS))])
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """At each place the line through its neighbors, weighted by a normal density: a mean would be off at the ends."""
-    apart = np.arange(len(values)) - np.arange(len(values))[:, None]
-    weights = np.exp(-0.5 * (apart / max(0.7, len(values) / SMOOTH)) ** 2)
+def _smoothed(step: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """At each step the line through what is near, weighted by a normal density and by the steps that a value is the
+    mean of: a mean would be off at the ends."""
+    behind = np.diff(step, prepend=0)
+    apart = (step - step[:, None]) / max(0.7 * np.median(behind), (step[-1] - step[0]) / SMOOTH)
+    weights = behind * np.exp(-0.5 * apart**2)
     total, first, second = weights.sum(1), (weights * apart).sum(1), (weights * apart**2).sum(1)
     level, slope = weights @ values, (weights * apart) @ values
-    return (second * level - first * slope) / (total * second - first**2)
+    alone = total * second - first**2 < 1e-6 * total**2  # no line goes through what has no neighbors
+    return np.where(alone, values, (second * level - first * slope) / np.where(alone, 1, total * second - first**2))
 
 
 def _scale(axes, shown: list[np.ndarray]) -> None:

@@ -24,6 +24,13 @@ def test_the_bar_begins_where_a_run_goes_on(capsys):
     assert "20/30" in said and "30/30" in said and "loss=0.1235, held-out=0.5" in said
 
 
+def test_what_a_log_does_not_say_stays(capsys):
+    with Bar(2) as bar:
+        bar.show({"step": 1, "loss": 1.0, "test_loss": [0.5, 0.4, 0.6]})
+        bar.show({"step": 2, "loss": 0.25})
+    assert "loss=0.25, held-out=0.5" in capsys.readouterr().err
+
+
 def test_losses_may_be_missing(capsys):
     with Bar(2) as bar:
         bar.show({"step": 1, "loss": None, "test_loss": [None, None, None]})
