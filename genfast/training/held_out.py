@@ -13,6 +13,8 @@ from ..data.dataset import Data
 
 SAMPLES, BINS = 512, 8
 Z = 1.96  # standard errors on either side of a mean: an interval of 95 %
+# Standard errors of a rise. The best of 20 looks was lucky: 1.96 would warn of 1 plateau in 7, not in 100.
+RISE = 3.0
 SEED, FIRST = 0, 2**62  # of the keys: no run trains with such a counter
 PATIENCE = 3  # looks in a row at which the loss has risen, before a warning
 SHARE = 0.03  # of the time of a run, at most
@@ -26,8 +28,8 @@ class HeldOut:
 
     Samples and keys, and so the noise and its levels, are the same at every look, in every run, and no run trains with
     these keys: what differs between two looks is the model. So they are compared in pairs: the loss has risen where
-    the mean of l_i - l_i*, with l_i* the losses of the best look so far, is above 0 by more than its own interval,
-    which is far narrower than that of L.
+    the mean of l_i - l_i*, with l_i* the losses of the best look so far, is above 0 by more than 3 of its own standard
+    errors, which are far smaller than those of L.
 
     model  has `loss(batch, key) -> (B,)`; where it has `log_snr(key) -> (B,)` too, at which log(alpha^2 / sigma^2) it
            looks, the loss is told by it; a model with players has no loss that means anything, and is not looked at
@@ -103,7 +105,7 @@ class HeldOut:
         if self._lowest is None or losses.mean() < self._lowest.mean():
             self._step, self._lowest, self._rises, self.best = step, losses, 0, True
             return
-        _, low, _ = _interval(losses - self._lowest)
+        _, low, _ = _interval(losses - self._lowest, RISE)
         self._rises = self._rises + 1 if low > 0 else 0
         if self._rises == PATIENCE:
             self._say(
@@ -120,8 +122,8 @@ class HeldOut:
             warnings.warn(words, RuntimeWarning, stacklevel=4)
 
 
-def _interval(values: Tensor) -> list[float]:
-    """[mean, low, high] of values (n,) float64; of a single one the interval is infinite."""
+def _interval(values: Tensor, z: float = Z) -> list[float]:
+    """[mean, low, high] of values (n,) float64, z standard errors apart; infinite ends for a single one."""
     mean = float(values.mean())
-    reach = Z * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    reach = z * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return [mean, mean - reach, mean + reach]
