@@ -1,7 +1,7 @@
 """fit and Fit: one plain loop for every model, which offers `parameters()` and `loss(batch, key, *, step=0) -> (B,)`.
 
 A model of several players, such as a GAN, has `players()` -> {name: arguments of AdamW, "params" among them} and
-`loss(batch, key, *, step=0, player=name)`: in each step they are updated in that order, each by an optimizer of its own.
+`loss(batch, key, *, step=0, player=name)`: in each step they are updated in that order, each by its own optimizer.
 
 Everything random in a step is a function of (seed, sample counter): the order of the data (data/dataset.py) and,
 through the noise key, times, noise, dropout and label dropout (ops). So a run is repeated by its seed, up to the
@@ -78,16 +78,16 @@ class Fit:
                 `players()`, see above; `measure(batch)`, called once before the first step with the first 4,096 samples
                 of the run, or all, and names and levels of the data; `watch(batch, key) -> dict`, for the logs, called
                 at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
-    data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`. Names
-                of classes become those of the model, or are matched with them
+    data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`.
+                Names of classes become those of the model, or are matched with them
     warmup      steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
                 "linear", "constant", or a factor as a function of the step, counted from 0
     clip        largest gradient norm; None for any
     optimizer   what makes a torch optimizer of a list of parameters, whose learning rate is set here; by default AdamW
     ema         relative length of the average, below 0.25, or several; the first is the model's. None for none
     seed        of order, times and noise, in [0, 2**63)
-    test        held-out data, looked at every `test_every` steps, by default 20 times a run or less, with averaged weights; the
-                best model is kept in `out`/best
+    test        held-out data, looked at every `test_every` steps with averaged weights, by default 20 times a run or
+                less (held_out.py); the best model is kept in `out`/best
     out         folder of the run (run_folder.py): one that is there already goes on, unless resume=False. Saved every
                 `save_every` steps (by default 10 times a run), after ten minutes, at the end, and when the loop is left
     keep        newest states that are kept; keep_every: and those at multiples of so many steps, for ever
