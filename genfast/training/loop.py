@@ -120,12 +120,8 @@ class Fit:
         callbacks: Sequence[Callable[[dict], None]] = (), progress: bool = True,
     ):  # fmt: skip
         given = locals()
-        for name, needs in {
-            "save_every": "out",
-            "keep_every": "out",
-            "grid_every": "out",
-            "test_every": "test",
-        }.items():
+        needed = {"save_every": "out", "keep_every": "out", "grid_every": "out", "test_every": "test"}
+        for name, needs in needed.items():
             if given[name] is not None and given[needs] is None:
                 raise ValueError(f"{name} must go with {needs}=; got {given[name]} and {needs}=None")
         own = ("self", "model", "data", "test", "out", "callbacks")
