@@ -66,7 +66,7 @@ COVERED = {
         "diffusion.solvers.repaint diffusion.solvers.runge_kutta diffusion.solvers.sde diffusion.solvers.singlestep"
     ),
     "diffusion/test_likelihood.py": "common.log_likelihood",
-    "diffusion/test_model.py": "diffusion.times",
+    "diffusion/test_model.py": "diffusion.planned diffusion.queue",
     "evaluation/test_evaluate.py": "evaluation.inputs evaluation.labels evaluation.measure",
     "evaluation/test_report.py": "evaluation.pictures evaluation.records evaluation.table",
     "features/test_base.py": "features.choice features.module features.pixels",
