@@ -1,7 +1,6 @@
 """A picture of what a model draws in the midst of its training."""
 
 import inspect
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..common.eval_mode import evaluating
 from ..data.dataset import Data
 from ..data.images import grid, save_png
+from ..data.matching import warn_user
 
 SAMPLES, POINTS = 64, 512  # of images, and of vectors: fewer points show no shape
 SIDE = 40  # pixels, about, of a small image
@@ -44,7 +44,7 @@ def draw_grid(model: object, path: Path, *, data: Data | None = None) -> None:
             picture = _scatter(x, label, rows)
     except Exception as error:  # of a model of whatever kind: no reason to end a training
         needed = ": pip install genfast[demo]" if isinstance(error, ImportError) else ""
-        warnings.warn(f"there are no pictures of samples: {error}{needed}", RuntimeWarning, stacklevel=2)
+        warn_user(f"there are no pictures of samples: {error}{needed}", RuntimeWarning)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, picture)
