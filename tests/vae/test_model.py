@@ -235,6 +235,7 @@ def test_answers_that_would_be_nan_are_errors():
             ask()
     latent = gf.LatentDiffusion(broken, gf.Diffusion(gf.nn.MLP(4, width=8, depth=1)))
     latent.scale.fill_(1)
+    latent.measured = True
     with pytest.raises(FloatingPointError, match=r"samples \[6\] are not finite"):
         latent.sample([6], steps=2, progress=False)
     with torch.no_grad():

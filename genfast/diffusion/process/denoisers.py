@@ -44,10 +44,15 @@ class Parameterization:
     sigma_data: standard deviation of the data, to which c_in scales the network's input.
     """
 
-    sigma_data: float = 1.0
+    sigma_data: float | None = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "sigma_data", require_number("sigma_data", self.sigma_data, above=0))
+
+    @property
+    def data_std(self):
+        """sigma_data, or what it counts as while it is None: 0.5."""
+        return 0.5 if self.sigma_data is None else self.sigma_data
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
         """(p, q) of the network's target F* = p x_0 + q eps."""
@@ -56,7 +61,7 @@ class Parameterization:
     def c_in(self, alpha, sigma):
         """Factor of the network's input: 1 / max(1, std x_t), so that only an exploding x_t is scaled, never a VP or
         flow one."""
-        return (alpha**2 * self.sigma_data**2 + sigma**2).clamp(min=1).rsqrt()
+        return (alpha**2 * self.data_std**2 + sigma**2).clamp(min=1).rsqrt()
 
     def c_noise(self, alpha, sigma, t):
         """The time that the network sees."""
@@ -155,16 +160,22 @@ class EDM(Parameterization):
 
     F* = (sigma x_0 / sigma_data - alpha sigma_data eps) / n with n^2 = alpha^2 sigma_data^2 + sigma^2 has unit
     variance; the input is scaled by 1 / n, and c_noise = log(sigma / alpha) / 4.
+
+    sigma_data: None is not known yet, and counts as 0.5 until `Diffusion.measure` takes sqrt(mean x^2) of the data.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: float | None = None
+
+    def __post_init__(self):
+        if self.sigma_data is not None:
+            super().__post_init__()
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
         scale = self.c_in(alpha, sigma)
-        return sigma / self.sigma_data * scale, -alpha * self.sigma_data * scale
+        return sigma / self.data_std * scale, -alpha * self.data_std * scale
 
     def c_in(self, alpha, sigma):
-        return (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
+        return (alpha**2 * self.data_std**2 + sigma**2).rsqrt()
 
     def c_noise(self, alpha, sigma, t):
         return torch.log(sigma / alpha) / 4
