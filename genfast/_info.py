@@ -20,7 +20,7 @@ class Info(dict):
 
 
 def info() -> Info:
-    """genfast, Python and torch versions; the instruction set in use; whether the CUDA kernels are live, or why not; and
+    """genfast, Python and torch versions; the instruction set in use; whether the CUDA kernels are live, or why not;
     torch's global switches of speed and precision, which genfast reads here and sets nowhere."""
     extension = _extension.extension
     build = extension.build_info()
