@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from . import ops
 from .checkpoint import register
-from .common.checks import require_chunk, require_samples
+from .common.checks import require_chunk, require_integer, require_samples
+from .common.clip import as_clip, clipped
 from .common.conditions import (
     Label,
     as_conditions,
@@ -19,8 +20,10 @@ from .common.conditions import (
     taken,
 )
 from .common.indices import as_chunk, as_index, in_chunks, spread
-from .common.keys import require_key
+from .common.keys import make_key, require_key
+from .common.measured import learn
 from .diffusion.model import Diffusion
+from .diffusion.scale import SPECTRUM
 from .vae.model import VAE
 
 
@@ -31,15 +34,17 @@ class LatentDiffusion(nn.Module):
         u = (z - shift) / scale,  z ~ q(z | x);   the diffusion model learns p(u);   x = E[x | z = scale u + shift]
 
     shift and scale are the mean and standard deviation of each channel of z (its first dimension) over 4,096 training
-    samples, or all: `fit` calls `measure`. They are kept in the checkpoint. The VAE is frozen: its weights require no
+    samples, or all: `fit` calls `measure`, and `measured` says whether they are known. They are kept in the checkpoint.
+    The VAE is frozen: its weights require no
     gradient from here on, and it stays in eval mode.
 
     vae         trained; vae.latent is the shape of what the diffusion model sees
     diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not. Names
                 of classes are its; one without takes those of the VAE
+    levels      of x, as in `Diffusion`
     """
 
-    def __init__(self, vae: VAE, diffusion: Diffusion):
+    def __init__(self, vae: VAE, diffusion: Diffusion, *, levels: int | None = None):
         super().__init__()
         for name, value, kind in (("vae", vae, VAE), ("diffusion", diffusion, Diffusion)):
             if not isinstance(value, kind):
@@ -53,6 +58,8 @@ class LatentDiffusion(nn.Module):
         self.vae, self.diffusion = vae.requires_grad_(False), diffusion
         self.names = diffusion.names or vae.names
         self.diffusion.shape = vae.latent
+        self.levels = None if levels is None else require_integer("levels", levels, 2)
+        self.measured = False
         channels = (vae.latent[0], *[1] * (len(vae.latent) - 1))
         self.register_buffer("shift", torch.zeros(channels))
         self.register_buffer("scale", torch.zeros(channels))  # zero: not known yet
@@ -85,6 +92,10 @@ class LatentDiffusion(nn.Module):
     def shape(self) -> tuple[int, ...] | None:
         return self.vae.shape
 
+    @shape.setter
+    def shape(self, shape: tuple[int, ...] | None) -> None:
+        self.vae.shape = shape
+
     def require_observations(self, x: Tensor) -> None:
         """As the VAE does."""
         self.vae.require_observations(x)
@@ -96,22 +107,30 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def measure(self, batch: dict[str, Tensor | None], *, chunk: int = 64) -> "LatentDiffusion":
-        """Takes shift and scale from the samples of a batch, `chunk` at a time; itself.
+        """Takes shift and scale from the samples of a batch, `chunk` at a time, and what `Diffusion.measure` takes from
+        u, of at most 1,000 draws with seed 0; itself.
 
             shift = E[mu],    scale^2 = Var[mu] + E[e^logvar],    for z ~ N(mu(x), e^logvar(x)), without a draw
 
-        Only the first call counts: what was trained afterwards is for that scale. `fit` makes it, with 4,096 samples
-        from all over the data, or all of them.
-        batch: as in `Diffusion.loss`; of few samples shift and scale are rough.
-        Raises ValueError for a single number a channel, FloatingPointError for latents that are not finite.
+        Only the first call counts: what was trained afterwards is for that scale. `fit` makes it, with 4,096 samples,
+        or all of them.
+        batch: as in `Diffusion.measure`; of few samples shift and scale are rough.
+        Raises ValueError for a single number a channel, and for latents that are all alike; FloatingPointError for
+        latents that are not finite.
         """
-        chunk = require_chunk(chunk)
-        if self._measured():
+        chunk, x = require_chunk(chunk), batch_samples(batch, self.shape)
+        if self.measured:
             return self
         parts = []  # count, sum of variances, mean and scatter of each chunk: (channels,) each
-        for first in range(0, max(len(batch_samples(batch, self.shape)), 1), chunk):
-            piece = {name: None if value is None else value[first : first + chunk] for name, value in batch.items()}
-            mu, logvar = (part.double().transpose(0, 1).flatten(1) for part in self._encode(piece))
+        draws = []  # of z
+        for first in range(0, max(len(x), 1), chunk):
+            rows = {name: batch.get(name) for name in ("x", "label", "condition")}
+            rows = {name: None if value is None else value[first : first + chunk] for name, value in rows.items()}
+            encoded = self._encode(rows)
+            if first < SPECTRUM:
+                key = make_key(0, torch.arange(first, first + len(rows["x"]), device="cpu"), encoded[0].device)
+                draws.append(ops.reparameterize(*encoded, key)[0])
+            mu, logvar = (part.double().transpose(0, 1).flatten(1) for part in encoded)
             mean = mu.mean(1)
             parts.append((mu.shape[1], logvar.exp().sum(1), mean, (mu - mean[:, None]).square().sum(1)))
         counts, variances, means, scatters = zip(*parts)
@@ -123,22 +142,37 @@ class LatentDiffusion(nn.Module):
         scale = (scatter / (total - 1) + sum(variances) / total).sqrt()
         if not bool((shift.isfinite() & scale.isfinite()).all()):
             raise FloatingPointError("the latents of the batch are not finite, so that they have no scale")
-        self.shift.copy_(shift.view_as(self.shift))
-        self.scale.copy_(scale.clamp(min=1e-3 * scale.max()).view_as(self.scale))  # of one that is hardly used
+        scale = scale.clamp(min=1e-3 * scale.max())  # of a channel that is hardly used
+        shift, scale = shift.view_as(self.shift).to(self.shift), scale.view_as(self.scale).to(self.scale)
+        if not bool((scale > 0).all()):
+            raise ValueError("batch must have latents that differ, for their scale; got latents that are all alike")
+        self.diffusion.measure({"x": (torch.cat(draws)[:SPECTRUM] - shift) / scale})
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+        self.measured = True
+        learn(self, batch)
         return self
 
-    def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
-        """The loss of each sample, (B,), that of the diffusion model on u. batch, key: as in `Diffusion.loss`.
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
+        """The loss of each sample, (B,), that of the diffusion model on u. batch, key, step: as in `Diffusion.loss`.
 
         Raises ValueError before `measure`."""
-        if not self._measured():
+        if not self.measured:
             remedy = "call measure(batch) with 4,096 samples, or all, or train with fit"
             raise ValueError(f"scale of the latents is not known yet: {remedy}")
         require_key(key, len(batch_samples(batch, self.shape)))
         with torch.no_grad():
             z = ops.reparameterize(*self._encode(batch), key.to(self.shift.device))[0]
             u = (z - self.shift) / self.scale
-        return self.diffusion.loss(taken(self.diffusion.net, {**batch, "x": u}), key)
+        return self.diffusion.loss(taken(self.diffusion.net, {**batch, "x": u}), key, step=step)
+
+    def log_snr(self, key: Tensor) -> Tensor:
+        """As `Diffusion.log_snr`."""
+        return self.diffusion.log_snr(key)
+
+    def phase(self, step: int) -> int:
+        """As `Diffusion.phase`."""
+        return self.diffusion.phase(step)
 
     def _encode(self, batch: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x)."""
@@ -149,26 +183,28 @@ class LatentDiffusion(nn.Module):
     @torch.no_grad()
     def sample(
         self, n: int | Sequence[int] | Tensor, *, label: Label = None, condition: Tensor | None = None,
-        seed: int = 0, chunk: int | None = None, source: Tensor | None = None, **settings,
+        seed: int = 0, clip: tuple[float, float] | str | None = "auto", chunk: int | None = None,
+        source: Tensor | None = None, **settings,
     ) -> Tensor:  # fmt: skip
         """n new samples, (n, *shape): sample i is a function of the weights, the seed, i and the settings, which are
-        those of `Diffusion.sample`; the mean of x given its latent. source, which goes with strength: (n, *shape),
-        observations, of which the encoder's mean is taken; all other tensors are latents."""
+        those of `Diffusion.sample`; the mean of x given its latent. clip: of x, not of latents. source, which goes with
+        strength: (n, *shape), observations, of which the encoder's mean is taken; all other tensors are latents."""
         index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self.shift.device)
-        if not self._measured():
+        if not self.measured:
             raise ValueError("scale of the latents is not known yet: train first, with fit")
-        label, vae = numbered(label, self.names), self.vae
+        label, vae, bounds = numbered(label, self.names), self.vae, as_clip(clip, self.levels)
         as_conditions(len(index), label=label, condition=condition, **known_to(self))  # raises for what neither knows
         of_net = taken(self.diffusion.net, {"label": label, "condition": condition})
         of_vae = vae._conditions(index, label if vae.classes else None, condition if vae.condition_width != 0 else None)
         if source is not None:
             source = self._encoded(index, source, of_vae, chunk)
-        u = self.diffusion.sample(index, **of_net, seed=seed, chunk=chunk, source=source, **settings)
+        u = self.diffusion.sample(index, **of_net, seed=seed, clip=None, chunk=chunk, source=source, **settings)
         z = self.scale * u + self.shift
-        return vae._decode_in_chunks(
+        x = vae._decode_in_chunks(
             index, of_vae, lambda key, taken, slots: spread(z[taken], slots, chunk),
             seed=seed, noise=False, chunk=chunk,
         )  # fmt: skip
+        return clipped(x, bounds)
 
     def _encoded(self, index: Tensor, x: Tensor, conditions: dict[str, Tensor], chunk: int) -> Tensor:
         """u, (n, *latent), of the mean of z given x: (n, *shape)."""
@@ -190,18 +226,20 @@ class LatentDiffusion(nn.Module):
         """Frees what `sample` keeps on a GPU; see `Diffusion.release`."""
         self.diffusion.release()
 
-    def _measured(self) -> bool:
-        return bool((self.scale > 0).all())
+    def _load_from_state_dict(self, *arguments) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.measured = not self.scale.is_meta and bool((self.scale > 0).all())
 
     def config(self) -> dict:
         """What rebuilds it: the networks, and the rest of either model's arguments."""
         vae, diffusion = self.vae.config(), self.diffusion.config()
         return {
             "encoder": vae.pop("encoder"), "decoder": vae.pop("decoder"), "net": diffusion.pop("net"),
-            "vae": vae, "diffusion": diffusion,
+            "vae": vae, "diffusion": diffusion, "levels": self.levels,
         }  # fmt: skip
 
     @classmethod
     def from_config(cls, config: dict) -> "LatentDiffusion":
         vae = VAE.from_config(config["vae"] | {name: config[name] for name in ("encoder", "decoder")})
-        return cls(vae, Diffusion.from_config(config["diffusion"] | {"net": config["net"]}))
+        diffusion = Diffusion.from_config(config["diffusion"] | {"net": config["net"]})
+        return cls(vae, diffusion, levels=config["levels"])

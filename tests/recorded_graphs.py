@@ -76,9 +76,12 @@ class RecordedGraphs:
 
     def capture(self, function, device):
         self.captures += 1
-        with no_host_reads(), Recorder() as recorder:
-            function()
-        recorder.undo()
+        recorder = Recorder()
+        try:
+            with no_host_reads(), recorder:
+                function()
+        finally:
+            recorder.undo()
 
         def replay():
             self.replays += 1

@@ -31,13 +31,14 @@ class Data:
     shape      shape of one sample, without N
     classes    number of classes; 0 without labels; by default as many as names, or one more than the largest label
     names      of the classes, a tuple of strings, or None
+    levels     how many values an element of x has, -1 to 1 at equal distances; None where it is no such image
     x is floating-point of any width; condition any real numbers or bools, (N,) being (N, 1). What has the right type
     and is contiguous, images with channels last included, is shared; all else is copied once.
     Raises TypeError or ValueError for what is of another kind, masked or sparse, is empty, holds NaN or infinity, does
     not match, or would lose its spread in float32: numbers that vary little and lie far from 0.
     """
 
-    def __init__(self, x, label=None, classes=None, condition=None, names=None):
+    def __init__(self, x, label=None, classes=None, condition=None, names=None, levels=None):
         self.x = _samples(x)
         self.condition = None if condition is None else _conditions(condition, len(self.x))
         self.shape = tuple(self.x.shape[1:])
@@ -54,7 +55,16 @@ class Data:
         if names is not None and not found <= self.classes == len(self.names):
             wanted = max(found, self.classes)
             raise ValueError(f"names must be {wanted}, one a class; got {len(self.names)}")
+        self.levels = None if levels is None else require_integer("levels", levels, 2)
+        if levels is not None and not -1 <= float(self.x.min()) <= float(self.x.max()) <= 1:
+            low, high = (f"{float(bound):g}" for bound in self.x.aminmax())
+            raise ValueError(f"levels must be None for x beyond [-1, 1]; got {levels} and values from {low} to {high}")
         self._cached = (None, None, None)  # seed, epoch, its permutation
+
+    def replace(self, **changes):
+        """Data that differ in these arguments only."""
+        names = ("x", "label", "classes", "condition", "names", "levels")
+        return Data(**{name: getattr(self, name) for name in names} | changes)
 
     def __len__(self):
         return len(self.x)
@@ -90,10 +100,10 @@ class Data:
         return cached[2]
 
 
-def arrays(x, label=None, classes=None, condition=None, names=None):
+def arrays(x, label=None, classes=None, condition=None, names=None, levels=None):
     """Data from arrays or tensors: `x: (N, *)` floating-point, `label: (N,)` integers, `condition: (N, *)` or (N,)
-    numbers, `names` of the classes; see `Data`."""
-    return Data(x, label, classes, condition, names)
+    numbers, `names` of the classes, `levels` of an image; see `Data`."""
+    return Data(x, label, classes, condition, names, levels)
 
 
 def as_data(data, argument="data"):

@@ -20,7 +20,7 @@ COLUMNS = {"x": ("x", "images", "arr_0"), "label": ("label", "labels", "y"), "co
 
 def folder(path, size=None, channels=None, names=None):
     """The images below a folder, in the order of their paths: x (N, C, H, W) in [-1, 1], pixel / 127.5 - 1 of 8-bit
-    images and pixel / 32767.5 - 1 of 16-bit ones.
+    images and pixel / 32767.5 - 1 of 16-bit ones; 256 levels, or 65,536 where there is a 16-bit one.
 
     Where they lie in subfolders these are the classes, `Data.names`: sorted as numbers where all are numbers, as text
     otherwise. Links are followed, but not in circles. All that Pillow reads is read: the first picture of a file, as
@@ -59,10 +59,11 @@ def folder(path, size=None, channels=None, names=None):
     x = np.empty((len(images), depth, *images[0].shape[1:]), np.float32)
     for row, image in zip(x, images):
         row[:] = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max / 2) - 1
+    levels = max(np.iinfo(image.dtype).max for image in images) + 1
     if names is None:
-        return Data(torch.from_numpy(x))
+        return Data(torch.from_numpy(x), levels=levels)
     label = np.array([names.index(file.parts[0]) for file in files])
-    return Data(torch.from_numpy(x), torch.from_numpy(label), len(names), names=names)
+    return Data(torch.from_numpy(x), torch.from_numpy(label), len(names), names=names, levels=levels)
 
 
 def load(path, size=None, channels=None, names=None):
@@ -72,7 +73,7 @@ def load(path, size=None, channels=None, names=None):
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, where there are any, label under
     "label", "labels" or "y" and condition under "condition"; a UserWarning names other arrays. x: (N, *) floating-point
     as it is, or images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels C, which become
-    pixel / 127.5 - 1.
+    pixel / 127.5 - 1, of 256 levels.
     names     of the classes of a file, in the order of their numbers
     Raises FileNotFoundError if there is nothing, ValueError or TypeError saying what is wrong with the file.
     """
@@ -100,7 +101,7 @@ def load(path, size=None, channels=None, names=None):
         warn_user(f"path: arrays in {path} were passed over: {_some(unknown)}")
     try:
         if getattr(found["x"], "dtype", None) in (torch.uint8, np.uint8):
-            found["x"] = _scaled(torch.as_tensor(found["x"], device="cpu"), path)
+            found |= {"x": _scaled(torch.as_tensor(found["x"], device="cpu"), path), "levels": 256}
         return _named(Data(**found), names)
     except (TypeError, ValueError) as error:
         raise type(error)(f"path: {path}: {error}") from error
@@ -149,7 +150,7 @@ def _named(data, names):
     names = as_names(names)
     if len(names) < data.classes:
         raise ValueError(f"names must be at least {data.classes}, one a class; got {len(names)}")
-    return Data(data.x, data.label, len(names), data.condition, names)
+    return data.replace(classes=len(names), names=names)
 
 
 def _column(columns, argument, path):

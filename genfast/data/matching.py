@@ -41,7 +41,7 @@ def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition
     label, condition = (getattr(data, name) if name in tell else None for name in ("label", "condition"))
     if label is not data.label or condition is not data.condition:
         classes, names = (None, None) if label is None else (data.classes, data.names)
-        data = Data(data.x, label, classes, condition, names)
+        data = data.replace(label=label, classes=classes, condition=condition, names=names)
     if "label" in tell:
         data = _with_known_labels(data, model)
     if "condition" in tell:
@@ -86,7 +86,7 @@ def renumbered(samples: Data, names: tuple[str, ...] | None, argument: str) -> D
             f"{', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} unknown"
         )
     number = torch.tensor([*(names.index(name) for name in samples.names), -1], device=samples.label.device)
-    return Data(samples.x, number[samples.label], len(names), samples.condition, names)  # -1 is the last
+    return samples.replace(label=number[samples.label], classes=len(names), names=names)  # -1 is the last
 
 
 def told(data: Data, rows: Tensor) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def _with_known_labels(data: Data, model) -> Data:
         return data
     if not classes:
         warn_user(f"data have labels, which {_name(model)} without classes does not take: they are left out")
-        return Data(data.x, condition=data.condition)
+        return data.replace(label=None, classes=None, names=None)
     if data.label is None:
         raise ValueError(f"data must have labels, for the model has {classes} classes; got none")
     names = getattr(model, "names", None)
@@ -128,7 +128,7 @@ def _with_known_conditions(data: Data, model) -> Data:
         if data.condition is None:
             return data
         warn_user(f"data have conditions, which {_name(model)} does not take: they are left out")
-        return Data(data.x, data.label, data.classes, names=data.names)
+        return data.replace(condition=None)
     if data.condition is None:
         raise ValueError(f"data must have conditions, for the model takes {width} numbers a sample; got none")
     if data.condition.shape[1:] != (width,):

@@ -1,6 +1,6 @@
 """Diffusion models: from the top down, a model, its likelihood, and what they are built on, each a package.
 
-model, times, likelihood, elbo
+model, queue, planned, times, scale (of the data), likelihood, elbo
 sampling/     the one loop along a plan; queue, adaptive steps, inversion, Brownian noise
 guidance/     classifier-free, by a gradient (classifiers), by a measurement (inverse problems)
 solvers/      a solver is a few rows of algebra, which make a plan
@@ -11,8 +11,9 @@ from . import guidance, process, sampling, solvers
 from .elbo import elbo
 from .guidance import Guidance
 from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
-from .model import Diffusion, DiffusionQueue
+from .model import Diffusion
 from .process.plans import Plan
+from .queue import DiffusionQueue
 from .times import TIMES, LogNormal, Uniform
 
 __all__ = [

@@ -75,7 +75,7 @@ def elbo(
 
 def _bound(denoiser: Denoiser, x: Tensor, key: Tensor, conditions: dict, samples: int) -> Tensor:
     """(B,) float64."""
-    schedule, size, c = denoiser.schedule, x.shape[1:].numel(), denoiser.parameterization.sigma_data**2
+    schedule, size, c = denoiser.schedule, x.shape[1:].numel(), denoiser.parameterization.data_std**2
     low, high = (-schedule.log_snr(t) / 2 for t in (schedule.t_min, schedule.t_max))
     square = x.double().square().flatten(1).sum(1)
     prior = prior_variance(schedule) / schedule.alpha(schedule.t_max) ** 2

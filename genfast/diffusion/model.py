@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..checkpoint import register
-from ..common.checks import require_callable, require_choice, require_number, require_shape, require_tensor
+from ..common.checks import (
+    require_callable,
+    require_choice,
+    require_integer,
+    require_number,
+    require_shape,
+    require_tensor,
+)
+from ..common.clip import as_clip, clipped
 from ..common.conditions import (
     Label,
     as_conditions,
@@ -24,10 +32,12 @@ from ..common.conditions import (
 from ..common.indices import as_index
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
+from ..common.measured import learn
 from . import sampling
 from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
 from .likelihood import BitsPerDim, bits_per_dim, log_likelihood
+from .planned import planned
 from .process.denoisers import (
     EDM,
     PARAMETERIZATIONS,
@@ -37,18 +47,15 @@ from .process.denoisers import (
     as_parameterization,
     require_noised,
 )
-from .process.plans import Plan, as_times
+from .process.plans import Plan
 from .process.schedules import SCHEDULES, Schedule, VarianceExploding, as_schedule
 from .process.schedules import Flow as FlowSchedule
-from .sampling.brownian import aligned
+from .queue import DiffusionQueue
 from .sampling.graph import Graphs
-from .sampling.queue import SampleQueue
 from .sampling.sample import require_strength, sample_with
 from .sampling.settings import SampleSettings
-from .sampling.step_table import NOISES
-from .solvers import plan as make_plan
-from .solvers import time_grid
-from .times import TIMES, LogNormal, Uniform
+from .scale import log_half_lost, root_mean_square
+from .times import TIMES, LogNormal, Uniform, require_within, stratified
 
 
 @register
@@ -65,10 +72,13 @@ class Diffusion(nn.Module):
                       sampling begins: eps, score and edm where alpha(1) = 0; and for edm, which tells the network
                       log(sigma / alpha) / 4 in place of t, with a network that counts steps
     times             distribution of the training times: `Uniform()`, `LogNormal(mean, std)` or their names; by default
-                      log-normal with EDM's parameterization, uniform otherwise
+                      log-normal with EDM's parameterization, uniform otherwise. Its mean, and EDM's sigma_data, are
+                      those of the data where they are None, as by default: see `measure`
     label_dropout     share of samples whose label and condition are replaced by null in training, for guidance
     classes           number of classes; by default that of the network (`net.config["classes"]`), or 0
-    shape             of one sample; by default that of the first training batch
+    shape             of one sample; by default that of the data
+    levels            how many values an element of x has, -1 to 1 at equal distances, to which samples are clipped; by
+                      default as the data say
 
     names: of the classes, those of the first data with names that it is trained on; a label is a number or a name.
     """
@@ -86,6 +96,7 @@ class Diffusion(nn.Module):
         label_dropout: float = 0.1,
         classes: int | None = None,
         shape: Sequence[int] | None = None,
+        levels: int | None = None,
     ):
         super().__init__()
         require_callable("net", net)
@@ -110,6 +121,7 @@ class Diffusion(nn.Module):
         self.times, self.label_dropout = times, require_number("label_dropout", label_dropout, least=0, below=1)
         self.classes, self.names = model_classes(classes, net), None
         self.shape = None if shape is None else require_shape("shape", shape)
+        self.levels = None if levels is None else require_integer("levels", levels, 2)
         self._graphs = Graphs()
 
     @property
@@ -122,17 +134,37 @@ class Diffusion(nn.Module):
         """D(x_t, t) of the network that the model has now."""
         return Denoiser(self.net, self.schedule, self.parameterization)
 
-    def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
-        """The loss of each sample, (B,) float32.
+    def measure(self, batch: dict) -> "Diffusion":
+        """Takes from a batch what is not known yet, and what is None of sigma_data and the mean of the times; itself.
+
+            sigma_data = sqrt(mean x^2),    mean of log(sigma / alpha) = m - 0.2,  m of `scale.log_half_lost`
+
+        So only the first call counts. `fit` makes it, with 4,096 samples, or all of them. Before it, sigma_data counts
+        as 0.5 and the mean as -1.2.
+        batch: as in `loss`, and names of the classes and levels, where the data have them.
+        Raises ValueError where x is 0 everywhere, or of a scale that the schedule's noise does not reach.
+        """
+        x = batch_samples(batch, self.shape, least=1)
+        parameterization, times = self.parameterization, self.times
+        if parameterization.sigma_data is None:
+            parameterization = dataclasses.replace(parameterization, sigma_data=root_mean_square(x))
+        if isinstance(times, LogNormal) and times.mean is None:
+            times = dataclasses.replace(times, mean=log_half_lost(x) - 0.2)
+            require_within(self.schedule, times.mean)
+        self.parameterization, self.times = parameterization, times
+        learn(self, batch)
+        return self
+
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
+        """The loss of each sample, (B,) float32: a function of the weights and the arguments, which changes nothing.
 
         batch: x (B, *) float32, label, (B,) integers or None, -1 where it is unknown, and condition, (B, *) float, None
-        or left out.  key:
-        (B, 2), see `ops.make_key`: the times, the noise and which conditions are dropped are functions of it.
+        or left out.  key: (B, 2), see `ops.make_key`: the times, `times.stratified`, the noise and which conditions are
+        dropped are functions of it.  step: how many there were before, which changes nothing here.
         """
         x0 = batch_samples(batch, self.shape)
         require_key(key, len(x0))
-        self.shape = self.shape or tuple(x0.shape[1:])
-        t = self.times(self.schedule, ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64))
+        t = self._times(key)
         c = self.parameterization.coefficients(self.schedule, t)
         alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
         conditions = batch_conditions(batch, self.classes, self.net, null=True)
@@ -140,9 +172,21 @@ class Diffusion(nn.Module):
             drop = ops.uniform(key, (), ops.Purpose.LABEL) < self.label_dropout
             conditions = with_null(conditions, self.classes, drop)
         y = ops.diffuse(x0, key, alpha, sigma, c.c_in.float())
-        F = ops.dense(Network(self.net).told(y, c.c_noise.float(), conditions))
+        F = ops.dense(Network(self.net).told(y, c.c_noise.float(), conditions, key))
         x0 = ops.in_layout_of(x0, F)
         return ops.denoising_loss(F, x0, key, c.p.float(), c.q.float(), c.weight.float())
+
+    def log_snr(self, key: Tensor) -> Tensor:
+        """The log-SNR at which `loss` looks at each sample, (B,) float64. key: as there."""
+        require_key(key, len(key))
+        return self.schedule.log_snr(self._times(key))
+
+    def phase(self, step: int) -> int:
+        """Which of the captured graphs of `loss` serves a step: there is one."""
+        return 0
+
+    def _times(self, key: Tensor) -> Tensor:
+        return self.times(self.schedule, stratified(key))
 
     @torch.no_grad()
     def sample(
@@ -158,6 +202,7 @@ class Diffusion(nn.Module):
         guidance: float | Tensor | Guidance = 1.0,
         negative_label: Label = None,
         clamp: tuple[float, float] | None = None,
+        clip: tuple[float, float] | str | None = "auto",
         threshold: float | None = None,
         start: Tensor | None = None,
         source: Tensor | None = None,
@@ -183,11 +228,13 @@ class Diffusion(nn.Module):
         negative_label, by default from no label, and from no condition.  noise: "brownian" is one path for each
         (seed, i), whatever the number of steps; the times of a solver that goes by its name are then
         `brownian.aligned`.
+        clip: (low, high) of x_0 at the end; "auto" is (-1, 1) where the model knows `levels`, of data that are such
+        images, and None otherwise.  clamp: of D, at every row.
         source, strength: as in `sampling.sample`; a solver that goes by its name is made for the times from there on.
         The rest as there.  Raises ValueError naming the argument.
         """
-        strength = require_strength(source, start, strength)
-        plan = self._plan(solver, steps, grid, noise, options, strength)
+        strength, clip = require_strength(source, start, strength), as_clip(clip, self.levels)
+        plan = planned(self.schedule, solver, steps, grid, noise, options, strength)
         shape = self._shape(shape)
         index, guidance = as_index("n", n), as_guidance(guidance) or Guidance()
         conditions, unconditional = guided_conditions(
@@ -199,10 +246,11 @@ class Diffusion(nn.Module):
             seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
             device=self._device(), graph=graph, progress=progress, callback=callback,
         )  # fmt: skip
-        return sample_with(
+        x = sample_with(
             settings, self.denoiser, shape, plan, index, start=start, source=source, strength=strength,
             condition=conditions, unconditional=unconditional, known=known, mask=mask, graphs=self._graphs,
         )  # fmt: skip
+        return clipped(x, clip)
 
     def release(self) -> None:
         """Frees the steps that `sample` has captured on a GPU, the two used last, with the memory they hold; copies,
@@ -215,39 +263,29 @@ class Diffusion(nn.Module):
         *,
         label: Label = None,
         condition: Tensor | None = None,
+        clip: tuple[float, float] | str | None = "auto",
         shape: Sequence[int] | None = None,
         **settings,
     ) -> tuple[Tensor, Tensor]:
         """n new samples by adaptive Dormand-Prince, each with its own step size, and the network evaluations of each.
 
-        n, label, condition, shape: as in `sample`; settings: seed, rtol, atol and the rest of
+        n, label, condition, clip, shape: as in `sample`; settings: seed, rtol, atol and the rest of
         `sampling.sample_adaptively`.
         """
         index = as_index("n", n)
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
-        return sampling.sample_adaptively(
-            self.denoiser, self._shape(shape), index, condition=conditions, device=self._device(), **settings
+        bounds, shape = as_clip(clip, self.levels), self._shape(shape)
+        x, evaluations = sampling.sample_adaptively(
+            self.denoiser, shape, index, condition=conditions, device=self._device(), **settings
         )
+        return clipped(x, bounds), evaluations
 
     def queue(
-        self, *, capacity: int = 64, clamp: tuple[float, float] | None = None, graph: bool | str = "auto"
-    ) -> "DiffusionQueue":
-        """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes."""
-        return DiffusionQueue(self, capacity, clamp, graph)
-
-    def _plan(self, solver, steps, grid, noise, options, strength=None) -> Plan:
-        require_choice("noise", noise, NOISES)
-        if isinstance(solver, Plan):
-            if options or grid is not None:
-                names = ", ".join([*options, *["grid"] * (grid is not None)])
-                raise TypeError(f"{names} cannot go with a Plan, which has all its settings in it")
-            return solver
-        grid = time_grid(solver, self.schedule, grid)
-        if noise == "brownian":
-            plain, grid = grid, lambda schedule, steps: aligned(schedule, plain(schedule, steps))
-        if strength is not None:
-            grid = times_below(strength, grid)
-        return make_plan(solver, self.schedule, steps, grid, **options)
+        self, *, capacity: int = 64, clamp: tuple[float, float] | None = None,
+        clip: tuple[float, float] | str | None = "auto", graph: bool | str = "auto",
+    ) -> DiffusionQueue:  # fmt: skip
+        """A `sampling.SampleQueue` of this model, whose `add` takes what `sample` takes. clip: as there."""
+        return DiffusionQueue(self, capacity, clamp, clip, graph)
 
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
@@ -303,7 +341,7 @@ class Diffusion(nn.Module):
         if shape is not None:
             return require_shape("shape", shape)
         if self.shape is None:
-            raise ValueError("shape of a sample is not known yet: train first, or pass shape=")
+            raise ValueError("shape of a sample is not known yet: train first, with fit, or pass shape=")
         return self.shape
 
     def _conditions(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
@@ -323,6 +361,7 @@ class Diffusion(nn.Module):
             "label_dropout": self.label_dropout,
             "classes": self.classes,
             "shape": None if self.shape is None else list(self.shape),
+            "levels": self.levels,
         }
 
     @classmethod
@@ -337,54 +376,9 @@ class Diffusion(nn.Module):
             f"net={type(self.net).__name__}, {weights:,} parameters",
             f"schedule={self.schedule!r}",
             f"parameterization={self.parameterization!r}, times={self.times!r}",
-            f"shape={self.shape}, classes={self.classes}, label_dropout={self.label_dropout}",
+            f"shape={self.shape}, levels={self.levels}, classes={self.classes}, label_dropout={self.label_dropout}",
         ]
         return "Diffusion(\n    " + "\n    ".join(lines) + "\n)"
-
-
-class DiffusionQueue(SampleQueue):
-    """Continuous batching for a Diffusion model; see `SampleQueue`."""
-
-    def __init__(
-        self, model: Diffusion, capacity: int = 64, clamp: tuple[float, float] | None = None,
-        graph: bool | str = "auto",
-    ):  # fmt: skip
-        shape, device = model._shape(None), model._device()
-        super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, device=device, graph=graph)
-        self.model = model
-
-    def add(
-        self, index: int, *, seed: int = 0, label: int | str | None = None, condition: Tensor | None = None,
-        solver: str | Plan = "dpmpp_2m", steps: int = 20, grid: str | Callable | None = None, guidance: float = 1.0,
-        negative_label: int | str | None = None, noise: str = "white", **options,
-    ) -> int:  # fmt: skip
-        """Asks for sample `index`, with the arguments of `Diffusion.sample`; returns its ticket."""
-        plan = self.model._plan(solver, steps, grid, noise, options)
-        conditions, unconditional = guided_conditions(
-            1, Guidance(require_number("guidance", guidance)), label, condition, negative_label, **known_to(self.model)
-        )
-        width = self.model.condition_width
-        for side in (conditions, unconditional):  # all requests share one batch, so that null is written out
-            if width and side is not None:
-                side["condition"] = side.get("condition", torch.full((1, width), torch.nan, device="cpu")).float()
-        return super().add(
-            index, plan=plan, seed=seed, noise=noise, guidance=None if unconditional is None else guidance,
-            condition={name: value[0] for name, value in conditions.items()},
-            unconditional=unconditional and {name: value[0] for name, value in unconditional.items()},
-        )  # fmt: skip
-
-
-def times_below(strength: float, grid: Callable) -> Callable:
-    """The time grid from its first time <= strength on: what a solver with a history can begin with."""
-
-    def below(schedule: Schedule, steps: int) -> Tensor:
-        times = as_times(grid(schedule, steps))
-        late = times[times <= strength]
-        if len(late) < 2:
-            raise ValueError(f"strength must be at least {times[-2]:g}, the last time of {steps} steps; got {strength}")
-        return late
-
-    return below
 
 
 def _describe(value: object, known: dict[str, type], what: str) -> dict:

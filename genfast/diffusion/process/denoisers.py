@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from ...common.checks import require_callable, require_choice, require_number
+from ...common.conditions import wants_key
 from ...common.eval_mode import evaluating
 from ...common.precision import as_float64, readable, weights_dtype
 from ...common.state import unwrapped
@@ -43,10 +44,15 @@ class Parameterization:
     sigma_data: standard deviation of the data, to which c_in scales the network's input.
     """
 
-    sigma_data: float = 1.0
+    sigma_data: float | None = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "sigma_data", require_number("sigma_data", self.sigma_data, above=0))
+
+    @property
+    def data_std(self):
+        """sigma_data, or what it counts as while it is None: 0.5."""
+        return 0.5 if self.sigma_data is None else self.sigma_data
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
         """(p, q) of the network's target F* = p x_0 + q eps."""
@@ -55,7 +61,7 @@ class Parameterization:
     def c_in(self, alpha, sigma):
         """Factor of the network's input: 1 / max(1, std x_t), so that only an exploding x_t is scaled, never a VP or
         flow one."""
-        return (alpha**2 * self.sigma_data**2 + sigma**2).clamp(min=1).rsqrt()
+        return (alpha**2 * self.data_std**2 + sigma**2).clamp(min=1).rsqrt()
 
     def c_noise(self, alpha, sigma, t):
         """The time that the network sees."""
@@ -154,16 +160,22 @@ class EDM(Parameterization):
 
     F* = (sigma x_0 / sigma_data - alpha sigma_data eps) / n with n^2 = alpha^2 sigma_data^2 + sigma^2 has unit
     variance; the input is scaled by 1 / n, and c_noise = log(sigma / alpha) / 4.
+
+    sigma_data: None is not known yet, and counts as 0.5 until `Diffusion.measure` takes sqrt(mean x^2) of the data.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: float | None = None
+
+    def __post_init__(self):
+        if self.sigma_data is not None:
+            super().__post_init__()
 
     def target(self, alpha, sigma, d_alpha, d_sigma):
         scale = self.c_in(alpha, sigma)
-        return sigma / self.sigma_data * scale, -alpha * self.sigma_data * scale
+        return sigma / self.data_std * scale, -alpha * self.data_std * scale
 
     def c_in(self, alpha, sigma):
-        return (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
+        return (alpha**2 * self.data_std**2 + sigma**2).rsqrt()
 
     def c_noise(self, alpha, sigma, t):
         return torch.log(sigma / alpha) / 4
@@ -231,9 +243,12 @@ class Network:
         c_noise = STEPS * c_noise if self.counts_steps else c_noise
         return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
 
-    def told(self, y, c_noise, conditions):
+    def told(self, y, c_noise, conditions, key=None):
         """F, (B, *), as the network makes it in the mode that it is in. y: (B, *), c_noise: (B,), conditions: the rest
-        by name; floating-point ones in its dtype. Raises as `require_answer`."""
+        by name; floating-point ones in its dtype. key: (B, 2), for a network with dropout. Raises as
+        `require_answer`."""
+        if key is not None and wants_key(self.net):
+            conditions = {**conditions, "key": key}
         if self.dtype is not None:
             conditions = {
                 name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value

@@ -64,17 +64,19 @@ def _consistency_times(schedule, steps):
     return torch.cat([times[:-2], times[-1:]])
 
 
-# The grid of each solver's own paper or usual code; VE and EDM schedules take karras instead, whatever the solver.
+# The grid of each solver's own paper or usual code; on VE and EDM schedules all but the exponential ones take karras.
 _UNIFORM = ("euler", "heun", "rk4", "euler_maruyama", "reverse_diffusion", "predictor_corrector", "flow_euler")
 _GRID = dict.fromkeys(SOLVERS, "log_snr") | dict.fromkeys([*_UNIFORM, "flow_heun", "flow_sde"], "uniform")
 _GRID |= dict.fromkeys(["ddpm", "ddim", "consistency", "lcm", "repaint"], "ddpm")
 _GRID |= dict.fromkeys(["edm", "euler_ancestral", "dpm2", "dpm2_ancestral", "lms"], "karras")
+_EXPONENTIAL = {"deis", "unipc", *(name for name in SOLVERS if name.startswith(("dpm_solver", "dpmpp")))}
 
 
 def time_grid(solver, schedule, grid=None):
     """The time grid, a function (schedule, steps) -> times, of that name in GRIDS; None is the default of the solver.
 
-    By default karras for VE and EDM schedules; otherwise ddpm (1000 discrete times) for ddpm, ddim and the consistency
+    By default log_snr for the exponential solvers (the DPM-Solver family, deis, unipc), whatever the schedule; karras
+    for all others on VE and EDM schedules; otherwise ddpm (1000 discrete times) for ddpm, ddim and the consistency
     solvers, karras for those of k-diffusion and EDM, uniform for those that run in t, and log_snr for the rest.
     """
     solver = require_choice("solver", solver, SOLVERS)
@@ -82,7 +84,7 @@ def time_grid(solver, schedule, grid=None):
         exploding = isinstance(as_schedule(schedule), VarianceExploding)
         if exploding and solver in ("consistency", "lcm"):
             return _consistency_times
-        grid = "karras" if exploding else _GRID[solver]
+        grid = "karras" if exploding and solver not in _EXPONENTIAL else _GRID[solver]
     if not callable(grid):
         if not isinstance(grid, str) or grid not in GRIDS:
             raise ValueError(f"grid must be a function or one of {', '.join(GRIDS)}; got {shown(grid)}")
