@@ -134,5 +134,5 @@ def _number(label: str | None, model) -> int | None:
     with contextlib.suppress(ValueError):
         if least <= int(label) < classes:
             return int(label)
-    numbers = f"a number from {least} to {classes - 1}"
-    raise ValueError(f"label must be {f'{', '.join(names)} or {numbers}' if names else numbers}; got {label}")
+    wanted = ", ".join([*names, f"or a number from {least} to {classes - 1}"]).removeprefix("or ")
+    raise ValueError(f"label must be {wanted}; got {label}")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import genfast as gf
 
-from ..common.files import flush_folder, flushed, made_folder, temporary, write_file, write_files
+from ..common.files import flush, flushed, made_folder, temporary, write_file, write_files
 from ..data.images import grid, png, save_png
 from ..features import fingerprint
 from .drawing import Drawing
@@ -133,7 +133,7 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    flush_folder(path.parent)
+    flush(path.parent)
 
 
 def _write_x(file: BinaryIO, drawing: Drawing, index: Tensor) -> None:
