@@ -170,6 +170,7 @@ class Fit:
         self.step, self.started, self.shown = 0, False, False  # shown: whether there is a bar
         self.seconds = self.data_wait = 0.0
         self.logged = (0, 0.0)  # step and seconds of the last log
+        self.before = []  # logs of the run until it was left
         self.watched = {}  # what the model last said of itself
         self.saved = (0, 0.0)  # step, and when
         self.random = None  # torch's generators at the beginning of a step, until that is done
@@ -202,7 +203,7 @@ class Fit:
         """Train to the end with a progress bar; returns the list of logs, those of a run that goes on included."""
         self.shown = self.settings.progress
         logs = list(self)
-        return logs if self.folder is None else self.folder.history()
+        return self.before + logs
 
     @contextlib.contextmanager
     def averaged(self, length: float | None = None) -> Iterator[object]:
@@ -268,7 +269,7 @@ class Fit:
         if start is None or start.tensors is None:
             return False
         state.restore(self.model, self._step, start.tensors, start.numbers)
-        numbers = start.numbers["run"]
+        numbers, self.before = start.numbers["run"], self.folder.history()
         self.step, self.seconds, self.data_wait = start.step, numbers["seconds"], numbers["data_wait"]
         self.logged, self.watched = tuple(numbers["logged"]), numbers["watched"]
         if self.held is not None and numbers["held"] is not None:
@@ -434,9 +435,7 @@ class Fit:
         """What can be kept of a run that an error ends: a state of this step if it is whole, and the average."""
         try:
             if self.folder is not None:
-                if self.step == 0:
-                    self.folder.abandon()
-                elif not self._step.torn:
+                if self.step and not self._step.torn:
                     if self.random is not None:
                         state.set_random_state(self.random, self.device)
                     self._save()

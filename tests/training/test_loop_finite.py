@@ -84,7 +84,7 @@ def finite(model):
 # What is not finite
 
 
-DIVERGED = [{"lr": 1e38}, {"lr": 3e38, "clip": None, "ema": None}, {"lr": 1.0, "weight_decay": 1e30}]
+DIVERGED = [{"lr": 1e38}, {"lr": 3e38, "clip": None}, {"lr": 1.0, "weight_decay": 1e30}]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the GAN's monitor has its own opinion
@@ -94,9 +94,9 @@ def test_a_diverged_run_is_an_error_and_leaves_what_is_finite(tmp_path, family, 
     model = family()
     with pytest.raises(FloatingPointError, match=r"weights are not finite after step \d, at lr|no finite gradient in"):
         run(model, steps=15, warmup=0, out=tmp_path, **settings)
-    loaded = load(tmp_path)
-    assert finite(model) and finite(loaded)
-    assert all(map(torch.equal, loaded.state_dict().values(), model.state_dict().values()))
+    assert finite(model) and not (tmp_path / "model.json").exists()  # before anything was saved
+    run(family(), out=tmp_path)
+    assert finite(load(tmp_path))
 
 
 class Toy(nn.Module):
@@ -132,7 +132,8 @@ def test_weights_that_are_not_finite_never_reach_the_average(tmp_path, monkeypat
     with course.averaged():
         assert torch.equal(model.theta, plain.theta) and model.spare.tolist() == [0, 0]
     loaded = load(tmp_path)
-    assert loaded.extra["step"] == 10 and torch.equal(loaded.theta, model.theta) and finite(loaded)
+    assert loaded.extra["step"] == (10 if save_every else 9) and finite(loaded)
+    assert not save_every or torch.equal(loaded.theta, model.theta)
 
 
 def test_large_weights_are_averaged_as_ever():
@@ -152,7 +153,7 @@ def test_a_run_that_ends_with_skipped_steps_is_an_error(tmp_path, monkeypatch, f
     if skipped:
         assert run(model, out=tmp_path)[-1]["skipped"] == skipped
     else:
-        with pytest.raises(FloatingPointError, match=rf"finite gradient in {len(faulty)} steps on end, until step 12"):
+        with pytest.raises(FloatingPointError, match=rf"finite gradient .*in {len(faulty)} steps on end, until step 12"):
             run(model, out=tmp_path)
     assert finite(model) and finite(load(tmp_path)) and load(tmp_path).extra["step"] == 12
     one = Faulty({0}, not_a_number)
