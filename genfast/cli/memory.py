@@ -9,8 +9,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1  # of glibc's mallop
 
 def keep_freed_memory() -> None:
     """Lets glibc keep what is freed for what comes next. As it is, a tensor of 128 KiB or more may be handed back to
-    the kernel as soon as it is freed, and each of its pages is cleared again when the next one is written. GENFAST_MALLOC=0
-    leaves glibc as it is, and so does another C library."""
+    the kernel as soon as it is freed, and each page of the next one is cleared again when it is written to.
+    GENFAST_MALLOC=0 leaves glibc as it is; another C library is left anyway."""
     if os.environ.get("GENFAST_MALLOC") == "0":
         return
     with contextlib.suppress(OSError, AttributeError):

@@ -35,11 +35,13 @@ def of_run(folder: Path) -> Preset:
 
     run = gf.training.read_run(folder)
     if run["settings"]["optimizer"] is not None:
-        raise ValueError(f"config must be a run with genfast's optimizer; got {folder}, of {run['settings']['optimizer']}")
+        raise ValueError(
+            f"config must be a run with genfast's optimizer; got {folder}, of {run['settings']['optimizer']}"
+        )
     settings = {name: value for name, value in run["settings"].items() if name in Training.__annotations__}
     words = run["words"] or {}
     told = {name: words.get(name) for name in ("data", "test", "size", "channels")}
-    return Preset(lambda data: gf.training.rebuilt(run["model"]), settings, **told)
+    return Preset(lambda data: gf.training.rebuilt_model(folder), settings, **told)
 
 
 def unet(data: "Data"):

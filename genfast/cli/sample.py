@@ -65,7 +65,9 @@ def sample(
     if json:
         settings |= {"seed": seed, "label": label, "ema": ema}
         seconds = time.perf_counter() - began
-        print(json_module.dumps({"paths": [str(out)], "n": n, "first": first, "seconds": seconds, "settings": settings}))
+        print(
+            json_module.dumps({"paths": [str(out)], "n": n, "first": first, "seconds": seconds, "settings": settings})
+        )
     else:
         print(out)
 

@@ -104,7 +104,12 @@ def train(
         settings = _checked(run.settings | training)
         if data is not None:
             run = run._replace(data=data, test=None)
-        told = {"data": run.data, "test": test or run.test, "size": size or run.size, "channels": channels or run.channels}
+        told = {
+            "data": run.data,
+            "test": test or run.test,
+            "size": size or run.size,
+            "channels": channels or run.channels,
+        }
         if run.data is None:
             raise UsageError("data must be given: --data FOLDER, or a --preset that has some")
     data, test = _loaded(**told)

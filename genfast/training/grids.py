@@ -41,7 +41,7 @@ def draw_grid(model: object, path: Path, *, data: Data | None = None) -> None:
         if image:
             picture = None
         else:
-            picture = _scatter(x.flatten(1), label, rows["x"].flatten(1) if rows else None, rows.get("label"))
+            picture = scatter(x.flatten(1), label, rows["x"].flatten(1) if rows else None, rows.get("label"))
     except Exception as error:  # of a model of whatever kind: no reason to end a training
         warnings.warn(f"no picture of samples, {path.name}: {error}", RuntimeWarning, stacklevel=2)
         return
@@ -88,7 +88,7 @@ def _sampled(model: object, count: int, label: Tensor | None, condition: Tensor 
         return model.sample(count, seed=0, **settings).float().cpu()
 
 
-def _scatter(x: Tensor, label: Tensor | None, real: Tensor | None, real_label: Tensor | None) -> bytes:
+def scatter(x: Tensor, label: Tensor | None, real: Tensor | None = None, real_label: Tensor | None = None) -> bytes:
     """A PNG of samples x (N, D), and beside them the data, with the same axes: those of the data."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
