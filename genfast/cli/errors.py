@@ -70,7 +70,9 @@ def _said(name: str, error: BaseException) -> int:
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    words = " ".join(str(error).split())
+    words = str(error).strip()
+    if "\n    " not in words:  # no table
+        words = " ".join(words.split())
     if not words or not isinstance(error, (*PLAIN, UsageError)):
         words = f"{type(error).__name__}: {words}" if words else type(error).__name__
     print(f"{name}: {words}", file=sys.stderr)

@@ -34,10 +34,8 @@ def of_run(folder: Path) -> Preset:
     from .train import Training
 
     run = gf.training.read_run(folder)
-    if run["settings"]["optimizer"] is not None:
-        raise ValueError(
-            f"config must be a run with genfast's optimizer; got {folder}, of {run['settings']['optimizer']}"
-        )
+    if optimizer := run["settings"]["optimizer"]:
+        raise ValueError(f"config must be a run that the command can repeat; got {folder}, with optimizer {optimizer}")
     settings = {name: value for name, value in run["settings"].items() if name in Training.__annotations__}
     words = run["words"] or {}
     told = {name: words.get(name) for name in ("data", "test", "size", "channels")}
@@ -130,6 +128,7 @@ def _try(name: str, network, data: "Data") -> None:
 
     try:
         with torch.no_grad():
-            network(data.x[:1], torch.zeros(1))
+            network.eval()(data.x[:1], torch.zeros(1))
     except ValueError as error:
         raise ValueError(f"net {name} does not take samples of shape {data.shape}: {error}") from error
+    network.train()

@@ -63,11 +63,8 @@ def sample(
     with going_on(lambda: f"what was drawn is in {out}" if write is save_folder else None):
         write(out, drawing, index)
     if json:
-        settings |= {"seed": seed, "label": label, "ema": ema}
-        seconds = time.perf_counter() - began
-        print(
-            json_module.dumps({"paths": [str(out)], "n": n, "first": first, "seconds": seconds, "settings": settings})
-        )
+        told = {"n": n, "first": first, "settings": settings | {"seed": seed, "label": label, "ema": ema}}
+        print(json_module.dumps({"paths": [str(out)], "seconds": time.perf_counter() - began} | told))
     else:
         print(out)
 

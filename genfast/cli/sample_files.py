@@ -20,8 +20,6 @@ from ..features import fingerprint
 from .drawing import Drawing
 
 MOST = 400  # samples in one sheet
-SIDE = 40  # pixels, about, of a small image of a sheet
-COLUMNS, ROW_OF_CLASSES = 8, 16  # of a sheet, about; classes that fit into one row, a column each
 MARK, SCHEMA = ".samples.json", "genfast.samples"  # in a folder of samples: of which drawing they are
 
 
@@ -45,14 +43,13 @@ def require_drawable(out: Path, shape: tuple[int, ...] | None) -> None:
 
 def save_sheet(path: Path, drawing: Drawing, index: Tensor) -> None:
     """All in one picture: images row by row, with classes in turn a column a class; all else as points."""
-    x = torch.cat([x for _, x in drawing.pieces(index)])
-    if not _is_image(drawing.shape):
-        write_file(path, gf.training.grids.scatter(x.flatten(1), drawing.labels(index)))
-        return
-    columns = None
-    if drawing.label is None and 0 < drawing.classes <= ROW_OF_CLASSES:
-        columns = drawing.classes * max(1, round(COLUMNS / drawing.classes))
-    save_png(path, x, columns=columns, scale=max(1, SIDE // x.shape[2]), padding=2)
+    x, grids = torch.cat([x for _, x in drawing.pieces(index)]), gf.training.grids
+    if _is_image(drawing.shape):
+        columns = None if drawing.label is not None else min(len(index), grids.columns_of(drawing.model))
+        picture = grid(x, columns=columns, scale=max(1, grids.SIDE // x.shape[2]), padding=2)
+    else:
+        picture = grids.scatter(x, drawing.labels(index), {})
+    save_png(path, picture)
 
 
 def save_npy(path: Path, drawing: Drawing, index: Tensor) -> None:

@@ -85,8 +85,8 @@ def train(
         preset: A run by name: digits-unet, digits-vae, digits-gan, toy-mlp, or folder-64 with --data. Without, and
             without --config, a diffusion model that fits the data.
         config: Another run: its model, with new weights, and its settings.
-        data: A folder of images, their subfolders being classes; a .npy, .npz or .safetensors file; digits, digits:train,
-            digits:test; toy:moons and others.
+        data: A folder of images, their subfolders being classes; a .npy, .npz or .safetensors file; digits,
+            digits:train, digits:test; toy:moons and others.
         test: Held-out data, as for --data: the loss of the averaged weights on them is watched, and the best is kept.
         net: Another network, by its name in gf.nn.presets, such as unet_32.
         size: Images of folders are cut and shrunk to squares of so many pixels.

@@ -53,7 +53,7 @@ def write_files(contents):
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    flush_folder(path.parent)
+    flush(path.parent)
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -63,7 +63,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     try:
         os.mkdir(waiting)
         fill(waiting)
-        flush_folder(waiting)
+        flush(waiting)
         os.rename(waiting, path)
     except BaseException as error:
         shutil.rmtree(waiting, ignore_errors=True)
@@ -71,7 +71,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             name = str(error.filename or path).replace(str(waiting), str(path))
             raise OSError(error.errno, error.strerror, name) from error
         raise
-    flush_folder(path.parent)
+    flush(path.parent)
 
 
 def remove_folder(path: Path) -> None:
@@ -81,10 +81,13 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(waiting, ignore_errors=True)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what killed processes left in the folder under names of `temporary`; nobody else may be writing there."""
+def remove_temporaries(folder: Path, besides: tuple[str, ...] = ()) -> None:
+    """Remove what killed processes left in the folder under names of `temporary`, unless these begin with one of
+    `besides`; nobody else may be writing there."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]:
+            if path.name.startswith(besides):
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -108,14 +111,14 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def flush_folder(path: Path) -> None:
-    """Make the names in the folder outlast a power cut. Raises OSError with its name."""
+def flush(path: Path) -> None:
+    """Make what is in the file, or the names in the folder, outlast a power cut. Raises OSError with its name."""
     try:
-        folder = os.open(path, os.O_RDONLY)
+        opened = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(opened)
         finally:
-            os.close(folder)
+            os.close(opened)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 

@@ -178,7 +178,7 @@ class Diffusion(nn.Module):
 
     def log_snr(self, key: Tensor) -> Tensor:
         """The log-SNR at which `loss` looks at each sample, (B,) float64. key: as there."""
-        require_key(key, len(key))
+        require_key(key)
         return self.schedule.log_snr(self._times(key))
 
     def phase(self, step: int) -> int:

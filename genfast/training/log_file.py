@@ -5,12 +5,16 @@ import json
 import os
 from pathlib import Path
 
-from ..common.files import append_line, to_json, write_file
+from ..common.files import append_line, flush, to_json, write_file
+from ..common.sealed import corrupt
 from ..data.matching import warn_user
+
+LARGEST = 2**30  # bytes; ours are far smaller
 
 
 class LogFile:
-    """The log at `path`. A state says how far it had come, and a run that goes on from there cuts off the rest."""
+    """The log at `path`. A state says how far it had come, and a run that goes on from there cuts off the rest. Raises
+    CorruptCheckpoint where something else lies in its place."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -25,11 +29,10 @@ class LogFile:
         return [line for line in lines if line is not None]
 
     def mark(self) -> dict:
-        """How far it has come: bytes and their sha256. They are on the disk then."""
+        """How far it has come: bytes and their sha256. They are on the disk then. Raises OSError with its name."""
         content = self._content()
         if content:
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
+            flush(self.path)
         return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def cut(self, mark: dict | None, step: int) -> None:
@@ -46,10 +49,11 @@ class LogFile:
         warn_user(f"{self.path} is damaged: the run goes on with the {len(kept)} lines that can be read")
 
     def _content(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
+        if not os.path.lexists(self.path):
             return b""
+        if not self.path.is_file() or self.path.stat().st_size > LARGEST:
+            raise corrupt(self.path, f"is no file, or has more than {LARGEST} bytes: move it away, or remove it")
+        return self.path.read_bytes()
 
 
 def _is_until(line: dict | None, step: int) -> bool:

@@ -1,12 +1,13 @@
 """RUN/run.json: what a run is, for those who go on with it, and for `genfast train --config RUN`."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 from ..checkpoint import rebuilt
 from ..common.files import CorruptCheckpoint, as_path, write_file
-from ..common.sealed import SEAL, corrupt, read_sealed, require_format, sealed
+from ..common.sealed import corrupt, read_sealed, require_format, sealed
 from ..common.versions import versions
 
 FORMAT = 1
@@ -66,10 +67,10 @@ def write_run(path: Path, content: dict) -> None:
 
 
 def _require_ours(file: Path) -> None:
-    """FileExistsError for a run.json that is of another program, as far as one can see."""
-    try:
-        content = file.read_bytes()
-    except OSError:
+    """FileExistsError for a run.json of another program, as far as the beginning of it says."""
+    if not file.is_file():
         return
-    if content and SEAL.encode() not in content and b'"genfast"' not in content:
-        raise FileExistsError(f"{file} is of another program: pass another folder, or move it away")
+    with contextlib.suppress(PermissionError), open(file, "rb") as opened:
+        content = opened.read(2**16)
+        if content and b'"genfast"' not in content:
+            raise FileExistsError(f"{file} is of another program: pass another folder, or move it away")

@@ -25,7 +25,7 @@ from .. import checkpoint
 from ..common.checks import require_bool, require_integer
 from ..common.files import (
     CorruptCheckpoint,
-    flush_folder,
+    flush,
     folder_path,
     remove_folder,
     remove_temporaries,
@@ -93,7 +93,8 @@ class RunFolder:
             yield
 
     def look(self, description: dict) -> None:
-        """Raises what `claimed` and `open` would raise, and writes nothing."""
+        """Raises what `claimed` and `open` would raise, if the folder is there; writes nothing but the lock. Not inside
+        `claimed`."""
         if self.path.exists():
             with self.claimed():
                 self._found(description)
@@ -103,14 +104,14 @@ class RunFolder:
         says, and OSError with the name of a file that cannot be written."""
         self._run, start, mark, damaged = self._found(description)
         for folder in (self.path, self._states, self.path / "samples", self.path / "averages"):
-            remove_temporaries(folder)
+            remove_temporaries(folder, besides=(".model",))  # of these checkpoint.py still learns something
         for _, error in damaged:
             warn_user(f"{error}: the run goes on from the state of step {start.step}")
         self._damaged = [path for path, _ in damaged]
         words = self.words if self.words is not None or self._run is None else self._run["words"]
         if start.tensors is None:
             self._write(run_file.new_run(description, words))
-            flush_folder(self.path.parent)
+            flush(self.path.parent)
         else:
             finished = self._run["finished"] if start.finished else None
             self._write(self._run | {"settings": description["settings"], "words": words, "finished": finished})
@@ -128,7 +129,7 @@ class RunFolder:
         step = require_integer("step", step, 0)
         if not self._states.is_dir():
             os.mkdir(self._states)
-            flush_folder(self.path)
+            flush(self.path)
         remove_temporaries(self._states)
         for path in self._damaged:
             remove_folder(path)

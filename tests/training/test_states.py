@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from faults import Fate, Killed, no_space
 
 from genfast.common.files import CorruptCheckpoint
 from genfast.common.sealed import sealed
@@ -166,75 +167,6 @@ def test_every_dtype_has_a_name():
 
 
 # Kills and full disks
-
-
-class Killed(BaseException):
-    pass
-
-
-CALLS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir", "close", "truncate")
-
-
-class Fate:
-    """Calls into the file system, of which the k-th raises: once, or, as of a dead process, all that follow."""
-
-    def __init__(self, patch, error, forever, k):
-        self.error, self.forever, self.k, self.count, self.struck = error, forever, k, 0, False
-        for name in CALLS:
-            patch.setattr(os, name, self._counted(getattr(os, name)))
-        patch.setattr("builtins.open", self._opening(open))
-
-    def check(self):
-        self.count += 1
-        if self.count == self.k or (self.forever and self.count > self.k):
-            self.struck = True
-            raise self.error()
-
-    def _counted(self, function):
-        def call(*args, **options):
-            self.check()
-            return function(*args, **options)
-
-        return call
-
-    def _opening(self, function):
-        def call(path, mode="r", *args, **options):
-            if isinstance(path, int) or not {"w", "a"} & {*mode}:
-                return function(path, mode, *args, **options)
-            self.check()
-            file = function(path, mode, *args, **options)
-            return Faulty(file, self)
-
-        return call
-
-
-class Faulty:
-    """A file whose writes may fail, half done."""
-
-    def __init__(self, file, fate):
-        self.file, self.fate = file, fate
-
-    def write(self, data):
-        try:
-            self.fate.check()
-        except BaseException:
-            self.file.write(memoryview(data)[: len(data) // 2])
-            raise
-        return self.file.write(data)
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def __enter__(self):
-        self.file.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        return self.file.__exit__(*error)
-
-
-def no_space():
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("error, forever", [(Killed, True), (no_space, False), (KeyboardInterrupt, False)])
