@@ -228,7 +228,7 @@ class LatentDiffusion(nn.Module):
 
     def _load_from_state_dict(self, *arguments) -> None:
         super()._load_from_state_dict(*arguments)
-        self.measured = not self.scale.is_meta and bool((self.scale > 0).all())
+        self.measured = not self.scale.is_meta and bool((self.scale.float() > 0).all())
 
     def config(self) -> dict:
         """What rebuilds it: the networks, and the rest of either model's arguments."""

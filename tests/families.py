@@ -28,6 +28,7 @@ def family(name, classes=3, condition=0, **settings):
         return vae
     model = gf.LatentDiffusion(vae, gf.Diffusion(gf.nn.MLP(2, width=8, depth=1, **known)))
     model.scale.fill_(1.0)
+    model.measured = True
     return model
 
 

@@ -33,6 +33,7 @@ def gan(wrap=lambda net: net):
 def latent_diffusion(wrap=lambda net: net):
     model = gf.LatentDiffusion(vae(wrap), gf.Diffusion(wrap(perceptron(2))))
     model.scale.fill_(1.0)
+    model.measured = True
     return model
 
 

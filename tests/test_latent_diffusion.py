@@ -1,12 +1,15 @@
 """LatentDiffusion: the frozen VAE, the scale of its latents, samples and checkpoints; on real digits."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 
 import genfast as gf
 from genfast import ops
+from genfast.diffusion.scale import log_half_lost
 from genfast.features import classifier
 
 
@@ -47,6 +50,54 @@ def test_the_scale_does_not_depend_on_the_chunk(trained):
     for chunk in (1, 7, 50):
         other = gf.LatentDiffusion(*models()).measure(batch(), chunk=chunk)
         torch.testing.assert_close((other.shift, other.scale), (trained.shift, trained.scale))
+
+
+def test_what_the_diffusion_sees_is_measured_too(trained):
+    """Of draws of z, not of its mean: the noise counts."""
+    u = (ops.reparameterize(*trained.vae.encode(batch()["x"]), ops.make_key(0, 50))[0] - trained.shift) / trained.scale
+    model = gf.LatentDiffusion(models()[0], gf.Diffusion(gf.nn.MLP(features=32, width=8, depth=1, classes=10)))
+    model.measure(batch() | {"names": tuple("abcdefghij"), "levels": 17}, chunk=7)
+    assert model.diffusion.parameterization.sigma_data == pytest.approx(u.square().mean().sqrt().item(), rel=1e-5)
+    assert model.diffusion.times.mean == pytest.approx(log_half_lost(u) - 0.2, abs=1e-5)
+    assert (model.shape, model.levels, model.names) == ((1, 8, 8), 17, tuple("abcdefghij"))
+    assert model.diffusion.levels is None and model.diffusion.shape == (2, 4, 4)
+
+
+def test_the_loss_changes_nothing_and_reads_nothing(trained):
+    key = ops.make_key(0, 50)
+    state, config = {name: value.clone() for name, value in trained.state_dict().items()}, trained.config()
+    with gf.testing.no_host_reads():
+        first = trained.loss(batch(), key, step=0)
+        trained.log_snr(key)
+        assert trained.phase(0) == trained.phase(7)
+    assert torch.equal(trained.loss(batch(), key, step=12), first) and trained.config() == config
+    assert all(torch.equal(value, state[name]) for name, value in trained.state_dict().items())
+    assert torch.equal(trained.log_snr(key), trained.diffusion.log_snr(key))
+
+
+def test_what_is_measured_is_known_to_copies(trained, tmp_path):
+    fresh = gf.LatentDiffusion(*models())
+    assert not fresh.measured
+    fresh.load_state_dict(trained.state_dict())
+    gf.save(trained, tmp_path)
+    loss = trained.loss(batch(), ops.make_key(0, 50))
+    for model in (fresh, copy.deepcopy(trained), pickle.loads(pickle.dumps(trained)), gf.load(tmp_path)):
+        assert model.measured and torch.equal(model.loss(batch(), ops.make_key(0, 50)), loss)
+    unknown = gf.LatentDiffusion(*models())
+    unknown.load_state_dict(gf.LatentDiffusion(*models()).state_dict())
+    assert not unknown.measured
+
+
+def test_images_are_clipped_and_latents_are_not(trained):
+    settings = {"label": 3, "steps": 3, "progress": False}
+    plain = trained.sample(20, **settings)
+    trained.vae.likelihood.mean, mean = lambda f: 9 * mean(f), trained.vae.likelihood.mean
+    loud = trained.sample(20, **settings)
+    assert torch.allclose(loud, 9 * plain) and loud.abs().max() > 1
+    assert torch.equal(trained.sample(20, **settings, clip=(-0.5, 2)), loud.clamp(-0.5, 2))
+    trained.levels = trained.diffusion.levels = 17
+    assert torch.equal(trained.sample(20, **settings), loud.clamp(-1, 1))
+    assert torch.equal(trained.sample(20, **settings, clip=None), loud)
 
 
 def test_measured_once(trained):
@@ -126,7 +177,7 @@ def test_the_scale_needs_two_samples():
         model.measure({"x": torch.zeros(1, 2)})
     with pytest.raises(ValueError, match=r"at least 2 samples.*got 0"):
         model.measure({"x": torch.zeros(0, 2)})
-    assert not model.scale.any()
+    assert not model.scale.any() and not model.measured
     model.measure({"x": torch.randn(2, 2)})
     one = gf.LatentDiffusion(*models()).measure({name: value[:1] for name, value in batch().items()})
     assert bool((model.scale > 0).all()) and bool((one.scale > 0).all())
@@ -135,6 +186,18 @@ def test_the_scale_needs_two_samples():
 def test_unmeasured_latents_have_no_loss():
     with pytest.raises(ValueError, match=r"call measure\(batch\) with 4,096 samples, or all, or train with fit"):
         known().loss({"x": torch.randn(9, 8)}, ops.make_key(0, 9))
+
+
+def test_latents_that_are_all_alike_have_no_scale():
+    """Not even a noise of their own."""
+    model = known(2)
+    model.vae.encoder.forward = lambda x: (torch.zeros_like(x), torch.full_like(x, -torch.inf))
+    model.vae._posterior = lambda x, conditions: model.vae.encoder(x)
+    with pytest.raises(
+        ValueError, match="batch must have latents that differ, for their scale; got latents that are all"
+    ):
+        model.measure({"x": torch.zeros(9, 2)})
+    assert not model.measured and model.diffusion.times.mean is None
 
 
 def test_latents_that_are_not_finite_have_no_scale():

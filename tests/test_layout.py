@@ -66,7 +66,7 @@ COVERED = {
         "diffusion.solvers.repaint diffusion.solvers.runge_kutta diffusion.solvers.sde diffusion.solvers.singlestep"
     ),
     "diffusion/test_likelihood.py": "common.log_likelihood",
-    "diffusion/test_model.py": "diffusion.times",
+    "diffusion/test_model.py": "diffusion.planned diffusion.queue",
     "evaluation/test_evaluate.py": "evaluation.inputs evaluation.labels evaluation.measure",
     "evaluation/test_report.py": "evaluation.pictures evaluation.records evaluation.table",
     "features/test_base.py": "features.choice features.module features.pixels",
@@ -88,6 +88,9 @@ COVERED = {
     "test_checkpoint.py": "common.files common.versions",
     "test_checkpoint_foreign.py": "common.limits",
     "test_latent_diffusion.py": "vae.autoencoder",
+    "training/test_loop.py": "training.looks training.settings",
+    "training/test_resume.py": "training.state",
+    "training/test_step.py": "training.optimizers",
     "vae/test_model.py": "vae.answers vae.latents",
     "verification/test_verification.py": (
         "verification.invariance verification.laws verification.likelihood verification.orders verification.problems "

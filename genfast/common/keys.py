@@ -33,11 +33,13 @@ def make_key(seed: int, index: int | Sequence[int] | Tensor, device: torch.devic
     return key
 
 
-def require_key(key: object, count: int) -> None:
-    """TypeError or ValueError unless key is (count, 2) int64, one row a sample, as `make_key` gives it."""
+def require_key(key: object, count: int | None = None) -> None:
+    """TypeError or ValueError unless key is (count, 2) int64, one row a sample, as `make_key` gives it; count: None for
+    any."""
+    shape = f"({'B' if count is None else count}, 2)"
     if not isinstance(key, Tensor):
-        raise TypeError(f"key must be a tensor ({count}, 2), one row a sample; got {type(key).__name__}")
-    if key.shape != (count, 2):
-        raise ValueError(f"key must have shape ({count}, 2), one row a sample; got {tuple(key.shape)}")
+        raise TypeError(f"key must be a tensor {shape}, one row a sample; got {type(key).__name__}")
+    if key.ndim != 2 or key.shape[1] != 2 or count not in (None, len(key)):
+        raise ValueError(f"key must have shape {shape}, one row a sample; got {tuple(key.shape)}")
     if key.dtype != torch.int64:
         raise ValueError(f"key must be int64, as make_key gives it; got {key.dtype}")

@@ -1,17 +1,16 @@
 """A picture of what a model draws in the midst of its training."""
 
 import inspect
-import io
-import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..common.eval_mode import evaluating
-from ..common.files import write_file
 from ..data.dataset import Data
-from ..data.images import save_png
+from ..data.images import grid, save_png
+from ..data.matching import warn_user
 
 SAMPLES, POINTS = 64, 512  # of images, and of vectors: fewer points show no shape
 SIDE = 40  # pixels, about, of a small image
@@ -39,17 +38,16 @@ def draw_grid(model: object, path: Path, *, data: Data | None = None) -> None:
     try:
         x = _sampled(model, count, label, rows.get("condition"))
         if image:
-            picture = None
+            options = {"columns": columns_of(model), "scale": max(1, SIDE // shape[1]), "padding": 2}
+            picture = grid(x, value_range=_range(rows), **options)
         else:
-            picture = _scatter(x.flatten(1), label, rows["x"].flatten(1) if rows else None, rows.get("label"))
+            picture = scatter(x, label, rows)
     except Exception as error:  # of a model of whatever kind: no reason to end a training
-        warnings.warn(f"no picture of samples, {path.name}: {error}", RuntimeWarning, stacklevel=2)
+        needed = ": pip install genfast[demo]" if isinstance(error, ImportError) else ""
+        warn_user(f"there are no pictures of samples: {error}{needed}", RuntimeWarning)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if picture is not None:
-        write_file(path, picture)
-        return
-    save_png(path, x, columns=_columns(model), scale=max(1, SIDE // shape[1]), padding=2, value_range=_range(rows))
+    save_png(path, picture)
 
 
 def _labels(model: object, rows: dict, count: int) -> Tensor | None:
@@ -63,7 +61,7 @@ def _labels(model: object, rows: dict, count: int) -> Tensor | None:
     return number % classes if classes <= count else number * classes // count
 
 
-def _columns(model: object) -> int:
+def columns_of(model: object) -> int:
     """Of a grid: a multiple of the number of classes, near 8."""
     classes = getattr(model, "classes", 0) or 0
     return classes * max(1, round(COLUMNS / classes)) if 0 < classes <= ROW_OF_CLASSES else COLUMNS
@@ -88,14 +86,15 @@ def _sampled(model: object, count: int, label: Tensor | None, condition: Tensor 
         return model.sample(count, seed=0, **settings).float().cpu()
 
 
-def _scatter(x: Tensor, label: Tensor | None, real: Tensor | None, real_label: Tensor | None) -> bytes:
-    """A PNG of samples x (N, D), and beside them the data, with the same axes: those of the data."""
+def scatter(x: Tensor, label: Tensor | None, rows: dict) -> np.ndarray:
+    """A picture (H, W, 3) of samples x (N, *), and beside them the data, with the same axes: those of the data."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = {"samples": (x, label)} if real is None else {"data": (real, real_label), "samples": (x, label)}
-    frame = x if real is None else real
-    if x.shape[1] > 2:
+    panels = {"data": (rows["x"].flatten(1).cpu(), rows["label"])} if rows else {}
+    panels["samples"] = x.flatten(1), label
+    frame, _ = next(iter(panels.values()))
+    if frame.shape[1] > 2:
         mean = frame.mean(0)
         axes = torch.linalg.svd(frame - mean, full_matrices=False).Vh[:2].T
         panels = {name: ((points - mean) @ axes, classes) for name, (points, classes) in panels.items()}
@@ -104,7 +103,8 @@ def _scatter(x: Tensor, label: Tensor | None, real: Tensor | None, real_label: T
     margin = 0.15 * (high - low).clamp(min=1e-6)
     low, high = low - margin, high + margin
 
-    figure = Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(panels), 3.4))
+    figure.subplots_adjust(left=0.15 / len(panels), right=1 - 0.05 / len(panels), bottom=0.08, top=0.92)
     canvas = FigureCanvasAgg(figure)
     for axes, (name, (points, classes)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         outside = int(((points < low) | (points > high)).any(1).sum())
@@ -113,12 +113,11 @@ def _scatter(x: Tensor, label: Tensor | None, real: Tensor | None, real_label: T
             axes.hist(points[:, 0].numpy(), bins=40, range=(float(low[0]), float(high[0])), color=COLORS[0])
         else:
             axes.scatter(*points.T.numpy(), s=7, lw=0, c=_colors(classes, len(points)))
-            axes.set(ylim=(float(low[1]), float(high[1])), aspect="auto")
+            axes.set_ylim(float(low[1]), float(high[1]))
         axes.set_xlim(float(low[0]), float(high[0]))
         axes.tick_params(labelsize=7)
-    file = io.BytesIO()
-    canvas.print_png(file)
-    return file.getvalue()
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[:, :, :3].copy()
 
 
 def _colors(label: Tensor | None, count: int) -> list[str]:

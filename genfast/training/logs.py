@@ -1,15 +1,12 @@
 """What a line of the log says, and the bar that moves while there is none."""
 
-import json
 import resource
 import sys
-from pathlib import Path
 from typing import TypedDict
 
 import torch
 from tqdm import tqdm
 
-LOG = "log.jsonl"  # in the folder of a run
 REFRESH = 0.2  # seconds between two drawings of the bar
 
 
@@ -38,23 +35,6 @@ def memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def read_log(run: Path) -> list[dict]:
-    """The lines of RUN/log.jsonl, without a last one that is torn, as of a run that is being written to or was killed.
-
-    Raises FileNotFoundError where there is no log, ValueError for a line that is none, with its number.
-    """
-    *whole, _ = (run / LOG).read_bytes().split(b"\n")  # what follows the last newline is torn, or nothing
-    lines = []
-    for number, line in enumerate(whole, 1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            lines.append(None)
-        if not isinstance(lines[-1], dict):
-            raise ValueError(f"{run / LOG} must have a JSON object in each line; line {number} is none")
-    return lines
-
-
 class Bar:
     """A progress bar on stderr, of `steps` steps of which `done` are done, drawn at most every 0.2 s and at least so
     often, if there are steps: however rare the logs are."""
@@ -62,16 +42,17 @@ class Bar:
     def __init__(self, steps: int, done: int = 0, *, shown: bool = True):
         # miniters=1: tqdm asks the clock at every step, which costs a fraction of a microsecond, and does not guess.
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=not shown, mininterval=REFRESH, miniters=1)
+        self._known = {}
 
     def advance(self, step: int) -> None:
         """`step` steps are done."""
         self._bar.update(step - self._bar.n)
 
     def show(self, log: LogLine) -> None:
-        """The losses of a log, from the next drawing on."""
-        shown = {"loss": log["loss"], "held-out": log.get("test_loss", [None])[0]}
-        known = {name: f"{value:.4g}" for name, value in shown.items() if value is not None}
-        self._bar.set_postfix(known, refresh=False)
+        """The losses of a log, or of the last that had them, from the next drawing on."""
+        found = {"loss": log["loss"], "held-out": log.get("test_loss", [None])[0]}
+        self._known |= {name: f"{value:.4g}" for name, value in found.items() if value is not None}
+        self._bar.set_postfix(self._known, refresh=False)
 
     def close(self) -> None:
         self._bar.close()

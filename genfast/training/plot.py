@@ -1,16 +1,17 @@
 """One picture of a run, drawn from its folder alone: what it has learned, and what may be wrong with it."""
 
 import io
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..common.files import as_path, write_file
+from ..common.files import CorruptCheckpoint, as_path, write_file
 from .grids import COLORS
-from .logs import LOG, LogLine, read_log
+from .log_file import LogFile
+from .logs import LogLine
+from .run_file import read_run
 
 BLUE, ORANGE, RED, GRAY = COLORS[0], COLORS[1], COLORS[3], "0.45"
 WIDTH = 12.0  # inches
@@ -24,8 +25,8 @@ def plot(run: str | Path, out: str | Path | None = None) -> Path:
     held-out loss with its 95 % interval and by noise level, learning rate, gradient norm with skipped steps, losses of
     the players and what a model says of itself, and the latest grids; of a run that goes on, too.
 
-    Raises ImportError without matplotlib, FileNotFoundError where there is no log, ValueError for one without a line or
-    with a damaged one.
+    Raises ImportError without matplotlib, FileNotFoundError where there is no log, ValueError for an empty one. Lines
+    that are none, as the last of a run that was killed, are passed over.
     """
     run = as_path("run", run)
     out = run / "plot.png" if out is None else as_path("out", out)
@@ -34,11 +35,11 @@ def plot(run: str | Path, out: str | Path | None = None) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plot needs matplotlib: pip install genfast[demo]") from error
-    if not (run / LOG).is_file():
-        raise FileNotFoundError(f"run must be the folder of a run, in which {LOG} lies; got {run}")
-    lines = read_log(run)
-    if not lines:
-        raise ValueError(f"run must have logged something; got an empty {run / LOG}")
+    log = LogFile(run / "log.jsonl")
+    if not log.path.is_file():
+        raise FileNotFoundError(f"run must be the folder of a run, with a log.jsonl in it; got {run}")
+    if not (lines := log.lines()):
+        raise ValueError(f"run must have logged something; got no line in {log.path}")
 
     curves = _columns(lines)
     pictures = _pictures(run)
@@ -117,8 +118,8 @@ def _summary(run: Path, lines: list[LogLine]) -> str:
     """A line that says where the run stands."""
     last = lines[-1]
     try:
-        steps = json.loads((run / "run.json").read_bytes())["settings"]["steps"]
-    except (OSError, ValueError, KeyError, TypeError):
+        steps = read_run(run)["settings"].get("steps")
+    except (OSError, ValueError, CorruptCheckpoint):
         steps = None
     step = last.get("step", len(lines))
     words = [f"step {step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")]
@@ -154,39 +155,38 @@ def _draw_losses(band, curves: dict[str, np.ndarray]) -> None:
     """Training and held-out loss, or those of the players, and beside it the held-out loss by noise level."""
     by_level = curves.get("test_loss_by_snr")
     by_level = by_level if by_level is not None and by_level.ndim == 3 and by_level.shape[2] == 5 else None
-    panels = band.subplots(1, 1 if by_level is None else 2, squeeze=False, width_ratios=[1] if by_level is None else [5, 4])[0]
+    widths = [1] if by_level is None else [5, 4]
+    panels = band.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
     axes, step, players = panels[0], curves["step"], _players(curves)
     shown = []
     if players:
-        _style(axes, "losses of the players")
+        _style(axes, step, "losses of the players")
         for name, color in zip(players, (BLUE, ORANGE, *COLORS[2:])):
             shown.append(_curve(axes, step, curves[name], color, name.removesuffix("_loss")))
     else:
-        _style(axes, "loss")
+        _style(axes, step, "loss")
         if "loss" in curves:
-            shown.append(_curve(axes, step, curves["loss"], BLUE, "training, smoothed"))
-        if (test := curves.get("test_loss")) is not None and test.ndim == 2 and test.shape[1] == 3:
-            shown.append(_draw_held_out(axes, step, test))
+            shown.append(_curve(axes, step, curves["loss"], BLUE, "training"))
+        test = curves.get("test_loss", np.empty(0))
+        if test.ndim == 2 and test.shape[1] == 3 and (seen := np.isfinite(test[:, 0])).any():
+            shown.append(_draw_held_out(axes, step[seen], test[seen]))
     _scale(axes, shown)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, loc="upper right")
+        axes.legend(frameon=False, fontsize=9, loc="best")
     if by_level is not None:
         _draw_levels(band, panels[1], step, by_level)
 
 
 def _draw_held_out(axes, step: np.ndarray, test: np.ndarray) -> np.ndarray:
-    seen = np.isfinite(test[:, 0])
-    step, (mean, low, high) = step[seen], test[seen].T
+    mean, low, high = test.T
     axes.plot(step, mean, color=RED, lw=1.6, marker="o", ms=3, label="held out, with its 95 % interval")
     axes.fill_between(step, low, high, color=RED, alpha=0.15, lw=0)
-    if len(mean):
-        best = int(mean.argmin())
-        axes.plot(step[best], mean[best], "o", color=RED, ms=8, mfc="white", mew=1.6)
-        words = f"best: {mean[best]:.4g} at step {step[best]:,.0f}"
-        axes.annotate(
-            words, (step[best], mean[best]), xytext=(0, -10), textcoords="offset points", color=RED, fontsize=9,
-            ha="right" if step[best] > 0.5 * step[-1] else "left", va="top",
-        )  # fmt: skip
+    best = int(mean.argmin())
+    axes.plot(step[best], mean[best], "o", color=RED, ms=8, mfc="white", mew=1.6)
+    axes.annotate(
+        f"best: {mean[best]:.4g} at step {step[best]:,.0f}", (step[best], mean[best]), xytext=(0, 12),
+        textcoords="offset points", ha="right" if step[best] > 0.5 * step[-1] else "left", color=RED, fontsize=9,
+    )  # fmt: skip
     return mean
 
 
@@ -196,7 +196,7 @@ def _draw_levels(band, axes, step: np.ndarray, levels: np.ndarray) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    _style(axes, "held-out loss by noise level")
+    _style(axes, step, "held-out loss by noise level")
     seen = np.isfinite(levels[:, :, 2]).any(1)
     if not seen.any():
         return _nothing(axes)
@@ -216,12 +216,12 @@ def _draw_levels(band, axes, step: np.ndarray, levels: np.ndarray) -> None:
 
 def _draw_small(axes, name: str, curves: dict[str, np.ndarray]) -> None:
     titles = {"lr": "learning rate", "grad_norm": "gradient norm"}
-    _style(axes, titles.get(name, name.replace("_", " ")))
     step, values = curves["step"], curves[name]
+    _style(axes, step, titles.get(name, name.replace("_", " ")))
     if name == "lr":
         axes.plot(step, values, color=BLUE, lw=1.5, marker="o" if len(step) == 1 else None)
         axes.set_ylim(bottom=0)
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         return
     shown = _curve(axes, step, values, BLUE, None)
     if name == "grad_norm":
@@ -237,7 +237,8 @@ def _mark_skipped(axes, step: np.ndarray, skipped: np.ndarray | None) -> None:
     more = np.diff(np.nan_to_num(skipped), prepend=0) > 0
     if more.any():
         axes.vlines(step[more], 0, 0.12, transform=axes.get_xaxis_transform(), color=RED, lw=1.2)
-        axes.set_title("red: steps skipped", fontsize=8, color=RED, loc="right")
+        place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(0.99, 0.95, "red: steps skipped", color=RED, fontsize=8, **place)
 
 
 def _draw_strip(band, pictures: list[tuple[int, Image.Image]]) -> None:
@@ -257,7 +258,7 @@ def _curve(axes, step: np.ndarray, values: np.ndarray, color: str, label: str | 
         return values
     step, values = _thinned(step), _thinned(values)
     axes.plot(step, values, color=color, lw=0.8, alpha=0.35)
-    axes.plot(step, _smoothed(values), color=color, lw=1.8, label=label)
+    axes.plot(step, _smoothed(step, values), color=color, lw=1.8, label=label)
     return values
 
 
@@ -266,16 +267,21 @@ def _thinned(values: np.ndarray) -> np.ndarray:
     return np.array([part.mean() for part in np.array_split(values, min(len(values), POINTS))])
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Means of neighbors with the weights of a normal density, those that are there at the ends."""
-    place = np.arange(len(values))
-    weights = np.exp(-0.5 * ((place[:, None] - place) / max(0.7, len(values) / SMOOTH)) ** 2)
-    return weights @ values / weights.sum(1)
+def _smoothed(step: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """At each step the line through what is near, weighted by a normal density and by the steps that a value is the
+    mean of: a mean would be off at the ends."""
+    behind = np.diff(step, prepend=0)
+    apart = (step - step[:, None]) / max(0.7 * np.median(behind), (step[-1] - step[0]) / SMOOTH)
+    weights = behind * np.exp(-0.5 * apart**2)
+    total, first, second = weights.sum(1), (weights * apart).sum(1), (weights * apart**2).sum(1)
+    level, slope = weights @ values, (weights * apart) @ values
+    alone = total * second - first**2 < 1e-6 * total**2  # no line goes through what has no neighbors
+    return np.where(alone, values, (second * level - first * slope) / np.where(alone, 1, total * second - first**2))
 
 
 def _scale(axes, shown: list[np.ndarray]) -> None:
     """A logarithmic axis where all values are positive and far apart, with ticks that are read without powers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     values = np.concatenate([np.ravel(part) for part in shown]) if shown else np.empty(0)
     values = values[np.isfinite(values)]
@@ -287,7 +293,7 @@ def _scale(axes, shown: list[np.ndarray]) -> None:
         axes.set_ylim(low / 1.15, high * 1.15)
         decades = math.log10(high / low)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     elif len(values) >= 20:  # the first losses may be far above all others
         top = np.quantile(values, 0.98)
@@ -295,11 +301,12 @@ def _scale(axes, shown: list[np.ndarray]) -> None:
 
 
 def _nothing(axes) -> None:
+    axes.set_yticks([])
     axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center", color=GRAY, fontsize=9)
 
 
-def _style(axes, title: str) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+def _style(axes, step: np.ndarray, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel("step", fontsize=8, color=GRAY, labelpad=1)
@@ -308,5 +315,6 @@ def _style(axes, title: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("0.7")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlim(0, 1.02 * step.max())
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -35,6 +35,7 @@ from ..common.indices import as_chunk, as_index, in_chunks
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..common.measured import learn
+from ..common.precision import weights_device
 from ..data.dataset import Data, as_data
 from ..data.matching import for_model, require_shape_of, told
 from ..metrics import ImportanceWeights
@@ -174,7 +175,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
-        z = require_samples("z", z, self.latent, batch="B").to(self._device())
+        z = require_samples("z", z, self.latent, batch="B").to(weights_device(self))
         return self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition)))
 
     @torch.no_grad()
@@ -196,7 +197,7 @@ class VAE(nn.Module):
         drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
         once, always so many, that its rounding does not depend on n; None: at most 64 on a CPU, 256 on a GPU.
         """
-        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self._device())
+        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, weights_device(self))
         temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
         rows `slots`; key: (chunk, 2), of all rows."""
-        device = self._device()
+        device = weights_device(self)
 
         def decode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             f = self._decoded(latents(key, taken, slots), conditions)
@@ -321,7 +322,7 @@ class VAE(nn.Module):
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data), device="cpu").split(chunk):
-                mu.append(self.encode(data.x[part].to(self._device()), **told(data, part))[0].double())
+                mu.append(self.encode(data.x[part].to(weights_device(self)), **told(data, part))[0].double())
         variance = finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
@@ -369,7 +370,7 @@ class VAE(nn.Module):
 
     def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Both, checked, on the device of the weights."""
-        return self._checked(x, key).to(self._device()), None if key is None else key.to(self._device())
+        return self._checked(x, key).to(weights_device(self)), None if key is None else key.to(weights_device(self))
 
     def _checked(self, x: Tensor, key: Tensor | None) -> Tensor:
         """x; raises for it, or a key, that cannot be."""
@@ -381,9 +382,6 @@ class VAE(nn.Module):
     def _conditions(self, rows: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
         conditions = as_conditions(len(rows), label=label, condition=condition, **known_to(self))
         return {name: value.to(rows.device) for name, value in conditions.items()}
-
-    def _device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

@@ -297,6 +297,7 @@ def test_conditions_of_a_batch(name):
     model, key, x = perturbed(family(name, 0, 1)), ops.make_key(0, 3), images(3)
     if name == "latent":
         model.scale.fill_(1.0)
+        model.measured = True
     flags = torch.tensor([1, 0, 1])
     losses = [model.loss({"x": x, "condition": c}, key) for c in (flags[:, None].float(), flags, flags.bool())]
     losses = [torch.stack(list(loss)) if isinstance(loss, tuple) else loss for loss in losses]
@@ -325,6 +326,7 @@ def pairs():
         vae = gf.VAE(family("vae", 0, encoder).encoder, family("vae", 0, decoder).decoder, latent=2, shape=SHAPE)
         model = gf.LatentDiffusion(vae, family("latent", 0, net).diffusion)
         model.scale.fill_(1.0)
+        model.measured = True
         yield model
 
 

@@ -283,9 +283,18 @@ def test_digits():
     real = sklearn.load_digits()
     data = digits()
     assert data.x.shape == (1797, 1, 8, 8) and data.x.dtype == torch.float32 and data.classes == 10
-    assert data.x.min() == -1 and data.x.max() == 1
+    assert data.x.min() == -1 and data.x.max() == 1 and data.levels == digits("test").levels == 17
     np.testing.assert_array_equal((data.x[:, 0].numpy() + 1) * 8, real.images)
     np.testing.assert_array_equal(data.label.numpy(), real.target)
+
+
+def test_replaced_arguments():
+    data = Data(torch.zeros(2, 1), torch.tensor([0, 1]), condition=torch.ones(2, 3), names=("a", "b"), levels=9)
+    other = data.replace(label=torch.tensor([1, 1]), levels=17)
+    assert other.label.tolist() == [1, 1] and (other.levels, data.levels) == (17, 9)
+    assert other.x.data_ptr() == data.x.data_ptr()
+    assert other.names == ("a", "b") and other.classes == 2 and torch.equal(other.condition, data.condition)
+    assert data.replace(label=None, classes=None, names=None).classes == 0
 
 
 def test_digits_split_is_stratified_and_a_partition():
@@ -381,6 +390,12 @@ def test_as_data():
         ),
         (lambda: Data(torch.zeros(2, 1), names=("a",)), ValueError, "names must be None without labels"),
         (lambda: Data(torch.zeros(2, 1), condition=torch.ones(3, 1)), ValueError, "condition.*3, 1"),
+        (lambda: Data(torch.zeros(2, 1), levels=1), ValueError, "levels must be an integer of at least 2; got 1"),
+        (
+            lambda: Data(torch.full((2, 1), 1.5), levels=256),
+            ValueError,
+            r"levels must be None for x beyond \[-1, 1\]; got 256 and values from 1.5 to 1.5",
+        ),
         (lambda: Data(torch.zeros(2, 1)).batch(-1, 0, 1), ValueError, "seed.*-1"),
         (lambda: Data(torch.zeros(2, 1)).batch(2**63, 0, 1), ValueError, "seed"),
         (lambda: Data(torch.zeros(2, 1)).batch(0, -3, 1), ValueError, "first.*-3"),

@@ -36,7 +36,7 @@ def test_folder(tmp_path):
     Image.fromarray(color[0]).save(tmp_path / ".hidden" / "z.png")
     (tmp_path / "._a.png").write_bytes(b"not an image")
     data = folder(tmp_path)
-    assert data.shape == (3, 5, 7) and data.label is None
+    assert data.shape == (3, 5, 7) and data.label is None and data.levels == 256
     expected = color[[1, 0, 2, 3]].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - 1
     np.testing.assert_array_equal(data.x.numpy(), expected)
     assert torch.equal(load(tmp_path).x, data.x) and torch.equal(load(str(tmp_path)).x, data.x)
@@ -107,7 +107,8 @@ def test_load_files(tmp_path):
     assert torch.equal(load(tmp_path / "hwc.npy").x, scaled)
     assert torch.equal(load(tmp_path / "hw.npy").x, scaled[:, :1])
     assert torch.equal(load(tmp_path / "chw.npz").x, scaled)
-    assert torch.equal(load(tmp_path / "chw.npz").label, label)
+    assert torch.equal(load(tmp_path / "chw.npz").label, label) and load(tmp_path / "chw.npz").levels == 256
+    assert load(tmp_path / "chw.npz", names=[*"abc"]).levels == 256 and load(tmp_path / "x.npy").levels is None
     assert torch.equal(load(str(tmp_path / "plain.npz")).x, x)
     data = load(tmp_path / "x.safetensors")
     assert torch.equal(data.x, x.bfloat16().float()) and data.classes == 3
@@ -301,7 +302,9 @@ def test_gray_pixels_of_an_rgb_file_are_color(tmp_path):
 def test_images_of_8_and_16_bits_side_by_side(tmp_path):
     Image.new("L", (2, 2), 51).save(tmp_path / "a.png")
     Image.fromarray(np.full((2, 2), 13_107 + 1, np.uint16)).save(tmp_path / "b.png")
-    x = folder(tmp_path, channels=3).x
+    x, levels = folder(tmp_path, channels=3).x, folder(tmp_path).levels
+    place = (x.double() + 1) * 32767.5
+    assert levels == 65_536 and (place - place.round()).abs().max() < 0.01  # those of 8 bits are among them
     assert x.shape == (2, 3, 2, 2) and x.dtype == torch.float32
     assert (x[0] == torch.tensor(51) / 127.5 - 1).all() and (x[1] == torch.tensor(13_108) / 32767.5 - 1).all()
 

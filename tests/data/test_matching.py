@@ -1,6 +1,7 @@
 """Data as a model or other data want them, for every family and both ways in: fit and evaluate."""
 
 import re
+import types
 import warnings
 
 import pytest
@@ -50,6 +51,17 @@ def test_classes_that_have_no_names_keep_their_numbers():
     samples = gf.data.Data(normal(4, 4), torch.tensor([0, 1, 1, 0]))
     assert matched(samples, DATA, "model") is samples and matched(DATA, samples, "model") is DATA
     assert renumbered(DATA, None, "data") is DATA
+
+
+def test_levels_are_kept():
+    data = DATA.replace(x=torch.zeros_like(DATA.x), condition=torch.ones(len(DATA), 2), levels=17)
+    assert renumbered(data, data.names[::-1], "data").levels == 17
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        for classes, condition in ((0, 0), (len(data.names), 0), (0, 2), (len(data.names), 2)):
+            model = types.SimpleNamespace(classes=classes, names=None, condition_width=condition)
+            assert for_model(data, model).levels == 17
+            assert for_model(data, model, tell=()).levels == 17
 
 
 def test_another_shape():

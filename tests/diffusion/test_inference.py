@@ -44,7 +44,7 @@ class Net(nn.Module):
 
 
 X = torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
-PLAN = plan("dpmpp_2m_sde", "edm", 5)
+PLAN = plan("dpmpp_2m_sde", "edm", 5, "karras")
 CONDITION = torch.tensor([[0.5, -1.0], [0.0, 1.0], [2.0, 0.0]])
 MEASURED = {"measurement": X[:, :1]}
 QUIET = {"progress": False}
@@ -74,6 +74,7 @@ def latent(model):
     model.net.first.eval()  # as it was: to wrap it set its mode
     whole.shift.fill_(0.5)
     whole.scale.fill_(2.0)
+    whole.measured = True
     return whole.sample(3, steps=4, label=[0, 1, 2], **QUIET)
 
 

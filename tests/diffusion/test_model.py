@@ -16,7 +16,7 @@ from genfast import ops
 from genfast.diffusion.process.denoisers import EDM, PARAMETERIZATIONS
 from genfast.diffusion.process.schedules import SCHEDULES, as_schedule
 from genfast.diffusion.process.tabulated import Tabulated
-from genfast.diffusion.times import LogNormal, Uniform
+from genfast.diffusion.times import LogNormal, Uniform, stratified
 
 every_parameterization = pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 SINGULAR = [("flow", name) for name in ("eps", "score", "edm")]  # which the constructor refuses
@@ -77,9 +77,9 @@ def test_the_loss_is_that_of_the_papers(schedule, parameterization):
     assert loss.shape == (count,) and loss.dtype == torch.float32
 
     schedule = model.schedule
-    u = ops.uniform(key, (), ops.Purpose.TIME, dtype=torch.float64)
+    u = stratified(key)
     if parameterization == "edm":
-        log_level = torch.tensor([-1.2 + 1.2 * NormalDist().inv_cdf(value) for value in u.tolist()]).double()
+        log_level = torch.tensor([-1.2 + NormalDist().inv_cdf(value) for value in u.tolist()]).double()
         t = schedule.time(-2 * log_level).clamp(schedule.t_min, 1)
     else:
         t = schedule.t_min + (1 - schedule.t_min) * u
@@ -225,6 +225,9 @@ def test_what_is_chosen_by_default():
     assert times == dict.fromkeys(SCHEDULES, Uniform) | {"ve": LogNormal, "edm": LogNormal}
     assert gf.Diffusion(mlp(classes=4)).classes == 4 and gf.Diffusion(mlp()).classes == 0
     assert gf.Diffusion(mlp(), times="uniform").times == Uniform()
+    default = gf.Diffusion(mlp())
+    assert default.schedule == gf.schedules.EDM(0.002, 80.0) and default.parameterization == EDM(sigma_data=None)
+    assert default.times == LogNormal(mean=None, std=1.0)
 
 
 # Sampling -------------------------------------------------------------------------------------------------------------
@@ -288,15 +291,25 @@ def test_a_loaded_model_is_the_same_model(schedule, parameterization, tmp_path):
 
 def test_every_setting_is_saved(tmp_path):
     model = gf.Diffusion(
-        mlp(classes=2), gf.schedules.EDM(sigma_max=20.0), EDM(sigma_data=0.7), times=LogNormal(-1.0, 0.9), classes=1
-    )
+        mlp(classes=2), gf.schedules.EDM(sigma_max=20.0), EDM(sigma_data=0.7), times=LogNormal(-1.0, 0.9), classes=1,
+        levels=9,
+    )  # fmt: skip
     gf.save(model, tmp_path)
     copy = gf.load(tmp_path)
     assert copy.schedule == gf.schedules.EDM(sigma_max=20.0) and copy.parameterization == EDM(sigma_data=0.7)
-    assert copy.times == LogNormal(-1.0, 0.9) and copy.classes == 1 and copy.shape is None
-    model.loss(batch(2, 2), ops.make_key(0, 2))
+    assert copy.times == LogNormal(-1.0, 0.9) and copy.classes == 1 and copy.shape is None and copy.levels == 9
+
+
+def test_what_is_measured_is_saved(tmp_path):
+    model = gf.Diffusion(mlp(classes=2))
     gf.save(model, tmp_path)
-    assert gf.load(tmp_path).shape == (2,)  # that of the first batch
+    copy = gf.load(tmp_path)
+    assert copy.parameterization == EDM() and copy.times == LogNormal() and copy.shape is copy.levels is None
+    model.measure(batch(20, 2) | {"names": ("a", "b"), "levels": 17})
+    gf.save(model, tmp_path)
+    copy = gf.load(tmp_path)
+    assert copy.parameterization == model.parameterization != EDM() and copy.times == model.times != LogNormal()
+    assert (copy.shape, copy.levels, copy.names) == ((2,), 17, ("a", "b"))
 
 
 def test_what_is_not_ours_cannot_be_saved(tmp_path):
@@ -453,6 +466,30 @@ def test_a_queue_gives_what_sample_gives():
     assert found.keys() == set(tickets)
     with pytest.raises(ValueError, match="shape of a sample is not known yet"):
         gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), "vp_linear").queue()
+
+
+def test_samples_of_images_are_clipped():
+    """At the end only, by every way to sample, and where the data say that they are of so many levels."""
+    model, ask = labeled_model(), {"label": 1, "steps": 4, "progress": False}
+    plain = model.sample(40, **ask)
+    assert plain.abs().max() > 1 and torch.equal(model.sample(40, **ask, clip=None), plain)
+    assert torch.equal(model.sample(40, **ask, clip=(-0.5, math.inf)), plain.clamp(min=-0.5))
+    adaptive, settings = model.sample_adaptively(9, label=1, progress=False)[0], {"progress": False, "label": 1}
+    model.levels, states = 17, []
+    assert torch.equal(model.sample(40, **ask), plain.clamp(-1, 1))
+    assert torch.equal(model.sample(40, **ask, clip=None), plain)
+    assert torch.equal(model.sample_adaptively(9, **settings)[0], adaptive.clamp(-1, 1))
+    assert torch.equal(model.sample_adaptively(9, **settings, clip=None)[0], adaptive)
+    model.sample(40, **ask, callback=lambda state: states.append(state.x))
+    assert torch.equal(states[-1], plain)
+    for clip, bounds in (("auto", (-1, 1)), (None, None), ((0.0, 0.5), (0, 0.5))):
+        queue = model.queue(capacity=8, clip=clip)
+        for index in range(8):
+            queue.add(index, label=1, steps=4)
+        found = torch.stack([x for _, x in sorted(queue, key=lambda pair: pair[0])])
+        torch.testing.assert_close(found, plain[:8] if bounds is None else plain[:8].clamp(*bounds))
+    with pytest.raises(ValueError, match=r"clip must be \(low, high\)"):
+        model.sample(3, **ask, clip=(1, 0))
 
 
 def test_adaptive_sampling_of_a_model():

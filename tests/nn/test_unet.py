@@ -171,7 +171,9 @@ def test_dropout_acts_in_training_alone():
     without = UNet(1, 8)
     without.load_state_dict(net.state_dict())
     assert net.wants_key and not without.wants_key
-    with pytest.raises(ValueError, match=r"key must be given to a network with dropout \(0.5\) in training: key=.*None"):
+    with pytest.raises(
+        ValueError, match=r"key must be given to a network with dropout \(0.5\) in training: key=.*None"
+    ):
         net(x, t)
     with pytest.raises(ValueError, match=r"key must have shape \(2, 2\), one row a sample; got \(3, 2\)"):
         net(x, t, key=make_key(0, 3))

@@ -86,10 +86,9 @@ def test_what_cannot_be_captured_is_said_once_and_goes_on(graphs):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert run(reading) == expected
-    assert [str(w.message) for w in said if "CUDA graph" in str(w.message)] == [
-        "graph='auto' runs the plain steps: a training step cannot be captured as a CUDA graph: the host would wait for "
-        "a value on the device: aten._local_scalar_dense.default reads it"
-    ]
+    words = [str(w.message) for w in said if "CUDA graph" in str(w.message)]
+    reason = "a training step cannot be captured as a CUDA graph: the host would wait for a value on the device"
+    assert len(words) == 1 and words[0].startswith(f"graph='auto' runs the plain steps: {reason}")
     with pytest.raises(RuntimeError, match="graph=True: a training step cannot be captured as a CUDA graph: the host"):
         run(Own(reads=True), graph=True)
 

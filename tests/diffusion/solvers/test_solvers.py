@@ -13,7 +13,7 @@ from recursions import SCALE, VP, gaussian, marginal, moments
 from genfast.diffusion.process import schedules
 from genfast.diffusion.process.grids import GRIDS
 from genfast.diffusion.process.schedules import SCHEDULES
-from genfast.diffusion.solvers import SOLVERS, plan
+from genfast.diffusion.solvers import SOLVERS, plan, time_grid
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
 
 EDM = schedules.EDM()
@@ -350,6 +350,12 @@ def test_bad_requests_are_refused():
 
 
 def test_grids_by_default():
+    for name in SOLVERS:
+        exponential = name in ("deis", "unipc") or name.startswith(("dpm_solver", "dpmpp"))
+        if name not in ("consistency", "lcm"):
+            grid = GRIDS["log_snr" if exponential else "karras"]
+            for schedule in (EDM, schedules.VE()):
+                assert torch.equal(time_grid(name, schedule)(schedule, 6), grid(schedule, 6)), name
     assert np.array_equal(plan("euler", EDM, 10).t, GRIDS["karras"](EDM, 10)[:-1])
     assert np.array_equal(plan("ddim", VP, 10).t, GRIDS["ddpm"](VP, 10)[:-1])
     assert np.array_equal(plan("dpmpp_2m", VP, 10).t, GRIDS["log_snr"](VP, 10)[:-1])
