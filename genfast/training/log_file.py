@@ -8,25 +8,25 @@ from pathlib import Path
 from ..common.files import append_line, flush, to_json, write_file
 from ..common.sealed import corrupt
 from ..data.matching import warn_user
-from .logs import LOG, read_log
 
 LARGEST = 2**30  # bytes; ours are far smaller
 
 
 class LogFile:
-    """The log of the folder `run`. A state says how far it had come, and a run that goes on from there cuts off the
-    rest. Raises CorruptCheckpoint where something else lies in its place."""
+    """The log at `path`. A state says how far it had come, and a run that goes on from there cuts off the rest. Raises
+    CorruptCheckpoint where something else lies in its place."""
 
-    def __init__(self, run: Path):
-        self.path = run / LOG
+    def __init__(self, path: Path):
+        self.path = path
 
     def append(self, line: dict) -> None:
         """Raises OSError with the file's name, and then nothing of the line is there."""
         append_line(self.path, to_json(line))
 
     def lines(self) -> list[dict]:
-        """All that it holds, as `read_log` reads it; none where there is no log."""
-        return read_log(self.path.parent) if self._content() else []
+        """All that it holds; what is no JSON object, such as half a line that a killed process left, is passed over."""
+        lines = [_parsed(line) for line in self._content().splitlines()]
+        return [line for line in lines if line is not None]
 
     def mark(self) -> dict:
         """How far it has come: bytes and their sha256. They are on the disk then. Raises OSError with its name."""

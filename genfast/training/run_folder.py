@@ -81,7 +81,7 @@ class RunFolder:
         self.resume, self.keep = require_bool("resume", resume), require_integer("keep", keep, 1)
         self.keep_every = None if keep_every is None else require_integer("keep_every", keep_every, 1)
         self.words = None
-        self._states, self._log = self.path / "state", LogFile(self.path)
+        self._states, self._log = self.path / "state", LogFile(self.path / "log.jsonl")
         self._run = None  # the content of run.json, once it is open
         self._damaged = []  # states that are not whole
 

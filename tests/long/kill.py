@@ -26,7 +26,7 @@ import torch
 
 import genfast as gf
 from genfast.common.files import TEMPORARY
-from genfast.training.logs import read_log
+from genfast.training.log_file import LogFile
 from genfast.training.run_file import read_run
 from genfast.training.states import read_state, states
 
@@ -133,7 +133,8 @@ class Fork:
 
 def lasting(run):
     """The log, without what differs from run to run."""
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in read_log(run)]
+    lines = LogFile(run / "log.jsonl").lines()
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def last_state(run):
@@ -144,9 +145,10 @@ def last_state(run):
 
 def require_equal(run, whole):
     """AssertionError with the first thing in which the two runs are not the same, bit for bit."""
-    for line, expected in zip(lasting(run), lasting(whole)):
-        assert line == expected, f"log: {line} instead of {expected}"
-    assert len(read_log(run)) == len(read_log(whole)), "log: another number of lines"
+    found, expected = lasting(run), lasting(whole)
+    assert len(found) == len(expected), f"log: {len(found)} lines instead of {len(expected)}"
+    for line, other in zip(found, expected):
+        assert line == other, f"log: {line} instead of {other}"
     for folder in (".", "best"):
         if (whole / folder / "model.json").exists():
             found, expected = (gf.load(path / folder) for path in (run, whole))

@@ -12,7 +12,7 @@ from genfast.training.log_file import LogFile
 
 
 def written(folder, n=5):
-    log = LogFile(folder)
+    log = LogFile(folder / "log.jsonl")
     marks = [log.mark()]
     for step in range(1, n + 1):
         log.append({"step": step, "loss": 1 / step})
@@ -54,7 +54,7 @@ def test_it_is_cut_to_a_mark(tmp_path):
 
 
 def test_without_a_file(tmp_path):
-    log = LogFile(tmp_path)
+    log = LogFile(tmp_path / "log.jsonl")
     log.cut(None, 0)
     log.cut(log.mark(), 0)
     assert log.lines() == [] and not os.listdir(tmp_path)
@@ -79,7 +79,7 @@ def test_damage_costs_lines_and_not_the_run(tmp_path, bad):
 
 
 def test_something_else_in_its_place(tmp_path):
-    log = LogFile(tmp_path)
+    log = LogFile(tmp_path / "log.jsonl")
     os.mkfifo(log.path)
     for call in (log.lines, log.mark, lambda: log.cut(None, 0)):
         with pytest.raises(CorruptCheckpoint, match=r"log\.jsonl is no file"):
