@@ -1,6 +1,10 @@
-"""Training: samples a second of `fit`, and of one step by hand against the same network of diffusers.
+"""Training: samples a second of `fit` against a bare loop and diffusers', and of one step by hand.
 
-`fit_*` is the whole of `gf.fit`: data, key, loss, backward, clipping, AdamW and average, `log_every` steps a call.
+`fit_*` is the whole of `gf.fit`: data, key, loss, backward, clipping, AdamW and average, a log a call. Against it
+    bare        the same model in a loop of its own: `Data.batch`, loss, backward, clip, fused AdamW, foreach average;
+                it looks at nothing, logs nothing and skips nothing
+    composed    `fit` with plain torch in the place of our ops, and torch's noise
+    diffusers   the loop of diffusers' examples/unconditional_image_generation, its network with the same weights
 `step_*` is what both libraries do in one step: noising, loss, backward, fused AdamW; bfloat16 by autocast.
 """
 
@@ -16,14 +20,14 @@ from torch import nn
 import genfast as gf
 from genfast.studies import digits
 
-DEMO, MLP, UNET = "fit_demo", "fit_mlp", "step_unet_ddpm_cifar10"
-EVERY = 10
+DEMO, VAE, GAN, MLP, DDPM_FIT, UNET = "fit_demo", "fit_vae", "fit_gan", "fit_mlp", "fit_ddpm", "step_unet_ddpm_cifar10"
+EVERY = 40  # steps a call
 BATCHES, QUICK_BATCH = {"cpu": (8,), "cuda": (16, 128)}, 2
 FOREVER = 10**9
 
 
 def names() -> list[str]:
-    return ["copy", DEMO, MLP, UNET]
+    return ["copy", DEMO, VAE, GAN, MLP, DDPM_FIT, UNET]
 
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
@@ -41,25 +45,86 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
                         torch.bfloat16,
                     )  # compiling takes a minute or two
                     yield functools.partial(_steps, batch, dtype, device, quick, last)
+        elif name == DDPM_FIT:
+            if peers.diffusers:
+                yield functools.partial(_ddpm, device, quick)
         else:
-            yield functools.partial({DEMO: _demo, MLP: _mlp}[name], device, quick)
+            yield functools.partial({DEMO: _demo, VAE: _vae, GAN: _gan, MLP: _mlp}[name], device, quick)
 
 
 def _demo(device: torch.device, quick: bool) -> Bench:
-    return _fit(DEMO, digits.build(), gf.data.digits(), QUICK_BATCH if quick else 128, device, quick)
+    return _fits(DEMO, digits.build, gf.data.digits(), 128, device, quick, bare=True)
+
+
+def _vae(device: torch.device, quick: bool) -> Bench:
+    def make() -> gf.VAE:
+        return gf.VAE(gf.nn.Encoder((8, 8)), gf.nn.Decoder((8, 8)), latent=16)
+
+    return _fits(VAE, make, gf.data.arrays(gf.data.digits().x), 128, device, quick)
+
+
+def _gan(device: torch.device, quick: bool) -> Bench:
+    def make() -> gf.GAN:
+        return gf.GAN(gf.nn.Generator((8, 8)), gf.nn.Discriminator((8, 8)), latent=16)
+
+    return _fits(GAN, make, gf.data.arrays(gf.data.digits().x), 128, device, quick)
 
 
 def _mlp(device: torch.device, quick: bool) -> Bench:
-    model = gf.Diffusion(gf.nn.MLP(16, width=128, depth=4), schedule="vp_linear")
-    data = torch.randn(4096, 16, generator=torch.Generator().manual_seed(0))
-    return _fit(MLP, model, data, QUICK_BATCH if quick else 4096, device, quick)
+    def make() -> gf.Diffusion:
+        return gf.Diffusion(gf.nn.MLP(16, width=128, depth=4), schedule="vp_linear")
+
+    data = gf.data.arrays(torch.randn(4096, 16, generator=torch.Generator().manual_seed(0)))
+    return _fits(MLP, make, data, 4096, device, quick, bare=True)
 
 
-def _fit(name: str, model: gf.Diffusion, data, batch: int, device: torch.device, quick: bool) -> Bench:
-    every = 1 if quick else EVERY
-    run = iter(gf.Fit(model, data, steps=FOREVER, batch=batch, log_every=every, device=device, progress=False))
+def _fits(
+    name: str, make: Callable[[], object], data: gf.data.Data, batch: int, device: torch.device, quick: bool,
+    bare: bool = False,
+) -> Bench:  # fmt: skip
+    batch, every = (QUICK_BATCH, 1) if quick else (batch, EVERY)
+
+    def model() -> object:
+        torch.manual_seed(0)
+        return make().to(device)
+
+    composed = _fit(model(), data, batch, every)
+
+    def by_torch(x: torch.Tensor) -> None:
+        with peers.composed_ops():
+            composed(x)
+
+    providers = {"genfast": _fit(model(), data, batch, every), "composed": by_torch}
+    if bare:
+        providers["bare"] = peers.bare_loop(model(), data, batch, every)
+    return _bench(name, batch, every, device, providers)
+
+
+def _ddpm(device: torch.device, quick: bool) -> Bench:
+    """The U-Net of DDPM, narrow and of two levels on a CPU, against diffusers' loop; on a GPU in bfloat16."""
+    cuda = device.type == "cuda"
+    changes = {} if cuda else {"channels": 1, "width": 32, "multipliers": (1, 2), "blocks": 1}
+    net = gf.nn.presets.build("ddpm_cifar10", timesteps={"shift": 1.0}, dropout=0.0, **changes)
+    net = net.to(device, memory_format=torch.channels_last if cuda else torch.contiguous_format)
+    x = torch.rand(4096, 3, 32, 32) * 2 - 1 if cuda else gf.data.digits().x
+    batch, every, precision = (QUICK_BATCH, 1, "fp32") if quick else (128, EVERY, "bf16" if cuda else "fp32")
+    theirs = gf.integrations.diffusers.to_unet2d(net)
+    model = gf.Diffusion(net, schedule="vp_linear", parameterization="eps")
+    providers = {
+        "genfast": _fit(model, gf.data.arrays(x), batch, every, precision),
+        "diffusers": peers.diffusers_training(theirs, x, batch, every, precision),
+    }
+    return _bench(DDPM_FIT, batch, every, device, providers)
+
+
+def _fit(model, data: gf.data.Data, batch: int, every: int, precision: str = "fp32") -> Callable[..., object]:
+    settings = {"log_every": every, "precision": precision, "progress": False}
+    run = iter(gf.Fit(model, data, steps=FOREVER, batch=batch, **settings))
+    return lambda x: next(run)
+
+
+def _bench(name: str, batch: int, every: int, device: torch.device, providers: dict) -> Bench:
     x = torch.zeros(batch, device=device)
-    providers = {"genfast": lambda x: next(run)}
     return Bench(name, (batch,), torch.float32, x.nbytes, {"x": x}, providers, (batch * every, "samples"))
 
 

@@ -3,7 +3,11 @@
 Eager functions take a Case's arguments and `z`, the noise; z=None draws it with torch, which is then part of the time.
 """
 
-from collections.abc import Callable
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +74,49 @@ def _reparameterize(mu: Tensor, logvar: Tensor, **_) -> tuple[Tensor, Tensor]:
 
 
 _EAGER = {"normal": _randn, "uniform": _rand, "reparameterize": _reparameterize}
+
+
+@contextlib.contextmanager
+def composed_ops() -> Iterator[None]:
+    """Inside it a model's loss is computed by plain torch: each op of training as it is written without genfast.
+
+    Noise is torch's, and that of `diffuse` is stored, for the `denoising_loss` after it.
+    """
+    stored = []
+
+    def diffuse(x0, key, alpha, sigma, c_in=None):
+        stored[:] = [torch.randn_like(x0)]
+        return ops.diffuse_reference(x0, *stored, alpha, sigma, c_in)[0]
+
+    def denoising_loss(net, x0, key, p, q, weight=None):
+        return ops.denoising_loss_reference(net, x0, *stored, p, q, weight)
+
+    def normal(key, shape, purpose=None, step=0, dtype=torch.float32):
+        return torch.randn(len(key), *shape, dtype=dtype, device=key.device)
+
+    def uniform(key, shape, purpose=None, step=0, dtype=torch.float32):
+        return torch.rand(len(key), *shape, dtype=dtype, device=key.device)
+
+    def time_embedding(t, frequencies, *, dtype=torch.float32, **rest):
+        return ops.time_embedding_reference(t.float(), frequencies, **rest).to(dtype)
+
+    def norm_modulate(x, scale=None, shift=None, *, weight=None, bias=None, eps=1e-6, rms=False):
+        return ops.norm_modulate_reference(x, scale, shift, weight, bias, eps, rms)
+
+    def gated(residual, gate, y, *modulation, **affine):
+        v = residual + gate.view(len(y), *[1] * (y.ndim - 2), -1) * y
+        return v, norm_modulate(v, *modulation, **affine)
+
+    composed = {
+        "diffuse": diffuse, "denoising_loss": denoising_loss, "normal": normal, "uniform": uniform,
+        "reparameterize": lambda mu, logvar, key, **_: _reparameterize(mu, logvar),
+        "dropout": lambda x, key, p, layer: F.dropout(x, p), "time_embedding": time_embedding,
+        "group_norm_act": ops.group_norm_act_reference, "bias_act": ops.bias_act_reference,
+        "geglu": ops.geglu_reference, "swiglu": ops.swiglu_reference, "layer_norm_modulate": norm_modulate,
+        "rms_norm_modulate": functools.partial(norm_modulate, rms=True), "gate_residual_norm_modulate": gated,
+    }  # fmt: skip
+    with mock.patch.multiple(ops, **composed):
+        yield
 
 
 def eager_step(
@@ -240,3 +287,59 @@ def diffusers_dit(net: nn.Module, x: Tensor) -> Callable[..., Tensor]:
         sample_size=x.shape[-1], patch_size=net.patch[0], num_embeds_ada_norm=net.config["classes"],
     ).eval().to(x.device)  # fmt: skip
     return lambda x, t, label: model(x, t, label, return_dict=False)[0]
+
+
+def bare_loop(model, data, batch: int, every: int) -> Callable[..., None]:
+    """What `fit` does, in a loop of one's own, `every` steps a call."""
+    parameters = list(model.parameters())
+    device = parameters[0].device
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+    average = [p.detach().clone() for p in parameters]
+    model.measure(data.batch(0, 0, min(len(data), 4096)))
+    steps = itertools.count()
+
+    def run(x):
+        for step in itertools.islice(steps, every):
+            rows = data.batch(0, step * batch, batch)
+            rows = {name: None if value is None else value.to(device) for name, value in rows.items()}
+            key = ops.make_key(0, range(step * batch, (step + 1) * batch), device)
+            optimizer.zero_grad()
+            model.loss(rows, key, step=step).mean().backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(average, parameters, 0.01)
+
+    return run
+
+
+def diffusers_training(unet: nn.Module, x: Tensor, batch: int, every: int, precision: str) -> Callable[..., None]:
+    """The loop of diffusers' examples/unconditional_image_generation/train_unconditional.py with its settings, without
+    accelerate and what it writes, `every` steps a call."""
+    from diffusers.optimization import get_scheduler
+    from diffusers.training_utils import EMAModel
+
+    scheduler, device = diffusers.DDPMScheduler(1000, beta_schedule="linear"), next(unet.parameters()).device
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
+    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10**6)
+    average = EMAModel(unet.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=3 / 4)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch, shuffle=True)
+    rows = itertools.chain.from_iterable(itertools.repeat(loader))
+    unet.train()
+
+    def run(x):
+        for (clean,) in itertools.islice(rows, every):
+            clean = clean.to(device)
+            z, t = torch.randn_like(clean), torch.randint(0, 1000, (len(clean),), device=device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                predicted = unet(scheduler.add_noise(clean, z, t), t).sample
+            loss = F.mse_loss(predicted.float(), z)
+            loss.backward()
+            nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            average.step(unet.parameters())
+            loss.item()  # for its logs
+
+    return run

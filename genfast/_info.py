@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -19,7 +20,8 @@ class Info(dict):
 
 
 def info() -> Info:
-    """genfast, Python and torch versions; the instruction set in use; whether the CUDA kernels are live, or why not."""
+    """genfast, Python and torch versions; the instruction set in use; whether the CUDA kernels are live, or why not;
+    torch's global switches of speed and precision, which genfast reads here and sets nowhere."""
     extension = _extension.extension
     build = extension.build_info()
     best, used = extension.best_isa(), extension.isa()
@@ -31,9 +33,22 @@ def info() -> Info:
         cpu_kernels=f"{used}{forced}" + (f", of {best} at best" if used != best else ""),
         cpu_threads=torch.get_num_threads(),
         cuda_kernels=_cuda(build),
+        matmul_precision=_switch(torch.get_float32_matmul_precision),
+        matmul_tf32=_switch(lambda: torch.backends.cuda.matmul.allow_tf32),
+        cudnn_tf32=_switch(lambda: torch.backends.cudnn.allow_tf32),
+        cudnn_benchmark=_switch(lambda: torch.backends.cudnn.benchmark),
         extension=extension.__file__,
         platform=f"{platform.system()} {platform.machine()}, Python at {sys.prefix}",
     )
+
+
+def _switch(read: Callable[[], bool | str]) -> bool | str:
+    """What a global switch of torch says, or that torch does not know: its older names cannot say all that newer ones,
+    `fp32_precision`, can set."""
+    try:
+        return read()
+    except RuntimeError:
+        return "not one word: set by fp32_precision"
 
 
 def _cuda(build: dict) -> str:

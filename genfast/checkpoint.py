@@ -32,6 +32,7 @@ from .common.checks import require_device
 from .common.files import CorruptCheckpoint, as_path, made_folder, read_tensors, write_files
 from .common.limits import Calls, largest_integer
 from .common.locks import write_in
+from .common.sealed import corrupt, read_sealed, require_format, sealed
 from .common.state import misfits, not_finite, own_names, parameter_names, unwrapped
 from .common.versions import versions
 
@@ -87,7 +88,7 @@ def save(model, path, extra=None):
     weights = safetensors.torch.save(state)
     digest = hashlib.sha256(weights).hexdigest()
     manifest |= {"weights": f"model-{digest[:16]}.safetensors", "sha256": digest}
-    manifest = _sealed(manifest)
+    manifest = sealed(manifest)
 
     folder = made_folder("path", path)
     with write_in(folder) as exclusive:
@@ -107,7 +108,7 @@ def _replace(folder, manifest, weights, exclusive):
     stale = {name for file in (current, *notes) for name in _weights_named(file)} - {manifest["weights"]}
     try:
         if stale and exclusive:
-            note.write_text(json.dumps(_sealed({"weights": sorted(stale)})))
+            note.write_text(json.dumps(sealed({"weights": sorted(stale)})))
         write_files({folder / manifest["weights"]: weights, current: json.dumps(manifest, indent=1).encode()})
     except OSError:
         note.unlink(missing_ok=True)
@@ -145,17 +146,10 @@ def remove(path):
 def _weights_named(file):
     """The files of weights that a model.json, or what is to become one, names; none if it is not as it was written."""
     try:
-        content = json.loads(file.read_bytes())
-        whole = content.pop("manifest_sha256") == _digest(content)
-        names = [content["weights"]] if isinstance(content["weights"], str) else content["weights"]
-        return [name for name in names if whole and WEIGHTS.fullmatch(name)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        weights = read_sealed(file)["weights"]
+        return [name for name in ([weights] if isinstance(weights, str) else weights) if WEIGHTS.fullmatch(name)]
+    except (CorruptCheckpoint, OSError, KeyError, TypeError):
         return []
-
-
-def _sealed(manifest):
-    """The manifest with the sha256 of its content."""
-    return manifest | {"manifest_sha256": _digest(manifest)}
 
 
 def load(path, net=None, device=None):
@@ -179,19 +173,20 @@ def load(path, net=None, device=None):
     except FileNotFoundError:
         if _read_manifest(folder / "model.json") != manifest:  # a training run has just replaced it
             return load(path, net, device)
-        raise _corrupt(file, "is missing, although model.json names it", manifest) from None
+        raise corrupt(file, "is missing, although model.json names it", manifest) from None
     except OSError as error:
-        raise _corrupt(file, f"cannot be read: {error.strerror}", manifest) from error
+        raise corrupt(file, f"cannot be read: {error.strerror}", manifest) from error
     if hashlib.sha256(weights).hexdigest() != manifest["sha256"]:
-        raise _corrupt(file, "is damaged: its sha256 is not the one in model.json", manifest)
+        raise corrupt(file, "is damaged: its sha256 is not the one in model.json", manifest)
     try:
         state = read_tensors(weights)
     except Exception as error:  # a foreign one may have the right sha256; of its header anything may be wrong
-        raise _corrupt(file, f"holds no tensors: {error}", manifest) from error
+        raise corrupt(file, f"holds no tensors: {error}", manifest) from error
     if {name: _described_tensor(value) for name, value in state.items()} != manifest["tensors"]:
-        raise _corrupt(file, "holds other tensors than model.json says", manifest)
+        raise corrupt(file, "holds other tensors than model.json says", manifest)
 
-    kind, networks = _class_of(manifest, folder), _networks(manifest, net, folder)
+    numbers = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"].values())
+    kind, networks = _class_of(manifest, folder), _networks(manifest, net, folder, numbers)
 
     def build():
         config = copy.deepcopy(manifest["config"])
@@ -199,7 +194,7 @@ def load(path, net=None, device=None):
 
     def refuse(words):
         if net is None:
-            return _corrupt(folder / "model.json", f"does not fit its weights: {words}", manifest)
+            return corrupt(folder / "model.json", f"does not fit its weights: {words}", manifest)
         return ValueError(f"net: the weights in {folder} do not fit this network: {words}")
 
     model = _built(build, kind, state, refuse)
@@ -278,6 +273,24 @@ def describe(model):
     return {"format": FORMAT} | versions() | named
 
 
+def rebuilt(description, folder, numbers):
+    """A model of the class, arguments and names of classes in `description`, what `describe` said of another one, with
+    new weights. numbers: that may be trained.  folder: what it was read from, for messages.
+
+    Raises ValueError if the class, or a network, is not one that genfast knows; CorruptCheckpoint if the class refuses
+    its arguments.
+    """
+    kind, networks = _class_of(description, folder), _networks(description, None, folder, numbers)
+    try:
+        config = copy.deepcopy(description["config"])
+        model = kind.from_config(config | {place: make() for place, make in networks.items()})
+    except Exception as error:  # the constructors of a foreign config raise whatever they please
+        raise corrupt(folder, f"describes no model: {kind.__name__} refuses its config, {error!r}") from error
+    if description["names"] is not None:
+        model.names = tuple(description["names"])
+    return model
+
+
 def _described_tensor(value):
     """{"dtype", "shape"} of a tensor, by torch's names."""
     return {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
@@ -302,8 +315,9 @@ def _class_of(manifest, folder):
     return MODELS[name]
 
 
-def _networks(manifest, net, folder) -> dict[str, Callable]:
-    """What makes each network of the config, by its place there: from its own config, or the one that was passed."""
+def _networks(manifest, net, folder, numbers) -> dict[str, Callable]:
+    """What makes each network of the config, by its place there: from its own config, or the one that was passed.
+    numbers: that the weights hold."""
     marks, config = {"network", "config"}, manifest["config"]
     places = [name for name, value in config.items() if isinstance(value, dict) and value.keys() == marks]
     given = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
@@ -311,14 +325,13 @@ def _networks(manifest, net, folder) -> dict[str, Callable]:
         raise ValueError(f"net must be for the networks of {folder}, {places}; got one for {sorted(unknown)}")
     if net is not None and not isinstance(net, dict) and len(places) != 1:
         raise ValueError(f"net must be a dict with keys of {places}, the {len(places)} networks of {folder}")
-    numbers = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"].values())
     makers = {}
     for place in places:
         name, arguments = config[place]["network"], config[place]["config"]
         if type(name) is not str or type(arguments) not in (dict, type(None)):
-            raise _corrupt(folder / "model.json", f"describes no network in {place!r}", manifest)
+            raise corrupt(folder / "model.json", f"describes no network in {place!r}", manifest)
         if largest_integer(arguments) > max(LEAST, numbers):  # lists of that length are made before any tensor
-            raise _corrupt(folder / "model.json", f"says more of {place!r} than its weights can hold", manifest)
+            raise corrupt(folder / "model.json", f"says more of {place!r} than its weights can hold", manifest)
         if place in given:
             if not isinstance(given[place], torch.nn.Module):
                 raise TypeError(f"net must be a torch.nn.Module; got {type(given[place]).__name__} for {place!r}")
@@ -336,55 +349,23 @@ def _networks(manifest, net, folder) -> dict[str, Callable]:
 def _read_manifest(file):
     """The content of model.json, if all of it is as it was written, and what genfast writes."""
     try:
-        text = file.read_bytes()
+        manifest = read_sealed(file)
     except FileNotFoundError:
         what = "is a link to nothing" if file.is_symlink() else "is not there"
         raise FileNotFoundError(f"no checkpoint in {file.parent}: model.json {what}") from None
     except NotADirectoryError:
         raise ValueError(f"path must be the folder of a checkpoint; got {file.parent}, a file") from None
-    except OSError as error:
-        raise _corrupt(file, f"cannot be read: {error.strerror}") from error
-    manifest = None
-    try:
-        manifest = json.loads(text)
-        if manifest.pop("manifest_sha256") != _digest(manifest):
-            raise ValueError("its content does not match its own sha256")
-        if type(manifest["format"]) is not int:
-            raise ValueError(f"its format is {manifest['format']!r}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _corrupt(file, f"is damaged: {error!r}", manifest) from error
-    if manifest["format"] != FORMAT:
-        older = manifest["format"] < FORMAT
-        remedy = "train or save it again" if older else "upgrade this one"
-        raise ValueError(
-            f"{file} was written by {'an older' if older else 'a newer'} genfast: {remedy}. It has format "
-            f"{manifest['format']}, of genfast {_version(manifest)}; genfast {versions()['genfast']} reads {FORMAT}"
-        )
+    require_format(file, manifest, FORMAT, "train or save it again")
     missing = [name for name in (*FIELDS, *versions(), "extra") if name not in manifest]
     wrong = [name for name, types in FIELDS.items() if name in manifest and type(manifest[name]) not in types]
     if "names" not in wrong and not _are_names(manifest.get("names") or []):
         wrong.append("names")
     if missing or wrong:
-        raise _corrupt(file, f"is not what genfast writes: {missing or 'nothing'} missing, {wrong} wrong", manifest)
+        raise corrupt(file, f"is not what genfast writes: {missing or 'nothing'} missing, {wrong} wrong", manifest)
     if not WEIGHTS.fullmatch(manifest["weights"]):
-        raise _corrupt(file, f"names weights outside its folder: {manifest['weights']!r}", manifest)
+        raise corrupt(file, f"names weights outside its folder: {manifest['weights']!r}", manifest)
     return manifest
 
 
 def _are_names(values):
     return all(type(value) is str for value in values) and len(set(values)) == len(values)
-
-
-def _corrupt(file, what, manifest=None):
-    """The error that a file is not as it should be, with the versions of who wrote it and who reads it."""
-    return CorruptCheckpoint(f"{file} {what} (of genfast {_version(manifest)}, read by {versions()['genfast']})")
-
-
-def _version(manifest):
-    """The genfast that wrote a model.json, which may be anything, as far as it says so."""
-    return manifest.get("genfast", "unknown") if isinstance(manifest, dict) else "unknown"
-
-
-def _digest(manifest):
-    """sha256 of the content, whatever the layout of the text."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True, allow_nan=False).encode()).hexdigest()

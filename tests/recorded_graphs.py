@@ -27,7 +27,7 @@ class Recorder(TorchDispatchMode):
         for place, argument in enumerate(schema.arguments):
             value = args[place] if place < len(args) else kwargs.get(argument.name)
             if argument.alias_info is not None and argument.alias_info.is_write and value is not None:
-                self.before.append((value, value.clone()))
+                self.before += [(tensor, tensor.clone()) for tensor in tree_leaves(value)]
                 writes = True
         out = function(*args, **kwargs)
         # By where it lies, for in inference mode torch does not say more of `to` than that it may be a view.
@@ -35,6 +35,7 @@ class Recorder(TorchDispatchMode):
             self.calls.append((function, args, kwargs, out))
         return out
 
+    @torch.no_grad()
     def undo(self):
         """To capture a step is not to take it."""
         for tensor, value in reversed(self.before):
@@ -76,9 +77,12 @@ class RecordedGraphs:
 
     def capture(self, function, device):
         self.captures += 1
-        with no_host_reads(), Recorder() as recorder:
-            function()
-        recorder.undo()
+        recorder = Recorder()
+        try:
+            with no_host_reads(), recorder:
+                function()
+        finally:
+            recorder.undo()
 
         def replay():
             self.replays += 1

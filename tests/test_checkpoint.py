@@ -17,6 +17,7 @@ from genfast import checkpoint
 from genfast.checkpoint import MODELS, load, register, save
 from genfast.common import locks
 from genfast.common.files import CorruptCheckpoint
+from genfast.common.sealed import sealed
 from genfast.nn import MLP
 
 
@@ -124,8 +125,9 @@ def test_what_it_did_not_write_stays(tmp_path):
         (tmp_path / "deep" / name).write_text("mine")
     for weights in (manifest["weights"], kept):  # damaged, since its sha256 is another one's; or not its own
         (tmp_path / "deep" / manifest["weights"]).write_text("mine")
-        content = {"weights": weights}
-        content["manifest_sha256"] = checkpoint._digest({} if isinstance(weights, str) else content)
+        content = sealed({"weights": weights})
+        if isinstance(weights, str):
+            content["manifest_sha256"] = sealed({})["manifest_sha256"]
         (tmp_path / "deep" / "model.json").write_text(json.dumps(content))
         save(toy(0), tmp_path / "deep")
         assert (tmp_path / "deep" / "notes.txt").exists() and (tmp_path / "outside.txt").exists()
@@ -273,8 +275,7 @@ def test_a_manifest_cannot_point_outside(tmp_path):
     manifest = json.loads((tmp_path / "model.json").read_text())
     del manifest["manifest_sha256"]
     manifest["weights"] = "../" + manifest["weights"]
-    manifest["manifest_sha256"] = checkpoint._digest(manifest)
-    (tmp_path / "model.json").write_text(json.dumps(manifest))
+    (tmp_path / "model.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(CorruptCheckpoint, match=r"outside"):
         load(tmp_path)
 

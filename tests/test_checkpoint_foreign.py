@@ -16,6 +16,7 @@ import torch
 import genfast as gf
 from genfast import checkpoint
 from genfast.common.files import CorruptCheckpoint
+from genfast.common.sealed import sealed
 
 JUNK = [None, True, -1, 0, 3, 9000, 2**70, 1e308, "", "x", [], [1, "x"], {}, {"network": "MLP", "config": {}}]
 
@@ -44,8 +45,7 @@ def write(folder, manifest, weights=None):
         digest = hashlib.sha256(weights).hexdigest()
         manifest = manifest | {"weights": f"model-{digest[:16]}.safetensors", "sha256": digest}
         (folder / manifest["weights"]).write_bytes(weights)
-    sealed = manifest | {"manifest_sha256": checkpoint._digest(manifest)} if isinstance(manifest, dict) else manifest
-    (folder / "model.json").write_text(json.dumps(sealed))
+    (folder / "model.json").write_text(json.dumps(sealed(manifest) if isinstance(manifest, dict) else manifest))
 
 
 def places(value, path=()):

@@ -177,6 +177,16 @@ class Patch {
   // The noise of the patch, in memory order; a row has one.
   template <class Noise>
   const float* normal(const Noise& noise) {
+    return drawn([&](int64_t quad, Floats(&z)[4]) { genfast::normal(noise, quad, z); });
+  }
+  const float* uniform(const NoiseRow& noise) {
+    return drawn([&](int64_t quad, Floats(&u)[4]) { genfast::uniform(noise, quad, u); });
+  }
+
+ private:
+  // draw(quad, values) makes the 4 kLanes elements from 4 quad on.
+  template <class Draw>
+  const float* drawn(Draw draw) {
     if (drawn_) return values_;
     drawn_ = true;
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
@@ -184,7 +194,7 @@ class Patch {
       for (int64_t block = start & ~int64_t(3); block < end; block += 4 * kLanes) {
         Floats z[4];
         float buffer[4 * kLanes];
-        genfast::normal(noise, block / 4, z);
+        draw(block / 4, z);
         for (int k = 0; k < 4; ++k) store_lane(buffer + k * kLanes, z[k]);
         for (int64_t e = block < start ? start : block; e < end && e < block + 4 * kLanes; ++e)
           values_[(e - start) * shape_.channels + channel] = buffer[e - block];
@@ -193,7 +203,6 @@ class Patch {
     return values_;
   }
 
- private:
   const Shape& shape_;
   float* values_;  // [64 pixels, channels]
   int64_t first_ = 0, pixels_ = 0;
@@ -205,8 +214,13 @@ struct PatchTile : Tile {
   Patch& patch;
   template <class Noise>
   GENFAST_HD Values normal(const Noise& noise) const {
-    const PatchTile from{{shape, 0, first - patch.first(), count}, patch};
-    return from.load(patch.normal(noise));
+    return of_patch(patch.normal(noise));
+  }
+  GENFAST_HD Values uniform(const NoiseRow& noise) const { return of_patch(patch.uniform(noise)); }
+
+ private:
+  GENFAST_HD Values of_patch(const float* values) const {
+    return Tile{shape, 0, first - patch.first(), count}.load(values);
   }
 };
 

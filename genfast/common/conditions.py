@@ -194,7 +194,9 @@ def model_classes(classes: int | None, *networks: Callable) -> int:
 
 def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of the conditions, all that the network takes, in the dtype of its weights: those of a pair may take different
-    ones."""
+    ones. `key` among them is for networks that want one."""
+    if "key" in conditions and not wants_key(network):
+        conditions = {name: value for name, value in conditions.items() if name != "key"}
     condition = conditions.get("condition")
     if condition is None:
         return conditions
@@ -202,6 +204,12 @@ def taken(network: Callable, conditions: dict[str, Tensor]) -> dict[str, Tensor]
         return {name: value for name, value in conditions.items() if name != "condition"}
     dtype = weights_dtype(network)
     return conditions | {"condition": as_tensor("condition", condition, dtype)} if dtype else conditions
+
+
+def wants_key(network: Callable) -> bool:
+    """Whether the network is to be given `key`, the (B, 2) of `ops.make_key`, by a loss: its dropout is a function of
+    it. It says so by a true attribute of this name."""
+    return bool(getattr(unwrapped(network), "wants_key", False))
 
 
 def takes(function: Callable, name: str) -> bool:

@@ -4,14 +4,20 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import safetensors.torch
 import torch
 
 # Of files that hold what a folder is asked for: whoever names one means a file.
 SUFFIXES = {".bin", ".ckpt", ".h5", ".json", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tar"}
+
+TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}\.tmp")  # what `temporary` makes of names
 
 
 class CorruptCheckpoint(RuntimeError):
@@ -26,7 +32,7 @@ def write_file(path, data):
 def write_files(contents):
     """Replace files of one folder, path -> bytes, in their order; or fail and leave those that are not yet replaced.
 
-    All are written beside what they replace, as `.<name>.<unique>.tmp`, and flushed to the disk before the first
+    All are written beside what they replace, under names of `temporary`, and flushed to the disk before the first
     rename, then the folder is flushed, so that a power cut cannot leave a new name with old or no content. Raises
     OSError with the file's name.
     """
@@ -35,25 +41,86 @@ def write_files(contents):
     try:
         for path, data in contents.items():
             path = Path(path)
-            temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-            with open(temporaries[path], "wb") as file:
+            temporaries[path] = temporary(path)
+            with flushed(temporaries[path]) as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
+        for path, waiting in temporaries.items():
+            os.replace(waiting, path)
     except BaseException as error:
-        for temporary in temporaries.values():
+        for waiting in temporaries.values():
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk does not say which file it was
+                waiting.unlink(missing_ok=True)
+        if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """A folder that is not there yet, all of it or nothing: `fill` writes its files, flushed, into the folder that it
+    is given, which then gets its name in one rename. Raises OSError with the name of file or folder."""
+    waiting = temporary(path)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        os.mkdir(waiting)
+        fill(waiting)
+        flush(waiting)
+        os.rename(waiting, path)
+    except BaseException as error:
+        shutil.rmtree(waiting, ignore_errors=True)
+        if isinstance(error, OSError):
+            name = str(error.filename or path).replace(str(waiting), str(path))
+            raise OSError(error.errno, error.strerror, name) from error
+        raise
+    flush(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all in it, so that a killed process leaves all of it, or nothing under this name."""
+    waiting = temporary(path)
+    os.rename(path, waiting)
+    shutil.rmtree(waiting, ignore_errors=True)
+
+
+def remove_temporaries(folder: Path, besides: tuple[str, ...] = ()) -> None:
+    """Remove what killed processes left in the folder under names of `temporary`, unless these begin with one of
+    `besides`; nobody else may be writing there."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]:
+            if path.name.startswith(besides):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def flushed(path: Path) -> Iterator[BinaryIO]:
+    """A new file, to be written to, which is on the disk at the end. Raises OSError with its name."""
+    try:
+        with open(path, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # a full disk does not say which file it was
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def temporary(path: Path) -> Path:
+    """A name beside the path that nobody else has, `.<name>.<unique>.tmp`."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def flush(path: Path) -> None:
+    """Make what is in the file, or the names in the folder, outlast a power cut. Raises OSError with its name."""
+    try:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def append_line(path, line):
@@ -106,7 +173,7 @@ def writable_folder(name, path):
     """The folder, made if need be, after a trial: to be known before the work whose result is to go there. Raises as
     `made_folder` does, also if nothing can be written there."""
     folder = made_folder(name, path)
-    trial = folder / f".genfast.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    trial = temporary(folder / "genfast")
     with _named(name, folder), open(trial, "wb"):
         trial.unlink()
     return folder

@@ -63,6 +63,6 @@ def interpolated(real: Tensor, fake: Tensor, u: Tensor) -> Tensor:
     return torch.lerp(real, fake, u.to(real.dtype).reshape(-1, *[1] * (real.ndim - 1)))
 
 
-def perturbed(real: Tensor, u: Tensor) -> Tensor:
-    """real + std u / 2, std that of all elements in the batch, u: (B, *) in [0, 1)."""
-    return real + 0.5 * real.std(correction=0) * u.to(real.dtype)
+def perturbed(real: Tensor, u: Tensor, std: float) -> Tensor:
+    """real + std u / 2, std that of all elements of the data, u: (B, *) in [0, 1)."""
+    return real + 0.5 * std * u.to(real.dtype)

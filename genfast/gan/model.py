@@ -1,7 +1,7 @@
 """Generative adversarial networks: a generator and a discriminator, with loss() and sample()."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +29,15 @@ from ..common.conditions import (
 from ..common.eval_mode import evaluating
 from ..common.indices import as_chunk, as_index, in_chunks
 from ..common.keys import require_key
+from ..common.measured import learn
 from ..ops import Purpose
 from .augment import AUGMENTATIONS, augmented
 from .losses import LOSSES, PAIRED, PlayerLosses, interpolated, one_centered_penalty, perturbed, zero_centered_penalty
-from .monitor import Monitor
+from .monitor import ROWS, Monitor, health
 from .spectral_norm import spectral_norm as normalize_spectrally
 
 BETAS = (0.5, 0.9)  # of Adam: a short memory, for an opponent that changes
+SIGMA_DATA = 0.5  # of data that were not measured
 
 
 @register
@@ -62,11 +64,17 @@ class GAN(nn.Module):
                       arXiv:1912.04958); 1 for all, the stablest
     spectral_norm     whether D's linear and convolutional weights, transposed ones too, are divided by their largest
                       singular value (Miyato et al. 2018, arXiv:1802.05957)
+    sigma_data        standard deviation of all numbers of the data: x'' is up to half of it from x. None: measured at
+                      the start of the first training, 0.5 before that
     augment           names of what is done to all that D sees, in order: "color", "translation", "cutout"
     classes           number of classes; by default that of the networks (`config["classes"]`), or 0. Both are called
                       with label=, (B,) int64, where there are any; those that take it also with condition=, (B, *),
                       where given
-    shape             of one sample; by default that of the first training batch
+    shape             of one sample; by default that of the data of the first training
+
+    `loss` is a function of the weights, the batch, the key and the step, row by row, and changes nothing. There are two
+    exceptions: spectral_norm, for every pass through D in training turns its singular vectors a little further, and
+    networks with BatchNorm. A network with dropout is given key=, too, if it says `wants_key = True`.
 
     `fit` trains the two in turn, and at the end leaves the average of the weights over the steps in the model
     (its ema=), so that samples are those of the averaged generator. Its logs also have the `Health` of the training
@@ -86,6 +94,7 @@ class GAN(nn.Module):
         dragan: float = 0.0,
         lazy: int = 1,
         spectral_norm: bool = False,
+        sigma_data: float | None = None,
         augment: Sequence[str] = (),
         classes: int | None = None,
         shape: Sequence[int] | None = None,
@@ -100,6 +109,7 @@ class GAN(nn.Module):
         self.names = None  # of the classes, from the first data with names
         self.loss_name = require_choice("loss", loss, LOSSES)
         self.spectral_norm = require_bool("spectral_norm", spectral_norm)
+        self.sigma_data = None if sigma_data is None else require_number("sigma_data", sigma_data, least=0)
         self.augment = tuple(
             require_choice("augment", name, AUGMENTATIONS) for name in require_names("augment", augment)
         )
@@ -122,43 +132,59 @@ class GAN(nn.Module):
             "generator": {"params": list(self.generator.parameters()), "betas": BETAS},
         }
 
-    def loss(self, batch: dict[str, Tensor | None], key: Tensor, player: str | None = None) -> PlayerLosses | Tensor:
+    def measure(self, batch: Mapping) -> None:
+        """Takes the shape, the names of classes and, for `dragan`, sigma_data from data, x (N, *shape), where they are
+        not known yet: `fit` does so once, before the first step."""
+        learn(self, batch)
+        if self.sigma_data is None and self.weights["dragan"]:
+            self.sigma_data = batch["x"].float().std(correction=0).item()
+
+    def loss(
+        self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0, player: str | None = None
+    ) -> PlayerLosses | Tensor:
         """The losses of each sample, (B,): `PlayerLosses` of both, or that of the `player`, "discriminator" or
         "generator".
 
         The gradient of each is in its own player's weights alone, so that the sum of the two may be taken backward.
 
         batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
-        key: (B, 2), see `ops.make_key`: z, of each side its own, and all that is random is a function of it. Penalties
-        are there when the number of the batch, key[0, 1] // B, is a multiple of `lazy`.
+        key: (B, 2), see `ops.make_key`: z, of each side its own, and all that is random is a function of it.  step:
+        how many were done before; penalties are there when it is a multiple of `lazy`.
         """
         x, conditions = self._checked(batch, key)
-        if player is None:
-            return PlayerLosses(self._discriminator_loss(x, key, conditions), self._generator_loss(x, key, conditions))
-        require_choice("player", player, PlayerLosses._fields)
-        return getattr(self, f"_{player}_loss")(x, key, conditions)
+        due = self.phase(require_integer("step", step, 0))
+        if player is not None:
+            require_choice("player", player, PlayerLosses._fields)
+        sides = {
+            "discriminator": lambda: self._discriminator_loss(x, key, conditions, due),
+            "generator": lambda: self._generator_loss(x, key, conditions),
+        }
+        return PlayerLosses(*(side() for side in sides.values())) if player is None else sides[player]()
 
-    def _discriminator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def phase(self, step: int) -> bool:
+        """Which kind of step number `step` is: whether it has penalties."""
+        return step % self.lazy == 0
+
+    def _discriminator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor], due: bool) -> Tensor:
         if not torch.is_grad_enabled():  # the penalties are gradients all the same
             with torch.enable_grad():
-                return self._discriminator_loss(x, key, conditions).detach()
+                return self._discriminator_loss(x, key, conditions, due).detach()
         with torch.no_grad():
-            fake = self._generated(self._z(key, step=0, like=x), conditions)
+            fake = self._generated(self._z(key, step=0, like=x), conditions, x.shape[1:])
         real, fake_seen = augmented(x, key, self.augment, 0), augmented(fake, key, self.augment, 1)
-        due = int(key[0, 1]) // len(key) % self.lazy == 0
         weights = {name: self.lazy * value for name, value in self.weights.items() if value and due}
 
         # Real and generated in one pass, whose graph serves R1 and R2 too: half the time of four of their own.
         both = torch.cat([real, fake_seen]).requires_grad_("r1" in weights or "r2" in weights)
         logits = self._logits(both, {name: torch.cat([value, value]) for name, value in conditions.items()})
-        self.monitor.see(x, fake, *logits.chunk(2))
         loss = LOSSES[self.loss_name].discriminator(*logits.chunk(2))
         if both.requires_grad:
             r1, r2 = zero_centered_penalty(logits, both).chunk(2)
             loss = loss + weights.get("r1", 0.0) * r1 + weights.get("r2", 0.0) * r2
+        spread = SIGMA_DATA if self.sigma_data is None else self.sigma_data
         points = {
             "gradient_penalty": lambda: interpolated(real, fake_seen, ops.uniform(key, (), Purpose.TIME)),
-            "dragan": lambda: perturbed(real, ops.uniform(key, real.shape[1:], Purpose.CHURN)),
+            "dragan": lambda: perturbed(real, ops.uniform(key, real.shape[1:], Purpose.CHURN), spread),
         }
         for name, chosen in points.items():
             if name in weights:
@@ -167,14 +193,30 @@ class GAN(nn.Module):
         return loss
 
     def _generator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        fake = augmented(self._generated(self._z(key, step=1, like=x), conditions), key, self.augment, 2)
+        fake = augmented(self._generated(self._z(key, step=1, like=x), conditions, x.shape[1:]), key, self.augment, 2)
         with _frozen(self.discriminator):
             real = self._logits(augmented(x, key, self.augment, 3), conditions) if self.loss_name in PAIRED else None
             return LOSSES[self.loss_name].generator(real, self._logits(fake, conditions))
 
-    def watch(self) -> dict[str, float]:
-        """`Health` of the latest batch of the training, for the logs of `fit`; warns, once, of what stays wrong."""
-        return self.monitor.report()
+    @torch.no_grad()
+    def watch(self, batch: dict[str, Tensor | None], key: Tensor) -> dict[str, float]:
+        """`Health` on the first 512 rows of a training batch, both networks in eval mode, for the logs of `fit`. Warns,
+        once, of what stays wrong from one call to the next: that is all that it remembers."""
+        x, conditions = self._checked(batch, key)
+        x, conditions = x[:ROWS], {name: value[:ROWS] for name, value in conditions.items()}
+        with evaluating(self):
+            fake = self._generated(self._z(conditions["key"], step=0, like=x), conditions, x.shape[1:])
+            found = health(x, fake, *(self._logits(v, conditions) for v in (x, fake)))
+        self.monitor.report(found)
+        return found._asdict()
+
+    def watch_state(self) -> dict:
+        """What `watch` remembers, for JSON; see `load_watch_state`."""
+        return self.monitor.state()
+
+    def load_watch_state(self, state: dict) -> None:
+        """Goes on warning where the model whose `watch_state` it is stood. Raises ValueError for another dict."""
+        self.monitor.load(state)
 
     @torch.no_grad()
     def sample(
@@ -201,7 +243,7 @@ class GAN(nn.Module):
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
-            return self._generated(truncation * self._z(key, step=0, like=like), conditions)
+            return self._generated(truncation * self._z(key, step=0, like=like), conditions, self.shape)
 
         with evaluating(self):
             return in_chunks(generate, index, conditions, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
@@ -209,10 +251,10 @@ class GAN(nn.Module):
     def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)
 
-    def _generated(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def _generated(self, z: Tensor, conditions: dict[str, Tensor], shape: tuple[int, ...] | None) -> Tensor:
         x = self.generator(z, **taken(self.generator, conditions))
-        if len(x) != len(z) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
-            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
+        if len(x) != len(z) or (shape is not None and x.shape[1:] != shape):
+            wanted = "*" if shape is None else ", ".join(map(str, shape))
             raise ValueError(f"generator must answer with ({len(z)}, {wanted}); got {tuple(x.shape)}")
         return x
 
@@ -225,17 +267,16 @@ class GAN(nn.Module):
     def _checked(self, batch: dict[str, Tensor | None], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = batch_samples(batch, self.shape, least=1)
         require_key(key, len(x))
-        self.shape = self.shape or tuple(x.shape[1:])
         like = next(self.discriminator.parameters(), x)
         conditions = batch_conditions(batch, self.classes, self.generator, self.discriminator, null=False)
-        return x.to(like.device, like.dtype), conditions
+        return x.to(like.device, like.dtype), conditions | {"key": key}
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""
         return {
             "generator": self.generator, "discriminator": self.discriminator, "latent": list(self.latent),
             "loss": self.loss_name, **self.weights, "lazy": self.lazy, "spectral_norm": self.spectral_norm,
-            "augment": list(self.augment), "classes": self.classes,
+            "sigma_data": self.sigma_data, "augment": list(self.augment), "classes": self.classes,
             "shape": None if self.shape is None else list(self.shape),
         }  # fmt: skip
 

@@ -1,10 +1,13 @@
 """Watches a GAN in training for the two ways in which it fails, and says so in plain words."""
 
+import sys
 import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ..common.checks import shown
 
 ROWS = 512  # of a batch that are looked at
 PATIENCE = 10  # reports in a row before a warning: one batch says little
@@ -62,42 +65,37 @@ def health(x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) ->
 
 
 class Monitor:
-    """Takes the latest batch of a training, reports on it when asked, and warns once of what stays wrong.
-
-    The batch is let go with the report, and no copy has it: a trained model holds none of its data.
-    """
+    """Warns once of what stays wrong in a training, report by report. It counts, and keeps nothing else."""
 
     def __init__(self):
-        self.latest = None
-        self.wrong = dict.fromkeys((limit.name for limit in LIMITS), 0)
-        self.least = dict.fromkeys(self.wrong, torch.inf)
+        self.wrong = dict.fromkeys((limit.name for limit in LIMITS), 0)  # reports in a row
+        self.least = dict.fromkeys(self.wrong, 0.0)  # excess among them
         self.said = set()
 
-    def see(self, x: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
-        self.latest = tuple(v.detach() for v in (x, fake, real_logits, fake_logits))
+    def state(self) -> dict:
+        """All that it keeps, for JSON: after `load` of it another goes on as this one would."""
+        return {"wrong": dict(self.wrong), "least": dict(self.least), "said": sorted(self.said)}
 
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"latest": None}
+    def load(self, state: dict) -> None:
+        """Raises ValueError unless it is what `state` gives."""
+        names = self.wrong.keys()
+        fits = isinstance(state, dict) and state.keys() == {"wrong", "least", "said"}
+        if not fits or not (state["wrong"].keys() == state["least"].keys() == names >= set(state["said"])):
+            raise ValueError(f"state must be that of a Monitor of {', '.join(names)}; got {shown(state)}")
+        self.wrong, self.least, self.said = dict(state["wrong"]), dict(state["least"]), set(state["said"])
 
-    def report(self) -> dict[str, float]:
-        """`Health` of the latest batch by name, {} if there was none since the last report. Warns at the 10th report in
-        a row that is beyond a limit and no nearer to it, by a tenth, than one before.
-
-        Raises no error; RuntimeWarning, once for each limit.
-        """
-        if self.latest is None:
-            return {}
-        found, self.latest = health(*self.latest)._asdict(), None
+    def report(self, found: Health) -> None:
+        """Warns at the 10th report in a row that is beyond a limit and no nearer to it, by a tenth, than one before:
+        RuntimeWarning, once for each limit."""
         for name, limit, above, words in LIMITS:
-            value = found[name]
-            excess = value - limit if above else limit - value
+            value = getattr(found, name)
+            excess = min(value - limit if above else limit - value, sys.float_info.max)
             if not excess > 0:
-                self.wrong[name], self.least[name] = 0, torch.inf
-            elif excess < BETTER * self.least[name]:
+                self.wrong[name], self.least[name] = 0, 0.0
+            elif not self.wrong[name] or excess < BETTER * self.least[name]:
                 self.wrong[name], self.least[name] = 1, excess
             else:
                 self.wrong[name] += 1
             if self.wrong[name] >= PATIENCE and name not in self.said:
                 self.said.add(name)
-                warnings.warn(words.format(value, limit), RuntimeWarning, stacklevel=2)
-        return found
+                warnings.warn(words.format(value, limit), RuntimeWarning, stacklevel=3)

@@ -6,7 +6,8 @@ every forward pass of the training,
 
     u = W v / |W v|,    v = W^T u / |W^T u|,    weight = W / (u^T W v),
 
-and a weight of zero, which has no singular vectors, stays as it is. The bits are those of
+and a weight of zero, which has no singular vectors, stays as it is. So a pass in training changes the buffers u and v,
+as one through BatchNorm changes its own. The bits are those of
 `torch.nn.utils.parametrizations.spectral_norm`, but the layer can be pickled.
 """
 

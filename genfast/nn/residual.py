@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import ops
 from ..common.checks import require_choice, require_integer, require_number, shown
 from .attention import attend, split_heads
 from .conditioning import Modulation
@@ -33,7 +33,7 @@ class Style:
     skip_scale    s in s (x + f(x)): sqrt(1/2) keeps the variance level (Song et al. 2021, arXiv:2011.13456), 1 is
                   usual elsewhere
     groups, eps   of the norms; None: see `group_count`
-    dropout       before a block's second convolution, in training
+    dropout       before a block's second convolution, in training: a function of the argument `key` of the network
     timesteps     None: t is of the order of 1 (see Conditioning). {"shift", "flip"}: t counts up to about 1000 steps
                   (see Sinusoid); with {"scale": 999} beside them the network is told t in [0, 1] and counts by itself
     """
@@ -93,9 +93,11 @@ class Style:
 class ResidualBlock(nn.Module):
     """y = s (skip(x) + mix_2(dropout(norm_2(mix_1(norm_1(x)))))), each norm followed by SiLU, the second modulated.
 
-    x: (B, inputs, *), vectors: those of all layers, see `Prepares` -> (B, outputs, *). `skip` is a 1x1 convolution
-    where the number of channels changes.
+    x: (B, inputs, *), vectors: those of all layers, see `Prepares`, key: (B, 2), or None for no dropout
+    -> (B, outputs, *). `skip` is a 1x1 convolution where the number of channels changes.
     """
+
+    layer = 0  # its number among those of the network, for `ops.dropout`
 
     def __init__(self, inputs: int, outputs: int, conditioning: int, style: Style):
         super().__init__()
@@ -107,14 +109,14 @@ class ResidualBlock(nn.Module):
         self.mix_2 = style.convolution(outputs, outputs)
         self.skip = nn.Identity() if inputs == outputs else style.convolution(inputs, outputs, 1)
 
-    def forward(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, vectors: Sequence[Tensor], key: Tensor | None = None) -> Tensor:
         hidden, own = self.mix_1(self.norm_1(x)), self.modulation.of(vectors)
         if self.style.modulation == "add":
             hidden = self.norm_2(hidden + own[0].reshape(hidden.shape[:2] + (1,) * self.style.dims))
         else:
             hidden = self.norm_2(hidden, *own)
-        if self.style.dropout:
-            hidden = F.dropout(hidden, self.style.dropout, self.training)
+        if key is not None:
+            hidden = ops.dropout(hidden, key, self.style.dropout, self.layer)
         return self.style.sum(self.skip(x), self.mix_2(hidden))
 
 

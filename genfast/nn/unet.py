@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.checks import is_integer, require_integer, require_number
+from ..common.keys import require_key
 from ..ops.dispatch import composed
 from .conditioning import Conditioning, Prepares
 from .layers import SIZE, require_input, require_sizes, zero
@@ -29,9 +30,10 @@ class UNet(Prepares):
 
     x: (B, channels, *) float of two spatial dimensions (`dims`), each a multiple of 2^(len(multipliers) - 1), powers of
     two or not; t: (B,) float, the conditioning value of the parameterization; label: (B,) integers in [0, classes],
-    `classes` being the null label and None null for all; condition: (B, condition) float, see Conditions
+    `classes` being the null label and None null for all; condition: (B, condition) float, see Conditions; key: (B, 2),
+    see `ops.make_key`, of which dropout is a function: needed in training if there is any, else not looked at
     -> (B, out_channels, *), by default as x, in the layout of x. The output starts at zero.
-    Raises ValueError / TypeError for arguments, x, t, label or condition of the wrong shape, dtype or range.
+    Raises ValueError / TypeError for arguments, x, t, label, condition or key of the wrong shape, dtype or range.
     """
 
     def __init__(
@@ -95,6 +97,13 @@ class UNet(Prepares):
         self.output = zero(self.style.convolution(here, channels if out_channels is None else out_channels))
         self.only_norms = self.style.modulation == "scale_shift"
         self.number_vectors()
+        for number, block in enumerate(module for module in self.modules() if isinstance(module, ResidualBlock)):
+            block.layer = number
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether it takes `key`: loss functions then pass theirs."""
+        return self.style.dropout > 0
 
     @property
     def counts_steps(self) -> bool:
@@ -109,8 +118,10 @@ class UNet(Prepares):
         condition: Tensor | None = None,
         *,
         prepared: Tensor | None = None,
+        key: Tensor | None = None,
     ) -> Tensor:
         self.check(x)
+        key = self.key_for(x, key)
         vectors = self.vectors(x, t, label, condition, prepared)
         hidden, last = self.input(x), x.ndim == 4 and x.device.type == "cpu" and not composed(x)
         if last:  # there the faster layout, whatever that of x
@@ -118,16 +129,16 @@ class UNet(Prepares):
         kept = [hidden]
         for level in self.down:
             for stage in level.stages:
-                hidden = stage(hidden, vectors)
+                hidden = stage(hidden, vectors, key)
                 kept.append(hidden)
             if level.resample is not None:
                 hidden = level.resample(hidden)
                 kept.append(hidden)
         for stage in self.middle:
-            hidden = stage(hidden, vectors)
+            hidden = stage(hidden, vectors, key)
         for level in self.up:
             for stage in level.stages:
-                hidden = stage(torch.cat([hidden, kept.pop()], dim=1), vectors)
+                hidden = stage(torch.cat([hidden, kept.pop()], dim=1), vectors, key)
             if level.resample is not None:
                 hidden = level.resample(hidden)
         y = self.output(self.norm(hidden))
@@ -143,6 +154,18 @@ class UNet(Prepares):
                 f"x must have sizes divisible by {self.factor} (one halving per level but the first); "
                 f"got {' x '.join(map(str, sizes))}"
             )
+
+    def key_for(self, x: Tensor, key: Tensor | None) -> Tensor | None:
+        """The key of dropout, None for none. ValueError or TypeError where it is missing, or not one row a sample."""
+        if not (self.training and self.wants_key):
+            return None
+        if key is None:
+            raise ValueError(
+                f"key must be given to a network with dropout ({self.style.dropout}) in training: key=, (B, 2), as "
+                "ops.make_key gives it and loss functions pass it on; got None"
+            )
+        require_key(key, len(x))
+        return key
 
 
 class Level(nn.Module):
@@ -160,15 +183,15 @@ class Level(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, then self-attention or nothing. x: (B, inputs, *), vectors: as of the block
+    """A residual block, then self-attention or nothing. x: (B, inputs, *), vectors and key: as of the block
     -> (B, outputs, *)."""
 
     def __init__(self, block: ResidualBlock, attention: Attention | None = None):
         super().__init__()
         self.block, self.attention = block, attention
 
-    def forward(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
-        x = self.block(x, vectors)
+    def forward(self, x: Tensor, vectors: Sequence[Tensor], key: Tensor | None = None) -> Tensor:
+        x = self.block(x, vectors, key)
         return x if self.attention is None else self.attention(x)
 
 

@@ -11,6 +11,7 @@ from .denoising_loss import denoising_loss, denoising_loss_reference
 from .diffuse import diffuse, diffuse_reference
 from .dispatch import dense, in_layout_of
 from .dot import dot, dot_reference
+from .dropout import dropout, dropout_reference
 from .dynamic_threshold import dynamic_threshold, dynamic_threshold_reference
 from .glu import geglu, geglu_reference, swiglu, swiglu_reference
 from .group_norm_act import group_norm_act, group_norm_act_reference
@@ -45,7 +46,8 @@ from .time_embedding import (
 __all__ = [
     "ACTIVATIONS", "SLOTS", "Balls", "KernelSums", "Nearest", "Purpose", "StepTable", "balls", "balls_reference",
     "bias_act", "bias_act_reference", "denoising_loss", "denoising_loss_reference", "dense", "diffuse",
-    "diffuse_reference", "dot", "dot_reference", "dynamic_threshold", "dynamic_threshold_reference",
+    "diffuse_reference", "dot", "dot_reference", "dropout", "dropout_reference", "dynamic_threshold",
+    "dynamic_threshold_reference",
     "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
     "group_norm_act", "group_norm_act_reference", "in_layout_of", "kernel_sums", "kernel_sums_reference",
     "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest", "nearest_reference",

@@ -23,6 +23,7 @@ from .seeds import seeded
 
 ANGLES, HEIGHT, NOISE = (math.pi, 3.5 * math.pi), 4.0, 0.05
 TRAIN, TEST = 4000, 2000
+BATCH = 256  # of the training
 K, APART = 10, 1.0  # nearest neighbors; so far along the sheet they are none
 FOLDED, WHOLE = 0.1, 0.01  # shares of neighbors that are none
 
@@ -86,8 +87,8 @@ def train(x: Tensor, seed: int, steps: int) -> gf.VAE:
     """A VAE of two latents after so many steps, the KL rising over the first two thirds."""
     with seeded(seed):
         encoder, decoder = (gf.nn.FeedForward(i, o, width=64, depth=4) for i, o in ((3, 4), (2, 3)))
-    vae = gf.VAE(encoder, decoder, latent=2, likelihood="learned_variance", kl_warmup=2 * steps // 3)
-    gf.fit(vae, x, steps=steps, batch=256, lr=5e-3, ema=0.995, seed=seed, progress=False)
+    vae = gf.VAE(encoder, decoder, latent=2, likelihood="learned_variance", kl_warmup=BATCH * 2 * steps // 3)
+    gf.fit(vae, x, steps=steps, batch=BATCH, lr=5e-3, ema=0.995, seed=seed, progress=False)
     return vae
 
 

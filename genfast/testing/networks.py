@@ -1,4 +1,4 @@
-"""The cases of the ops inside networks: on a GPU an error is promised of them, not the CPU's bits."""
+"""The cases of the ops inside networks: on a GPU an error is promised of them, not the CPU's bits; bits of dropout."""
 
 from collections.abc import Callable
 
@@ -112,6 +112,21 @@ def _norm_modulate(name: str, small: tuple[str, ...], shared: tuple[str, ...], g
     )  # fmt: skip
 
 
+def _dropout() -> Case:
+    def inputs(shape, dtype, generator):
+        _, key, randn = base(shape, generator)
+        return {"x": randn(*shape).to(dtype), "key": key, "p": 0.3, "layer": 5}
+
+    def eager(x, key, p, layer):
+        u = ops.in_layout_of(ops.uniform(key, x.shape[1:], ops.Purpose.DROPOUT, layer), x)
+        return (ops.dropout_reference(x, u, p),)
+
+    return Case(
+        "dropout", inputs, lambda **a: (ops.dropout(**a),), eager, lambda n, item: 2 * n * item, differentiable=("x",),
+        shapes=((128, 64, 8, 8), (16, 128, 32, 32)), gpu_shapes=((64, 256, 64, 64), (256, 256, 16, 16)),
+    )  # fmt: skip
+
+
 _MODULATED = ("scale", "shift")
 _AFFINE = ("weight", "bias")
 CASES = (
@@ -122,6 +137,7 @@ CASES = (
     _bias_act("gelu_tanh"),
     _bias_act("silu"),
     _time_embedding(),
+    _dropout(),
     _glu(ops.geglu, ops.geglu_reference),
     _glu(ops.swiglu, ops.swiglu_reference),
     _norm_modulate("layer_norm_modulate", (*_MODULATED, *_AFFINE), _AFFINE),

@@ -1,5 +1,8 @@
 """Training: one plain loop for every model."""
 
 from .loop import Fit, fit
+from .plot import plot
+from .run_file import read_run, rebuilt_model
+from .tensorboard import TensorBoard
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "TensorBoard", "fit", "plot", "read_run", "rebuilt_model"]

@@ -1,6 +1,4 @@
-"""The buffers of a model, which a skipped step puts back, and whether numbers are finite, without waiting for them."""
-
-from collections.abc import Iterable
+"""The buffers of a model, which a skipped step puts back without the host knowing whether it was skipped."""
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +37,25 @@ class Buffers:
             else:
                 buffers[name].copy_(kept)
 
-    def length(self, device: torch.device) -> Tensor:
-        """`length` of those that were not NaN from the start: NaN if one has become that."""
+    @torch.no_grad()
+    def settle(self, good: Tensor) -> None:
+        """`restore` unless good, () bool on any device, without a look at it. Only for a buffer that has become one of
+        another shape the host has to know."""
+        for (buffers, name), kept in zip(self.places, self.kept):
+            value = buffers.get(name)
+            if not _alike(value, kept):
+                if not bool(good):
+                    buffers[name] = None if kept is None else kept.clone()
+            elif kept is not None:
+                value.copy_(torch.where(good.to(kept.device), value, kept))
+
+    @torch.no_grad()
+    def fine(self, device: torch.device) -> Tensor:
+        """() bool on `device`: False if one that was not NaN from the start has become that."""
         now = self._now()
-        return length([now[i] for i in self.watched if _is_real(now[i])], device)
+        values = [now[i] for i in self.watched if _is_real(now[i]) and now[i].numel()]
+        sums = [value.isnan().any().to(device) for value in values]
+        return ~torch.stack(sums).any() if sums else torch.ones((), dtype=torch.bool, device=device)
 
 
 def _is_real(value: Tensor | None) -> bool:
@@ -53,15 +66,3 @@ def _alike(value: Tensor | None, kept: Tensor | None) -> bool:
     if value is None or kept is None:
         return value is kept
     return (value.shape, value.dtype, value.device) == (kept.shape, kept.dtype, kept.device)
-
-
-def length(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
-    """The norm of all numbers of the tensors, () on `device`: NaN if one of them is; infinite if one of them is, or if
-    it overflows; 0 of none."""
-    tensors = [t.detach() for t in tensors if t.numel()]
-    return torch.nn.utils.get_total_norm(tensors).to(device) if tensors else torch.zeros((), device=device)
-
-
-def can_be_averaged(tensors: Iterable[Tensor]) -> bool:
-    """Whether all numbers are finite, and so far from overflow that differences of two of them are."""
-    return all(bool((t.abs() <= torch.finfo(t.dtype).max / 4).all()) for t in tensors)

@@ -1,374 +1,353 @@
-"""fit and Fit: one plain loop for every model, which offers `parameters()` and `loss(batch, key) -> (B,)`.
+"""fit and Fit: one plain loop for every model, which offers `parameters()` and `loss(batch, key, *, step=0) -> (B,)`.
 
 A model of several players, such as a GAN, has `players()` -> {name: arguments of AdamW, "params" among them} and
-`loss(batch, key, player) -> (B,)`: in each step they are updated in that order, each by an optimizer of its own.
+`loss(batch, key, *, step=0, player=name)`: in each step they are updated in that order, each by its own optimizer.
 
 Everything random in a step is a function of (seed, sample counter): the order of the data (data/dataset.py) and,
-through the noise key, times, noise and label dropout (ops). So a run is repeated by its seed, up to the network's own
-rounding.
+through the noise key, times, noise, dropout and label dropout (ops). So a run is repeated by its seed, up to the
+network's own rounding. The host starts a step (step.py) and reads nothing of it until something is due.
 """
 
 import contextlib
-import math
-import os
-import time
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checkpoint import describe, save
-from ..common.checks import require_bool, require_choice, require_device, require_integer, require_number
-from ..common.files import append_line, folder_path, to_json, writable_folder
-from ..common.keys import MAX_SEED, make_key
-from ..common.locks import run_in
+from ..checkpoint import describe
+from ..common.files import folder_path
+from ..common.keys import make_key
+from ..common.measured import learn
 from ..common.state import not_finite
 from ..data.dataset import as_data
-from ..data.matching import for_training, learn_names, require_shape_of, warn_user
-from .buffers import Buffers, can_be_averaged, length
+from ..data.matching import for_training, require_shape_of, warn_user
+from . import state
+from .captured import CapturedStep, wanted
+from .compiled import compiled
+from .description import describe_run
+from .ema import Averages
+from .held_out import HeldOut
+from .interrupts import Interrupts
+from .logs import Bar
+from .looks import Looks
+from .optimizers import Player
+from .precision import Precision
+from .run_folder import RunFolder
+from .settings import Settings
+from .step import Step
 
-DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
-    "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),
-    "linear": lambda u: 1 - u,
-    "constant": lambda u: 1.0,
-}
 MEASURED = 4096  # samples that `model.measure` is given, at most
-WATCHES = 40  # looks of `model.watch` at a run, at least
-LOG = "log.jsonl"
-PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
 ENDING = 2  # so many at the end of a run are one too: nobody sees whether it would have recovered
-WARMUP = 100  # steps, by default, but not more than half of all
-SAFE = torch.finfo(torch.float32).max / 4  # a length of weights below which none of them has to be looked at
+SAVED_AFTER = 600.0  # seconds, however long a step takes
 DTYPES = (torch.float32, torch.float64)  # of what is trained: the average of others stands still
 
 
 def fit(model, data, *, steps: int, **settings) -> list[dict]:
-    """Trains the model, with a progress bar, and returns the logs. Settings, logs and errors: see `Fit`, which is the
-    same as a loop: `for log in Fit(model, data, steps=..., ...)`."""
+    """Trains the model, with a progress bar, and returns the logs of the whole run. Settings, logs and errors: see
+    `Fit`, which is the same as a loop: `for log in Fit(model, data, steps=..., ...)`."""
     return Fit(model, data, steps=steps, **settings).run()
 
 
 class Fit:
-    """A training run of `steps` steps, each on `batch` samples:
+    """A training run of `steps` steps, each on `batch` samples: for step k = 1, 2, ... and each player in turn
 
         g       = d mean(loss) / d theta, shortened to length `clip` if it is longer
         theta   = AdamW(theta, g, lr_k),      lr_k = lr min(1, k / warmup) decay(u)
-        average = d average + (1 - d) theta,  d = min(ema, k / (k + 9)), so that the start is soon forgotten
+        average = beta_k average + (1 - beta_k) theta,      beta_k = (1 - 1/k)^(gamma + 1)
 
-    at step k = 1, 2, ... with u the share done of the steps after the warm-up, for each player in turn. AdamW:
-    Loshchilov & Hutter 2017, arXiv:1711.05101, with betas 0.9 and 0.999, unless a player has others.
+    with u the share done of the steps after the warm-up. AdamW: Loshchilov & Hutter 2017, arXiv:1711.05101, with betas
+    0.9 and 0.999, unless a player has others. Averages: Karras et al. 2023, arXiv:2312.02696 (ema.py).
 
-    Iterating it trains, once, and yields a dict every `log_every` steps and at the end: step, loss and grad_norm (means
-    since the last log; norm before clipping), lr, skipped (steps so far without a finite gradient), seconds (spent
-    training, not by the caller), samples_per_second; with players, loss is the sum of theirs, which are there too as
-    `<player>_loss`, and grad_norm is that of all. Meanwhile the model holds theta, in training mode; `with run.ema():`
-    (run = Fit(...)) it holds the average. So does every checkpoint, and so does the model when the loop has ended or
-    was left: by break, by Ctrl-C, by any error in here or in the caller's loop. Then each part of it is in the mode
-    again in which it was before.
+    Iterating it trains, once, and yields a dict every `log_every` steps, where held-out data are looked at, and at the
+    end: step; samples (so far); loss and grad_norm (means since the last log; norm before clipping); lr; skipped (steps
+    so far without a finite gradient); seconds (spent training, not by the caller); samples_per_second; data_wait
+    (the share of that time spent waiting for data); memory (bytes); with players `<player>_loss`, of which loss is
+    the sum; what `model.watch` says; and with `test` test_loss and test_loss_by_snr (held_out.py). Meanwhile the model
+    holds theta, in training mode; inside `with run.averaged():` the average. So does every checkpoint, and so does the
+    model when the loop has ended or was left: by break, by Ctrl-C, by any error in here or in the caller's loop. Then
+    each part of it is in the mode again in which it was before.
 
-    model      has `parameters()` and `loss(batch, key) -> (B,)`, where batch is a dict of x (B, *), label, (B,) or
-               None, and condition, (B, *) or None, and key is int64 (B, 2) = (seed, sample counter); to be saved, also
-               the methods of checkpoint.py; may have `players()`, see above, `watch()` -> dict, for the logs, called at
-               each of them and 40 times a run or more, and `measure(batch)`, called once before the first step, with
-               4,096 samples from all over the data, or all of them
-    data       whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`. Names
-               of classes become those of the model, or are matched with them
-    warmup     steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
-               "linear" or "constant"
-    clip       largest gradient norm; None for any
-    ema        decay of the average, in [0, 1); 0 for none
-    seed       of order, times and noise, in [0, 2**63)
-    out        folder for log.jsonl and a checkpoint, without a run in it: saved at the end, every `save_every` steps,
-               and when the loop is left after its first step. No other run writes there meanwhile (common/locks.py)
-    device     where to train; None for where the model is
-    progress   whether `run` shows a bar
-    A step without a finite gradient, or that makes a buffer NaN, is skipped: weights, optimizers and buffers are those
-    of before (with players, from the first whose gradient is not finite). Raises FloatingPointError at the 20th in a
-    row, at the end of a run if its last two, or all, were skipped, and where weights are no longer finite, which the
-    average never takes. Before any training, TypeError for a model without a loss; ValueError if what is trained is not
-    float32 or float64, or `out` is the name of a file; FileExistsError if it holds a run, and BlockingIOError, with
-    process and host, if it is being written to. If the log cannot be written, OSError with its name, after the
-    checkpoint. If that cannot be written either, the error names it as its cause.
+    model       has `parameters()` and `loss(batch, key, *, step=0) -> (B,)`, a pure function: batch is a dict of x
+                (B, *), label, (B,) or None, and condition, (B, *) or None, key int64 (B, 2) = (seed, sample counter),
+                and step the number of steps before. To be saved, also the methods of checkpoint.py. It may have
+                `players()`, see above; `measure(batch)`, called once before the first step with the first 4,096 samples
+                of the run, or all, and names and levels of the data; `watch(batch, key) -> dict`, for the logs, called
+                at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
+    data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`.
+                Names of classes become those of the model, or are matched with them
+    warmup      steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
+                "linear", "constant", or a factor as a function of the step, counted from 0
+    clip        largest gradient norm; None for any
+    optimizer   what makes a torch optimizer of a list of parameters, whose learning rate is set here; by default AdamW
+    ema         relative length of the average, below 0.25, or several; the first is the model's. None for none
+    seed        of order, times and noise, in [0, 2**63)
+    test        held-out data, looked at every `test_every` steps with averaged weights, by default 20 times a run or
+                less (held_out.py); the best model is kept in `out`/best
+    out         folder of the run (run_folder.py): one that is there already goes on, unless resume=False. Saved every
+                `save_every` steps (by default 10 times a run), after ten minutes, at the end, and when the loop is left
+    keep        newest states that are kept; keep_every: and those at multiples of so many steps, for ever
+    precision   "fp32", or "bf16" and "fp16": the networks run under autocast, over float32 weights
+    micro_batch rows of which the loss is computed at once, for large batches in little memory; changes only rounding
+    device      where to train; None for where the model is
+    graph       whether a step is captured as a CUDA graph; "auto" where it can.  compile: torch.compile, by blocks
+    critic_steps  turns of the first player a step, each with samples of its own, before one of the others
+    grid_every  steps between two pictures in `out`/samples, by default 5 a run
+    callbacks   called with each log
+    progress    whether `run` shows a bar
+    A step without a finite gradient, or that makes a buffer NaN, is skipped: weights, optimizers, buffers and averages
+    are those of before (with players, from the first whose gradient is not finite). Raises FloatingPointError, when the
+    next log is due or after 20 steps at the latest in the beginning, if 20 in a row were skipped; at the end of a run
+    if its last two, or all, were; and where weights are no longer finite, which the averages never take. Before any
+    training, TypeError for a model without a loss; ValueError if what is trained is not float32 or float64, `out` is
+    the name of a file or holds a run with other settings; FileExistsError if it holds anything else, and
+    BlockingIOError, with process and host, if it is being written to. OSError, with its name, for a file that cannot
+    be written.
     """
 
     def __init__(
-        self, model, data, *, steps, batch=128, lr=1e-3, warmup=None, decay="cosine", weight_decay=0.0, clip=1.0,
-        ema=0.999, seed=0, out=None, log_every=50, save_every=None, device=None, progress=True,
+        self, model, data, *, steps: int, batch: int = 128, lr: float = 1e-3, warmup: int | None = None,
+        decay: str | Callable[[int], float] = "cosine", weight_decay: float = 0.0, clip: float | None = 1.0,
+        optimizer: Callable | None = None, ema: float | Sequence[float] | None = 0.05, seed: int = 0, test=None,
+        test_every: int | None = None, out: str | Path | None = None, resume: bool = True,
+        save_every: int | None = None, keep: int = 2, keep_every: int | None = None, precision: str = "fp32",
+        micro_batch: int | None = None, device=None, graph: bool | str = "auto", compile: bool = False,
+        critic_steps: int = 1, log_every: int = 50, grid_every: int | None = None,
+        callbacks: Sequence[Callable[[dict], None]] = (), progress: bool = True,
     ):  # fmt: skip
-        self.steps, self.batch = require_integer("steps", steps, 1), require_integer("batch", batch, 1)
-        warmup = min(WARMUP, self.steps // 2) if warmup is None else warmup
-        self.warmup, self.seed = require_integer("warmup", warmup, 0), require_integer("seed", seed, 0, MAX_SEED)
-        self.log_every = require_integer("log_every", log_every, 1)
-        self.save_every = None if save_every is None else require_integer("save_every", save_every, 1)
-        if save_every is not None and out is None:
-            raise ValueError(f"save_every must go with a folder `out` to save to; got {save_every} and out=None")
-        self.lr, self.ema_decay = require_number("lr", lr, above=0), require_number("ema", ema, least=0, below=1)
-        self.clip = None if clip is None else require_number("clip", clip, above=0)
-        weight_decay = require_number("weight_decay", weight_decay, least=0)
-        self.decay = DECAYS[require_choice("decay", decay, DECAYS)]
+        given = locals()
+        needed = {"save_every": "out", "keep_every": "out", "grid_every": "out", "test_every": "test"}
+        for name, needs in needed.items():
+            if given[name] is not None and given[needs] is None:
+                raise ValueError(f"{name} must go with {needs}=; got {given[name]} and {needs}=None")
+        own = ("self", "model", "data", "test", "out", "callbacks")
+        self.settings = Settings(**{name: value for name, value in given.items() if name not in own})
+        self.callbacks = _callables(callbacks)
         if isinstance(model, type) or not callable(getattr(model, "loss", None)):
             got = model.__name__ if isinstance(model, type) else type(model).__name__
             raise TypeError(f"model must be one to train, with a method loss(batch, key), as a Diffusion is; got {got}")
-        self.model = model if device is None else model.to(require_device("device", device))
+        self.model = model if device is None else model.to(self.settings.device)
         require_shape_of(self.model, data := as_data(data))
         self.data = for_training(data, self.model)
-        players = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
-        for group in players.values():
+        self.test = None if test is None else self._held_out_data(test)
+        groups = model.players() if hasattr(model, "players") else {None: {"params": list(model.parameters())}}
+        for group in groups.values():
             group["params"] = [p for p in group["params"] if p.requires_grad]
-        self.parameters = [p for group in players.values() for p in group["params"]]
-        if not self.parameters:
-            raise ValueError(f"model must have parameters that require a gradient; {type(model).__name__} has none")
-        if wrong := {p.dtype for p in self.parameters} - {*DTYPES}:
-            names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
-            raise ValueError(f"model must have float32 or float64 weights to be trained; got {names}: model.float()")
-        self.out = None if out is None else folder_path("out", out)
-        if out is not None:
-            describe(model)  # whether it can be saved is better known now than at the end
-            if problem := not_finite(model.state_dict(), ()):
-                warn_user(f"model {problem}: unless training replaces that, it cannot be saved to `out`")
-            if self.out.exists():
-                self._claimed().close()
-
-        self.progress = require_bool("progress", progress)
-        self.watch_every = max(1, min(self.log_every, self.steps // WATCHES))
+        if critic_steps != 1 and len(groups) < 2:
+            raise ValueError(f"critic_steps must be 1 for a model without players; got {critic_steps}")
+        self.parameters = [p for group in groups.values() for p in group["params"]]
+        self._check_parameters()
         self.device = self.parameters[0].device
-        common = {"lr": self.lr, "weight_decay": weight_decay, "fused": True}
-        self.optimizers = {name: torch.optim.AdamW(**common | group) for name, group in players.items()}
-        self.average = [p.detach().clone() for p in self.parameters]
-        self.buffers = None  # a Buffers, once it runs
-        self.pending = None  # the share of theta in the average, while it is not known whether theta is finite
-        self.length = length((), self.device)  # of theta
-        self.step = self.skipped = 0
-        self.seconds = 0.0
-        self.started = False
+        self.folder = None if out is None else self._folder(out, resume, keep, keep_every)
 
-    def __iter__(self):
+        settings = self.settings
+        self.lr = torch.zeros((), dtype=torch.float32, device=self.device)
+        players = {
+            name: Player(group, self.lr, settings.weight_decay, settings.optimizer) for name, group in groups.items()
+        }
+        averages = Averages(self.parameters, settings.ema)
+        self._step = Step(
+            players, averages, model=self.model, lr=self.lr, clip=settings.clip, micro_batch=settings.micro_batch,
+            precision=Precision(settings.precision, self.device),
+        )  # fmt: skip
+        own = all(player.own for player in players.values())
+        captured = wanted(settings.graph, self.model, self.device, own)
+        self._take = CapturedStep(self._step, settings.graph is True) if captured else self._step
+        held = None if self.test is None else HeldOut(self.model, self.test, self.device)
+        self._looks = Looks(settings, self._step, self.data, held, self.folder)
+        self.step, self.started, self.shown = 0, False, False  # shown: whether there is a bar
+        self.before = []  # logs of the run until it was left
+        self.saved = (0, 0.0)  # step, and when
+        self.random = None  # torch's generators at the beginning of a step, until that is done
+
+    def __iter__(self) -> Iterator[dict]:
         if self.started:
             raise RuntimeError("this run has been iterated before; a new one starts with Fit(...)")
         self.started = True
-        with self._claimed():
-            learn_names(self.model, self.data)
-            if self.out is not None:
-                (self.out / LOG).touch(exist_ok=False)
-            with _training(self.model):
-                try:
-                    yield from self._train()
-                except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
-                    self._rescue(error)
-                    raise
-                self._finish()
+        with contextlib.ExitStack() as stack:
+            if self.folder is not None:
+                stack.enter_context(self.folder.claimed())
+            stack.enter_context(_training(self.model))
+            if self.settings.compile:
+                stack.enter_context(compiled(self.model))
+            if self._start():
+                self._step.keep_average()
+                return
+            bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
+            try:
+                yield from self._train(bar)
+            except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
+                self._rescue(error)
+                raise
+            self._step.keep_average()
+            if self.folder is not None:
+                self._save()
+                self.folder.finish()
 
-    def run(self):
-        """Train to the end with a progress bar; returns the list of logs."""
-        logs = []
-        with tqdm(total=self.steps, unit="step", disable=not self.progress) as bar:
-            for log in self:
-                logs.append(log)
-                bar.update(log["step"] - bar.n)
-                bar.set_postfix(loss=f"{log['loss']:.4f}")
-        return logs
+    def run(self) -> list[dict]:
+        """Train to the end with a progress bar; returns the list of logs, those of a run that goes on included."""
+        self.shown = self.settings.progress
+        logs = list(self)
+        return self.before + logs
 
     @contextlib.contextmanager
-    def ema(self):
-        """Inside it the model holds the averaged weights."""
-        self._settle()
-        theta = [p.detach().clone() for p in self.parameters]
-        _copy(self.parameters, self.average)
-        try:
+    def averaged(self, length: float | None = None) -> Iterator[object]:
+        """Inside it the model holds averaged weights: those of this length, one of `ema`, by default the first."""
+        with self._step.averaged(length):
             yield self.model
-        finally:
-            _copy(self.parameters, theta)
 
-    def learning_rate(self, step):
+    def learning_rate(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""
-        step = require_integer("step", step, 0)
-        share = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * self.decay(share)
+        return self.settings.learning_rate(step)
 
-    def save(self):
-        """Write a checkpoint of the averaged weights to `out`. Raises ValueError without one."""
-        if self.out is None:
+    def save(self) -> None:
+        """Write a state, and a checkpoint of the averaged weights, to `out`. Raises ValueError without one."""
+        if self.folder is None:
             raise ValueError("out must be the folder to save to; got None")
-        with self.ema():
-            self._write()
+        self._save()
 
-    def _write(self):
-        save(self.model, self.out, extra={"step": self.step, "batch": self.batch, "seed": self.seed})
+    # What a run begins with
 
-    def _train(self):
-        self.buffers = Buffers(self.model)
-        recent, failures = [], 0  # (losses, norm) of the steps since the last log; steps in a row without a gradient
-        logged, watched = (0, 0.0), {}  # step and seconds of the last log; what the model last said of itself
-        if hasattr(self.model, "measure"):
-            self.model.measure(self._moved(self._spread()))
-        while self.step < self.steps:
-            start = time.perf_counter()
-            lr = self.learning_rate(self.step)
-            losses, norm = self._update(lr)
-            self.seconds += time.perf_counter() - start
+    def _held_out_data(self, test):
+        test = as_data(test, "test")
+        require_shape_of(self.model, test)
+        return for_training(test, self.model)
 
-            if math.isfinite(norm):
-                recent.append((losses, norm))
-                failures = 0
-            elif (failures := failures + 1) == PATIENCE:
-                raise self._stuck(failures, losses)
-            if self.save_every and self.step % self.save_every == 0:
-                self.save()
-            due = self.step % self.log_every == 0 or self.step == self.steps
-            if hasattr(self.model, "watch") and (due or self.step % self.watch_every == 0):
-                watched = self.model.watch()
-            if due:
-                self._settle()
-                rate = (self.step - logged[0]) * self.batch / (self.seconds - logged[1])
-                logged = self.step, self.seconds
-                turns, norms = zip(*recent) if recent else ([[math.nan] * len(self.optimizers)], [math.nan])
-                means = [sum(column) / len(column) for column in zip(*turns)]
-                recent = []
-                log = {
-                    "step": self.step,
-                    "loss": sum(means),
-                    "lr": lr,
-                    "grad_norm": sum(norms) / len(norms),
-                    "skipped": self.skipped,
-                    "seconds": self.seconds,
-                    "samples_per_second": rate,
-                }
-                log |= {f"{name}_loss": mean for name, mean in zip(self.optimizers, means) if name is not None}
-                log |= watched
-                if self.out is not None:
-                    append_line(self.out / LOG, to_json(log))
+    def _check_parameters(self) -> None:
+        if not self.parameters:
+            got = type(self.model).__name__
+            raise ValueError(f"model must have parameters that require a gradient; {got} has none")
+        if wrong := {p.dtype for p in self.parameters} - {*DTYPES}:
+            names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
+            raise ValueError(f"model must have float32 or float64 weights to be trained; got {names}: model.float()")
+
+    def _folder(self, out, resume: bool, keep: int, keep_every: int | None) -> RunFolder:
+        folder_path("out", out)
+        describe(self.model)  # whether it can be saved is better known now than at the end
+        if problem := not_finite(self.model.state_dict(), ()):
+            warn_user(f"model {problem}: unless training replaces that, it cannot be saved to `out`")
+        folder = RunFolder(out, resume=resume, keep=keep, keep_every=keep_every)
+        self.description = describe_run(self.model, self.data, self.settings.described(), test=self.test)
+        folder.look(self.description)
+        return folder
+
+    def _start(self) -> bool:
+        """Measures the data, and goes on where the run was left; whether that is its end."""
+        start = None if self.folder is None else self.folder.open(self.description)
+        batch = self._moved(self.data.batch(self.settings.seed, 0, min(len(self.data), MEASURED)))
+        batch |= {"names": self.data.names, "levels": getattr(self.data, "levels", None)}
+        measure = getattr(self.model, "measure", None) or functools.partial(learn, self.model)
+        measure(batch)
+        if self.folder is not None:
+            self.folder.measured(self.model)
+        if start is None or start.tensors is None:
+            return False
+        state.restore(self.model, self._step, start.tensors, start.numbers)
+        numbers, self.before = start.numbers["run"], self.folder.history()
+        self.step = start.step
+        self._looks.load(numbers)
+        self.saved = self.step, self._looks.seconds
+        if start.words and self.settings.progress:
+            say(start.words)
+        return start.finished
+
+    # The loop
+
+    def _train(self, bar: Bar) -> Iterator[dict]:
+        settings, looks, interrupts = self.settings, self._looks, Interrupts(self.folder is not None)
+        while self.step < settings.steps:
+            with interrupts.held():
+                looks.begin()
+                lr = settings.learning_rate(self.step)
+                batches = self._batches()
+                self.lr.fill_(lr)
+                self.random = state.random_state(self.device)
+                self._take(batches, self.step, lr)
+                self.step, self.random = self.step + 1, None
+                self._step.torn = False
+                log = looks.due(self.step, lr, batches[-1])
+                bar.advance(self.step)
+                if log is not None:
+                    bar.show(log)
+                for callback in self.callbacks if log is not None else ():
+                    callback(log)
+                if self.folder is not None and (interrupts.caught is not None or self._saving_is_due()):
+                    self._save()
+            if interrupts.caught is not None:
+                interrupts.act()
+            if log is not None:
                 yield log
                 _train_mode(self.model)  # the caller may have looked at it in another one
-        if failures >= min(ENDING, self.steps):
-            raise self._stuck(failures, losses)
+        looks.require_progress(self.step, min(ENDING, settings.steps))
 
-    def _stuck(self, failures, losses):
-        null = "" if self.data.condition is None else "; a network must take a condition of NaN, which is null"
-        return FloatingPointError(
-            f"no finite gradient in {failures} steps on end, until step {self.step}, at a loss of {sum(losses)}; lower "
-            f"lr, or look for samples whose loss is not finite, or makes a buffer NaN{null}"
-        )
+    def _batches(self) -> list[tuple[dict, Tensor]]:
+        """Samples and their keys, of each turn of the first player."""
+        settings = self.settings
+        batches = []
+        for turn in range(settings.critic_steps):
+            first = self.step * settings.samples_a_step + turn * settings.batch
+            batch = self.data.batch(settings.seed, first, settings.batch)
+            index = torch.arange(first, first + settings.batch, device="cpu")
+            batches.append((self._moved(batch), make_key(settings.seed, index, device=self.device)))
+        self._looks.fed()
+        return batches
 
-    def _update(self, lr):
-        """One step, each player in turn; returns their mean losses and the norm of all gradients before clipping."""
-        first = self.step * self.batch
-        batch = self._moved(self.data.batch(self.seed, first, self.batch))
-        key = make_key(self.seed, torch.arange(first, first + self.batch, device="cpu"), device=self.device)
-        losses, norms = [], []
-        for name, optimizer in self.optimizers.items():
-            loss, norm = self._turn(optimizer, batch, key, lr, {} if name is None else {"player": name})
-            losses.append(loss)
-            norms.append(norm)
-            if not math.isfinite(norm):
-                break
-        self.step += 1
-        if not math.isfinite(norm):
-            self.skipped += 1
-            return losses, norm
-        updates = self.step - self.skipped
-        self.pending = 1 - min(self.ema_decay, updates / (updates + 9))
-        self.length = length(self.parameters, self.device)
-        return losses, math.hypot(*norms)
-
-    def _spread(self):
-        """At most `MEASURED` samples in the order of the data, evenly spaced, for data are often sorted by class."""
-        size = min(len(self.data), MEASURED)
-        return self.data.rows(torch.arange(size, device="cpu") * len(self.data) // size)
-
-    def _moved(self, batch):
+    def _moved(self, batch: dict) -> dict:
         return {name: None if value is None else value.to(self.device) for name, value in batch.items()}
 
-    def _turn(self, optimizer, batch, key, lr, player):
-        """The update of one player, unless its gradient is not finite; returns its mean loss and its norm."""
-        self.buffers.keep()
-        try:
-            loss, norm, total = self._gradient(optimizer, batch, key, player)
-        except BaseException:
-            self.buffers.restore()
-            raise
-        if not math.isfinite(norm):
-            self.buffers.restore()
-            return loss, norm
-        parameters = optimizer.param_groups[0]["params"]
-        if self.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, total)
-        optimizer.param_groups[0]["lr"] = lr
-        optimizer.step()
-        return loss, norm
+    # What a run leaves
 
-    def _gradient(self, optimizer, batch, key, player):
-        """One player's mean loss, the norm of its gradient, NaN if a buffer became that, and this as a tensor.
+    def _saving_is_due(self) -> bool:
+        return self.step % self.settings.save_every == 0 or self._looks.seconds - self.saved[1] > SAVED_AFTER
 
-        Here, where the device is waited for anyway, the step before goes into the average.
-        """
-        losses = self.model.loss(batch, key, **player)
-        if losses.shape != (self.batch,):
-            raise ValueError(f"the model's loss must have shape ({self.batch},), one each; got {tuple(losses.shape)}")
-        loss = losses.mean()
-        optimizer.zero_grad()
-        loss.backward()
-        gradients = [p.grad for p in optimizer.param_groups[0]["params"] if p.grad is not None]
-        total = torch.nn.utils.get_total_norm(gradients)
-        found = (loss, total, self.buffers.length(self.device), self.length)
-        loss, norm, buffers, size = torch.stack([v.detach().to(self.device) for v in found]).tolist()
-        self._settle(size)
-        return loss, math.nan if math.isnan(buffers) else norm, total
-
-    def _settle(self, size=None):
-        """Takes theta into the average, which has not been done yet since the last step. size: the length of theta, if
-        it has been read. Raises FloatingPointError if theta is not finite."""
-        if self.pending is None:
+    def _save(self) -> None:
+        """A state of this step and a checkpoint, unless they are there already."""
+        if self.saved[0] == self.step:
             return
-        size = self.length.item() if size is None else size
-        weight, self.pending = self.pending, None
-        if not size <= SAFE and not can_be_averaged(self.parameters):
-            raise FloatingPointError(
-                f"weights are not finite after step {self.step}, at lr {self.learning_rate(self.step - 1):g}; lower lr "
-                "or weight_decay: what is kept is the average of the steps before"
-            )
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, weight)
+        self._looks.read()
+        tensors, numbers = state.gather(self.model, self._step)
+        numbers["run"] = self._looks.state()
+        self.folder.save(self.step, tensors, numbers)
+        with self._step.averaged():
+            self.folder.save_model(self.model, self.step)
+        self.saved = self.step, self._looks.seconds
 
-    def _finish(self):
-        """The average into the model, and a checkpoint of it; no second copy on a device that may be full."""
-        with contextlib.suppress(FloatingPointError):  # the average is as it was
-            self._settle()
-        _copy(self.parameters, self.average)
-        if self.out is not None:
-            self._write()
-
-    def _rescue(self, error):
-        """What can be kept of a run that an error ends. One without a step leaves no files: it can be repeated."""
-        if self.step == 0:
-            _copy(self.parameters, self.average)  # one of several players may have moved
-            if self.out is not None:
-                (self.out / LOG).unlink(missing_ok=True)
-            return
+    def _rescue(self, error: BaseException) -> None:
+        """What can be kept of a run that an error ends: a state of this step if it is whole, and the average."""
         try:
-            self._finish()
+            if self.folder is not None:
+                if self.step and not self._step.torn:
+                    if self.random is not None:
+                        state.set_random_state(self.random, self.device)
+                    self._save()
+                if self.saved[0] and self.settings.progress:
+                    say(f"{self.folder.path} holds the run until step {self.saved[0]}: the same call goes on there")
         except BaseException as second:
             if isinstance(error, GeneratorExit):  # which nobody would see
                 raise
             second.__context__ = error.__cause__ or error.__context__
             raise error from second
+        finally:
+            self._step.keep_average()
 
-    def _claimed(self):
-        """A context in which `out` is this run's alone; entered already."""
-        stack = contextlib.ExitStack()
-        if self.out is not None:
-            with stack:
-                stack.enter_context(run_in(writable_folder("out", self.out)))
-                if found := [name for name in (LOG, "model.json") if os.path.lexists(self.out / name)]:
-                    raise FileExistsError(
-                        f"out holds a run: there is {' and '.join(found)} in {self.out}, which training would replace; "
-                        "pass another folder, or move that one away or delete it"
-                    )
-                return stack.pop_all()
-        return stack
+
+def say(words: str) -> None:
+    """A line on stderr, above a progress bar if there is one."""
+    tqdm.write(words, file=sys.stderr)
+
+
+def _callables(callbacks: Sequence[Callable[[dict], None]]) -> tuple[Callable[[dict], None], ...]:
+    if isinstance(callbacks, Sequence) and all(map(callable, callbacks)):
+        return tuple(callbacks)
+    raise TypeError(f"callbacks must be a sequence of functions of a log; got {callbacks!r}")
 
 
 @contextlib.contextmanager
-def _training(model):
+def _training(model: object) -> Iterator[None]:
     """Inside it the model is in training mode, as it understands that; afterwards each part is in its own again."""
     modes = [(module, module.training) for module in (model.modules() if isinstance(model, nn.Module) else ())]
     _train_mode(model)
@@ -379,11 +358,9 @@ def _training(model):
             module.training = mode
 
 
-def _train_mode(model):
+def _train_mode(model: object) -> None:
     if isinstance(model, nn.Module):
         model.train()
 
 
-@torch.no_grad()
-def _copy(into, values):
-    torch._foreach_copy_(into, values)
+fit.__signature__ = inspect.signature(Fit)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..common.checks import require_choice, require_count, require_number, require_samples, require_shape
 from ..common.keys import require_key
+from ..common.precision import readable
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -60,7 +61,8 @@ class _Likelihood(nn.Module):
     levels: int | None = None  # x has so many, -1 to 1 at equal distances, each with a probability; None: a density
 
     def check(self, x: Tensor) -> None:
-        """Raises ValueError if x cannot be an observation; on a GPU its values are not looked at."""
+        """Raises ValueError if x cannot be an observation; on a GPU, or under `no_host_reads`, its values are
+        not looked at."""
         wanted = tuple(require_samples("x", x).shape[1:])
         fits = zip(self.shape[::-1], wanted[::-1], strict=False)
         if len(self.shape) > len(wanted) or any(n not in (1, m) for n, m in fits):
@@ -132,7 +134,7 @@ class Bernoulli(_Likelihood):
 
     def check(self, x: Tensor) -> None:
         super().check(x := require_samples("x", x))
-        if x.device.type == "cpu" and x.numel() and not bool((x.abs() <= 1).all()):
+        if readable(x) and x.numel() and not bool((x.abs() <= 1).all()):
             raise ValueError(f"x must lie in [-1, 1] for a Bernoulli likelihood; got {x.min():g} to {x.max():g}")
 
     def check_data(self, x: Tensor) -> None:
@@ -178,7 +180,7 @@ class DiscretizedLogistic(_Likelihood):
 
     def check(self, x: Tensor) -> None:
         super().check(x := require_samples("x", x))
-        if x.device.type != "cpu" or not x.numel():
+        if not readable(x) or not x.numel():
             return
         place = (x.double() + 1) * ((self.levels - 1) / 2)
         if not bool(((place - place.round()).abs() < 0.01).all()) or x.abs().max() > 1 + 1e-6:

@@ -1,7 +1,7 @@
 """Variational autoencoders: an encoder, a decoder and a likelihood, with loss() and sample()."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,13 +34,15 @@ from ..common.eval_mode import evaluating
 from ..common.indices import as_chunk, as_index, in_chunks
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
+from ..common.measured import learn
+from ..common.precision import weights_device
 from ..data.dataset import Data, as_data
 from ..data.matching import for_model, require_shape_of, told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from ..ops.noise import MAX_STEP
 from .answers import defined, finite, in_dtype_of
-from .latents import held, on_sphere
+from .latents import held, kl_beyond, on_sphere
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
@@ -70,13 +72,17 @@ class VAE(nn.Module):
     likelihood  "gaussian" (sigma = 1), "learned_variance", "bernoulli", "discretized_logistic" (256 levels), or one of
                 `vae.likelihoods` with arguments. The variance of x | z is never an output of the decoder.
     beta        weight of the KL; 1 is the ELBO
-    kl_warmup   beta_k = beta min(1, k / kl_warmup) in call number k = 0, 1, ... of `loss` in training mode (Sonderby et
-                al. 2016, arXiv:1602.02282); 0 for beta from the start. A checkpoint holds the count.
+    kl_warmup   in samples: beta_k = beta min(1, k / kl_warmup) of sample number k = 0, 1, ... of a training, which is
+                key[:, 1], in training mode (Sonderby et al. 2016, arXiv:1602.02282); 0 for beta from the start
     free_bits   nats that each channel of z (its first dimension) may hold for nothing: KL becomes the sum over channels
                 of max(free_bits, mean KL_j over the batch) (Kingma et al. 2016, arXiv:1606.04934, appendix C.8)
     classes     number of classes; by default that of the networks (`config["classes"]`), or 0. Both are called with
                 label=, (B,) int64, where there are any; those that take it also with condition=, (B, *), where given
-    shape       of one sample; by default that of the first training batch
+    shape       of one sample; by default that of the data of the first training
+
+    `loss` is a function of the weights, the batch and the key, row by row, and changes nothing. There are two
+    exceptions: free_bits, whose mean is over the rows that it is given, and networks with BatchNorm. A network with
+    dropout is given key=, too, if it says `wants_key = True`.
 
     All that is asked of the model, but loss, encode and decode, runs in eval mode and without gradients, and raises
     FloatingPointError where it would answer NaN. The networks get x and z on the device and in the dtype of their
@@ -108,7 +114,6 @@ class VAE(nn.Module):
         self.latent = require_shape("latent", latent)
         self.shape = None if shape is None else require_shape("shape", shape)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     @property
     def probability_levels(self) -> int | None:
@@ -124,24 +129,33 @@ class VAE(nn.Module):
         """Raises ValueError unless x, (N, *), can be data of this likelihood; on a GPU too, for it is asked once."""
         self.likelihood.check_data(x)
 
-    def loss(self, batch: dict[str, Tensor | None], key: Tensor) -> Tensor:
+    def measure(self, batch: Mapping) -> None:
+        """Takes the shape and the names of classes from data, x (N, *shape), as far as they are None; `fit` does."""
+        learn(self, batch)
+
+    def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
         """The loss of each sample in nats, (B,).
 
         batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
-        key: (B, 2), see `ops.make_key`: z is a function of it.
+        key: (B, 2) = (seed, sample number), see `ops.make_key`: z and beta_k are functions of it.  step: has no part.
         """
         x, key = self._placed(batch_samples(batch, self.shape), key)
-        self.shape = self.shape or tuple(x.shape[1:])
-        conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False)
+        conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False) | {"key": key}
         mu, logvar = self._posterior(x, conditions)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
-            kl = self._with_free_bits(mu, logvar)
-        beta = self.beta
-        if self.training and self.kl_warmup:
-            beta = beta * (self.calls / self.kl_warmup).clamp(max=1)
-            self.calls += 1
-        return beta * kl - self._log_prob(x, z, conditions)
+            kl = kl_beyond(self.free_bits, mu, logvar)
+        return (self._beta(key) * kl).to(kl.dtype) - self._log_prob(x, z, conditions)
+
+    def phase(self, step: int) -> int:
+        """Which kind of step number `step` is: all are of one."""
+        return 0
+
+    def _beta(self, key: Tensor) -> Tensor | float:
+        """The weight of the KL of each sample, (B,) float64, or one for all."""
+        if not (self.training and self.kl_warmup):
+            return self.beta
+        return self.beta * (key[:, 1].double() / self.kl_warmup).clamp(max=1)
 
     def encode(self, x: Tensor, label: Label = None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B, *latent); differentiable."""
@@ -159,7 +173,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
-        z = require_samples("z", z, self.latent, batch="B").to(self.calls.device)
+        z = require_samples("z", z, self.latent, batch="B").to(weights_device(self))
         return self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition)))
 
     @torch.no_grad()
@@ -181,7 +195,7 @@ class VAE(nn.Module):
         drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
         once, always so many, that its rounding does not depend on n; None: at most 64 on a CPU, 256 on a GPU.
         """
-        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self.calls.device)
+        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, weights_device(self))
         temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
@@ -196,7 +210,7 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
         rows `slots`; key: (chunk, 2), of all rows."""
-        device = self.calls.device
+        device = weights_device(self)
 
         def decode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             f = self._decoded(latents(key, taken, slots), conditions)
@@ -306,7 +320,7 @@ class VAE(nn.Module):
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data), device="cpu").split(chunk):
-                mu.append(self.encode(data.x[part].to(self.calls.device), **told(data, part))[0].double())
+                mu.append(self.encode(data.x[part].to(weights_device(self)), **told(data, part))[0].double())
         variance = finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
@@ -347,14 +361,9 @@ class VAE(nn.Module):
     def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         return self.decoder(in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
 
-    def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
-        """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
-        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).reshape(*mu.shape[:2], -1).sum(2)
-        return torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits).sum(1)
-
     def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Both, checked, on the device of the weights."""
-        return self._checked(x, key).to(self.calls.device), None if key is None else key.to(self.calls.device)
+        return self._checked(x, key).to(weights_device(self)), None if key is None else key.to(weights_device(self))
 
     def _checked(self, x: Tensor, key: Tensor | None) -> Tensor:
         """x; raises for it, or a key, that cannot be."""

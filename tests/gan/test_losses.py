@@ -85,5 +85,4 @@ def test_penalties_keep_rows_apart():
 def test_points_of_the_penalties():
     real, fake = torch.zeros(3, 2), torch.ones(3, 2)
     assert interpolated(real, fake, torch.tensor([0.0, 0.25, 0.5]))[:, 0].tolist() == [0.0, 0.25, 0.5]
-    x = torch.tensor([[0.0, 2.0]])  # std 1
-    assert perturbed(x, torch.tensor([[0.0, 0.5]])).tolist() == [[0.0, 2.25]]
+    assert perturbed(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, 0.5]]), 1.0).tolist() == [[0.0, 2.25]]

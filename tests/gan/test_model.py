@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import pickle
 import warnings
 
@@ -14,6 +15,7 @@ from toys import Ring
 import genfast as gf
 from genfast import ops
 from genfast.gan.losses import LOSSES, PlayerLosses
+from genfast.gan.monitor import health
 from genfast.studies.gan_failures import PLAIN
 
 
@@ -80,12 +82,13 @@ def test_penalties_of_a_linear_discriminator(penalty, expected):
         gan.discriminator.weight.data = torch.tensor([[3.0, 4.0]])
         torch.manual_seed(0)
         gan.generator.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
-        return gan.loss(BATCH, ops.make_key(5, torch.arange(12) + 12 * step), player="discriminator").mean().item()
+        return gan.loss(BATCH, KEY, step=step, player="discriminator").mean().item()
 
     for step in range(4):
         lazy = 3 * expected if step % 3 == 0 else 0.0
         assert loss(step, **penalty) - loss(step) == pytest.approx(expected, rel=1e-4)
         assert loss(step, lazy=3, **penalty) - loss(step) == pytest.approx(lazy, rel=1e-4, abs=1e-6)
+        assert model(lazy=3).phase(step) is (step % 3 == 0)
 
 
 def test_spectral_norm():
@@ -108,13 +111,10 @@ def test_spectral_norm_of_an_output_that_starts_at_zero():
 
 @pytest.mark.parametrize("spectral_norm", [False, True])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda gan: pickle.loads(pickle.dumps(gan))])
-def test_copies_of_a_trained_one_hold_none_of_its_data(copied, spectral_norm):
+def test_copies(copied, spectral_norm):
     gan = model(spectral_norm=spectral_norm)
-    gf.fit(gan, BATCH["x"], steps=3, batch=4, progress=False)
-    assert gan.monitor.latest is None
     gan.loss(BATCH, KEY)
     other = copied(gan)
-    assert other.monitor.latest is None and gan.monitor.latest is not None
     assert torch.equal(other.sample(5), gan.sample(5))
     assert torch.equal(other.loss(BATCH, KEY).discriminator, gan.loss(BATCH, KEY).discriminator)
 
@@ -149,6 +149,55 @@ def test_loss_without_gradients_and_of_wide_data():
         held = gan.loss({"x": BATCH["x"].double()}, KEY)
     for side, same in zip(sides, held):
         assert not same.requires_grad and torch.equal(side, same)
+
+
+def test_measure():
+    """Of what is not known yet: the shape, and for dragan the standard deviation."""
+    gan, x = model(dragan=1.0), 3 * BATCH["x"] + 1
+    before = gan.loss({"x": x}, KEY)
+    assert gan.shape is None and gan.sigma_data is None
+    gan.measure({"x": x, "names": None, "levels": None})
+    assert gan.shape == (2,) and gan.sigma_data == pytest.approx(x.std(correction=0).item())
+    assert not torch.allclose(before.discriminator, gan.loss({"x": x}, KEY).discriminator)
+    assert torch.equal(model(dragan=1.0, sigma_data=0.5).loss({"x": x}, KEY).discriminator, before.discriminator)
+    assert gf.GAN.from_config(gan.config()).sigma_data == gan.sigma_data
+    gan.measure({"x": torch.zeros(3, 2), "names": None, "levels": None})
+    assert gan.sigma_data > 1
+    plain = model()
+    plain.measure({"x": x})
+    assert plain.shape == (2,) and plain.sigma_data is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"spectral_norm": True}])
+def test_watch_changes_nothing(settings):
+    """And is of the batch that it is given: also of networks whose buffers training changes."""
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    gan, x = gf.GAN(generator, mlp(2, 8, 1), latent=2, **settings).train(), Ring().sample(600)
+    state, key = {name: value.clone() for name, value in gan.state_dict().items()}, ops.make_key(5, 600)
+    found = gan.watch({"x": x}, key)
+    assert found == gan.watch({"x": x}, key) == gan.watch({"x": x[:512]}, key[:512])
+    assert all(torch.equal(value, state[name]) for name, value in gan.state_dict().items())
+    assert all(module.training for module in gan.modules()) and all(p.grad is None for p in gan.parameters())
+    gan.eval()
+    z = ops.normal(key[:512], (2,), ops.Purpose.LATENT)
+    fake = gan.generator(z)
+    logits = (gan.discriminator(v)[:, 0] for v in (x[:512], fake))
+    assert found == pytest.approx(health(x[:512], fake, *logits)._asdict())
+
+
+def test_watch_goes_on_from_a_state():
+    gan, other, x = model(), model(), Ring().sample(64)
+    with torch.no_grad():
+        for net in (gan, other):
+            net.generator[-1].weight.zero_()  # one sample for all z
+    batch, key = {"x": x}, ops.make_key(0, 64)
+    for _ in range(9):
+        gan.watch(batch, key)
+    other.load_watch_state(json.loads(json.dumps(gan.watch_state())))
+    with pytest.warns(RuntimeWarning, match="has collapsed"):
+        other.watch(batch, key)
+    assert other.watch_state()["said"] and not gan.watch_state()["said"]
 
 
 def test_truncation():
@@ -187,9 +236,8 @@ def train(gan, steps, seed=0, **settings):
 
 def test_same_seed_same_weights():
     (a, _), (b, _) = (train(model(), 20, log_every=10) for _ in range(2))
-    assert [{**log, "seconds": 0, "samples_per_second": 0} for log in a] == [
-        {**log, "seconds": 0, "samples_per_second": 0} for log in b
-    ]
+    clocks = dict.fromkeys(("seconds", "samples_per_second", "data_wait", "memory"))
+    assert [log | clocks for log in a] == [log | clocks for log in b]
     assert {"discriminator_loss", "generator_loss", "overconfidence", "diversity", "gap"} <= a[0].keys()
     assert a[0]["loss"] == pytest.approx(a[0]["discriminator_loss"] + a[0]["generator_loss"])
 
@@ -231,6 +279,7 @@ def test_digits():
         ({"r1": -1.0}, r"r1.*-1\.0"),
         ({"gradient_penalty": float("nan")}, r"gradient_penalty.*nan"),
         ({"lazy": 0}, r"lazy.*0"),
+        ({"sigma_data": -1.0}, r"sigma_data.*-1\.0"),
         ({"classes": -1}, r"classes.*-1"),
         ({"augment": "color"}, r"augment.*'color'"),
         ({"augment": ["flip"]}, r"augment.*cutout.*flip"),
@@ -253,6 +302,8 @@ def test_bad_input():
         model().loss({"x": torch.zeros(12, 2, dtype=torch.int64)}, KEY)
     with pytest.raises(ValueError, match=r"key.*\(12, 2\).*\(3, 2\)"):
         model().loss(BATCH, KEY[:3])
+    with pytest.raises(ValueError, match=r"step must be an integer of at least 0; got -1"):
+        model().loss(BATCH, KEY, step=-1)
     with pytest.raises(ValueError, match=r"player.*generator.*'critic'"):
         model().loss(BATCH, KEY, player="critic")
     with pytest.raises(ValueError, match=r"discriminator must.*\(24, 2\)"):

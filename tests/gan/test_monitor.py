@@ -1,6 +1,6 @@
 """The watch over a GAN: numbers of cases whose answer is known, and when it speaks."""
 
-import copy
+import json
 import warnings
 
 import pytest
@@ -35,26 +35,16 @@ def test_health_does_not_move_with_the_data(shift):
     assert health(REAL, moved[1] + shift, EVEN, EVEN).diversity == pytest.approx(expected.diversity, rel=0.01)
 
 
-def test_the_batch_is_let_go_with_the_report():
-    monitor = Monitor()
-    monitor.see(REAL, OTHER, EVEN, EVEN)
-    assert len(monitor.report()) == 3 and monitor.latest is None and monitor.report() == {}
-    monitor.see(REAL, OTHER, EVEN, EVEN)
-    assert copy.deepcopy(monitor).latest is None and monitor.latest is not None
-
-
 def said(monitor, fake, times, real_logits=EVEN):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(times):
-            monitor.see(REAL, fake, real_logits, torch.zeros(512))
-            monitor.report()
+            monitor.report(health(REAL, fake, real_logits, torch.zeros(512)))
     return [str(warning.message) for warning in caught]
 
 
 def test_warns_once_of_what_stays():
     monitor = Monitor()
-    assert monitor.report() == {}
     assert said(monitor, OTHER, 30) == []
     bad = Ring(modes=4).sample(512)
     assert said(monitor, bad, 9) == [] and said(monitor, OTHER, 1) == [] and said(monitor, bad, 9) == []
@@ -64,6 +54,34 @@ def test_warns_once_of_what_stays():
     (words,) = said(monitor, OTHER, 10, torch.ones(512))
     assert "hardly ever wrong" in words
     assert any("collapsed" in words for words in said(monitor, REAL[:1].expand(512, 2), 10))
+
+
+def test_goes_on_from_a_state():
+    """Of JSON: warns at the report at which the one before would have, and of nothing twice."""
+    first, bad = Monitor(), Ring(modes=4).sample(512)
+    assert said(first, bad, 6) == []
+    second = resumed(first)
+    assert second.state() == first.state()
+    assert said(second, bad, 3) == [] and len(said(second, bad, 1)) == 1 and said(resumed(second), bad, 20) == []
+    assert said(first, bad, 3) == [] and len(said(first, bad, 1)) == 1
+
+
+def resumed(monitor):
+    other = Monitor()
+    other.load(json.loads(json.dumps(monitor.state(), allow_nan=False)))
+    return other
+
+
+def test_a_state_without_spread_is_json_too():
+    monitor = Monitor()
+    monitor.report(health(torch.zeros(9, 2), torch.ones(9, 2), EVEN[:9], EVEN[:9]))  # gap: infinite
+    assert resumed(monitor).state() == monitor.state() and monitor.wrong["gap"] == 1
+
+
+@pytest.mark.parametrize("state", [None, {}, {"wrong": {}, "least": {}, "said": []}])
+def test_another_state_is_refused(state):
+    with pytest.raises(ValueError, match="state must be that of a Monitor of overconfidence, diversity, gap; got"):
+        Monitor().load(state)
 
 
 def test_is_patient_with_what_gets_better():

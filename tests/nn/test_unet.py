@@ -11,6 +11,7 @@ from genfast.nn.layers import NormAct
 from genfast.nn.resample import Downsample, Pool, Repeat, Upsample
 from genfast.nn.residual import Attention, ResidualBlock, Style
 from genfast.nn.timesteps import Sinusoid
+from genfast.ops import make_key
 
 SHAPES = {1: (3, 6, 100), 2: (3, 6, 10, 9), 3: (3, 6, 5, 6, 4)}  # enough pixels for a transposed convolution
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -166,11 +167,33 @@ def test_attention_where_it_was_asked_for():
 
 
 def test_dropout_acts_in_training_alone():
-    net, x, t = made(1, 8, dropout=0.5), torch.randn(2, 1, 4, 4), torch.rand(2)
-    assert not net(x, t).equal(net(x, t))
+    net, x, t, key = made(1, 8, dropout=0.5), torch.randn(2, 1, 4, 4), torch.rand(2), make_key(0, 2)
     without = UNet(1, 8)
     without.load_state_dict(net.state_dict())
-    assert net.eval()(x, t).equal(without(x, t))
+    assert net.wants_key and not without.wants_key
+    with pytest.raises(
+        ValueError, match=r"key must be given to a network with dropout \(0.5\) in training: key=.*None"
+    ):
+        net(x, t)
+    with pytest.raises(ValueError, match=r"key must have shape \(2, 2\), one row a sample; got \(3, 2\)"):
+        net(x, t, key=make_key(0, 3))
+    assert not net(x, t, key=key).allclose(without(x, t))
+    assert net.eval()(x, t).equal(without(x, t)) and net(x, t, key=key).equal(without(x, t))
+    assert without(x, t, key=key).equal(without(x, t))
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_dropout_is_a_function_of_the_key(dims):
+    """Row by row, and with a mask of its own in each block; the tables of a plan change nothing."""
+    net, shape = made(1, 8, dropout=0.5, dims=dims), (1, 8, 8)[: dims + 1]
+    x, t, key = torch.randn(5, *shape), torch.rand(5), make_key(3, 5)
+    whole = net(x, t, key=key)
+    assert net(x, t, key=key).equal(whole) and not net(x, t, key=make_key(4, 5)).allclose(whole)
+    torch.testing.assert_close(net(x[3:], t[3:], key=key[3:]), whole[3:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(net(x, t, prepared=net.prepare(t), key=key), whole)
+    layers = [module.layer for module in net.modules() if isinstance(module, ResidualBlock)]
+    assert layers == list(range(len(layers)))
+    assert [m.layer for m in copy.deepcopy(net).modules() if isinstance(m, ResidualBlock)] == layers
 
 
 BAD = {

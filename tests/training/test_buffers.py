@@ -1,4 +1,4 @@
-"""Buffers that come back, whatever was done to them, and norms that tell what is not finite."""
+"""Buffers that come back, whatever was done to them, and what has become NaN."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from genfast.training.buffers import Buffers, can_be_averaged, length
+from genfast.testing import no_host_reads
+from genfast.training.buffers import Buffers
 
 CPU = torch.device("cpu")
 
@@ -48,26 +49,26 @@ def test_buffers_that_change_their_shape_or_go():
         assert model.empty is change if change is None else torch.equal(model.empty, change)
 
 
-def test_length():
+@pytest.mark.parametrize("good", [True, False])
+def test_a_step_is_settled_without_a_look(good):
     model = Holder()
     buffers = Buffers(model)
-    assert not buffers.length(CPU).isnan()  # `never` is NaN from the start
+    kept = model.inner.running_mean.clone()
+    model.inner.running_mean.add_(1)
+    with no_host_reads():
+        buffers.settle(torch.tensor(good))
+    assert torch.equal(model.inner.running_mean, kept + 1 if good else kept)
+    model.empty = torch.ones(5)  # of another shape
+    buffers.settle(torch.tensor(good))
+    assert model.empty.shape == ((5,) if good else (0, 3))
+
+
+def test_whether_one_has_become_nan():
+    model = Holder()
+    buffers = Buffers(model)
+    assert buffers.fine(CPU)  # `never` is NaN from the start
     model.inner.running_var[0] = -math.inf
-    assert not buffers.length(CPU).isnan()
+    assert buffers.fine(CPU)
     model.inner.running_var[1] = math.nan
-    assert buffers.length(CPU).isnan()
-    assert not Buffers(object()).length(CPU) and Buffers(object()).keep() is None
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_length_and_averages(dtype):
-    tensors = [torch.tensor([3.0], dtype=dtype), torch.empty(0, 2), torch.tensor([[4.0, 0.0]], dtype=torch.float64)]
-    assert length(tensors, CPU) == 5 and length([], CPU) == 0 and can_be_averaged(tensors)
-    top = torch.finfo(dtype).max
-    for value in (math.nan, math.inf, -math.inf, top / 2):
-        tensors[0][0] = value
-        size = length(tensors, CPU).item()
-        assert math.isnan(size) if math.isnan(value) else size >= abs(value) * 0.99
-        assert not can_be_averaged(tensors)
-    tensors[0][0] = top / 8
-    assert can_be_averaged(tensors)
+    assert not buffers.fine(CPU)
+    assert Buffers(object()).fine(CPU) and Buffers(object()).keep() is None

@@ -80,13 +80,23 @@ def test_free_bits():
 
 
 def test_warm_up():
-    vae, x = model(kl_warmup=4, beta=2.0), data()
-    losses = torch.stack([vae.loss({"x": x}, KEY) for _ in range(6)]).detach()
+    """Beta rises with the number of the sample, not of the call; in training alone."""
+    vae, x = model(kl_warmup=8, beta=2.0), data()
+    losses, without = (m.loss({"x": x}, KEY).detach() for m in (vae, model(beta=0.0)))
     kl = ops.reparameterize_reference(*vae.encode(x), x[:, :4])[1].detach()
-    steps = (losses - losses[0]) / kl
-    torch.testing.assert_close(steps[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2, 2]), rtol=1e-4, atol=1e-4)
-    vae = model(kl_warmup=4).eval()
-    assert torch.equal(vae.loss({"x": x}, KEY), model().loss({"x": x}, KEY)) and int(vae.calls) == 0
+    torch.testing.assert_close((losses - without) / kl, 2 * (torch.arange(12) / 8).clamp(max=1), rtol=1e-4, atol=1e-4)
+    assert torch.equal(vae.loss({"x": x}, KEY), losses) and losses.dtype == torch.float32
+    assert torch.equal(vae.eval().loss({"x": x}, KEY), model(beta=2.0).loss({"x": x}, KEY))
+
+
+def test_measure():
+    vae, x = conv(), data(4, 1, 8, 8)
+    vae.shape = None
+    vae.loss({"x": x, "label": torch.arange(4)}, KEY[:4])
+    assert vae.shape is None and vae.names is None
+    vae.measure({"x": x, "names": tuple("abcdefghij"), "levels": None})
+    assert vae.shape == (1, 8, 8) and vae.names == tuple("abcdefghij")
+    assert vae.phase(0) == vae.phase(7)
 
 
 @pytest.mark.parametrize("settings", [{}, {"noise": True}, {"temperature": 0.5}])
@@ -270,11 +280,10 @@ def test_modes_and_gradients_are_left_alone():
 def test_saved_and_loaded(likelihood, tmp_path):
     vae = conv(likelihood=likelihood, beta=0.5, kl_warmup=3)
     batch = {"x": torch.ones(4, 1, 8, 8), "label": torch.arange(4)}
-    vae.loss(batch, KEY[:4])
     gf.save(vae, tmp_path)
     loaded = gf.load(tmp_path)
     assert torch.equal(loaded.sample(3, label=1, noise=True), vae.sample(3, label=1, noise=True))
-    assert int(loaded.calls) == 1 and loaded.config().keys() == vae.config().keys()
+    assert loaded.config().keys() == vae.config().keys()
     assert torch.equal(loaded.loss(batch, KEY[:4]), vae.loss(batch, KEY[:4]))
     assert repr(loaded) == repr(vae) and likelihood in repr(vae)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from ...common.checks import require_callable, require_choice, require_number
+from ...common.conditions import wants_key
 from ...common.eval_mode import evaluating
 from ...common.precision import as_float64, readable, weights_dtype
 from ...common.state import unwrapped
@@ -242,9 +243,12 @@ class Network:
         c_noise = STEPS * c_noise if self.counts_steps else c_noise
         return c_noise.to(torch.promote_types(self.dtype or c_noise.dtype, torch.float32))
 
-    def told(self, y, c_noise, conditions):
+    def told(self, y, c_noise, conditions, key=None):
         """F, (B, *), as the network makes it in the mode that it is in. y: (B, *), c_noise: (B,), conditions: the rest
-        by name; floating-point ones in its dtype. Raises as `require_answer`."""
+        by name; floating-point ones in its dtype. key: (B, 2), for a network with dropout. Raises as
+        `require_answer`."""
+        if key is not None and wants_key(self.net):
+            conditions = {**conditions, "key": key}
         if self.dtype is not None:
             conditions = {
                 name: value.to(self.dtype) if torch.is_tensor(value) and value.is_floating_point() else value

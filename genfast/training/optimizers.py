@@ -1,0 +1,72 @@
+"""Optimizers whose learning rate and whose steps that do not count are on the device."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Player:
+    """Those who are trained together: their parameters and their optimizer.
+
+    make: what makes an optimizer of a list of parameters; None for AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101),
+    fused, with the learning rate on the device. One of torch's fused ones leaves a step out without a word to the host;
+    any other makes the host wait, at each step, for whether there is one.
+    """
+
+    def __init__(self, group: dict, lr: Tensor, weight_decay: float, make: Callable | None):
+        self.parameters, self.lr = group["params"], lr
+        if make is None:
+            common = {"lr": lr, "weight_decay": weight_decay, "fused": True, "capturable": True}
+            self.optimizer = torch.optim.AdamW(**common | group)
+        else:
+            self.optimizer = make(self.parameters)
+            if not isinstance(self.optimizer, torch.optim.Optimizer):
+                got = type(self.optimizer).__name__
+                raise TypeError(f"optimizer must make a torch.optim.Optimizer of a list of parameters; got {got}")
+        self.own = make is None
+        self.skips = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+
+    def gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def step(self, good: Tensor, lr: float) -> None:
+        """A step, if `good`, () bool; else everything stays as it is."""
+        if not self.own:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+        if self.skips:
+            self.optimizer.found_inf, self.optimizer.grad_scale = 1 - good.float(), None
+            try:
+                self.optimizer.step()
+            finally:
+                del self.optimizer.found_inf, self.optimizer.grad_scale
+        elif bool(good):
+            self.optimizer.step()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """What the optimizer remembers of each parameter: tensors, and all else, by "<number>/<name>"."""
+        entries = {
+            f"{i}/{name}": value
+            for i, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+        return tensors, {name: value for name, value in entries.items() if name not in tensors}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor], rest: dict[str, object]) -> None:
+        self.optimizer.state.clear()
+        for key, value in (tensors | rest).items():
+            number, _, name = key.partition("/")
+            parameter = self.parameters[int(number)]
+            if isinstance(value, Tensor):
+                value = _like(value, parameter, counts=name == "step" and not (self.own or self.skips))
+            self.optimizer.state[parameter][name] = value
+
+
+def _like(value: Tensor, parameter: Tensor, counts: bool) -> Tensor:
+    """A copy on the device of the parameter, laid out as that is; of what counts steps, on the CPU."""
+    if value.shape == parameter.shape and value.ndim:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value.clone().to("cpu" if counts else parameter.device)
