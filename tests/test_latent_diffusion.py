@@ -128,8 +128,8 @@ def test_fit_takes_the_scale_from_all_the_data(size):
     torch.testing.assert_close(model.scale, x.std(0))
     many, model = torch.linspace(-1, 1, 10_000)[:, None].expand(-1, 8), known()
     gf.fit(model, many, steps=1, batch=size, progress=False)
-    torch.testing.assert_close(model.shift, torch.zeros(8), atol=1e-3, rtol=0)
-    torch.testing.assert_close(model.scale, many.std(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.shift, torch.zeros(8), atol=0.03, rtol=0)
+    torch.testing.assert_close(model.scale, many.std(0), atol=0.03, rtol=0)
 
 
 def test_small_latents_keep_their_spread():
