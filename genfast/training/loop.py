@@ -268,6 +268,7 @@ class Fit:
                 self.random = state.random_state(self.device)
                 self._take(batches, self.step, lr)
                 self.step, self.random = self.step + 1, None
+                self._step.torn = False
                 log = looks.due(self.step, lr, batches[-1])
                 bar.advance(self.step)
                 if log is not None:

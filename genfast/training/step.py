@@ -41,7 +41,7 @@ class Step:
         self.places = {}  # numbers of the parameters that have gradients, on the device, by these numbers
         # Squares of weights beyond 1e19 overflow: where they begin so, their length is found in float64.
         self.wide = None if bool(length(self.parameters, self.device).isfinite()) else torch.float64
-        self.torn = False  # whether an error has left it half done
+        self.torn = False  # whether something has moved since the caller last counted a step
 
     def __call__(self, batches: Sequence[tuple[Batch, Tensor]], step: int, lr: float) -> None:
         """Step number `step`, counted from 0. batches: of the first player a turn each, then of the others the last."""
@@ -63,7 +63,6 @@ class Step:
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         self.tally.add(torch.stack(losses), norm, good, worst, finite)
         self.averages.update(self.tally.updates, good & (self.tally.at["broken"] == 0))
-        self.torn = False
 
     @contextlib.contextmanager
     def averaged(self, length: float | None = None) -> Iterator[None]:

@@ -42,7 +42,7 @@ from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from ..ops.noise import MAX_STEP
 from .answers import defined, finite, in_dtype_of
-from .latents import held, on_sphere
+from .latents import held, kl_beyond, on_sphere
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
@@ -130,23 +130,21 @@ class VAE(nn.Module):
         self.likelihood.check_data(x)
 
     def measure(self, batch: Mapping) -> None:
-        """Takes the shape and the names of classes from data, x (N, *shape), where they are not known yet: `fit` does
-        so once, before the first step."""
+        """Takes the shape and the names of classes from data, x (N, *shape), as far as they are None; `fit` does."""
         learn(self, batch)
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
         """The loss of each sample in nats, (B,).
 
         batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
-        key: (B, 2) = (seed, sample number), see `ops.make_key`: z and beta_k are functions of it.  step: is not looked
-        at.
+        key: (B, 2) = (seed, sample number), see `ops.make_key`: z and beta_k are functions of it.  step: has no part.
         """
         x, key = self._placed(batch_samples(batch, self.shape), key)
         conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False) | {"key": key}
         mu, logvar = self._posterior(x, conditions)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
-            kl = self._with_free_bits(mu, logvar)
+            kl = kl_beyond(self.free_bits, mu, logvar)
         return (self._beta(key) * kl).to(kl.dtype) - self._log_prob(x, z, conditions)
 
     def phase(self, step: int) -> int:
@@ -362,11 +360,6 @@ class VAE(nn.Module):
 
     def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         return self.decoder(in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
-
-    def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
-        """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
-        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).reshape(*mu.shape[:2], -1).sum(2)
-        return torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits).sum(1)
 
     def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Both, checked, on the device of the weights."""

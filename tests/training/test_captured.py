@@ -34,6 +34,10 @@ def gan():
     return gf.GAN(perceptron(2, 4), perceptron(4, 1), latent=2, shape=(4,), lazy=3)
 
 
+def latent_diffusion():
+    return gf.LatentDiffusion(vae(), gf.Diffusion(gf.nn.MLP(2, width=8, depth=1)))
+
+
 def run(model, **settings):
     settings = {"steps": 20, "batch": 8, "log_every": 5, "progress": False} | settings
     logs = fit(model, X, **settings)
@@ -42,7 +46,11 @@ def run(model, **settings):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("settings", [{}, {"micro_batch": 3}, {"precision": "bf16"}, {"ema": (0.1, 0.05)}])
-@pytest.mark.parametrize("family, kinds", [(diffusion, 1), (vae, 1), (gan, 2)], ids=lambda f: getattr(f, "__name__", f))
+@pytest.mark.parametrize(
+    "family, kinds",
+    [(diffusion, 1), (vae, 1), (gan, 2), (latent_diffusion, 1)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_the_bits_of_the_plain_step(graphs, family, kinds, settings):
     plain, captured = family(), family()
     expected = run(plain, graph=False, **settings)
@@ -50,6 +58,19 @@ def test_the_bits_of_the_plain_step(graphs, family, kinds, settings):
     assert run(captured, graph="auto", **settings) == expected
     assert graphs.captures == kinds and graphs.replays == 20 - 3 * kinds
     assert all(map(torch.equal, plain.state_dict().values(), captured.state_dict().values()))
+
+
+def test_classes_and_dropout(graphs):
+    """What is drawn for dropout and for labels left out is a function of the key, which the graph finds anew."""
+    data = gf.data.arrays(X.view(16, 1, 4, 4), torch.arange(16) % 3)
+
+    def run(graph):
+        torch.manual_seed(0)
+        net = gf.nn.UNet(channels=1, width=8, multipliers=(1, 2), groups=4, dropout=0.2, classes=3)
+        logs = fit(gf.Diffusion(net), data, steps=7, batch=4, log_every=1, graph=graph, progress=False)
+        return [log["loss"] for log in logs]
+
+    assert run(False) == run("auto") and graphs.replays == 4
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
