@@ -80,17 +80,30 @@ class Child:
             raise AssertionError(f"{self.run.name} ended with {code}:\n{self.said.read_text(errors='replace')}")
         return True
 
-    def wait_until_it_trains(self):
-        """Or has ended: until the folder's lock says that it is its own; for how long torch takes to start varies."""
-        mark = f"process {self.process.pid} on ".encode()
-        while not self.wait(0.002):
-            with contextlib.suppress(FileNotFoundError):
-                if mark in (self.run / ".lock").read_bytes():
-                    return
+    def wait_until(self, happened):
+        """Or until it has ended: seconds."""
+        begun = time.monotonic()
+        while not happened() and not self.wait(0.002):
+            pass
+        return time.monotonic() - begun
+
+    def is_training(self):
+        """Whether the folder's lock is its own; for how long torch takes to start varies."""
+        return f"process {self.process.pid} on ".encode() in _content(self.run / ".lock")
+
+    def has_logged(self):
+        return bool(_content(self.run / "log.jsonl"))
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+def _content(file):
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 class Fork:
@@ -189,10 +202,9 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
     script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=SETTINGS.format(steps=steps))))
     whole = folder / f"{family}-whole"
     first = Child(script, whole, fork)
-    first.wait_until_it_trains()
-    begun = time.monotonic()
-    first.wait()
-    span = 2 * (time.monotonic() - begun) / (n + 1)
+    first.wait_until(first.is_training)
+    start, rest = first.wait_until(first.has_logged), first.wait_until(lambda: False)
+    moments = start / 2, start + 2 * rest / (n + 1)  # after it has begun to train
     draw, found, writes, runs = random.Random(seed), [], 0, 0
     run = None
     while len(found) < n or run is not None:
@@ -201,8 +213,8 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
             run = folder / f"{family}-{runs}"
         child = Child(script, run, fork)
         if len(found) < n:
-            child.wait_until_it_trains()
-            if not child.wait(draw.uniform(0, span)):
+            child.wait_until(child.is_training)
+            if not child.wait(draw.uniform(*moments)):
                 child.kill()
                 found.append(at(run))
                 writes += being_written(run)
