@@ -273,17 +273,26 @@ def describe(model):
     return {"format": FORMAT} | versions() | named
 
 
-def rebuilt(description, folder, numbers):
+def rebuilt(description, folder, tensors, numbers):
     """A model of the class, arguments and names of classes in `description`, what `describe` said of another one, with
-    new weights. numbers: that may be trained.  folder: what it was read from, for messages.
+    new weights. tensors, numbers: how many its parameters are.  folder: what it was read from, for messages.
 
-    Raises ValueError if the class, or a network, is not one that genfast knows; CorruptCheckpoint if the class refuses
-    its arguments.
+    Raises ValueError if the class, or a network, is not one that genfast knows; CorruptCheckpoint, before memory is
+    taken, if the class refuses its arguments, or its parameters would be more or fewer.
     """
     kind, networks = _class_of(description, folder), _networks(description, None, folder, numbers)
-    try:
+
+    def build():
         config = copy.deepcopy(description["config"])
-        model = kind.from_config(config | {place: make() for place, make in networks.items()})
+        return kind.from_config(config | {place: make() for place, make in networks.items()})
+
+    try:
+        if kind.__module__.partition(".")[0] == __package__:  # one of the user's may need numbers when it is made
+            with torch.device("meta"), Calls(1000 + 100 * tensors):
+                found = sum(parameter.numel() for parameter in build().parameters())
+            if found != numbers:
+                raise ValueError(f"it has {found} parameters instead of {numbers}")
+        model = build()
     except Exception as error:  # the constructors of a foreign config raise whatever they please
         raise corrupt(folder, f"describes no model: {kind.__name__} refuses its config, {error!r}") from error
     if description["names"] is not None:

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from ..common.checks import is_integer
 from ..common.files import append_line, flush, to_json, write_file
 from ..common.sealed import corrupt
 from ..data.matching import warn_user
@@ -57,7 +58,7 @@ class LogFile:
 
 
 def _is_until(line: dict | None, step: int) -> bool:
-    return line is not None and isinstance(line.get("step"), int) and line["step"] <= step
+    return line is not None and is_integer(line.get("step")) and line["step"] <= step
 
 
 def _parsed(line: bytes) -> dict | None:

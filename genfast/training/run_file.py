@@ -16,6 +16,8 @@ FIELDS = {
     "id": (str,), "settings": (dict,), "data": (dict,), "test": (dict, type(None)), "model": (dict,),
     "measured": (dict, type(None)), "words": (dict, type(None)), "finished": (int, type(None)),
 }  # fmt: skip
+MODEL = {"model": (str,), "config": (dict,), "names": (list, type(None)), "trained": (dict,)}
+TRAINED = {"tensors": (int,), "numbers": (int,)}
 
 
 def read_run(path) -> dict:
@@ -42,7 +44,8 @@ def read_run(path) -> dict:
         _require_ours(file)
         raise
     require_format(file, content, FORMAT, "train again")
-    if wrong := [name for name, kinds in FIELDS.items() if type(content.get(name, ...)) not in kinds]:
+    wrong = _wrong(content, FIELDS) or _wrong(content["model"], MODEL) or _wrong(content["model"]["trained"], TRAINED)
+    if wrong:
         raise corrupt(file, f"is not what genfast writes: {', '.join(wrong)} missing or wrong", content)
     return content
 
@@ -52,7 +55,7 @@ def rebuilt_model(path):
     by their names, so that no code is run that is not genfast's. Raises as `read_run` does, and ValueError for a class
     or a network that genfast does not know."""
     model = read_run(path)["model"]
-    return rebuilt(model, as_path("path", path), model["trained"]["numbers"])
+    return rebuilt(model, as_path("path", path) / FILE, model["trained"]["tensors"], model["trained"]["numbers"])
 
 
 def new_run(description: dict, words: dict | None) -> dict:
@@ -64,6 +67,11 @@ def new_run(description: dict, words: dict | None) -> dict:
 def write_run(path: Path, content: dict) -> None:
     """Replace RUN/run.json, or leave it and raise OSError with its name."""
     write_file(path / FILE, json.dumps(sealed(content), indent=1).encode())
+
+
+def _wrong(content: dict, fields: dict[str, tuple[type, ...]]) -> list[str]:
+    """The fields that are missing or of another type."""
+    return [name for name, kinds in fields.items() if type(content.get(name, ...)) not in kinds]
 
 
 def _require_ours(file: Path) -> None:

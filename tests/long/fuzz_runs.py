@@ -28,6 +28,7 @@ import genfast as gf
 from genfast.common.files import CorruptCheckpoint
 from genfast.common.sealed import SEAL, sealed
 from genfast.training.description import describe_run
+from genfast.training.run_file import rebuilt_model
 from genfast.training.run_folder import RunFolder
 
 STEPS = (10, 20, 30)
@@ -167,6 +168,7 @@ def opened(path, description, forged=False):
         with folder.claimed(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             start = folder.open(description)
+            rebuilt_model(path)
             history = folder.history()
     except Exception as error:
         if isinstance(error, CorruptCheckpoint | OSError):

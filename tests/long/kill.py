@@ -63,7 +63,6 @@ class Child:
 
     def __init__(self, script, run, fork):
         self.run, self.said = run, run.with_suffix(".txt")
-        self.begun = time.monotonic()
         if fork:
             self.process = Fork(script, run, self.said)
         else:
@@ -81,23 +80,38 @@ class Child:
             raise AssertionError(f"{self.run.name} ended with {code}:\n{self.said.read_text(errors='replace')}")
         return True
 
-    def wait_for_a_write(self):
-        """Seconds until the run has its run.json."""
-        while not (self.run / "run.json").exists() and not self.wait(0.002):
+    def wait_until(self, happened):
+        """Or until it has ended: seconds."""
+        begun = time.monotonic()
+        while not happened() and not self.wait(0.002):
             pass
-        return time.monotonic() - self.begun
+        return time.monotonic() - begun
+
+    def is_training(self):
+        """Whether the folder's lock is its own; for how long torch takes to start varies."""
+        return f"process {self.process.pid} on ".encode() in _content(self.run / ".lock")
+
+    def has_logged(self):
+        return bool(_content(self.run / "log.jsonl"))
 
     def kill(self):
         self.process.kill()
         self.process.wait()
 
 
+def _content(file):
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 class Fork:
     """The part of a Popen that is needed, of a fork of this process."""
 
     def __init__(self, script, run, said):
-        self.id = os.fork()
-        if self.id == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             self._run(script, run, said)
 
     def _run(self, script, run, said):
@@ -117,10 +131,10 @@ class Fork:
 
     def wait(self, seconds=None):
         end = None if seconds is None else time.monotonic() + seconds
-        while self.id:
-            found, status = os.waitpid(self.id, 0 if end is None else os.WNOHANG)
+        while self.pid:
+            found, status = os.waitpid(self.pid, 0 if end is None else os.WNOHANG)
             if found:
-                self.id, self.code = 0, os.waitstatus_to_exitcode(status)
+                self.pid, self.code = 0, os.waitstatus_to_exitcode(status)
             elif time.monotonic() >= end:
                 raise subprocess.TimeoutExpired("fork", seconds)
             else:
@@ -128,7 +142,7 @@ class Fork:
         return self.code
 
     def kill(self):
-        os.kill(self.id, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
 
 
 def lasting(run):
@@ -188,9 +202,9 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
     script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=SETTINGS.format(steps=steps))))
     whole = folder / f"{family}-whole"
     first = Child(script, whole, fork)
-    start = first.wait_for_a_write()
-    first.wait()
-    span = 2 * (time.monotonic() - first.begun - start) / (n + 1)
+    first.wait_until(first.is_training)
+    start, rest = first.wait_until(first.has_logged), first.wait_until(lambda: False)
+    moments = start / 2, start + 2 * rest / (n + 1)  # after it has begun to train
     draw, found, writes, runs = random.Random(seed), [], 0, 0
     run = None
     while len(found) < n or run is not None:
@@ -198,11 +212,13 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
             runs += 1
             run = folder / f"{family}-{runs}"
         child = Child(script, run, fork)
-        if len(found) < n and not child.wait(start + draw.uniform(0, span)):
-            child.kill()
-            found.append(at(run))
-            writes += being_written(run)
-            continue
+        if len(found) < n:
+            child.wait_until(child.is_training)
+            if not child.wait(draw.uniform(*moments)):
+                child.kill()
+                found.append(at(run))
+                writes += being_written(run)
+                continue
         child.wait()
         require_equal(run, whole)
         run = None

@@ -6,12 +6,15 @@ import pickle
 
 import pytest
 
+import genfast as gf
 from genfast.common.files import CorruptCheckpoint
 from genfast.common.sealed import sealed
 from genfast.training import run_file
-from genfast.training.run_file import new_run, read_run, write_run
+from genfast.training.description import describe_model
+from genfast.training.run_file import new_run, read_run, rebuilt_model, write_run
 
-DESCRIPTION = {"settings": {"steps": 3}, "data": {"samples": 2}, "test": None, "model": {"model": "Toy"}}
+MODEL = {"model": "Toy", "config": {}, "names": None, "trained": {"tensors": 1, "numbers": 2}}
+DESCRIPTION = {"settings": {"steps": 3}, "data": {"samples": 2}, "test": None, "model": MODEL}
 
 
 def test_round_trip(tmp_path):
@@ -60,6 +63,31 @@ def test_fields_that_are_wrong(tmp_path, name):
         (tmp_path / "run.json").write_text(json.dumps(sealed(content)))
         with pytest.raises(CorruptCheckpoint, match=rf"run\.json is not what genfast writes: {name} missing or wrong"):
             read_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", run_file.MODEL)
+def test_what_is_said_of_the_model(tmp_path, name):
+    for model in (MODEL | {name: 1.5}, {key: value for key, value in MODEL.items() if key != name}):
+        write_run(tmp_path, new_run(DESCRIPTION | {"model": model}, None))
+        with pytest.raises(CorruptCheckpoint, match=rf"run\.json is not what genfast writes: {name} missing or wrong"):
+            read_run(tmp_path)
+
+
+def test_a_model_is_rebuilt_as_new(tmp_path):
+    model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1, classes=2))
+    description = describe_model(model)
+    write_run(tmp_path, new_run(DESCRIPTION | {"model": description}, None))
+    assert describe_model(rebuilt_model(tmp_path)) == description
+    large = json.loads(json.dumps(description))
+    large["config"]["net"]["config"]["width"] = 60_000  # 29 GB of weights
+    for bad, words in (
+        (large, "parameters instead of"),
+        (description | {"trained": {"tensors": 3, "numbers": 4}}, "parameters instead of 4"),
+        (description | {"config": description["config"] | {"schedule": 3}}, "refuses its config"),
+    ):
+        write_run(tmp_path, new_run(DESCRIPTION | {"model": bad}, None))
+        with pytest.raises(CorruptCheckpoint, match=rf"run\.json describes no model: .*{words}"):
+            rebuilt_model(tmp_path)
 
 
 def test_other_formats(tmp_path):
