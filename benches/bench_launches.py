@@ -7,8 +7,8 @@
     step           one of `fit`: batch, loss, backward, clip, AdamW, average, log
 
 On a CPU they are counted as ops, `testing.count_launches`, among them what only a CPU needs: checks of values, the
-channels-last copy of a U-Net, three ops for a dropout; AdamW and the average are one each. How many there are does not
-depend on the width, so narrow networks are counted there. On CUDA the profiler counts kernels.
+channels-last copy of a U-Net; AdamW and the average are one each. How many there are does not depend on the width, so
+narrow networks are counted there. On CUDA the profiler counts kernels.
 """
 
 from collections import Counter

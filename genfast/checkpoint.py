@@ -185,7 +185,8 @@ def load(path, net=None, device=None):
     if {name: _described_tensor(value) for name, value in state.items()} != manifest["tensors"]:
         raise corrupt(file, "holds other tensors than model.json says", manifest)
 
-    kind, networks = _class_of(manifest, folder), _networks(manifest, net, folder)
+    numbers = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"].values())
+    kind, networks = _class_of(manifest, folder), _networks(manifest, net, folder, numbers)
 
     def build():
         config = copy.deepcopy(manifest["config"])
@@ -272,6 +273,24 @@ def describe(model):
     return {"format": FORMAT} | versions() | named
 
 
+def rebuilt(description, folder, numbers):
+    """A model of the class, arguments and names of classes in `description`, what `describe` said of another one, with
+    new weights. numbers: that may be trained.  folder: what it was read from, for messages.
+
+    Raises ValueError if the class, or a network, is not one that genfast knows; CorruptCheckpoint if the class refuses
+    its arguments.
+    """
+    kind, networks = _class_of(description, folder), _networks(description, None, folder, numbers)
+    try:
+        config = copy.deepcopy(description["config"])
+        model = kind.from_config(config | {place: make() for place, make in networks.items()})
+    except Exception as error:  # the constructors of a foreign config raise whatever they please
+        raise corrupt(folder, f"describes no model: {kind.__name__} refuses its config, {error!r}") from error
+    if description["names"] is not None:
+        model.names = tuple(description["names"])
+    return model
+
+
 def _described_tensor(value):
     """{"dtype", "shape"} of a tensor, by torch's names."""
     return {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
@@ -296,8 +315,9 @@ def _class_of(manifest, folder):
     return MODELS[name]
 
 
-def _networks(manifest, net, folder) -> dict[str, Callable]:
-    """What makes each network of the config, by its place there: from its own config, or the one that was passed."""
+def _networks(manifest, net, folder, numbers) -> dict[str, Callable]:
+    """What makes each network of the config, by its place there: from its own config, or the one that was passed.
+    numbers: that the weights hold."""
     marks, config = {"network", "config"}, manifest["config"]
     places = [name for name, value in config.items() if isinstance(value, dict) and value.keys() == marks]
     given = net if isinstance(net, dict) else dict.fromkeys(places[:1] if net is not None else (), net)
@@ -305,7 +325,6 @@ def _networks(manifest, net, folder) -> dict[str, Callable]:
         raise ValueError(f"net must be for the networks of {folder}, {places}; got one for {sorted(unknown)}")
     if net is not None and not isinstance(net, dict) and len(places) != 1:
         raise ValueError(f"net must be a dict with keys of {places}, the {len(places)} networks of {folder}")
-    numbers = sum(math.prod(tensor["shape"]) for tensor in manifest["tensors"].values())
     makers = {}
     for place in places:
         name, arguments = config[place]["network"], config[place]["config"]

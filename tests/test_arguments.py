@@ -48,6 +48,7 @@ def columns(*names):
 
 
 NET = gf.nn.MLP(2, width=8, depth=1, classes=2, condition=3)
+UNET = gf.nn.UNet(1, 4, (1, 1), dropout=0.1)
 MODEL = gf.Diffusion(NET, shape=(2,))
 PLAIN = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
 DENOISER, PLAN, FEW = PLAIN.denoiser, plan("euler", "edm", 2), {"steps": 2, "progress": False}
@@ -176,7 +177,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
         "encoder": VAE.encoder, "decoder": VAE.decoder, "latent": 4, "likelihood": "gaussian", "beta": 1.0,
         "kl_warmup": 0, "free_bits": 0.0, "classes": 0, "shape": (6,),
     }),
-    "VAE.loss": (lambda x, key: VAE.loss({"x": x}, key), {"x": x(6, 6), "key": key()}),
+    "VAE.loss": (lambda x, key: VAE.loss({"x": x}, key, step=0), {"x": x(6, 6), "key": key()}),
     "VAE.encode": (VAE.encode, {"x": x(6, 6), "label": None, "condition": None}),
     "VAE.decode": (VAE.decode, {"z": x(6, 4)}),
     "VAE.sample": (VAE.sample, {"n": 3, "seed": 0, "temperature": 1.0, "noise": False, "chunk": 4}),
@@ -188,9 +189,12 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "Bernoulli": (gf.vae.likelihoods.Bernoulli().log_prob, {"x": x(), "f": x()}),
     "GAN": (gf.GAN, {
         "generator": GAN.generator, "discriminator": GAN.discriminator, "latent": 2, "loss": "hinge", "r1": 0.1,
-        "lazy": 1, "spectral_norm": False, "augment": (), "classes": 3, "shape": (1, 4, 4),
+        "lazy": 1, "spectral_norm": False, "sigma_data": 0.5, "augment": (), "classes": 3, "shape": (1, 4, 4),
     }),
-    "GAN.loss": (lambda key, **batch: GAN.loss(batch, key), {"x": IMAGES, "label": LABEL, "key": key()}),
+    "GAN.loss": (
+        lambda key, step, **batch: GAN.loss(batch, key, step=step),
+        {"x": IMAGES, "label": LABEL, "key": key(), "step": 0},
+    ),
     "GAN.sample": (GAN.sample, {"n": 3, "seed": 0, "label": 0, "chunk": 4}),
     "augment.color": (augment.color, {"x": IMAGES, "u": torch.zeros(6, 4)}),
     "Fit": (gf.Fit, {
@@ -227,6 +231,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
         "groups": None, "dropout": 0.0, "timesteps": None,
     }),
     "nn.MLP of x": (NET, {"x": x(), "t": torch.ones(6), "label": LABEL, "condition": x(6, 3), "prepared": None}),
+    "nn.UNet of x": (UNET, {"x": IMAGES, "t": torch.ones(6), "key": key()}),
     "nn.Encoder of x": (gf.nn.Encoder(**CONV), {"x": IMAGES} | TOLD),
     "nn.Decoder of z": (gf.nn.Decoder(**CONV), {"z": x()} | TOLD),
 }  # fmt: skip
@@ -236,6 +241,7 @@ OPS = {
     "normal": (ops.normal, {"key": key(), "shape": (2,), "purpose": 1, "step": 0, "dtype": torch.float32}),
     "split_stream": (ops.split_stream, {"stream": 3}),
     "dot": (ops.dot, {"a": x(), "b": x()}),
+    "dropout": (ops.dropout, {"x": x(), "key": key(), "p": 0.1, "layer": 0}),
     "bias_act": (ops.bias_act, {"x": x(), "bias": torch.zeros(2), "act": "silu"}),
     "geglu": (ops.geglu, {"x": x()}),
     "denoising_loss": (ops.denoising_loss, {"net": x(), "x0": x(), "key": key()} | columns("p", "q", "weight")),

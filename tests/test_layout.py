@@ -88,6 +88,9 @@ COVERED = {
     "test_checkpoint.py": "common.files common.versions",
     "test_checkpoint_foreign.py": "common.limits",
     "test_latent_diffusion.py": "vae.autoencoder",
+    "training/test_loop.py": "training.looks training.settings",
+    "training/test_resume.py": "training.state",
+    "training/test_step.py": "training.optimizers",
     "vae/test_model.py": "vae.answers vae.latents",
     "verification/test_verification.py": (
         "verification.invariance verification.laws verification.likelihood verification.orders verification.problems "

@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
-FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as shells have them, 128 + the signal
+FAILED, USAGE = 1, 2
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # as shells have them, 128 + the signal
 PLAIN = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError)  # whose text says what it is
 
 
@@ -23,19 +27,39 @@ def usage() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def going_on(saved: Callable[[], str | None]) -> Iterator[None]:
+    """Inside it what stops the command, Ctrl-C or SIGTERM, is followed by a sentence on stderr: what is `saved`, unless
+    that is None, and the command that goes on from there."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if words := saved():
+            again = shlex.join(["genfast", *(word for word in sys.argv[1:] if word != "--no-resume")])
+            print(f"{words}; what goes on from there: {again}", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
 def reported(name: str) -> Iterator[None]:
     """Inside it an error ends the process with one sentence on stderr, after the name: with 2 for a `UsageError`, 130
-    for Ctrl-C, without a word where nobody reads the output any more, with 1 otherwise. GENFAST_TRACEBACK=1 lets it
-    through."""
+    for Ctrl-C, 143 for SIGTERM, without a word where nobody reads the output any more, with 1 otherwise.
+    GENFAST_TRACEBACK=1 lets it through."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
             yield
         finally:
+            signal.signal(signal.SIGTERM, before)
             _flush()  # now, while it can still be said that it fails
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("GENFAST_TRACEBACK") == "1":
             raise
         sys.exit(_said(name, error))
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """SIGTERM as Ctrl-C: what is open is closed, and temporary files go."""
+    sys.exit(TERMINATED)
 
 
 def _said(name: str, error: BaseException) -> int:
@@ -46,7 +70,9 @@ def _said(name: str, error: BaseException) -> int:
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    words = " ".join(str(error).split())
+    words = str(error).strip()
+    if "\n    " not in words:  # no table
+        words = " ".join(words.split())
     if not words or not isinstance(error, (*PLAIN, UsageError)):
         words = f"{type(error).__name__}: {words}" if words else type(error).__name__
     print(f"{name}: {words}", file=sys.stderr)

@@ -16,6 +16,11 @@ def weights_dtype(network):
     return next((p.dtype for p in parameters if p.is_floating_point()), None)
 
 
+def weights_device(network):
+    """The device of the network's first parameter; the CPU for one that has none."""
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
+
+
 def concrete(tensor):
     """Whether the values of a tensor can be looked at without ending a graph that is being compiled, or stopping
     vmap."""

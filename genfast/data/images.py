@@ -62,6 +62,11 @@ def save_png(path, images, **options):
         raise ValueError(f"options must be none for a finished uint8 picture; got {sorted(options)}")
     if images.ndim != 3 or images.shape[2] not in (1, 3):
         raise ValueError(f"images must be a picture of shape (H, W, 1 or 3); got {images.shape}")
+    write_file(path, png(images))
+
+
+def png(picture):
+    """The bytes of a PNG of a picture, uint8 (H, W, 1 or 3)."""
     data = io.BytesIO()
-    Image.fromarray(images[:, :, 0] if images.shape[2] == 1 else images).save(data, format="PNG")
-    write_file(path, data.getvalue())
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(data, format="PNG")
+    return data.getvalue()

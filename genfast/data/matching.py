@@ -95,12 +95,12 @@ def told(data: Data, rows: Tensor) -> dict[str, Tensor]:
     return {name: value[rows.to(value.device)] for name, value in columns.items() if value is not None}
 
 
-def warn_user(message: str) -> None:
-    """A UserWarning at the line that called genfast: by default Python says one only once a line."""
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning at the line that called genfast: by default Python says one only once a line."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("genfast."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _with_known_labels(data: Data, model) -> Data:

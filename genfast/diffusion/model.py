@@ -33,6 +33,7 @@ from ..common.indices import as_index
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..common.measured import learn
+from ..common.precision import weights_device
 from . import sampling
 from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
@@ -244,7 +245,7 @@ class Diffusion(nn.Module):
             guidance = None
         settings = SampleSettings(
             seed=seed, guidance=guidance, clamp=clamp, threshold=threshold, noise=noise, chunk=chunk, dtype=dtype,
-            device=self._device(), graph=graph, progress=progress, callback=callback,
+            device=weights_device(self), graph=graph, progress=progress, callback=callback,
         )  # fmt: skip
         x = sample_with(
             settings, self.denoiser, shape, plan, index, start=start, source=source, strength=strength,
@@ -276,7 +277,7 @@ class Diffusion(nn.Module):
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
         bounds, shape = as_clip(clip, self.levels), self._shape(shape)
         x, evaluations = sampling.sample_adaptively(
-            self.denoiser, shape, index, condition=conditions, device=self._device(), **settings
+            self.denoiser, shape, index, condition=conditions, device=weights_device(self), **settings
         )
         return clipped(x, bounds), evaluations
 
@@ -334,7 +335,7 @@ class Diffusion(nn.Module):
         if x.ndim < 2 or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
             wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
             raise ValueError(f"x must have shape (N, {wanted}); got {tuple(x.shape)}")
-        x = x.to(self._device())
+        x = x.to(weights_device(self))
         return {"x": x, "condition": self._conditions(x, label, condition)}
 
     def _shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -347,9 +348,6 @@ class Diffusion(nn.Module):
     def _conditions(self, x: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
         conditions = as_conditions(len(x), label=label, condition=condition, **known_to(self))
         return {name: value.to(x.device) for name, value in conditions.items()}
-
-    def _device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

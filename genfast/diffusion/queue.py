@@ -9,6 +9,7 @@ from torch import Tensor
 from ..common.checks import require_number
 from ..common.clip import as_clip, clipped
 from ..common.conditions import known_to
+from ..common.precision import weights_device
 from .guidance.classifier_free import Guidance, guided_conditions
 from .planned import planned
 from .process.plans import Plan
@@ -26,7 +27,7 @@ class DiffusionQueue(SampleQueue):
         clip: tuple[float, float] | str | None = "auto", graph: bool | str = "auto",
     ):  # fmt: skip
         self.model, self.bounds = model, as_clip(clip, model.levels)
-        shape, device = model._shape(None), model._device()
+        shape, device = model._shape(None), weights_device(model)
         super().__init__(model.denoiser, shape, capacity=capacity, clamp=clamp, device=device, graph=graph)
 
     def add(

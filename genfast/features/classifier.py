@@ -86,7 +86,7 @@ class _Task:
     def parameters(self):
         return [*self.trunk.parameters(), *self.head.parameters()]
 
-    def loss(self, batch, key):
+    def loss(self, batch, key, *, step=0):
         x = self.trunk[0](batch["x"])
         x = x + NOISE * normal(key, x.shape[1:], Purpose.TRAIN)
         return F.cross_entropy(self.head(self.trunk[1:](x)), batch["label"], reduction="none")

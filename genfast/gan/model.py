@@ -170,7 +170,7 @@ class GAN(nn.Module):
             with torch.enable_grad():
                 return self._discriminator_loss(x, key, conditions, due).detach()
         with torch.no_grad():
-            fake = self._generated(self._z(key, step=0, like=x), conditions)
+            fake = self._generated(self._z(key, step=0, like=x), conditions, x.shape[1:])
         real, fake_seen = augmented(x, key, self.augment, 0), augmented(fake, key, self.augment, 1)
         weights = {name: self.lazy * value for name, value in self.weights.items() if value and due}
 
@@ -193,7 +193,7 @@ class GAN(nn.Module):
         return loss
 
     def _generator_loss(self, x: Tensor, key: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        fake = augmented(self._generated(self._z(key, step=1, like=x), conditions), key, self.augment, 2)
+        fake = augmented(self._generated(self._z(key, step=1, like=x), conditions, x.shape[1:]), key, self.augment, 2)
         with _frozen(self.discriminator):
             real = self._logits(augmented(x, key, self.augment, 3), conditions) if self.loss_name in PAIRED else None
             return LOSSES[self.loss_name].generator(real, self._logits(fake, conditions))
@@ -205,7 +205,7 @@ class GAN(nn.Module):
         x, conditions = self._checked(batch, key)
         x, conditions = x[:ROWS], {name: value[:ROWS] for name, value in conditions.items()}
         with evaluating(self):
-            fake = self._generated(self._z(conditions["key"], step=0, like=x), conditions)
+            fake = self._generated(self._z(conditions["key"], step=0, like=x), conditions, x.shape[1:])
             found = health(x, fake, *(self._logits(v, conditions) for v in (x, fake)))
         self.monitor.report(found)
         return found._asdict()
@@ -243,7 +243,7 @@ class GAN(nn.Module):
         conditions = as_conditions(len(index), label=label, condition=condition, **known_to(self))
 
         def generate(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
-            return self._generated(truncation * self._z(key, step=0, like=like), conditions)
+            return self._generated(truncation * self._z(key, step=0, like=like), conditions, self.shape)
 
         with evaluating(self):
             return in_chunks(generate, index, conditions, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
@@ -251,10 +251,10 @@ class GAN(nn.Module):
     def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)
 
-    def _generated(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def _generated(self, z: Tensor, conditions: dict[str, Tensor], shape: tuple[int, ...] | None) -> Tensor:
         x = self.generator(z, **taken(self.generator, conditions))
-        if len(x) != len(z) or (self.shape is not None and tuple(x.shape[1:]) != self.shape):
-            wanted = "*" if self.shape is None else ", ".join(map(str, self.shape))
+        if len(x) != len(z) or (shape is not None and x.shape[1:] != shape):
+            wanted = "*" if shape is None else ", ".join(map(str, shape))
             raise ValueError(f"generator must answer with ({len(z)}, {wanted}); got {tuple(x.shape)}")
         return x
 

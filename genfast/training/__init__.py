@@ -2,6 +2,7 @@
 
 from .loop import Fit, fit
 from .plot import plot
+from .run_file import read_run, rebuilt_model
 from .tensorboard import TensorBoard
 
-__all__ = ["Fit", "TensorBoard", "fit", "plot"]
+__all__ = ["Fit", "TensorBoard", "fit", "plot", "read_run", "rebuilt_model"]

@@ -37,6 +37,7 @@ class CapturedStep:
         if phase not in self.graphs and not self._capture(phase, batches, number, lr):
             return self.step(batches, number, lr)
         self._place(batches)
+        self.step.torn = True
         self.graphs[phase]()
 
     def _phase(self, number: int) -> object:

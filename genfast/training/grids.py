@@ -1,7 +1,6 @@
 """A picture of what a model draws in the midst of its training."""
 
 import inspect
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..common.eval_mode import evaluating
 from ..data.dataset import Data
 from ..data.images import grid, save_png
+from ..data.matching import warn_user
 
 SAMPLES, POINTS = 64, 512  # of images, and of vectors: fewer points show no shape
 SIDE = 40  # pixels, about, of a small image
@@ -38,13 +38,13 @@ def draw_grid(model: object, path: Path, *, data: Data | None = None) -> None:
     try:
         x = _sampled(model, count, label, rows.get("condition"))
         if image:
-            options = {"columns": _columns(model), "scale": max(1, SIDE // shape[1]), "padding": 2}
+            options = {"columns": columns_of(model), "scale": max(1, SIDE // shape[1]), "padding": 2}
             picture = grid(x, value_range=_range(rows), **options)
         else:
-            picture = _scatter(x, label, rows)
+            picture = scatter(x, label, rows)
     except Exception as error:  # of a model of whatever kind: no reason to end a training
         needed = ": pip install genfast[demo]" if isinstance(error, ImportError) else ""
-        warnings.warn(f"there are no pictures of samples: {error}{needed}", RuntimeWarning, stacklevel=2)
+        warn_user(f"there are no pictures of samples: {error}{needed}", RuntimeWarning)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, picture)
@@ -61,7 +61,7 @@ def _labels(model: object, rows: dict, count: int) -> Tensor | None:
     return number % classes if classes <= count else number * classes // count
 
 
-def _columns(model: object) -> int:
+def columns_of(model: object) -> int:
     """Of a grid: a multiple of the number of classes, near 8."""
     classes = getattr(model, "classes", 0) or 0
     return classes * max(1, round(COLUMNS / classes)) if 0 < classes <= ROW_OF_CLASSES else COLUMNS
@@ -86,7 +86,7 @@ def _sampled(model: object, count: int, label: Tensor | None, condition: Tensor 
         return model.sample(count, seed=0, **settings).float().cpu()
 
 
-def _scatter(x: Tensor, label: Tensor | None, rows: dict) -> np.ndarray:
+def scatter(x: Tensor, label: Tensor | None, rows: dict) -> np.ndarray:
     """A picture (H, W, 3) of samples x (N, *), and beside them the data, with the same axes: those of the data."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

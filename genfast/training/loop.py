@@ -1,7 +1,7 @@
 """fit and Fit: one plain loop for every model, which offers `parameters()` and `loss(batch, key, *, step=0) -> (B,)`.
 
 A model of several players, such as a GAN, has `players()` -> {name: arguments of AdamW, "params" among them} and
-`loss(batch, key, *, step=0, player=name)`: in each step they are updated in that order, each by an optimizer of its own.
+`loss(batch, key, *, step=0, player=name)`: in each step they are updated in that order, each by its own optimizer.
 
 Everything random in a step is a function of (seed, sample counter): the order of the data (data/dataset.py) and,
 through the noise key, times, noise, dropout and label dropout (ops). So a run is repeated by its seed, up to the
@@ -12,7 +12,6 @@ import contextlib
 import functools
 import inspect
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,22 +31,17 @@ from .captured import CapturedStep, wanted
 from .compiled import compiled
 from .description import describe_run
 from .ema import Averages
-from .grids import draw_grid
 from .held_out import HeldOut
 from .interrupts import Interrupts
-from .logs import Bar, memory
+from .logs import Bar
+from .looks import Looks
 from .optimizers import Player
 from .precision import Precision
 from .run_folder import RunFolder
 from .settings import Settings
 from .step import Step
-from .tally import Reading
 
 MEASURED = 4096  # samples that `model.measure` is given, at most
-FIRST_LOOKS = 20  # steps between two looks at the device before the first log
-WATCHES = 40  # looks of `model.watch` at a run, at least
-SNAPSHOTS = 32  # of the averages in a run
-PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, so many a broken run
 ENDING = 2  # so many at the end of a run are one too: nobody sees whether it would have recovered
 SAVED_AFTER = 600.0  # seconds, however long a step takes
 DTYPES = (torch.float32, torch.float64)  # of what is trained: the average of others stands still
@@ -84,16 +78,16 @@ class Fit:
                 `players()`, see above; `measure(batch)`, called once before the first step with the first 4,096 samples
                 of the run, or all, and names and levels of the data; `watch(batch, key) -> dict`, for the logs, called
                 at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
-    data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`. Names
-                of classes become those of the model, or are matched with them
+    data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`.
+                Names of classes become those of the model, or are matched with them
     warmup      steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
                 "linear", "constant", or a factor as a function of the step, counted from 0
     clip        largest gradient norm; None for any
     optimizer   what makes a torch optimizer of a list of parameters, whose learning rate is set here; by default AdamW
     ema         relative length of the average, below 0.25, or several; the first is the model's. None for none
     seed        of order, times and noise, in [0, 2**63)
-    test        held-out data, looked at every `test_every` steps, by default 20 times a run or less, with averaged weights; the
-                best model is kept in `out`/best
+    test        held-out data, looked at every `test_every` steps with averaged weights, by default 20 times a run or
+                less (held_out.py); the best model is kept in `out`/best
     out         folder of the run (run_folder.py): one that is there already goes on, unless resume=False. Saved every
                 `save_every` steps (by default 10 times a run), after ten minutes, at the end, and when the loop is left
     keep        newest states that are kept; keep_every: and those at multiples of so many steps, for ever
@@ -126,7 +120,8 @@ class Fit:
         callbacks: Sequence[Callable[[dict], None]] = (), progress: bool = True,
     ):  # fmt: skip
         given = locals()
-        for name, needs in {"save_every": "out", "keep_every": "out", "grid_every": "out", "test_every": "test"}.items():
+        needed = {"save_every": "out", "keep_every": "out", "grid_every": "out", "test_every": "test"}
+        for name, needs in needed.items():
             if given[name] is not None and given[needs] is None:
                 raise ValueError(f"{name} must go with {needs}=; got {given[name]} and {needs}=None")
         own = ("self", "model", "data", "test", "out", "callbacks")
@@ -162,16 +157,10 @@ class Fit:
         own = all(player.own for player in players.values())
         captured = wanted(settings.graph, self.model, self.device, own)
         self._take = CapturedStep(self._step, settings.graph is True) if captured else self._step
-        self.held = None if self.test is None else HeldOut(self.model, self.test, self.device)
-        if self.held is not None and settings.test_every is None:
-            settings.test_every = self.held.apart(settings.steps, settings.samples_a_step)
-        self.watch_every = max(1, min(settings.log_every, settings.steps // WATCHES))
-        self.snapshot_every = max(1, settings.steps // SNAPSHOTS)
+        held = None if self.test is None else HeldOut(self.model, self.test, self.device)
+        self._looks = Looks(settings, self._step, self.data, held, self.folder)
         self.step, self.started, self.shown = 0, False, False  # shown: whether there is a bar
-        self.seconds = self.data_wait = 0.0
-        self.logged = (0, 0.0)  # step and seconds of the last log
         self.before = []  # logs of the run until it was left
-        self.watched = {}  # what the model last said of itself
         self.saved = (0, 0.0)  # step, and when
         self.random = None  # torch's generators at the beginning of a step, until that is done
 
@@ -186,7 +175,7 @@ class Fit:
             if self.settings.compile:
                 stack.enter_context(compiled(self.model))
             if self._start():
-                self._finish()
+                self._step.keep_average()
                 return
             bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
@@ -194,7 +183,7 @@ class Fit:
             except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
                 self._rescue(error)
                 raise
-            self._finish()
+            self._step.keep_average()
             if self.folder is not None:
                 self._save()
                 self.folder.finish()
@@ -208,19 +197,8 @@ class Fit:
     @contextlib.contextmanager
     def averaged(self, length: float | None = None) -> Iterator[object]:
         """Inside it the model holds averaged weights: those of this length, one of `ema`, by default the first."""
-        settings = self.settings
-        lengths = list(settings.ema)
-        if length is not None and length not in lengths:
-            raise ValueError(f"length must be one of ema, {lengths}; got {length}")
-        if not lengths:
+        with self._step.averaged(length):
             yield self.model
-            return
-        theta = [p.detach().clone() for p in self.parameters]
-        _copy(self.parameters, self._step.averages.values[0 if length is None else lengths.index(length)])
-        try:
-            yield self.model
-        finally:
-            _copy(self.parameters, theta)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""
@@ -270,11 +248,9 @@ class Fit:
             return False
         state.restore(self.model, self._step, start.tensors, start.numbers)
         numbers, self.before = start.numbers["run"], self.folder.history()
-        self.step, self.seconds, self.data_wait = start.step, numbers["seconds"], numbers["data_wait"]
-        self.logged, self.watched = tuple(numbers["logged"]), numbers["watched"]
-        if self.held is not None and numbers["held"] is not None:
-            self.held.load(numbers["held"])
-        self.saved = self.step, self.seconds
+        self.step = start.step
+        self._looks.load(numbers)
+        self.saved = self.step, self._looks.seconds
         if start.words and self.settings.progress:
             say(start.words)
         return start.finished
@@ -282,17 +258,18 @@ class Fit:
     # The loop
 
     def _train(self, bar: Bar) -> Iterator[dict]:
-        settings, interrupts = self.settings, Interrupts(self.folder is not None)
+        settings, looks, interrupts = self.settings, self._looks, Interrupts(self.folder is not None)
         while self.step < settings.steps:
             with interrupts.held():
-                start = time.perf_counter()
+                looks.begin()
                 lr = settings.learning_rate(self.step)
                 batches = self._batches()
                 self.lr.fill_(lr)
                 self.random = state.random_state(self.device)
                 self._take(batches, self.step, lr)
                 self.step, self.random = self.step + 1, None
-                log = self._due(lr, batches[-1], start)
+                self._step.torn = False
+                log = looks.due(self.step, lr, batches[-1])
                 bar.advance(self.step)
                 if log is not None:
                     bar.show(log)
@@ -305,103 +282,19 @@ class Fit:
             if log is not None:
                 yield log
                 _train_mode(self.model)  # the caller may have looked at it in another one
-        self._check_skipped(min(ENDING, settings.steps))
+        looks.require_progress(self.step, min(ENDING, settings.steps))
 
     def _batches(self) -> list[tuple[dict, Tensor]]:
         """Samples and their keys, of each turn of the first player."""
         settings = self.settings
-        begun, batches = time.perf_counter(), []
+        batches = []
         for turn in range(settings.critic_steps):
             first = self.step * settings.samples_a_step + turn * settings.batch
             batch = self.data.batch(settings.seed, first, settings.batch)
             index = torch.arange(first, first + settings.batch, device="cpu")
             batches.append((self._moved(batch), make_key(settings.seed, index, device=self.device)))
-        self.data_wait += time.perf_counter() - begun
+        self._looks.fed()
         return batches
-
-    def _due(self, lr: float, last: tuple[dict, Tensor], start: float) -> dict | None:
-        """What has to be done after this step, as far as it is due; the log, if that is."""
-        settings, step = self.settings, self.step
-        looking = self.held is not None and (step % settings.test_every == 0 or step == settings.steps)
-        due = looking or step % settings.log_every == 0 or step == settings.steps
-        if hasattr(self.model, "watch") and (due or step % self.watch_every == 0):
-            self.watched = self.model.watch(*last)
-        early = self.logged[0] == 0 and step % FIRST_LOOKS == 0
-        reading = self._check_skipped(PATIENCE) if due or early else None
-        found = self._looked() if looking else {}
-        self.seconds += time.perf_counter() - start
-        log = self._log(reading, lr, found) if due else None
-        if self.folder is not None:
-            start = time.perf_counter()
-            if len(settings.ema) > 1 and step % self.snapshot_every == 0:
-                updates = self._read().updates
-                self._step.averages.snapshot(self.folder.path / "averages", updates, self._names())
-            if step % settings.grid_every == 0:
-                with self.averaged():
-                    draw_grid(self.model, self.folder.path / "samples" / f"{step:08d}.png", data=self.data)
-            self.seconds += time.perf_counter() - start
-        return log
-
-    def _read(self) -> Reading:
-        """What the device has counted. Raises FloatingPointError if weights are not finite any more."""
-        reading = self._step.tally.read()
-        if reading.broken:
-            self._step.torn = True
-            raise FloatingPointError(
-                f"weights are not finite after step {reading.broken}, at lr "
-                f"{self.settings.learning_rate(reading.broken - 1):g}; lower lr or weight_decay: what is kept is the "
-                "average of the steps before"
-            )
-        return reading
-
-    def _check_skipped(self, most: int) -> Reading:
-        """`_read`, with a FloatingPointError also if as many steps on end were skipped."""
-        reading = self._read()
-        if reading.in_row < most:
-            return reading
-        where = "" if reading.parameter < 0 else f" (first in {self._names()[reading.parameter]})"
-        null = "" if self.data.condition is None else "; a network must take a condition of NaN, which is null"
-        raise FloatingPointError(
-            f"no finite gradient{where} in {reading.in_row} steps on end, until step {self.step}; lower lr, or look for "
-            f"samples whose loss is not finite, or makes a buffer NaN{null}"
-        )
-
-    def _looked(self) -> dict:
-        with self.averaged():
-            found = self.held.look(self.step)
-            if self.held.best and self.folder is not None:
-                self.folder.save_best(self.model, self.step)
-        return found
-
-    def _log(self, reading: Reading, lr: float, found: dict) -> dict:
-        settings, names = self.settings, self._step.players
-        steps, seconds = self.step - self.logged[0], self.seconds - self.logged[1]
-        log = {
-            "step": self.step,
-            "samples": self.step * settings.samples_a_step,
-            "loss": sum(reading.losses),
-            "grad_norm": reading.norm,
-            "lr": lr,
-            "skipped": reading.skipped,
-            "seconds": self.seconds,
-            "samples_per_second": steps * settings.samples_a_step / seconds,
-            "data_wait": self.data_wait / seconds,
-            "memory": memory(self.device),
-        }
-        log |= {f"{name}_loss": mean for name, mean in zip(names, reading.losses) if name is not None}
-        log |= self.watched | found
-        self._step.tally.logged()
-        self.logged, self.data_wait = (self.step, self.seconds), 0.0
-        if self.folder is not None:
-            self.folder.log(log)
-        return log
-
-    def _names(self) -> list[str]:
-        """Of what is trained."""
-        if not isinstance(self.model, nn.Module):
-            return [str(i) for i in range(len(self.parameters))]
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        return [names.get(id(p), str(i)) for i, p in enumerate(self.parameters)]
 
     def _moved(self, batch: dict) -> dict:
         return {name: None if value is None else value.to(self.device) for name, value in batch.items()}
@@ -409,27 +302,19 @@ class Fit:
     # What a run leaves
 
     def _saving_is_due(self) -> bool:
-        return self.step % self.settings.save_every == 0 or self.seconds - self.saved[1] > SAVED_AFTER
+        return self.step % self.settings.save_every == 0 or self._looks.seconds - self.saved[1] > SAVED_AFTER
 
     def _save(self) -> None:
         """A state of this step and a checkpoint, unless they are there already."""
         if self.saved[0] == self.step:
             return
-        self._read()
+        self._looks.read()
         tensors, numbers = state.gather(self.model, self._step)
-        numbers["run"] = {
-            "seconds": self.seconds, "data_wait": self.data_wait, "logged": list(self.logged), "watched": self.watched,
-            "held": None if self.held is None else self.held.state(),
-        }  # fmt: skip
+        numbers["run"] = self._looks.state()
         self.folder.save(self.step, tensors, numbers)
-        with self.averaged():
+        with self._step.averaged():
             self.folder.save_model(self.model, self.step)
-        self.saved = self.step, self.seconds
-
-    def _finish(self) -> None:
-        """The average into the model; no second copy on a device that may be full."""
-        if self.settings.ema:
-            _copy(self.parameters, self._step.averages.values[0])
+        self.saved = self.step, self._looks.seconds
 
     def _rescue(self, error: BaseException) -> None:
         """What can be kept of a run that an error ends: a state of this step if it is whole, and the average."""
@@ -447,7 +332,7 @@ class Fit:
             second.__context__ = error.__cause__ or error.__context__
             raise error from second
         finally:
-            self._finish()
+            self._step.keep_average()
 
 
 def say(words: str) -> None:
@@ -476,11 +361,6 @@ def _training(model: object) -> Iterator[None]:
 def _train_mode(model: object) -> None:
     if isinstance(model, nn.Module):
         model.train()
-
-
-@torch.no_grad()
-def _copy(into: list[Tensor], values: list[Tensor]) -> None:
-    torch._foreach_copy_(into, values)
 
 
 fit.__signature__ = inspect.signature(Fit)

@@ -70,4 +70,3 @@ def _like(value: Tensor, parameter: Tensor, counts: bool) -> Tensor:
     if value.shape == parameter.shape and value.ndim:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return value.clone().to("cpu" if counts else parameter.device)
-

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from ..checkpoint import rebuilt
 from ..common.files import CorruptCheckpoint, as_path, write_file
 from ..common.sealed import corrupt, read_sealed, require_format, sealed
 from ..common.versions import versions
@@ -44,6 +45,14 @@ def read_run(path) -> dict:
     if wrong := [name for name, kinds in FIELDS.items() if type(content.get(name, ...)) not in kinds]:
         raise corrupt(file, f"is not what genfast writes: {', '.join(wrong)} missing or wrong", content)
     return content
+
+
+def rebuilt_model(path):
+    """A model like that of the run in the folder `path`, as it was before it was measured, with new weights: networks
+    by their names, so that no code is run that is not genfast's. Raises as `read_run` does, and ValueError for a class
+    or a network that genfast does not know."""
+    model = read_run(path)["model"]
+    return rebuilt(model, as_path("path", path), model["trained"]["numbers"])
 
 
 def new_run(description: dict, words: dict | None) -> dict:

@@ -1,9 +1,10 @@
 """A step of training that the host only starts: whether its gradient was finite is known to the device alone."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .buffers import Buffers
 from .ema import Averages
@@ -40,7 +41,7 @@ class Step:
         self.places = {}  # numbers of the parameters that have gradients, on the device, by these numbers
         # Squares of weights beyond 1e19 overflow: where they begin so, their length is found in float64.
         self.wide = None if bool(length(self.parameters, self.device).isfinite()) else torch.float64
-        self.torn = False  # whether an error has left it half done
+        self.torn = False  # whether something has moved since the caller last counted a step
 
     def __call__(self, batches: Sequence[tuple[Batch, Tensor]], step: int, lr: float) -> None:
         """Step number `step`, counted from 0. batches: of the first player a turn each, then of the others the last."""
@@ -62,7 +63,31 @@ class Step:
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         self.tally.add(torch.stack(losses), norm, good, worst, finite)
         self.averages.update(self.tally.updates, good & (self.tally.at["broken"] == 0))
-        self.torn = False
+
+    @contextlib.contextmanager
+    def averaged(self, length: float | None = None) -> Iterator[None]:
+        """Inside it the model holds averaged weights: those of this length, by default the first; theta without any."""
+        lengths = self.averages.lengths
+        if length is not None and length not in lengths:
+            raise ValueError(f"length must be one of ema, {list(lengths)}; got {length}")
+        theta = [p.detach().clone() for p in self.parameters] if lengths else []
+        self.keep_average(0 if length is None else lengths.index(length))
+        try:
+            yield
+        finally:
+            if lengths:
+                _copy(self.parameters, theta)
+
+    def keep_average(self, number: int = 0) -> None:
+        """Averaged weights in the place of theta, if there are any; no second copy on a device that may be full."""
+        if self.averages.lengths:
+            _copy(self.parameters, self.averages.values[number])
+
+    def names(self) -> list[str]:
+        """Of what is trained; of a model that is no Module, numbers."""
+        named = self.model.named_parameters() if isinstance(self.model, nn.Module) else ()
+        known = {id(p): name for name, p in named}
+        return [known.get(id(p), str(i)) for i, p in enumerate(self.parameters)]
 
     def _turn(
         self, player: Player, batch: Batch, key: Tensor, step: int, lr: float, good: Tensor, told: dict
@@ -127,3 +152,8 @@ def length(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype |
     """The norm of all numbers of the tensors, () on `device`, found in their own or another dtype: not finite where one
     of them is not, or where it overflows."""
     return torch.linalg.vector_norm(_norms(tensors, device, dtype))
+
+
+@torch.no_grad()
+def _copy(into: list[Tensor], values: list[Tensor]) -> None:
+    torch._foreach_copy_(into, values)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..common.files import folder_path
+from ..common.files import writable_folder
 from .logs import LogLine
 
 
@@ -18,11 +18,11 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = folder_path("folder", folder)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError("TensorBoard needs its package: pip install genfast[tensorboard]") from error
+        self.folder = writable_folder("folder", folder)  # better known now than after a hundred steps
         self._kind, self._writer = SummaryWriter, None
 
     def __call__(self, log: LogLine) -> None:

@@ -10,6 +10,13 @@ def held(x: Tensor, low: float, high: float) -> Tensor:
     return _Held.apply(x, low, high)
 
 
+def kl_beyond(free_bits: float, mu: Tensor, logvar: Tensor) -> Tensor:
+    """(B,), of mean sum_j max(free_bits, mean KL_j), KL_j of channel j from N(0, I): what is free is a constant for
+    every sample."""
+    kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).reshape(*mu.shape[:2], -1).sum(2)
+    return torch.where(kl.mean(0) > free_bits, kl, free_bits).sum(1)
+
+
 def on_sphere(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
     """From a to b on the sphere, lengths interpolated too: directions a/|a| and b/|b| at angle w apart,
     (sin((1 - u) w) a' + sin(u w) b') / sin w; a line where they are parallel."""

@@ -35,13 +35,14 @@ from ..common.indices import as_chunk, as_index, in_chunks
 from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..common.measured import learn
+from ..common.precision import weights_device
 from ..data.dataset import Data, as_data
 from ..data.matching import for_model, require_shape_of, told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from ..ops.noise import MAX_STEP
 from .answers import defined, finite, in_dtype_of
-from .latents import held, on_sphere
+from .latents import held, kl_beyond, on_sphere
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
@@ -129,23 +130,21 @@ class VAE(nn.Module):
         self.likelihood.check_data(x)
 
     def measure(self, batch: Mapping) -> None:
-        """Takes the shape and the names of classes from data, x (N, *shape), where they are not known yet: `fit` does
-        so once, before the first step."""
+        """Takes the shape and the names of classes from data, x (N, *shape), as far as they are None; `fit` does."""
         learn(self, batch)
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
         """The loss of each sample in nats, (B,).
 
         batch: x (B, *shape) floating point, with classes label (B,) integers, and condition (B, *), None or left out.
-        key: (B, 2) = (seed, sample number), see `ops.make_key`: z and beta_k are functions of it.  step: is not looked
-        at.
+        key: (B, 2) = (seed, sample number), see `ops.make_key`: z and beta_k are functions of it.  step: has no part.
         """
         x, key = self._placed(batch_samples(batch, self.shape), key)
         conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False) | {"key": key}
         mu, logvar = self._posterior(x, conditions)
         z, kl = ops.reparameterize(mu, logvar, key)
         if self.free_bits:
-            kl = self._with_free_bits(mu, logvar)
+            kl = kl_beyond(self.free_bits, mu, logvar)
         return (self._beta(key) * kl).to(kl.dtype) - self._log_prob(x, z, conditions)
 
     def phase(self, step: int) -> int:
@@ -174,7 +173,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
-        z = require_samples("z", z, self.latent, batch="B").to(self._device())
+        z = require_samples("z", z, self.latent, batch="B").to(weights_device(self))
         return self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition)))
 
     @torch.no_grad()
@@ -196,7 +195,7 @@ class VAE(nn.Module):
         drawn from p(x | z), a sample of the model, or is E[x | z], as is usual.  chunk: rows that the decoder gets at
         once, always so many, that its rounding does not depend on n; None: at most 64 on a CPU, 256 on a GPU.
         """
-        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, self._device())
+        index, chunk = as_index("n", n), as_chunk(chunk, self.shape, weights_device(self))
         temperature, noise = require_number("temperature", temperature, least=0), require_bool("noise", noise)
 
         def latents(key: Tensor, taken: Tensor, slots: Tensor) -> Tensor:
@@ -211,7 +210,7 @@ class VAE(nn.Module):
     ) -> Tensor:  # fmt: skip
         """x of the samples `index`: latents(key, taken, slots), (chunk, *latent), has those at index[taken] in its
         rows `slots`; key: (chunk, 2), of all rows."""
-        device = self._device()
+        device = weights_device(self)
 
         def decode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             f = self._decoded(latents(key, taken, slots), conditions)
@@ -321,7 +320,7 @@ class VAE(nn.Module):
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data), device="cpu").split(chunk):
-                mu.append(self.encode(data.x[part].to(self._device()), **told(data, part))[0].double())
+                mu.append(self.encode(data.x[part].to(weights_device(self)), **told(data, part))[0].double())
         variance = finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
@@ -362,14 +361,9 @@ class VAE(nn.Module):
     def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         return self.decoder(in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
 
-    def _with_free_bits(self, mu: Tensor, logvar: Tensor) -> Tensor:
-        """(B,), of mean sum_j max(free_bits, mean KL_j): what is free is a constant for every sample."""
-        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).reshape(*mu.shape[:2], -1).sum(2)
-        return torch.where(kl.mean(0) > self.free_bits, kl, self.free_bits).sum(1)
-
     def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Both, checked, on the device of the weights."""
-        return self._checked(x, key).to(self._device()), None if key is None else key.to(self._device())
+        return self._checked(x, key).to(weights_device(self)), None if key is None else key.to(weights_device(self))
 
     def _checked(self, x: Tensor, key: Tensor | None) -> Tensor:
         """x; raises for it, or a key, that cannot be."""
@@ -381,9 +375,6 @@ class VAE(nn.Module):
     def _conditions(self, rows: Tensor, label: Label, condition: Tensor | None) -> dict[str, Tensor]:
         conditions = as_conditions(len(rows), label=label, condition=condition, **known_to(self))
         return {name: value.to(rows.device) for name, value in conditions.items()}
-
-    def _device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def config(self) -> dict:
         """The constructor's arguments, for a checkpoint."""

@@ -181,6 +181,26 @@ def test_players_take_turns(data):
     assert torch.allclose(model.follower.double(), follower, atol=1e-5)
 
 
+class Turns(Two):
+    """Notes whose turn is with which samples."""
+
+    def loss(self, batch, key, *, step=0, player):
+        self.turns.append((step, player, key[0, 1].item()))
+        return super().loss(batch, key, player=player)
+
+
+def test_critic_steps_have_samples_of_their_own(data):
+    """The others' turn is with the last of them; all are counted."""
+    model = Turns()
+    model.turns = []
+    logs = fit(model, data, steps=2, batch=8, lr=0.05, critic_steps=3, log_every=1, progress=False)
+    assert model.turns == [
+        (0, "leader", 0), (0, "leader", 8), (0, "leader", 16), (0, "follower", 16),
+        (1, "leader", 24), (1, "leader", 32), (1, "leader", 40), (1, "follower", 40),
+    ]  # fmt: skip
+    assert [log["samples"] for log in logs] == [24, 48]
+
+
 class Stumbling(Two):
     def loss(self, batch, key, *, step=0, player):
         stumbles = math.nan if player == "leader" and len(self.seen) == 4 else 1.0
@@ -551,6 +571,46 @@ def test_twenty_bad_steps_in_a_row_raise_and_save_the_last_good_ones(data, tmp_p
     next(iter(course))
     assert load(tmp_path).extra["step"] == 25
     assert torch.equal(load(tmp_path).theta, averaged(course)) and torch.equal(model.theta, averaged(course))
+
+
+@pytest.mark.parametrize("log_every, end", [(50, 20), (7, 21), (1, 20)])
+def test_a_run_that_is_broken_from_the_start_says_so_early(data, log_every, end):
+    with pytest.raises(FloatingPointError, match=f"in {end} steps on end, until step {end};"):
+        fit(Faulty(set(range(99))), data, steps=99, batch=8, log_every=log_every, progress=False)
+
+
+def test_a_function_of_the_step_as_decay(data):
+    logs = run(data, steps=8, log_every=1, warmup=2, decay=lambda step: 0.5**step)[1]
+    assert [log["lr"] for log in logs] == [0.05 * min(1, (k + 1) / 2) * 0.5**k for k in range(8)]
+    with pytest.raises(ValueError, match=r"decay must be .*-1"):
+        run(data, decay=lambda step: -1.0)
+
+
+def test_callbacks_are_given_each_log(data):
+    seen = []
+    logs = run(data, callbacks=[seen.append], log_every=10)[1]
+    assert seen == logs
+    for callbacks in ("loss", [3], print):
+        with pytest.raises(TypeError, match="callbacks must be a sequence of functions"):
+            run(data, callbacks=callbacks)
+
+
+def test_a_callback_that_raises_loses_nothing(data, tmp_path):
+    def stop(log):
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError):
+        run(data, callbacks=[stop], log_every=10, save_every=30, out=tmp_path)
+    assert load(tmp_path).extra["step"] == 10 and len(run(data, out=tmp_path, log_every=10)[1]) == 3
+
+
+def test_held_out_data_are_looked_at_with_averaged_weights(data, tmp_path):
+    model, logs = run(data, steps=20, log_every=50, test=data.x[:16], test_every=5, out=tmp_path)
+    assert [log["step"] for log in logs] == [5, 10, 15, 20] and all(len(log["test_loss"]) == 3 for log in logs)
+    held = (model.theta - data.x[:16]).square().mean().item()
+    assert logs[-1]["test_loss"][0] == pytest.approx(held, rel=1e-5)
+    best = min(logs, key=lambda log: log["test_loss"][0])
+    assert load(tmp_path / "best").extra["step"] == best["step"]
 
 
 def test_a_run_is_run_once(data):

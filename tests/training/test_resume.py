@@ -17,7 +17,7 @@ from genfast.training.loop import Fit, fit
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
 TIMES = {"seconds", "samples_per_second", "data_wait", "memory"}
-SETTINGS = {"steps": 20, "batch": 8, "log_every": 4, "save_every": 6, "progress": False}
+SETTINGS = {"steps": 20, "batch": 8, "log_every": 4, "save_every": 6, "grid_every": 99, "progress": False}
 
 
 def diffusion():

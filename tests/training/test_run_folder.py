@@ -408,8 +408,9 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     assert names(tmp_path / "state") == [".mine.tmp", "00000050", "00000060"]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
 @pytest.mark.parametrize("error, forever", [(Killed, True), (no_space, False)])
-def test_every_call_of_a_run_may_be_its_last(memory, monkeypatch, error, forever):
+def test_every_call_of_a_run_may_be_its_last(memory, monkeypatch, error, forever, keep):
     """Opening, logging, saving over a damaged state, pruning, finishing: wherever it ends, a whole state is found, the
     log fits it, and the next process goes on to the end."""
     first = memory / "first"
@@ -422,7 +423,7 @@ def test_every_call_of_a_run_may_be_its_last(memory, monkeypatch, error, forever
             warnings.simplefilter("ignore")
             fate = Fate(patch, error, forever, k)
             try:
-                trained(path, [40, 50], description=LONGER, finish=True)
+                trained(path, [40, 50], description=LONGER, finish=True, keep=keep)
             except OSError as failed:
                 assert failed.errno == errno.ENOSPC and str(path) in str(failed)
             except Killed:

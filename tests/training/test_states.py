@@ -196,6 +196,16 @@ def test_every_call_of_a_write_may_be_the_last(tmp_path, monkeypatch, error, for
     pytest.fail("it never came to an end")
 
 
+def test_all_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Both files and the folder, so that a power cut cannot leave the name without them; and the name, at the end."""
+    called = []
+    for name in ("fsync", "rename"):
+        function = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, f=function, name=name: (called.append(name), f(*args))[1])
+    write(tmp_path, 1)
+    assert called == ["fsync", "fsync", "fsync", "rename", "fsync"]
+
+
 @pytest.mark.parametrize("limit", [0, 10_000, 200_000])
 def test_a_disk_that_is_full(tmp_path, limit):
     write(tmp_path, 1)

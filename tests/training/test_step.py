@@ -135,6 +135,8 @@ def test_an_error_in_the_loss_leaves_the_step_whole():
     model = Regression()
     step = made(model)
     step(batch(), 0, 0.01)
+    assert step.torn
+    step.torn = False
     before = everything(step)
 
     def failing(batch, key, *, step=0):

@@ -47,14 +47,17 @@ def test_a_run_that_goes_on_replaces_what_came_after_its_state(tmp_path):
     assert [step for step, _ in read(tmp_path)["loss"]] == [2, 4, 6, 8, 10]
 
 
-def test_nothing_is_written_before_the_first_log(tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_known_before_training(tmp_path):
     TensorBoard(tmp_path / "board")
-    assert not (tmp_path / "board").exists()
+    assert not list((tmp_path / "board").iterdir())
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="folder must be a folder that can be written to"):
+        TensorBoard(tmp_path / "file")
+    with pytest.raises(TypeError, match="folder must be a path"):
+        TensorBoard(3)
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r"pip install genfast\[tensorboard\]"):
         TensorBoard(tmp_path)
-    with pytest.raises(TypeError, match="folder must be a path"):
-        TensorBoard(3)

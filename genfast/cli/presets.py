@@ -1,0 +1,134 @@
+"""Runs by name: data, model and settings. What the data can say, their shape and classes, is not said again here."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import genfast as gf
+
+if TYPE_CHECKING:
+    from ..data import Data
+
+SIZES = {  # of images, up to so many pixels a side: width and multipliers of their U-Net
+    8: (16, (1, 3)), 16: (16, (1, 2, 3)), 32: (32, (1, 2, 3)), 64: (32, (1, 2, 3, 4)), 128: (32, (1, 1, 2, 3, 4)),
+}  # fmt: skip
+LATENT = 16
+
+
+class Preset(NamedTuple):
+    """A run: `build(data)` makes its model, with new weights, and `settings` are those of `fit`. data, test, size: what
+    is taken where nothing else is asked for."""
+
+    build: Callable[["Data"], object]
+    settings: dict
+    data: str | None = None
+    test: str | None = None
+    size: int | None = None
+    channels: int | None = None
+
+
+def of_run(folder: Path) -> Preset:
+    """The run in the folder, as a preset: its data, where the command was told of them, its model, with new weights,
+    and its settings. Raises what `gf.training.read_run` does, and ValueError for settings that only Python has."""
+    from .train import Training
+
+    run = gf.training.read_run(folder)
+    if optimizer := run["settings"]["optimizer"]:
+        raise ValueError(f"config must be a run that the command can repeat; got {folder}, with optimizer {optimizer}")
+    settings = {name: value for name, value in run["settings"].items() if name in Training.__annotations__}
+    words = run["words"] or {}
+    told = {name: words.get(name) for name in ("data", "test", "size", "channels")}
+    return Preset(lambda data: gf.training.rebuilt_model(folder), settings, **told)
+
+
+def unet(data: "Data"):
+    """A diffusion model with a U-Net for images of their size. Raises ValueError for what is no image, for more than
+    128 pixels a side, and for sides that cannot be halved as often as that U-Net does."""
+    channels, height, width = _image(data)
+    if (side := next((side for side in SIZES if max(height, width) <= side), None)) is None:
+        raise ValueError(
+            f"data must be images of at most {max(SIZES)} pixels a side; got {width} x {height}: pass --size, or --net "
+            "for another network"
+        )
+    features, multipliers = SIZES[side]
+    if wrong := [n for n in (height, width) if n % 2 ** (len(multipliers) - 1)]:
+        factor = 2 ** (len(multipliers) - 1)
+        raise ValueError(
+            f"data must be images with sides divisible by {factor}, for a U-Net of their size; got {width} x {height}: "
+            f"--size {-(-wrong[0] // factor) * factor} makes them so"
+        )
+    return gf.Diffusion(gf.nn.UNet(channels, features, multipliers, **_told(data)))
+
+
+def mlp(data: "Data"):
+    """A diffusion model with an MLP, for what is no image."""
+    return gf.Diffusion(gf.nn.MLP(math.prod(data.shape), 128, 3, **_told(data)))
+
+
+def fitting(data: "Data"):
+    """A diffusion model for data of any kind."""
+    return unet(data) if len(data.shape) == 3 else mlp(data)
+
+
+def named(net: str) -> Callable[["Data"], object]:
+    """What makes a diffusion model with the network `net` of `gf.nn.presets`."""
+
+    def build(data: "Data"):
+        preset = gf.nn.presets.PRESETS[net]
+        size = {"features": math.prod(data.shape)} if "features" in preset.arguments else {"channels": data.shape[0]}
+        network = preset.build(**size, **_told(data))
+        _try(net, network, data)
+        return gf.Diffusion(network)
+
+    return build
+
+
+def vae(data: "Data"):
+    """A VAE of images, whose decoder has a variance for each channel."""
+    channels, *size = _image(data)
+    nets = {"size": size, "channels": channels, "latent": LATENT, "width": 16} | _told(data)
+    likelihood = gf.vae.likelihoods.LearnedVariance((channels, 1, 1))
+    return gf.VAE(gf.nn.Encoder(**nets), gf.nn.Decoder(**nets), latent=LATENT, likelihood=likelihood)
+
+
+def gan(data: "Data"):
+    """A GAN of images."""
+    channels, *size = _image(data)
+    nets = {"size": size, "channels": channels, "width": 16} | _told(data)
+    return gf.GAN(gf.nn.Generator(latent=LATENT, **nets), gf.nn.Discriminator(**nets), latent=LATENT)
+
+
+DIGITS = {"data": "digits:train", "test": "digits:test"}
+PRESETS = {
+    "digits-unet": Preset(unet, {"steps": 600, "lr": 3e-3}, **DIGITS),
+    "digits-vae": Preset(vae, {"steps": 600, "lr": 3e-3}, **DIGITS),
+    "digits-gan": Preset(gan, {"steps": 2000, "lr": 2e-3, "batch": 64}, data="digits"),
+    "toy-mlp": Preset(mlp, {"steps": 1000, "lr": 3e-3, "batch": 256}, data="toy:moons"),
+    "folder-64": Preset(unet, {"steps": 5000, "lr": 1e-3, "batch": 32}, size=64),
+}
+UNNAMED = {"steps": 2000, "lr": 3e-3, "batch": 64}  # settings of a run with neither preset nor other run
+
+
+def _image(data: "Data") -> tuple[int, ...]:
+    """(channels, height, width) of the data; ValueError if they are no images."""
+    if len(data.shape) != 3:
+        raise ValueError(f"data must be images, (channels, height, width), for this model; got shape {data.shape}")
+    return data.shape
+
+
+def _told(data: "Data") -> dict:
+    """What a network has to know of the data beside their shape."""
+    return {"classes": data.classes, "condition": 0 if data.condition is None else math.prod(data.condition.shape[1:])}
+
+
+def _try(name: str, network, data: "Data") -> None:
+    """ValueError unless the network takes a sample of the data."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            network.eval()(data.x[:1], torch.zeros(1))
+    except ValueError as error:
+        raise ValueError(f"net {name} does not take samples of shape {data.shape}: {error}") from error
+    network.train()

@@ -1,0 +1,244 @@
+"""Training runs that are killed at random times, and gone on with by the same command, against one that was not.
+
+    python tests/long/kill.py [--n 20] [--steps 400] [--families diffusion vae gan] [--seed 0] [--fork]
+
+Of each family a script with `gf.fit(..., out=RUN)` runs once to its end. Then it runs again, is killed by SIGKILL n
+times and started again each time, until it is done; the moments are random, so that a process takes an n-th of the run
+on average. Weights, averages, the whole last state, all pictures and the log, but for its times and memory, must have
+the same bits. Printed is, of each family, where the kills fell.
+
+--fork: processes are forks of one that has imported everything, which saves 3 s a start.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+import genfast as gf
+from genfast.common.files import TEMPORARY
+from genfast.training.log_file import LogFile
+from genfast.training.run_file import read_run
+from genfast.training.states import read_state, states
+
+TIMES = {"seconds", "samples_per_second", "data_wait", "memory"}  # columns of the log that differ from run to run
+SCRIPT = """
+import sys
+import torch
+import genfast as gf
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+train, test = gf.data.digits("train"), gf.data.digits("test")
+flat_train, flat_test = (gf.data.arrays(data.x.flatten(1)) for data in (train, test))
+net = lambda inputs, outputs: gf.nn.FeedForward(inputs, outputs, width=32, depth=2)
+{call}
+"""
+FAMILIES = {  # the call that trains one
+    "diffusion": """
+unet = gf.nn.UNet(channels=1, width=8, multipliers=(1, 2), blocks=1, classes=10)
+gf.fit(gf.Diffusion(unet), train, test=test, {settings})
+""",
+    "vae": """
+gf.fit(gf.VAE(net(64, 16), net(8, 64), latent=8, kl_warmup=2000), flat_train, test=flat_test, {settings})
+""",
+    "gan": """
+gf.fit(gf.GAN(net(8, 64), net(64, 1), latent=8, lazy=4, spectral_norm=True), flat_train, {settings})
+""",
+}
+SETTINGS = "out=sys.argv[1], steps={steps}, batch=16, ema=(0.05, 0.1), log_every=9, save_every=7, progress=False"
+
+
+class Child:
+    """A process that runs a script on a folder; what it says goes to a file beside that."""
+
+    def __init__(self, script, run, fork):
+        self.run, self.said = run, run.with_suffix(".txt")
+        self.begun = time.monotonic()
+        if fork:
+            self.process = Fork(script, run, self.said)
+        else:
+            with open(self.said, "wb") as said:
+                command = [sys.executable, script, run]
+                self.process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+
+    def wait(self, seconds=None):
+        """Whether it has come to its end, after this time at most; an error if that was a failure."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        if code:
+            raise AssertionError(f"{self.run.name} ended with {code}:\n{self.said.read_text(errors='replace')}")
+        return True
+
+    def wait_for_a_write(self):
+        """Seconds until the run has its run.json."""
+        while not (self.run / "run.json").exists() and not self.wait(0.002):
+            pass
+        return time.monotonic() - self.begun
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Fork:
+    """The part of a Popen that is needed, of a fork of this process."""
+
+    def __init__(self, script, run, said):
+        self.id = os.fork()
+        if self.id == 0:
+            self._run(script, run, said)
+
+    def _run(self, script, run, said):
+        code = 1
+        try:
+            with open(said, "wb", buffering=0) as file:
+                for number in (1, 2):
+                    os.dup2(file.fileno(), number)
+            sys.argv = [str(script), str(run)]
+            exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__"})
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def wait(self, seconds=None):
+        end = None if seconds is None else time.monotonic() + seconds
+        while self.id:
+            found, status = os.waitpid(self.id, 0 if end is None else os.WNOHANG)
+            if found:
+                self.id, self.code = 0, os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= end:
+                raise subprocess.TimeoutExpired("fork", seconds)
+            else:
+                time.sleep(0.001)
+        return self.code
+
+    def kill(self):
+        os.kill(self.id, signal.SIGKILL)
+
+
+def lasting(run):
+    """The log, without what differs from run to run."""
+    lines = LogFile(run / "log.jsonl").lines()
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def last_state(run):
+    """Tensors, by name, and numbers of the last state, without seconds."""
+    _, _, tensors, numbers = read_state(states(run / "state")[0], read_run(run)["id"])
+    return tensors, {name: value for name, value in numbers.items() if name != "run"}
+
+
+def require_equal(run, whole):
+    """AssertionError with the first thing in which the two runs are not the same, bit for bit."""
+    found, expected = lasting(run), lasting(whole)
+    assert len(found) == len(expected), f"log: {len(found)} lines instead of {len(expected)}"
+    for line, other in zip(found, expected):
+        assert line == other, f"log: {line} instead of {other}"
+    for folder in (".", "best"):
+        if (whole / folder / "model.json").exists():
+            found, expected = (gf.load(path / folder) for path in (run, whole))
+            assert found.extra == expected.extra, f"{folder}/model.json: {found.extra} instead of {expected.extra}"
+            require_equal_tensors(f"{folder}: ", found.state_dict(), expected.state_dict())
+    (tensors, numbers), (expected, counted) = last_state(run), last_state(whole)
+    require_equal_tensors("state: ", tensors, expected)
+    assert numbers == counted, f"state: {numbers} instead of {counted}"
+    for folder in ("averages", "samples"):
+        names, expected = (sorted(path.name for path in (one / folder).glob("*")) for one in (run, whole))
+        assert names == expected, f"{folder}: {names} instead of {expected}"
+        for name in names:
+            assert (run / folder / name).read_bytes() == (whole / folder / name).read_bytes(), f"{folder}/{name}"
+
+
+def require_equal_tensors(where, found, expected):
+    assert found.keys() == expected.keys(), f"{where}{found.keys() ^ expected.keys()}"
+    for name, value in expected.items():
+        same = found[name].dtype == value.dtype and found[name].shape == value.shape
+        bits = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (found[name], value))
+        assert same and torch.equal(*bits), f"{where}{name}"
+
+
+def being_written(run):
+    """Whether a killed process has left something half done."""
+    return any(TEMPORARY.fullmatch(path.name) for path in run.rglob(".*"))
+
+
+def at(run):
+    """The step of the newest state; 0 without one."""
+    return int(found[0].name) if (found := states(run / "state")) else 0
+
+
+def killed(family, folder, *, n, steps, seed=0, fork=False):
+    """Kills n times, and goes on; the steps from which it went on, and how many kills fell into a write."""
+    script = folder / f"{family}.py"
+    script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=SETTINGS.format(steps=steps))))
+    whole = folder / f"{family}-whole"
+    first = Child(script, whole, fork)
+    start = first.wait_for_a_write()
+    first.wait()
+    span = 2 * (time.monotonic() - first.begun - start) / (n + 1)
+    draw, found, writes, runs = random.Random(seed), [], 0, 0
+    run = None
+    while len(found) < n or run is not None:
+        if run is None:
+            runs += 1
+            run = folder / f"{family}-{runs}"
+        child = Child(script, run, fork)
+        if len(found) < n and not child.wait(start + draw.uniform(0, span)):
+            child.kill()
+            found.append(at(run))
+            writes += being_written(run)
+            continue
+        child.wait()
+        require_equal(run, whole)
+        run = None
+    return found, writes
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=20, help="kills of each family")
+    parser.add_argument("--steps", type=int, default=400, help="of a run")
+    parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES])
+    parser.add_argument("--seed", type=int, default=0, help="of the times")
+    parser.add_argument("--fork", action="store_true", help="fork processes instead of starting them")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.fork:
+        _import_everything()
+    with tempfile.TemporaryDirectory() as folder:
+        for family in options.families:
+            found, writes = killed(
+                family, Path(folder), n=options.n, steps=options.steps, seed=options.seed, fork=options.fork
+            )
+            print(
+                f"{family}: {len(found)} kills, {writes} of them in a write, {sum(map(bool, found))} after a state; it "
+                f"went on from steps {', '.join(map(str, found))}: the same bits",
+                flush=True,
+            )
+
+
+def _import_everything():
+    """What the scripts import, so that forks have it."""
+    for name in ("Diffusion", "VAE", "GAN", "fit"):
+        getattr(gf, name)
+    gf.data.digits()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()
