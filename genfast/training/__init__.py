@@ -1,5 +1,6 @@
 """Training: one plain loop for every model."""
 
+from .ema import average
 from .loop import Fit, fit
 from .plot import plot
 from .run_file import read_run, rebuilt_model
