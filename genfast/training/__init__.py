@@ -6,4 +6,4 @@ from .plot import plot
 from .run_file import read_run, rebuilt_model
 from .tensorboard import TensorBoard
 
-__all__ = ["Fit", "TensorBoard", "fit", "plot", "read_run", "rebuilt_model"]
+__all__ = ["Fit", "TensorBoard", "average", "fit", "plot", "read_run", "rebuilt_model"]
