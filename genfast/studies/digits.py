@@ -2,9 +2,10 @@
 
     python -m genfast.studies.digits --out out
 
-writes samples.png, trajectory.png, training.png, samples.npz, metrics.json, evaluation/ and the run, model/, in place of
-those of an earlier demo (marked by .demo.json; files of others there are an error), and prints what `genfast.evaluate`
-finds in pixels: every number with an interval, beside what real digits are given in the place of the samples. Two more judges: a support-vector classifier fitted to the real digits says whether a sample looks like the
+writes samples.png, trajectory.png, training.png, samples.npz, metrics.json, evaluation/ and the run, model/, in place
+of those of an earlier demo (marked by .demo.json; files of others there are an error), and prints what
+`genfast.evaluate` finds in pixels: every number with an interval, beside what real digits are given in the place of the
+samples. Two more judges: a support-vector classifier fitted to the real digits says whether a sample looks like the
 digit that was asked for, and the nearest real neighbors tell a new digit from a copy.
 """
 

@@ -128,8 +128,8 @@ def average(run: str | Path, length: float, net: object = None) -> object:
         theta_hat = sum_i x_i theta_hat_i,      x = argmin |sum_i x_i p_i - p|^2,   sum_i x_i = 1
 
     over all snapshots i, p the profile of the length at the last of them; inner products in closed form, float64. What
-    did not move during the run is so reproduced exactly. With 32 snapshots of lengths 0.05 and 0.1 the profile is within
-    0.1 % of the tracked one, of 0.01 and 0.25 within 3 %. Buffers and all else are those of the last checkpoint.
+    did not move during the run is so reproduced exactly. With 32 snapshots of lengths 0.05 and 0.1 the profile is
+    within 0.1 % of the tracked one, of 0.01 and 0.25 within 3 %. Buffers and all else are those of the last checkpoint.
 
     run: the folder `out` of `fit`.  length: between the lengths that it tracked.  net: see `genfast.load`.
     Raises FileNotFoundError without snapshots; ValueError for a length that cannot be reconstructed from them;
@@ -179,14 +179,14 @@ def _shares(snapshots: Sequence[Snapshot], length: float) -> np.ndarray:
     off = np.sqrt(max(0.0, x @ products @ x - 2 * x @ toward + own) / own)
     if off > NEAR:
         raise ValueError(
-            f"length must be one that the {len(t)} snapshots of {', '.join(map('{:g}'.format, lengths))} come near; got "
-            f"{length:g}, whose profile they miss by {off:.0%}: pass a tracked one"
+            f"length must be one that the {len(t)} snapshots of {', '.join(map('{:g}'.format, lengths))} come near; "
+            f"got {length:g}, whose profile they miss by {off:.0%}: pass a tracked one"
         )
     return x
 
 
 def _product(t: np.ndarray, gamma: np.ndarray, s: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """The integral over tau of two profiles, (gamma + 1) tau^gamma / t^(gamma + 1) up to t, and the same of delta, s."""
+    """The integral over tau of two profiles, (gamma + 1) tau^gamma / t^(gamma + 1) up to t, and that of delta, s."""
     end = np.minimum(t, s)
     powers = (gamma + 1) * np.log(end / t) + (delta + 1) * np.log(end / s)
     return (gamma + 1) * (delta + 1) / (gamma + delta + 1) * np.exp(powers) / end

@@ -125,5 +125,5 @@ def test_by_name():
     assert torch.equal(gf.data.load("toy:moons").x, toy("moons").x)
     with pytest.raises(ValueError, match="name must be one of moons"):
         gf.data.load("toy:stars")
-    with pytest.raises(ValueError, match="size must be None|names must"):
+    with pytest.raises(ValueError, match=r"size must be None|names must"):
         gf.data.load("toy:checkerboard", names=["a"])

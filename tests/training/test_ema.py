@@ -227,7 +227,7 @@ def test_refusals(trained_run, tmp_path):
     for length in (0.04, 0.11, 0.25):
         with pytest.raises(ValueError, match=r"length must lie in \[0\.05, 0\.1\], between the lengths .*; got 0\."):
             average(run, length)
-    with pytest.raises(ValueError, match="length must be the length of an average .* reads like a decay"):
+    with pytest.raises(ValueError, match=r"length must be the length of an average .* reads like a decay"):
         average(run, 0.999)
     with pytest.raises(TypeError, match="run must be a path; got int"):
         average(3, 0.07)
@@ -242,7 +242,7 @@ def test_refusals(trained_run, tmp_path):
     (tmp_path / "averages").symlink_to(run / "averages")
     smaller = gf.Diffusion(gf.nn.MLP(2, width=4, depth=1), shape=(2,))
     save(smaller, tmp_path)
-    with pytest.raises(CorruptCheckpoint, match="holds averages of another model than .*misshapen"):
+    with pytest.raises(CorruptCheckpoint, match=r"holds averages of another model than .*misshapen"):
         average(tmp_path, 0.07)
 
 
