@@ -119,13 +119,17 @@ class LatentDiffusion(nn.Module):
         latents that are not finite.
         """
         chunk, x = require_chunk(chunk), batch_samples(batch, self.shape)
-        if self.measured:
-            return self
+        if not self.measured:
+            self._measure(x, batch, chunk)
+        learn(self, batch)
+        return self
+
+    def _measure(self, x: Tensor, batch: dict[str, Tensor | None], chunk: int) -> None:
         parts = []  # count, sum of variances, mean and scatter of each chunk: (channels,) each
         draws = []  # of z
         for first in range(0, max(len(x), 1), chunk):
-            rows = {name: batch.get(name) for name in ("x", "label", "condition")}
-            rows = {name: None if value is None else value[first : first + chunk] for name, value in rows.items()}
+            told = {"x": x, "label": batch.get("label"), "condition": batch.get("condition")}
+            rows = {name: None if value is None else value[first : first + chunk] for name, value in told.items()}
             encoded = self._encode(rows)
             if first < SPECTRUM:
                 key = make_key(0, torch.arange(first, first + len(rows["x"]), device="cpu"), encoded[0].device)
@@ -150,8 +154,6 @@ class LatentDiffusion(nn.Module):
         self.shift.copy_(shift)
         self.scale.copy_(scale)
         self.measured = True
-        learn(self, batch)
-        return self
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
         """The loss of each sample, (B,), that of the diffusion model on u. batch, key, step: as in `Diffusion.loss`.

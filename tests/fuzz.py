@@ -7,6 +7,7 @@ Each call must answer or raise an ordinary error of Python. What is answered is 
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -106,6 +107,10 @@ def mutated(value: object, kind: str, draw: random.Random) -> object:
         return change(value, draw)
     if kind == "int[]":
         return draw.choice(SIZES)
+    if kind == "List[Tensor]":
+        at = draw.randrange(len(value))
+        changed = [*value[:at], mutated(value[at], "Tensor", draw), *value[at + 1 :]]
+        return draw.choice((changed, changed, changed, value[1:], [*value, value[at].clone()]))
     if kind == "ScalarType":
         return draw.choice(DTYPES)
     if kind == "bool":
@@ -127,7 +132,8 @@ def hashed(outputs: object, digest) -> None:
 def bits(outputs: object, args: list) -> list[str]:
     """Of what was answered, apart from nothing, which is None or an empty tensor, and of what was given."""
     found = []
-    for out in (*(outputs if isinstance(outputs, tuple) else (outputs,)), *args):
+    lists = [a if isinstance(a, list) else [a] for a in args]
+    for out in (*(outputs if isinstance(outputs, tuple) else (outputs,)), *itertools.chain(*lists)):
         digest = hashlib.sha256()
         hashed(out, digest)
         if isinstance(out, torch.Tensor) and out.numel():
@@ -178,7 +184,7 @@ def fuzz(calls: int, seed: int) -> dict:
                 continue
             counts["answered"] += 1
             hashed(outputs, digest)
-            hashed([t for t in args if isinstance(t, torch.Tensor)], digest)  # some are written to
+            hashed([t for t in args if isinstance(t, torch.Tensor | list)], digest)  # some are written to
             if raw_outputs is not NotImplemented:
                 counts["raw"] += 1
                 assert raw_bits == bits(outputs, args), "the raw op answers otherwise"

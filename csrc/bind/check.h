@@ -75,11 +75,20 @@ class Checker {
 
   const Shape& shape() const { return shape_; }
 
-  // `part`: t is one of several tensors that lie along a first dimension, which is left out of account.
-  const void* data(const Tensor& t, const char* name, ScalarType type, bool part = false) const {
+  // Of just this type, and on the device of `like`.
+  void belongs(const Tensor& t, const char* name, ScalarType type) const {
     GENFAST_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
                   name_of(t.scalar_type()));
-    on_device(t, name);
+    GENFAST_CHECK(t.device() == like_.device(), op_, ": ", name, " must be on the device of ", name_, ", ",
+                  name_of(like_.device()), "; got ", name_of(t.device()));
+  }
+
+  // Contiguous or channels-last.
+  void dense(const Tensor& t, const char* name) const { channels(t, name); }
+
+  // `part`: t is one of several tensors that lie along a first dimension, which is left out of account.
+  const void* data(const Tensor& t, const char* name, ScalarType type, bool part = false) const {
+    belongs(t, name, type);
     bool same = t.dim() == like_.dim() + part;
     for (int64_t i = 0; same && i < like_.dim(); ++i) same = t.size(i + part) == like_.size(i);
     GENFAST_CHECK(same, op_, ": ", name, " must have the shape of ", name_, ", ", name_of(like_.sizes()), "; got ",
@@ -108,9 +117,7 @@ class Checker {
 
   // A contiguous tensor of just this type and these sizes.
   void table(const Tensor& t, const char* name, ScalarType type, std::initializer_list<int64_t> sizes) const {
-    GENFAST_CHECK(t.scalar_type() == type, op_, ": ", name, " must be ", name_of(type), "; got ",
-                  name_of(t.scalar_type()));
-    on_device(t, name);
+    belongs(t, name, type);
     bool same = t.dim() == int64_t(sizes.size());
     for (int64_t i = 0; same && i < t.dim(); ++i) same = t.size(i) == sizes.begin()[i];
     GENFAST_CHECK(same, op_, ": ", name, " must have shape ", name_of(Sizes(sizes.begin(), sizes.size())), "; got ",
@@ -126,9 +133,7 @@ class Checker {
 
   // (B, count) float32, a row for each sample; rows may have gaps between them: columns of a wider table.
   const float* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride) const {
-    GENFAST_CHECK(t.scalar_type() == ScalarType::Float, op_, ": ", name, " must be float32; got ",
-                  name_of(t.scalar_type()));
-    on_device(t, name);
+    belongs(t, name, ScalarType::Float);
     GENFAST_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
                   " must have shape (", shape_.batch, ", ", count, "); got ", name_of(t.sizes()));
     GENFAST_CHECK(t.numel() == 0 || count == 1 || t.stride(1) == 1, op_, ": the rows of ", name,
@@ -228,11 +233,6 @@ class Checker {
   }
 
  private:
-  void on_device(const Tensor& t, const char* name) const {
-    GENFAST_CHECK(t.device() == like_.device(), op_, ": ", name, " must be on the device of ", name_, ", ",
-                  name_of(like_.device()), "; got ", name_of(t.device()));
-  }
-
   // 1 for a contiguous tensor, C for a channels-last one; anything else is refused.
   int64_t channels(const Tensor& t, const char* name, bool part = false) const {
     const int64_t dims = t.dim() - part;

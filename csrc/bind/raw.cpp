@@ -107,8 +107,8 @@ bool RawCall::read(PyObject* object, Tensor& to) {
 }
 
 bool RawCall::read(PyObject* object, Written& to) {
-  if (written_count_ == written_.size() || !read(object, static_cast<Tensor&>(to))) return false;
-  written_[written_count_++] = object;
+  if (!read(object, static_cast<Tensor&>(to))) return false;
+  written_.push_back(object);
   return true;
 }
 
@@ -136,19 +136,10 @@ bool RawCall::read(PyObject* object, ScalarType& to) {
   return false;
 }
 
-bool RawCall::read(PyObject* object, std::vector<int64_t>& to) {
-  if (!PyTuple_Check(object) && !PyList_Check(object)) return false;
-  PyObject** items = PySequence_Fast_ITEMS(object);
-  to.resize(size_t(PySequence_Fast_GET_SIZE(object)));
-  for (size_t i = 0; i < to.size(); ++i)
-    if (!read(items[i], to[i])) return false;
-  return true;
-}
-
 bool RawCall::count_versions() {
-  PyObject* written = PyTuple_New(Py_ssize_t(written_count_));
+  PyObject* written = PyTuple_New(Py_ssize_t(written_.size()));
   if (!written) return false;
-  for (size_t i = 0; i < written_count_; ++i) {
+  for (size_t i = 0; i < written_.size(); ++i) {
     Py_INCREF(written_[i]);
     PyTuple_SET_ITEM(written, i, written_[i]);
   }

@@ -34,7 +34,15 @@ class RawCall final : public Call {
   bool read(PyObject* object, double& to);
   bool read(PyObject* object, bool& to);
   bool read(PyObject* object, ScalarType& to);
-  bool read(PyObject* object, std::vector<int64_t>& to);
+  template <class T>
+  bool read(PyObject* object, std::vector<T>& to) {
+    if (!PyTuple_Check(object) && !PyList_Check(object)) return false;
+    PyObject** items = PySequence_Fast_ITEMS(object);
+    to.resize(size_t(PySequence_Fast_GET_SIZE(object)));
+    for (size_t i = 0; i < to.size(); ++i)
+      if (!read(items[i], to[i])) return false;
+    return true;
+  }
   template <class T>
   bool read(PyObject* object, std::optional<T>& to) {
     if (object == Py_None) return true;
@@ -63,8 +71,8 @@ class RawCall final : public Call {
   bool view(PyObject* object, Tensor& to);
 
   std::array<PyObject*, 8> made_;
-  std::array<PyObject*, 4> written_;
-  size_t made_count_ = 0, written_count_ = 0;
+  std::vector<PyObject*> written_;
+  size_t made_count_ = 0;
   bool recording_, wants_gradient_ = false;
   PyThreadState* thread_ = nullptr;
 };

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <concepts>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -74,6 +75,16 @@ template <>
 struct Theirs<Written> {
   using Type = torch::stable::Tensor;
   static Written view(RegisteredCall& call, const Type& t) { return {call.view(t)}; }
+};
+template <class T>
+  requires std::derived_from<T, Tensor>
+struct Theirs<std::vector<T>> {
+  using Type = std::vector<torch::stable::Tensor>;
+  static std::vector<T> view(RegisteredCall& call, const Type& tensors) {
+    std::vector<T> views;
+    for (const auto& t : tensors) views.push_back(Theirs<T>::view(call, t));
+    return views;
+  }
 };
 template <class T>
 struct Theirs<std::optional<T>> {

@@ -4,5 +4,6 @@ from .builtin import digits
 from .dataset import Data, arrays, as_data, permutation
 from .files import folder, load
 from .images import grid, save_png, strip
+from .toy import toy
 
-__all__ = ["Data", "arrays", "as_data", "digits", "folder", "grid", "load", "permutation", "save_png", "strip"]
+__all__ = ["Data", "arrays", "as_data", "digits", "folder", "grid", "load", "permutation", "save_png", "strip", "toy"]

@@ -13,6 +13,7 @@ from .builtin import digits
 from .dataset import Data, as_names
 from .matching import warn_user
 from .pixels import read_image, readable
+from .toy import toy
 
 # What the arrays of a file may be called, by the argument of Data.
 COLUMNS = {"x": ("x", "images", "arr_0"), "label": ("label", "labels", "y"), "condition": ("condition",)}
@@ -69,7 +70,8 @@ def folder(path, size=None, channels=None, names=None):
 def load(path, size=None, channels=None, names=None):
     """Data from a file, a folder or a name.
 
-    "digits", "digits:train" or "digits:test": see `digits`.  A folder: see `folder`, with its size, channels and names.
+    "digits", "digits:train" or "digits:test": see `digits`.  "toy:moons" and the like: see `toy`.  A folder: see
+    `folder`, with its size, channels and names.
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, where there are any, label under
     "label", "labels" or "y" and condition under "condition"; a UserWarning names other arrays. x: (N, *) floating-point
     as it is, or images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels C, which become
@@ -83,6 +85,8 @@ def load(path, size=None, channels=None, names=None):
         if path == "digits" and Path(path).exists():
             raise ValueError('path: "digits" names data, and there is a path digits, too; say ./digits or digits:train')
         return _named(digits(path.partition(":")[2] or None), names)
+    if isinstance(path, str) and path.startswith("toy:"):
+        return _named(toy(path.removeprefix("toy:")), names)
     path = as_path("path", path)
     if path.is_dir():
         return folder(path, size, channels, names)

@@ -6,6 +6,7 @@ All of them raise TypeError, naming the argument, for what is no dense tensor wh
 from .. import _extension  # noqa: F401  (registers the ops, before a module asks for one)
 from ..common.keys import make_key
 from .activations import ACTIVATIONS
+from .average import average, average_reference
 from .bias_act import bias_act, bias_act_reference
 from .denoising_loss import denoising_loss, denoising_loss_reference
 from .diffuse import diffuse, diffuse_reference
@@ -44,9 +45,9 @@ from .time_embedding import (
 )
 
 __all__ = [
-    "ACTIVATIONS", "SLOTS", "Balls", "KernelSums", "Nearest", "Purpose", "StepTable", "balls", "balls_reference",
-    "bias_act", "bias_act_reference", "denoising_loss", "denoising_loss_reference", "dense", "diffuse",
-    "diffuse_reference", "dot", "dot_reference", "dropout", "dropout_reference", "dynamic_threshold",
+    "ACTIVATIONS", "SLOTS", "Balls", "KernelSums", "Nearest", "Purpose", "StepTable", "average", "average_reference",
+    "balls", "balls_reference", "bias_act", "bias_act_reference", "denoising_loss", "denoising_loss_reference", "dense",
+    "diffuse", "diffuse_reference", "dot", "dot_reference", "dropout", "dropout_reference", "dynamic_threshold",
     "dynamic_threshold_reference",
     "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
     "group_norm_act", "group_norm_act_reference", "in_layout_of", "kernel_sums", "kernel_sums_reference",

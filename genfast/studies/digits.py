@@ -2,8 +2,8 @@
 
     python -m genfast.studies.digits --out out
 
-writes samples.png, trajectory.png, loss.png, samples.npz, metrics.json, evaluation/ and the model, in place of those of
-an earlier demo (marked by demo.json; files of others there are an error), and prints what
+writes samples.png, trajectory.png, training.png, samples.npz, metrics.json, evaluation/ and the run, model/, in place
+of those of an earlier demo (marked by .demo.json; files of others there are an error), and prints what
 `genfast.evaluate` finds in pixels: every number with an interval, beside what real digits are given in the place of the
 samples. Two more judges: a support-vector classifier fitted to the real digits says whether a sample looks like the
 digit that was asked for, and the nearest real neighbors tell a new digit from a copy.
@@ -12,6 +12,7 @@ digit that was asked for, and the nearest real neighbors tell a new digit from a
 import io
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -21,14 +22,14 @@ import tyro
 
 import genfast as gf
 
-from ..checkpoint import remove
+from ..checkpoint import WEIGHTS
 from ..common.files import to_json, writable_folder, write_file
 from ..common.locks import run_in
 
-MARK, SCHEMA = "demo.json", "genfast.demo"  # a file in every folder that the demo has taken
-WRITES = {  # folder: files
-    ".": ("samples.png", "trajectory.png", "loss.png", "samples.npz", "metrics.json"),
-    "model": ("log.jsonl", "model.json"),
+MARK, SCHEMA = ".demo.json", "genfast.demo"  # a file in every folder that the demo has taken
+WRITES = {  # folder: what the demo writes there
+    ".": ("samples.png", "trajectory.png", "training.png", "samples.npz", "metrics.json"),
+    "model": ("run.json", "log.jsonl", "model.json", "state", "samples"),
     "evaluation": ("report.json", "samples.png", "memorization.png", "report.png"),
 }
 STEPS = 600
@@ -49,21 +50,25 @@ def build() -> gf.Diffusion:
 def train(model: gf.Diffusion, data: gf.data.Data, seed: int, steps: int, out: Path | None) -> list[dict]:
     """The logs of a run of `steps` steps; Ctrl-C leaves a checkpoint in `out`."""
     return gf.fit(
-        model, data, steps=steps, batch=128, lr=4e-3, warmup=100, weight_decay=0.01, ema=0.998, seed=seed, out=out,
-        log_every=20,
+        model, data, steps=steps, batch=128, lr=4e-3, warmup=100, weight_decay=0.01, seed=seed, out=out, log_every=20,
     )  # fmt: skip
 
 
 def take(out: Path) -> None:
-    """Make or take over the folder of the demo, and empty that of its model.
+    """Make or take over the folder of the demo, and remove the run of an earlier one, also of one that was killed.
 
     What lies there is the demo's where it has left its mark beside it. Raises FileExistsError, before anything is
-    written, where files of others have the names of the demo's, and BlockingIOError while a demo trains there.
+    written, where files of others have the names of the demo's, or lie in the folder of its run, and BlockingIOError
+    while a demo trains there.
     """
     writable_folder("out", out)
     for folder, names in WRITES.items():
         there = [name for name in names if os.path.lexists(out / folder / name)]
-        if there and not _marked(out / folder / MARK):
+        if _marked(out / folder / MARK):
+            there = []
+        if folder == "model" and (out / folder).is_dir():
+            there += sorted(name for name in os.listdir(out / folder) if not _is_of_run(name))
+        if there:
             raise FileExistsError(
                 f"out must have no files of others where the demo writes; got {', '.join(there)} in {out / folder}, "
                 "which it did not write: pass another one, or move them away"
@@ -74,8 +79,9 @@ def take(out: Path) -> None:
         for folder in WRITES:
             (out / folder).mkdir(exist_ok=True)
             write_file(out / folder / MARK, json.dumps({"schema": SCHEMA}).encode())
-        remove(model)
-        (model / "log.jsonl").unlink(missing_ok=True)
+        for path in model.iterdir():
+            if not path.name.startswith("."):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _marked(file: Path) -> bool:
@@ -83,6 +89,11 @@ def _marked(file: Path) -> bool:
         return json.loads(file.read_bytes())["schema"] == SCHEMA
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _is_of_run(name: str) -> bool:
+    """Whether a demo may have written a file of this name into the folder of its run; hidden ones are nobody's."""
+    return name in WRITES["model"] or name.startswith(".") or WEIGHTS.fullmatch(name) is not None
 
 
 def pixels(x: torch.Tensor) -> np.ndarray:
@@ -102,23 +113,6 @@ def judge(samples: np.ndarray, label: np.ndarray, real: np.ndarray, real_label: 
         "nearest_real": float(np.median(cdist(samples, real).min(1))),
         "nearest_real_baseline": float(np.median(among_real.min(1))),
     }
-
-
-def draw_loss(logs: list[dict], path: Path) -> None:
-    """The loss curve."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    axes.plot([log["step"] for log in logs], [log["loss"] for log in logs])
-    axes.set(xlabel="step", ylabel="denoising loss", title="Training on 1,797 digits", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    file = io.BytesIO()
-    figure.savefig(file, dpi=120, format="png")
-    plt.close(figure)
-    write_file(path, file.getvalue())
 
 
 def draw_trajectory(model: gf.Diffusion, seed: int, path: Path) -> None:
@@ -170,7 +164,7 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
     np.savez(arrays, images=images.reshape(-1, 8, 8).astype(np.float32), labels=data.label.numpy())
     write_file(out / "samples.npz", arrays.getvalue())
     write_file(out / "metrics.json", to_json(metrics, indent=1).encode())
-    draw_loss(logs, out / "loss.png")
+    gf.training.plot(out / "model", out / "training.png")
     draw_trajectory(model, seed, out / "trajectory.png")
     by_class = torch.cat([samples[data.label == digit][:20] for digit in range(10)])
     gf.data.save_png(out / "samples.png", by_class, columns=20, scale=5, padding=4)
@@ -189,7 +183,7 @@ def main(out: Path = Path("out"), seed: int = 0, steps: int = STEPS) -> None:
     training                    {metrics["train_seconds"]:6.1f} s   {steps} steps
     sampling                    {metrics["sample_seconds"]:6.1f} s   {len(images)} digits
 
-{out}/: samples.png, trajectory.png, loss.png, evaluation/report.png, samples.npz, metrics.json, model/"""
+{out}/: samples.png, trajectory.png, training.png, evaluation/report.png, samples.npz, metrics.json, model/"""
     )
 
 

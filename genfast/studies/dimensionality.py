@@ -66,7 +66,7 @@ def fitted(train: Tensor, seed: int, steps: int, progress: bool) -> tuple[list, 
         warnings.simplefilter("always")
         models = [gf.Gaussian().fit(train), gf.Gaussian("diagonal").fit(train), gf.PPCA(latent(dims)).fit(train)]
     vae = build_vae(dims, seed)
-    gf.fit(vae, train, steps=steps, batch=64, lr=2e-3, ema=0.99, weight_decay=0.01, seed=seed, progress=progress)
+    gf.fit(vae, train, steps=steps, batch=64, lr=2e-3, weight_decay=0.01, seed=seed, progress=progress)
     return [*models, vae], [str(warning.message) for warning in caught]
 
 

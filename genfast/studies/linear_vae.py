@@ -98,11 +98,11 @@ def study(seed: int = 0, progress: bool = True, latent: int = 10, steps: int = 3
             encoder, decoder = LinearEncoder(x.shape[1], latent), nn.Linear(latent, x.shape[1])
         vae = gf.VAE(encoder, decoder, latent=latent, likelihood=likelihood)
         every = max(1, steps // LOGS)
-        fit = gf.Fit(vae, x, steps=steps, batch=512, lr=0.03, clip=None, ema=0.998, seed=seed, log_every=every)
+        fit = gf.Fit(vae, x, steps=steps, batch=512, lr=0.03, clip=None, seed=seed, log_every=every)
         at, gaps = [], []
         for log in tqdm(fit, total=-(-steps // every), desc="training", unit="log", disable=not progress):
             at.append(log["step"])
-            with fit.ema():
+            with fit.averaged():
                 gaps.append(maximum - elbo(vae, mean, covariance))
         W = torch.linalg.svd(vae.decoder.weight.detach().double(), full_matrices=False)[0]
         sigma2 = float(vae.likelihood.log_variance(x).detach().double().exp())

@@ -88,7 +88,7 @@ def train(x: Tensor, seed: int, steps: int) -> gf.VAE:
     with seeded(seed):
         encoder, decoder = (gf.nn.FeedForward(i, o, width=64, depth=4) for i, o in ((3, 4), (2, 3)))
     vae = gf.VAE(encoder, decoder, latent=2, likelihood="learned_variance", kl_warmup=BATCH * 2 * steps // 3)
-    gf.fit(vae, x, steps=steps, batch=BATCH, lr=5e-3, ema=0.995, seed=seed, progress=False)
+    gf.fit(vae, x, steps=steps, batch=BATCH, lr=5e-3, seed=seed, progress=False)
     return vae
 
 

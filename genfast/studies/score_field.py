@@ -77,7 +77,7 @@ def study(seed: int = 0, progress: bool = True, steps: int = 1500) -> Finding:
     model = gf.Diffusion(
         net, "edm", gf.denoisers.EDM(sigma_data=float(x.std())), times=gf.diffusion.LogNormal(-1.2, 1.4)
     )
-    gf.fit(model, x, steps=steps, batch=256, lr=0.01, ema=0.998, seed=seed, progress=progress)
+    gf.fit(model, x, steps=steps, batch=256, lr=0.01, seed=seed, progress=progress)
     exact = data.denoiser(model.schedule)
 
     def at(sigma: float) -> Level:

@@ -42,20 +42,20 @@ class Case:
     def rows(self, args: Args, rows: slice | Tensor) -> Args:
         """The arguments of these rows of the batch, in any order and as often as they are named."""
         shared = {name: args[name] for name in ("table", *self.shared) if name in args}
-        stacked = {name: args[name][:, rows].clone() for name in ("history", "k") if name in args}
+        stacked = {name: args[name][:, rows].clone() for name in ("history", "k", "averages") if name in args}
         rest = {name: value for name, value in args.items() if name not in shared and name not in stacked}
         return to(rest, lambda t: t[rows]) | shared | stacked
 
 
 def to(args: Args, convert: Callable[[Tensor], Tensor]) -> Args:
-    """The arguments with every tensor converted; tuples are gone through."""
+    """The arguments with every tensor converted; tuples and lists are gone through."""
 
     def one(value):
         if isinstance(value, Tensor):
             return convert(value)
-        if isinstance(value, tuple):
+        if isinstance(value, tuple | list):
             values = [one(v) for v in value]
-            return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
+            return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)
         return value
 
     return {name: one(value) for name, value in args.items()}

@@ -17,7 +17,7 @@ Z = 1.96  # standard errors on either side of a mean: an interval of 95 %
 RISE = 3.0
 SEED, FIRST = 0, 2**62  # of the keys: no run trains with such a counter
 PATIENCE = 3  # looks in a row at which the loss has risen, before a warning
-SHARE = 0.03  # of the time of a run, at most
+LOOKS, SHARE = 20, 0.03  # a run, and share of its time, at most
 FORWARD = 0.42  # of the time of a step that a look takes for as many samples: 0.38 to 0.40 on a CPU
 
 
@@ -46,8 +46,10 @@ class HeldOut:
         self._rises, self._said = 0, []  # looks in a row that found a rise; warnings that were given
 
     def apart(self, steps: int, batch: int) -> int:
-        """Steps between two looks: a twentieth of the run, or so many that looks cost at most 3 % of its time."""
-        return max(1, steps // 20, math.ceil(FORWARD * len(self.key) / (batch * SHARE)))
+        """Steps between two looks, the last at the end: 20 of them, or so few that they cost 3 % of the time."""
+        cost = FORWARD * len(self.key) / batch  # of a look, in steps
+        looks = max(1, min(LOOKS, math.floor(SHARE * steps / cost)))
+        return math.ceil(steps / looks)
 
     def look(self, step: int) -> dict[str, list]:
         """What the log of step number `step` is to say: {} for a model with players, else

@@ -2,6 +2,7 @@
 
 import io
 import math
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -80,15 +81,15 @@ def _columns(lines: list[LogLine]) -> dict[str, np.ndarray]:
         if len(shapes) == 1 or not shapes:
             missing = np.full(shapes.pop() if shapes else (), np.nan)
             found[name] = np.stack([missing if value is None else value for value in values])
-    found.setdefault("step", np.arange(1.0, len(lines) + 1))
-    return found
+    step = found.get("step", np.array(np.nan))
+    return found if step.ndim == 1 and np.isfinite(step).all() else found | {"step": np.arange(1.0, len(lines) + 1)}
 
 
 def _is_numeric(value: object) -> bool:
     """Numbers, or lists of them, in which null is NaN."""
     if isinstance(value, list):
         return bool(value) and all(item is None or _is_numeric(item) for item in value)
-    return isinstance(value, int | float)
+    return isinstance(value, Real)
 
 
 def _watched(curves: dict[str, np.ndarray]) -> list[str]:
@@ -121,8 +122,8 @@ def _summary(run: Path, lines: list[LogLine]) -> str:
         steps = read_run(run)["settings"].get("steps")
     except (OSError, ValueError, CorruptCheckpoint):
         steps = None
-    step = last.get("step", len(lines))
-    words = [f"step {step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")]
+    step = last["step"] if _known(last, "step") else len(lines)
+    words = [f"step {step:,}" + (f" of {steps:,}" if steps else "")]
     if _known(last, "samples"):
         words.append(f"{last['samples']:,} samples")
     if _known(last, "seconds"):
@@ -132,13 +133,13 @@ def _summary(run: Path, lines: list[LogLine]) -> str:
         words.append(f"{np.median(rates):,.0f} samples/s")
     if _known(last, "memory"):
         words.append(f"{last['memory'] / 1e9:.2g} GB")
-    if last.get("skipped"):
+    if _known(last, "skipped") and last["skipped"]:
         words.append(f"{last['skipped']:,} steps skipped")
     return f"{run.resolve().name}:  " + "  \N{MIDDLE DOT}  ".join(words)
 
 
 def _known(line: LogLine, name: str) -> bool:
-    return isinstance(line.get(name), int | float) and math.isfinite(line[name])
+    return isinstance(line.get(name), Real) and math.isfinite(line[name])
 
 
 def _duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 
 from ..common.files import writable_folder
@@ -52,5 +53,5 @@ def scalars(log: LogLine) -> Iterator[tuple[str, float]]:
         else:
             named = {name: value}
         for key, number in named.items():
-            if isinstance(number, int | float) and math.isfinite(number) and key != "step":
+            if isinstance(number, Real) and math.isfinite(number) and key != "step":
                 yield key, number

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genfast.common.precision import as_float64, float64_function
+from genfast.common.precision import as_float64, float64_function, weights_device
 
 
 class Line:
@@ -67,3 +67,8 @@ def test_what_is_no_number_is_refused(value):
 def test_nan_is_refused(value):
     with pytest.raises(ValueError, match=r"^rho must not hold NaN"):
         as_float64("rho", value)
+
+
+def test_where_weights_are():
+    assert weights_device(torch.nn.Linear(2, 2, device="meta")).type == "meta"
+    assert weights_device(torch.nn.Identity()).type == "cpu"

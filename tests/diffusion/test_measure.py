@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers import perturbed
+from long import recipe
 
 import genfast as gf
 from genfast import ops
@@ -117,3 +118,12 @@ def test_log_snr_is_where_the_loss_looks():
     key = ops.make_key(5, 30)
     model.loss(batch(30, 2), key)
     assert torch.allclose(-model.log_snr(key).float() / 8, seen[0])  # c_noise = log(sigma / alpha) / 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_the_default_does_not_care_about_the_scale_of_the_data():
+    """The whole is tests/long/recipe.py: 150 steps of a wider network, three seeds, data of both scales."""
+    small = {"steps": 100, "n": 500, "width": 8, "multipliers": (1, 2), "blocks": 1}
+    ours, other = (recipe.run(name, scale=4.0, **small) for name in recipe.RECIPES)
+    assert ours.frechet < other.frechet - 0.05 and ours.agreement > other.agreement - 0.1, (ours, other)

@@ -30,26 +30,42 @@ def test_it_trains_and_draws(tmp_path):
     assert logs[-1]["step"] == 2 and sum(p.numel() for p in model.parameters()) == 312_609
     again = gf.load(tmp_path / "model")
     assert all(a.equal(b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
-    digits.draw_loss(logs, tmp_path / "loss.png")
     digits.draw_trajectory(model, 0, tmp_path / "trajectory.png")
-    for name in ("loss.png", "trajectory.png"):
-        assert np.asarray(Image.open(tmp_path / name).convert("L")).std() > 1
+    assert np.asarray(Image.open(tmp_path / "trajectory.png").convert("L")).std() > 1
 
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_it_empties_its_own_folder(tmp_path):
-    """What an earlier demo left of its model is removed; what others have put beside it is not."""
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_run_of_an_earlier_demo_makes_room(tmp_path, stopped):
+    """Whether it has ended, or was stopped after a step, with what a killed one leaves; what lies beside it stays."""
     digits.take(tmp_path)
-    gf.save(digits.build(), tmp_path / "model")
-    for name in ("model/log.jsonl", "samples.png", "evaluation/report.json", "notes.txt", "model/notes.txt"):
+    data, run = gf.data.digits(), tmp_path / "model"
+    settings = {"steps": 2, "batch": 2, "out": run, "save_every": 1, "grid_every": 1, "progress": False}
+    logs = iter(gf.Fit(digits.build(), data, log_every=1, seed=1, **settings))
+    next(logs)
+    logs.close() if stopped else list(logs)
+    assert {"run.json", "log.jsonl", "model.json", "state", "samples"} <= {path.name for path in run.iterdir()}
+    (run / "model-0123456789abcdef.safetensors").write_text("of a process that was killed")
+    for name in ("notes.txt", "model/.notes", "samples.png", "evaluation/report.json"):
         (tmp_path / name).write_text("{}")
-    (tmp_path / "model" / "model-best.safetensors").write_text("mine")
     digits.take(tmp_path)
-    names = {file.name for file in (tmp_path / "model").iterdir()}
-    assert names == {".lock", "demo.json", "notes.txt", "model-best.safetensors"} and (tmp_path / "notes.txt").exists()
+    assert {path.name for path in run.iterdir()} == {".lock", ".demo.json", ".notes"}
+    assert (tmp_path / "notes.txt").exists()
+    gf.fit(digits.build(), data, **settings)  # another seed than before: nothing of that is left
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "model-best.safetensors"])
+def test_files_of_others_in_the_folder_of_the_run(tmp_path, name):
+    digits.take(tmp_path)
+    for file in ("run.json", name):
+        (tmp_path / "model" / file).write_text("{}")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=f"out must have no files of others.*got {name} in "):
+        digits.take(tmp_path)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["samples.png", "metrics.json", "model/model.json", "evaluation/report.png"])
@@ -70,7 +86,8 @@ def test_the_run_of_another_in_its_folder(tmp_path):
         progress=False,
     )  # fmt: skip
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match=r"got log\.jsonl, model\.json in \S+model, which it did not write"):
+    names = r"run\.json, log\.jsonl, model\.json, state, samples"
+    with pytest.raises(FileExistsError, match=rf"got {names} in \S+model, which it did not write"):
         digits.take(tmp_path)
     assert contents(tmp_path) == before
     with run_in(tmp_path / "model"), pytest.raises(FileExistsError):

@@ -21,7 +21,7 @@ LEVELS = [[float(k), k + 0.9, 0.1 + k, 0.05 + k, 0.2 + k] for k in range(8)]
 def line(step, **more):
     loss = 0.5 + 3 * math.exp(-step / 100)
     rest = {"grad_norm": 2 * loss, "lr": 1e-3, "skipped": 0, "seconds": step / 20, "samples_per_second": 2560.0}
-    return {"step": step, "samples": 128 * step, "loss": loss, **rest, "data_wait": 0.0, "memory": 2**30, **more}
+    return {"step": step, "samples": 128 * step, "loss": loss, **rest, "data_wait": 0.0, "memory": 2**30} | more
 
 
 def held_out(step, **more):
@@ -42,6 +42,7 @@ LOGS = {
         line(k, test_loss=[1.0, None, None], test_loss_by_snr=[[0, 1, 1, None, None]]) for k in (1, 2)
     ],
     "of other columns": [{"loss": 1.0}, {"loss": 0.5, "note": "words", "few": [1.0], "flag": True}],
+    "of other kinds": [line(1) | {"step": "one", "skipped": "two"}, line(2, loss={"three": 3}, lr=[4.0])],
     "of other shapes": [line(1, test_loss=[1.0, 2.0]), line(2, test_loss=1.0, test_loss_by_snr=[1.0])],
     "of negative losses": [line(k, loss=100 / k - 20) for k in range(1, 60)],
     "of constant losses": [line(k, loss=0.0, grad_norm=0.0) for k in range(1, 60)],

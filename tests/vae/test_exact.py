@@ -120,7 +120,7 @@ def test_digits_beat_the_linear_models():
         nn.Sequential(*encoder, nn.Linear(width, 2 * latent)), nn.Sequential(*decoder, nn.Unflatten(1, (1, 8, 8))),
         latent=latent, likelihood=gf.vae.likelihoods.LearnedVariance((1, 8, 8)),
     )  # fmt: skip
-    gf.fit(vae, train, steps=1000, lr=3e-3, ema=0.99, progress=False)
+    gf.fit(vae, train, steps=1000, lr=3e-3, progress=False)
     found = vae.log_likelihood(test, k=512)
     nats = found.nats.mean()
     assert found.se.mean() < 0.3 and vae.active_units(train).count >= 5
