@@ -172,9 +172,7 @@ def test_imports_point_down():
     assert set(order) == rooms.rooms(), "every room has its line, and every line its room"
     known = rooms.modules()
     through = {rooms.room_of(name, path) for name, path in known.items() if "" in rooms.imports(name, path, known)}
-    assert through - {""} <= {"studies", "cli"}, (
-        "only studies and the command, which do what users write, may"
-    )
+    assert through - {""} <= {"studies", "cli"}, "only studies and the command, which do what users write, may"
     upward = [(room, other) for room, other in allowed if order.index(other) > order.index(room)]
     assert not upward and not rooms.circle(allowed)
 
