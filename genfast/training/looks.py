@@ -108,7 +108,8 @@ class Looks:
 
     def _draw(self, number: int) -> None:
         """A snapshot of the averages, and a picture of samples, as far as they are due."""
-        if len(self.settings.ema) > 1 and number % self.snapshot_every == 0:
+        last = number == self.settings.steps
+        if len(self.settings.ema) > 1 and (last or number % self.snapshot_every == 0):
             updates = self.read().updates
             self.step.averages.snapshot(self.folder.path / "averages", updates, self.step.names())
         if number % self.settings.grid_every == 0:

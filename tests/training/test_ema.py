@@ -1,6 +1,7 @@
 """Averages of what is trained: their weights in closed form, on the device alone, and any length from snapshots."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import genfast as gf
 from genfast.checkpoint import save
-from genfast.common.files import CorruptCheckpoint
+from genfast.common.files import CorruptCheckpoint, read_tensors
 from genfast.testing import no_host_reads
 from genfast.training.ema import LONGEST, Averages, average, gamma_of, require_lengths
 
@@ -135,7 +136,6 @@ def trained_run(tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
     names, trained = map(list, zip(*model.named_parameters()))
-    model.net.register_buffer  # noqa: B018  (buffers are those of the checkpoint)
     averages, skipped = Averages(trained, TRACKED + BETWEEN), 0
     kept = Averages(trained, TRACKED)
     for step in walk(trained, STEPS):
@@ -153,7 +153,7 @@ def trained_run(tmp_path_factory):
 
 
 def norm(one, other):
-    return math.sqrt(sum(float((one[name] - other[name]).double().square().sum()) for name in other))
+    return math.sqrt(sum(float((one[name] - other[name]).detach().double().square().sum()) for name in other))
 
 
 @pytest.mark.parametrize("length", TRACKED + BETWEEN)
@@ -181,8 +181,6 @@ def test_what_did_not_move_is_reproduced(tmp_path):
 
 
 def copied(run, to):
-    import shutil
-
     return shutil.copytree(run, to / "run")
 
 
@@ -219,6 +217,7 @@ def test_what_is_not_finite_is_not_kept(tmp_path):
         FloatingPointError, match=r"average of length 0\.05 must be finite to be kept; w holds infinity"
     ):
         averages.snapshot(tmp_path / "averages", 1, ["w"])
+    averages.snapshot(tmp_path / "averages", 0, ["w"])  # of no update there is nothing
     assert not (tmp_path / "averages").exists()
 
 
@@ -258,3 +257,19 @@ def test_too_few_snapshots_for_a_wide_gap(tmp_path):
     ):
         average(tmp_path, 0.07)
     average(tmp_path, 0.25)
+
+
+def test_of_a_run(tmp_path):
+    """What `fit` leaves: snapshots of 32 looks and of the end, under the names of the checkpoint."""
+    torch.manual_seed(0)
+    model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
+    settings = {"steps": 70, "batch": 16, "lr": 0.01, "ema": (0.05, 0.1, 0.08), "progress": False, "out": tmp_path}
+    gf.fit(model, gf.data.toy("checkerboard", 100), grid_every=1000, **settings)
+    names = sorted(file.name for file in (tmp_path / "averages").iterdir())
+    assert len(names) == 3 * 35 and names[-1] == "00000070-0.1.safetensors"
+    tracked = read_tensors((tmp_path / "averages" / "00000070-0.08.safetensors").read_bytes())
+    for file in (tmp_path / "averages").glob("*-0.08.safetensors"):
+        file.unlink()
+    found, first = dict(average(tmp_path, 0.08).named_parameters()), dict(gf.load(tmp_path).named_parameters())
+    assert norm(found, tracked) < 0.02 * norm(first, tracked)
+    assert norm(dict(average(tmp_path, 0.05).named_parameters()), first) < 1e-5
