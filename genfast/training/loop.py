@@ -251,6 +251,9 @@ class Fit:
         self.step = start.step
         self._looks.load(numbers)
         self.saved = self.step, self._looks.seconds
+        if not start.finished:  # one that was killed may have saved its last state, and no checkpoint of it
+            with self._step.averaged():
+                self.folder.save_model(self.model, self.step)
         if start.words and self.settings.progress:
             say(start.words)
         return start.finished

@@ -14,6 +14,7 @@ from genfast.checkpoint import MODELS, load
 from genfast.common.files import CorruptCheckpoint
 from genfast.training import state
 from genfast.training.loop import Fit, fit
+from genfast.training.run_folder import RunFolder
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
 TIMES = {"seconds", "samples_per_second", "data_wait", "memory"}
@@ -136,6 +137,27 @@ def test_a_finished_run_loads_what_it_left_and_says_so(tmp_path, capsys):
     assert lasting(found) == lasting(logs) and "finished after 20 steps" in capsys.readouterr().err
     assert all(map(torch.equal, first.state_dict().values(), again.state_dict().values()))
     assert not any(module.training is False for module in again.modules())
+
+
+def test_killed_between_the_last_state_and_its_checkpoint(tmp_path, monkeypatch):
+    whole = diffusion()
+    fit(whole, X, out=tmp_path / "whole", **SETTINGS)
+    with monkeypatch.context() as patch:
+        save = RunFolder.save_model
+
+        def killed(folder, model, step):
+            if step == SETTINGS["steps"]:
+                raise KeyboardInterrupt
+            save(folder, model, step)
+
+        patch.setattr(RunFolder, "save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(diffusion(), X, out=tmp_path / "parts", **SETTINGS)
+    assert load(tmp_path / "parts").extra["step"] < SETTINGS["steps"]
+    fit(diffusion(), X, out=tmp_path / "parts", **SETTINGS)
+    found = load(tmp_path / "parts")
+    assert found.extra["step"] == SETTINGS["steps"]
+    assert all(map(torch.equal, found.state_dict().values(), whole.state_dict().values()))
 
 
 def test_more_steps_follow_the_new_schedule(tmp_path, capsys):
