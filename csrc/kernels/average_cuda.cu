@@ -25,18 +25,24 @@ struct Pack {
 };
 template <bool wide>
 GENFAST_HD Pack load_pack(const float* p, int count) {
-  if (wide) return std::bit_cast<Pack>(*reinterpret_cast<const uint4*>(p));
-  Pack pack;
-  GENFAST_UNROLL
-  for (int i = 0; i < kEach; ++i) pack.v[i] = i < count ? p[i] : 0.0f;
-  return pack;
+  if constexpr (wide) {
+    return std::bit_cast<Pack>(*reinterpret_cast<const uint4*>(p));
+  } else {
+    Pack pack;
+    GENFAST_UNROLL
+    for (int i = 0; i < kEach; ++i) pack.v[i] = i < count ? p[i] : 0.0f;
+    return pack;
+  }
 }
 template <bool wide>
 GENFAST_HD void store_pack(float* p, const Pack& pack, int count) {
-  if (wide) return store_wide(reinterpret_cast<uint4*>(p), std::bit_cast<uint4>(pack));
-  GENFAST_UNROLL
-  for (int i = 0; i < kEach; ++i)
-    if (i < count) p[i] = pack.v[i];
+  if constexpr (wide) {
+    store_wide(reinterpret_cast<uint4*>(p), std::bit_cast<uint4>(pack));
+  } else {
+    GENFAST_UNROLL
+    for (int i = 0; i < kEach; ++i)
+      if (i < count) p[i] = pack.v[i];
+  }
 }
 
 template <bool wide>

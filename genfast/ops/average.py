@@ -47,7 +47,8 @@ def _require(averages: Sequence[Tensor], values: Sequence[Tensor], weights: Tens
         if a.shape != (*weights.shape, *v.shape):
             wanted = f"({len(weights)}, *values[{i}].shape)"
             raise RuntimeError(f"average: averages[{i}] must have shape {wanted}; got {tuple(a.shape)}")
-        if (len(a) and not a[0].is_contiguous() and dense(a[0]) is not a[0]) or overlap(a, v):
+        first = a[0] if len(a) else a
+        if dense(first) is not first or overlap(a, v):
             raise RuntimeError(f"average: averages[{i}] must be contiguous or channels-last, apart from values[{i}]")
 
 

@@ -1,6 +1,7 @@
 """Averages of what is trained: their weights in closed form, on the device alone, and any length from snapshots."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -135,7 +136,6 @@ def trained_run(tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
     names, trained = map(list, zip(*model.named_parameters()))
-    model.net.register_buffer  # noqa: B018  (buffers are those of the checkpoint)
     averages, skipped = Averages(trained, TRACKED + BETWEEN), 0
     kept = Averages(trained, TRACKED)
     for step in walk(trained, STEPS):
@@ -153,7 +153,7 @@ def trained_run(tmp_path_factory):
 
 
 def norm(one, other):
-    return math.sqrt(sum(float((one[name] - other[name]).double().square().sum()) for name in other))
+    return math.sqrt(sum(float((one[name] - other[name]).detach().double().square().sum()) for name in other))
 
 
 @pytest.mark.parametrize("length", TRACKED + BETWEEN)
@@ -181,8 +181,6 @@ def test_what_did_not_move_is_reproduced(tmp_path):
 
 
 def copied(run, to):
-    import shutil
-
     return shutil.copytree(run, to / "run")
 
 
