@@ -174,9 +174,7 @@ def test_imports_point_down():
     assert set(order) == rooms.rooms(), "every room has its line, and every line its room"
     known = rooms.modules()
     through = {rooms.room_of(name, path) for name, path in known.items() if "" in rooms.imports(name, path, known)}
-    assert through - {""} <= {"studies", "cli"}, (
-        "only what shows what users write, or runs it, may use the public names"
-    )
+    assert through - {""} <= {"studies", "cli"}, "only what shows or runs what users write may use the public names"
     upward = [(room, other) for room, other in allowed if order.index(other) > order.index(room)]
     assert not upward and not rooms.circle(allowed)
 

@@ -6,7 +6,6 @@ import sys
 import pytest
 import torch
 
-
 import genfast as gf
 from genfast import cli
 

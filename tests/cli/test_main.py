@@ -17,7 +17,6 @@ from toys import Ring
 
 import genfast as gf
 
-
 COMMAND = [sys.executable, "-m", "genfast"]
 
 
