@@ -80,9 +80,10 @@ def evaluate(
 
 def _check(samples, data, train, metrics, n, features, size, levels, seed, settings, level) -> None:
     """ValueError for an argument that no files could make right."""
+    import genfast as gf
+
     from ..common.checks import require_choice, require_integer, require_number, require_pair
     from ..common.keys import MAX_SEED
-    from ..diffusion.solvers import SOLVERS
     from ..evaluation.measure import choose
     from ..features.choice import NAMED
 
@@ -100,7 +101,7 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
     if features == "classifier" and train is None:
         raise ValueError("features: a classifier needs --train, labeled data that are not judged with it")
     if "solver" in settings:
-        require_choice("sampling.solver", settings["solver"], SOLVERS)
+        require_choice("sampling.solver", settings["solver"], gf.solvers.SOLVERS)
     if "steps" in settings:
         require_integer("sampling.steps", settings["steps"], 1)
     if "guidance" in settings:

@@ -128,7 +128,7 @@ def _try(name: str, network, data: "Data") -> None:
 
     try:
         with torch.no_grad():
-            network.eval()(data.x[:1], torch.zeros(1))
+            network.eval()(data.x[:1], data.x.new_zeros(1))
     except ValueError as error:
         raise ValueError(f"net {name} does not take samples of shape {data.shape}: {error}") from error
     network.train()

@@ -83,9 +83,10 @@ def _index(n: int, first: int):
 
 def _check(seed: int, ema: float | None, device: str | None, settings: dict) -> None:
     """ValueError for an argument that no model could make right."""
+    import genfast as gf
+
     from ..common.checks import require_choice, require_chunk, require_device, require_integer, require_number
     from ..common.keys import MAX_SEED
-    from ..diffusion.solvers import SOLVERS
 
     require_integer("seed", seed, 0, MAX_SEED)
     if ema is not None:
@@ -93,7 +94,7 @@ def _check(seed: int, ema: float | None, device: str | None, settings: dict) -> 
     if device is not None:
         require_device("device", device)
     if "solver" in settings:
-        require_choice("solver", settings["solver"], SOLVERS)
+        require_choice("solver", settings["solver"], gf.solvers.SOLVERS)
     if "steps" in settings:
         require_integer("steps", settings["steps"], 1)
     if "guidance" in settings:

@@ -77,7 +77,7 @@ def save_folder(path: Path, drawing: Drawing, index: Tensor) -> None:
     folder = made_folder("out", path)
     _claim(folder, drawing)
     missing = [i for i in index.tolist() if not _picture(folder, i).exists()]
-    for piece, x in drawing.pieces(torch.tensor(missing, dtype=torch.int64)):
+    for piece, x in drawing.pieces(torch.tensor(missing, dtype=torch.int64, device="cpu")):
         write_files({_picture(folder, i): png(grid(image[None], padding=0)) for i, image in zip(piece.tolist(), x)})
 
 

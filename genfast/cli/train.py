@@ -118,7 +118,7 @@ def train(
     print(f"genfast train: {_described(model)} for {data}", file=sys.stderr)
     fit = gf.Fit(model, data, test=test, out=out, **settings)
     fit.folder.words = told | {"preset": preset, "net": net}
-    with going_on(lambda: f"{out}: stopped after step {fit.step}, which is saved" if fit.step else None):
+    with going_on(lambda: f"{out}: stopped after step {fit.saved[0]}, which is saved" if fit.saved[0] else None):
         logs = fit.run()
     print(f"{out}: {_summary(logs[-1])}")
 

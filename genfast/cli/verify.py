@@ -14,12 +14,13 @@ def verify(solvers: tuple[str, ...] = (), json: bool = False) -> None:
         solvers: Solvers to check; all of them by default.
         json: Print JSON, a list with one record a check, instead of a table.
     """
+    import genfast as gf
+
     from ..common.checks import require_choice
-    from ..diffusion.solvers import SOLVERS
     from ..verification import verify as run_verification
 
     with usage():
-        solvers = [require_choice("solvers", name, SOLVERS) for name in solvers]
+        solvers = [require_choice("solvers", name, gf.solvers.SOLVERS) for name in solvers]
     report = run_verification(solvers or None)
     print(report.json() if json else report)
     sys.exit(0 if report.passed else 1)

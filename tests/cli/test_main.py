@@ -1,11 +1,14 @@
 """The command: verbs, help, and exit codes."""
 
 import builtins
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,25 +16,6 @@ import torch
 from toys import Ring
 
 import genfast as gf
-from genfast import cli
-
-
-@pytest.fixture
-def genfast(monkeypatch, capsys):
-    """The command in this process, as one that is completed: a launch would take 2 s."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["genfast", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = left.code or 0
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, code, out, err)
-
-    return run
-
 
 COMMAND = [sys.executable, "-m", "genfast"]
 
@@ -270,3 +254,37 @@ def test_a_study_tries_its_folder_first(genfast, study, tmp_path):
         assert str(out) in result.stderr
     assert genfast("study", "alchemy", "--out", str(tmp_path / "new")).returncode == 2
     assert not study and not (tmp_path / "new").exists()
+
+
+# What needs no torch --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"], ["sample", "--help"]])
+def test_help_does_not_import_torch(arguments):
+    """Which takes 2 s. The time is 0.2 s here, and generous for a busy machine."""
+    code = (
+        "import sys; from genfast import cli; sys.argv = ['genfast', *sys.argv[1:]]\n"
+        "try: cli.main()\nexcept SystemExit as left: assert not left.code\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout and time.perf_counter() - began < 5
+    if arguments == ["--version"]:
+        assert result.stdout == f"genfast {gf.__version__}\n"
+
+
+def test_freed_memory_is_kept_unless_it_is_not_wanted(genfast, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *what: asked.append(what)))
+    genfast("study")
+    assert asked == [(-3, 2**31 - 1), (-1, 2**31 - 1)]
+    monkeypatch.setenv("GENFAST_MALLOC", "0")
+    genfast("study")
+    assert len(asked) == 2
+
+
+def test_plot_says_what_it_cannot(genfast, tmp_path):
+    result = genfast("plot", tmp_path)
+    assert result.returncode == 1 and result.stderr.startswith("genfast plot: ") and str(tmp_path) in result.stderr
