@@ -124,7 +124,8 @@ class Looks:
         last = number == self.settings.steps
         if len(self.settings.ema) > 1 and (last or number % self.snapshot_every == 0):
             updates = self.read().updates
-            self.step.averages.snapshot(self.folder.path / "averages", updates, self.step.names())
+            if updates:  # without one there is no average
+                self.step.averages.snapshot(self.folder.path / "averages", updates, self.step.names())
         if number % self.settings.grid_every == 0:
             with self.step.averaged():
                 draw_grid(self.model, self.folder.path / "samples" / f"{number:08d}.png", data=self.data)

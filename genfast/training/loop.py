@@ -25,7 +25,7 @@ from ..common.keys import make_key
 from ..common.measured import learn
 from ..common.state import not_finite
 from ..data.dataset import as_data
-from ..data.matching import for_training, require_alike, require_shape_of, warn_user
+from ..data.matching import for_training, matched, require_shape_of, warn_user
 from . import state
 from .captured import CapturedStep, wanted
 from .compiled import compiled
@@ -197,7 +197,8 @@ class Fit:
 
     @contextlib.contextmanager
     def averaged(self, length: float | None = None) -> Iterator[object]:
-        """Inside it the model holds averaged weights: those of this length, one of `ema`, by default the first."""
+        """Inside it the model holds averaged weights: those of this length, one of `ema`, by default the first. A run
+        goes on outside of it: RuntimeError."""
         with self._step.averaged(length):
             yield self.model
 
@@ -206,7 +207,8 @@ class Fit:
         return self.settings.learning_rate(step)
 
     def save(self) -> None:
-        """Write a state, and a checkpoint of the averaged weights, to `out`. Raises ValueError without one."""
+        """Write a state, and a checkpoint of the averaged weights, to `out`, while the run is iterated; before and after
+        there is nothing that is not there. Raises ValueError without `out`."""
         if self.folder is None:
             raise ValueError("out must be the folder to save to; got None")
         self._save()
@@ -216,7 +218,7 @@ class Fit:
     def _held_out_data(self, test):
         test = as_data(test, "test")
         require_shape_of(self.model, test)
-        require_alike(test, self.data, "test")
+        test = matched(test, self.data, "test")  # the model may know no names of classes yet
         return for_training(test, self.model)
 
     def _check_parameters(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import genfast as gf
 from genfast import checkpoint
 from genfast.checkpoint import MODELS, load
 from genfast.common import locks
@@ -442,6 +443,8 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
+
+import genfast as gf
 from test_loop import Toy, Fit, arrays
 for log in Fit(Toy(), arrays(torch.randn(8, 3)), steps=10**6, batch=8, log_every=1, save_every=1, out=sys.argv[2]):
     if log["step"] == 2:
@@ -720,3 +723,25 @@ def test_models_without_numbers_and_held_out_data_of_another_shape_are_refused(d
         Fit(Toy().to("meta"), data, steps=1)
     with pytest.raises(ValueError, match=r"test must hold samples of shape \(3,\), as data has; got \(2,\)"):
         Fit(Toy(), data, steps=1, test=torch.zeros(5, 2))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_classes_of_held_out_data_are_matched_by_name():
+    x, label = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+
+    def look(test):
+        torch.manual_seed(0)
+        model = gf.Diffusion(gf.nn.MLP(4, width=8, depth=1, classes=2))
+        return fit(model, arrays(x, label, names=("a", "b")), steps=3, batch=8, lr=0.1, test=test, progress=False)[-1]
+
+    same, swapped = arrays(x, label, names=("a", "b")), arrays(x, 1 - label, names=("b", "a"))
+    assert look(same)["test_loss"] == look(swapped)["test_loss"]
+
+
+def test_no_snapshot_before_the_first_good_step(tmp_path, data, monkeypatch):
+    loss = Toy.loss
+    bad = lambda self, batch, key, *, step=0: loss(self, batch, key) * (math.nan if step < 3 else 1)  # noqa: E731
+    monkeypatch.setattr(Toy, "loss", bad)
+    run(data, out=tmp_path, ema=(0.05, 0.1))
+    names = sorted(file.name for file in (tmp_path / "averages").iterdir())
+    assert names[0].startswith("00000001") and len(names) == 54
