@@ -207,8 +207,8 @@ class Fit:
         return self.settings.learning_rate(step)
 
     def save(self) -> None:
-        """Write a state, and a checkpoint of the averaged weights, to `out`, while the run is iterated; before and after
-        there is nothing that is not there. Raises ValueError without `out`."""
+        """Write a state, and a checkpoint of the averaged weights, to `out`, while the run is iterated; before and
+        after there is nothing to write. Raises ValueError without `out`."""
         if self.folder is None:
             raise ValueError("out must be the folder to save to; got None")
         self._save()
