@@ -6,28 +6,34 @@
     composed    `fit` with plain torch in the place of our ops, and torch's noise
     diffusers   the loop of diffusers' examples/unconditional_image_generation, its network with the same weights
 `step_*` is what both libraries do in one step: noising, loss, backward, fused AdamW; bfloat16 by autocast.
+`average_*` is `Averages.update` of three lengths, the weights of a step included, against three calls of
+torch._foreach_lerp_ with numbers of the host; on a CPU no call finds weights or averages in the cache, as after a step.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 
 import peers
 import torch
 from bench_networks import DDPM, network
-from timing import Bench
+from timing import Bench, cache_bytes
 from torch import nn
 
 import genfast as gf
 from genfast.studies import digits
+from genfast.training.ema import Averages
 
 DEMO, VAE, GAN, MLP, DDPM_FIT, UNET = "fit_demo", "fit_vae", "fit_gan", "fit_mlp", "fit_ddpm", "step_unet_ddpm_cifar10"
+AVERAGE_DEMO, AVERAGE_DDPM = "average_demo", "average_ddpm_cifar10"
+LENGTHS = (0.05, 0.1, 0.2)
 EVERY = 40  # steps a call
 BATCHES, QUICK_BATCH = {"cpu": (8,), "cuda": (16, 128)}, 2
 FOREVER = 10**9
 
 
 def names() -> list[str]:
-    return ["copy", DEMO, VAE, GAN, MLP, DDPM_FIT, UNET]
+    return ["copy", DEMO, VAE, GAN, MLP, DDPM_FIT, UNET, AVERAGE_DEMO, AVERAGE_DDPM]
 
 
 def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool) -> Iterator[Callable[[], Bench]]:
@@ -48,6 +54,8 @@ def benches(wanted: list[str], device: torch.device, quick: bool, compiled: bool
         elif name == DDPM_FIT:
             if peers.diffusers:
                 yield functools.partial(_ddpm, device, quick)
+        elif name in (AVERAGE_DEMO, AVERAGE_DDPM):
+            yield functools.partial(_average, name, device, quick)
         else:
             yield functools.partial({DEMO: _demo, VAE: _vae, GAN: _gan, MLP: _mlp}[name], device, quick)
 
@@ -161,3 +169,21 @@ def _step(module: nn.Module, loss: Callable, dtype: torch.dtype) -> Callable[...
         optimizer.step()
 
     return step
+
+
+def _average(name: str, device: torch.device, quick: bool) -> Bench:
+    net = digits.build() if name == AVERAGE_DEMO else network(DDPM, 1, device, quick)[0]
+    size = sum(p.numel() for p in net.parameters())
+    sets = 1 if device.type == "cuda" else max(2, -(-2 * cache_bytes() // (4 * size * (1 + len(LENGTHS)))))
+    copies = [[p.detach().clone().to(device) for p in net.parameters()] for _ in range(sets)]
+    turns = itertools.cycle([(values, Averages(values, LENGTHS)) for values in copies])
+    updates, good = torch.tensor(1000, device=device), torch.tensor(True, device=device)
+
+    def foreach(x: torch.Tensor) -> None:
+        values, averages = next(turns)
+        for of_length in averages.values:
+            torch._foreach_lerp_(of_length, values, 0.01)
+
+    providers = {"genfast": lambda x: next(turns)[1].update(updates, good), "foreach": foreach}
+    moved = 4 * size * (1 + 2 * len(LENGTHS))
+    return Bench(name, (size,), torch.float32, moved, {"x": torch.zeros(1, device=device)}, providers)

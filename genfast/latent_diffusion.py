@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from . import ops
 from .checkpoint import register
 from .common.checks import require_chunk, require_integer, require_samples
 from .common.clip import as_clip, clipped
@@ -24,6 +23,7 @@ from .common.keys import make_key, require_key
 from .common.measured import learn
 from .diffusion.model import Diffusion
 from .diffusion.scale import SPECTRUM
+from .vae.latents import drawn
 from .vae.model import VAE
 
 
@@ -133,7 +133,7 @@ class LatentDiffusion(nn.Module):
             encoded = self._encode(rows)
             if first < SPECTRUM:
                 key = make_key(0, torch.arange(first, first + len(rows["x"]), device="cpu"), encoded[0].device)
-                draws.append(ops.reparameterize(*encoded, key)[0])
+                draws.append(drawn(*encoded, key))
             mu, logvar = (part.double().transpose(0, 1).flatten(1) for part in encoded)
             mean = mu.mean(1)
             parts.append((mu.shape[1], logvar.exp().sum(1), mean, (mu - mean[:, None]).square().sum(1)))
@@ -164,7 +164,7 @@ class LatentDiffusion(nn.Module):
             raise ValueError(f"scale of the latents is not known yet: {remedy}")
         require_key(key, len(batch_samples(batch, self.shape)))
         with torch.no_grad():
-            z = ops.reparameterize(*self._encode(batch), key.to(self.shift.device))[0]
+            z = drawn(*self._encode(batch), key.to(self.shift.device))
             u = (z - self.shift) / self.scale
         return self.diffusion.loss(taken(self.diffusion.net, {**batch, "x": u}), key, step=step)
 

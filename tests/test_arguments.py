@@ -206,6 +206,8 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "as_data": (gf.data.as_data, {"data": x()}),
     "Data.batch": (gf.data.Data(x()).batch, {"seed": 0, "first": 0, "size": 2}),
     "Data.rows": (gf.data.Data(x()).rows, {"index": LABEL}),
+    "toy": (gf.data.toy, {"name": "moons", "n": 6, "seed": 0}),
+    "ToyData.log_density": (gf.data.toy("moons", 4).log_density, {"x": x()}),
     "grid": (gf.data.grid, {"images": IMAGES, "columns": None, "padding": 1, "scale": 1, "value_range": (-1, 1)}),
     "frechet": (gf.metrics.frechet, {"samples": x(), "real": x(), "seed": 0, "level": 0.9}),
     "kernel_distance": (gf.metrics.kernel_distance, {"samples": x(), "real": x(), "kernel": "rbf", "gamma": 1.0}),

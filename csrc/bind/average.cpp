@@ -15,43 +15,52 @@ bool alike(const Tensor& averages, const Tensor& value) {
   return averages.size(0) < 2 || averages.stride(0) >= value.numel();
 }
 
+// The tables of AverageArgs.
+struct Tables {
+  std::vector<float*> averages;
+  std::vector<const float*> values;
+  std::vector<int64_t> sizes, strides, starts{0};
+
+  void add(const Checker& check, const Tensor& a, const Tensor& v, int64_t lengths) {
+    check.belongs(a, "averages[i]", ScalarType::Float);
+    check.belongs(v, "values[i]", ScalarType::Float);
+    const bool fits = a.dim() == v.dim() + 1 && a.size(0) == lengths &&
+                      std::equal(v.sizes().begin(), v.sizes().end(), a.sizes().begin() + 1);
+    GENFAST_CHECK(fits, "average: averages[i] must have shape (", lengths, ", *values[i].shape); got ",
+                  name_of(a.sizes()), " for ", name_of(v.sizes()));
+    GENFAST_CHECK(a.numel() == 0 || alike(a, v), "average: averages[i] must lie in memory as values[i] does, for each ",
+                  "weight; got strides ", name_of(a.strides()), " for ", name_of(v.strides()));
+    check.dense(v, "averages[i]");
+    float* to = static_cast<float*>(a.data_ptr());
+    const float* from = static_cast<const float*>(v.data_ptr());
+    const int64_t size = v.numel(), stride = lengths > 1 ? a.stride(0) : size;
+    for (int64_t k = 0; k < lengths; ++k)
+      GENFAST_CHECK(to + k * stride + size <= from || from + size <= to + k * stride,
+                    "average: averages[i], which is written to, must not share memory with values[i]");
+    averages.push_back(to), values.push_back(from), sizes.push_back(size), strides.push_back(stride);
+    starts.push_back(starts.back() + (size + kUnit - 1) / kUnit);
+  }
+};
+
 }  // namespace
 
 void average(std::vector<Written> averages, std::vector<Tensor> values, Tensor weights) {
   const Checker check("average", weights, "weights");
-  const int64_t lengths = weights.size(0), tensors = int64_t(averages.size());
+  const int64_t lengths = weights.size(0);
   check.table(weights, "weights", ScalarType::Float, {lengths});
-  GENFAST_CHECK(values.size() == averages.size(), "average: values must be as many as averages, ", tensors, "; got ",
-                int64_t(values.size()));
-  std::vector<float*> to;
-  std::vector<const float*> from;
-  std::vector<int64_t> sizes, strides, starts{0};
-  for (int64_t i = 0; i < tensors; ++i) {
-    const Tensor &a = averages[size_t(i)], &v = values[size_t(i)];
-    const std::string at = "[" + std::to_string(i) + "]", a_name = "averages" + at, v_name = "values" + at;
-    check.belongs(a, a_name.c_str(), ScalarType::Float);
-    check.belongs(v, v_name.c_str(), ScalarType::Float);
-    const bool fits = a.dim() == v.dim() + 1 && a.size(0) == lengths &&
-                      std::equal(v.sizes().begin(), v.sizes().end(), a.sizes().begin() + 1);
-    GENFAST_CHECK(fits, "average: ", a_name, " must have shape (", lengths, ", *", v_name, ".shape); got ",
-                  name_of(a.sizes()), " for ", name_of(v.sizes()));
-    GENFAST_CHECK(a.numel() == 0 || alike(a, v), "average: ", a_name, " must lie in memory as ", v_name,
-                  " does, for each weight; got strides ", name_of(a.strides()), " for ", name_of(v.strides()));
-    check.dense(v, a_name.c_str());
-    float* p = static_cast<float*>(a.data_ptr());
-    const float* q = static_cast<const float*>(v.data_ptr());
-    const int64_t stride = lengths > 1 ? a.stride(0) : v.numel();
-    for (int64_t k = 0; k < lengths; ++k)
-      GENFAST_CHECK(p + k * stride + v.numel() <= q || q + v.numel() <= p + k * stride, "average: ", a_name,
-                    ", which is written to, must not share memory with ", v_name);
-    to.push_back(p), from.push_back(q), sizes.push_back(v.numel()), strides.push_back(stride);
-    starts.push_back(starts.back() + (v.numel() + kUnit - 1) / kUnit);
-  }
+  GENFAST_CHECK(values.size() == averages.size(), "average: values must be as many as averages, ",
+                int64_t(averages.size()), "; got ", int64_t(values.size()));
+  Tables tables;
+  for (size_t i = 0; i < values.size(); ++i) try {
+      tables.add(check, averages[i], values[i], lengths);
+    } catch (const std::runtime_error& refusal) {  // which it was is put into words only then
+      refuse(refusal.what(), " (i = ", int64_t(i), ")");
+    }
   AverageArgs args{};
-  args.averages = to.data(), args.values = from.data();
-  args.sizes = sizes.data(), args.strides = strides.data(), args.starts = starts.data();
+  args.averages = tables.averages.data(), args.values = tables.values.data();
+  args.sizes = tables.sizes.data(), args.strides = tables.strides.data(), args.starts = tables.starts.data();
   args.weights = static_cast<const float*>(weights.data_ptr());
-  args.lengths = lengths, args.tensors = tensors;
+  args.lengths = lengths, args.tensors = int64_t(values.size());
   GENFAST_RUN(average, weights, args);
 }
 

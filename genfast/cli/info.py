@@ -9,7 +9,7 @@ def info(json: bool = False) -> None:
     Args:
         json: Print JSON instead of a table.
     """
-    from .._info import info as get_info
+    import genfast as gf
 
-    report = get_info()
+    report = gf.info()
     print(json_module.dumps(report) if json else report)

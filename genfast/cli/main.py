@@ -7,7 +7,8 @@ import sys
 
 import tyro
 
-from .._version import __version__
+import genfast as gf
+
 from .errors import reported
 from .evaluate import evaluate
 from .info import info
@@ -29,7 +30,7 @@ def main() -> None:
     goes wrong, after one sentence; see `errors.reported`."""
     with reported(" ".join(["genfast", *sys.argv[1:2]])):
         if sys.argv[1:] == ["--version"]:
-            print(f"genfast {__version__}")
+            print(f"genfast {gf.__version__}")
             return
         keep_freed_memory()
         tyro.extras.subcommand_cli_from_dict(

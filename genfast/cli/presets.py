@@ -103,7 +103,7 @@ DIGITS = {"data": "digits:train", "test": "digits:test"}
 PRESETS = {
     "digits-unet": Preset(unet, {"steps": 600, "lr": 3e-3}, **DIGITS),
     "digits-vae": Preset(vae, {"steps": 600, "lr": 3e-3}, **DIGITS),
-    "digits-gan": Preset(gan, {"steps": 2000, "lr": 2e-3, "batch": 64}, data="digits"),
+    "digits-gan": Preset(gan, {"steps": 2500, "lr": 2e-3, "batch": 64}, data="digits"),
     "toy-mlp": Preset(mlp, {"steps": 1000, "lr": 3e-3, "batch": 256}, data="toy:moons"),
     "folder-64": Preset(unet, {"steps": 5000, "lr": 1e-3, "batch": 32}, size=64),
 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .dispatch import beside, composed, dense, overlap, register_fake, require_tensors, without_autograd
+from .dispatch import apart, beside, composed, dense, register_fake, require_tensors, without_autograd
 
 
 def average(averages: Sequence[Tensor], values: Sequence[Tensor], weights: Tensor) -> None:
@@ -28,6 +28,8 @@ def average(averages: Sequence[Tensor], values: Sequence[Tensor], weights: Tenso
     require_tensors("average", weights=weights)
     if composed(*averages, weights):
         _require(averages, values, weights)
+        for a, v in zip(averages, values):
+            apart("average", {"averages[i]": a}, {"values[i]": v})
         average_reference(averages, values, weights)
         return
     laid = [beside(v, a[0]) if len(a.shape) and len(a) else dense(v) for a, v in zip(averages, values)]
@@ -36,20 +38,18 @@ def average(averages: Sequence[Tensor], values: Sequence[Tensor], weights: Tenso
 
 
 def _require(averages: Sequence[Tensor], values: Sequence[Tensor], weights: Tensor) -> None:
-    """Raises as the kernel does, on the way around it."""
+    """Raises as the kernel does, on the ways around it."""
     if len(values) != len(averages):
         raise RuntimeError(f"average: values must be as many as averages, {len(averages)}; got {len(values)}")
     for i, (a, v) in enumerate(zip(averages, values)):
-        for name, tensor in ((f"averages[{i}]", a), (f"values[{i}]", v)):
+        for name, tensor in (("averages[i]", a), ("values[i]", v)):
             if (tensor.dtype, tensor.device) != (weights.dtype, weights.device):
                 wanted = f"{weights.dtype} on {weights.device}, as weights"
-                raise RuntimeError(f"average: {name} must be {wanted}; got {tensor.dtype} on {tensor.device}")
+                got = f"{tensor.dtype} on {tensor.device} (i = {i})"
+                raise RuntimeError(f"average: {name} must be {wanted}; got {got}")
         if a.shape != (*weights.shape, *v.shape):
-            wanted = f"({len(weights)}, *values[{i}].shape)"
-            raise RuntimeError(f"average: averages[{i}] must have shape {wanted}; got {tuple(a.shape)}")
-        first = a[0] if len(a) else a
-        if dense(first) is not first or overlap(a, v):
-            raise RuntimeError(f"average: averages[{i}] must be contiguous or channels-last, apart from values[{i}]")
+            wanted = f"({len(weights)}, *values[i].shape)"
+            raise RuntimeError(f"average: averages[i] must have shape {wanted}; got {tuple(a.shape)} (i = {i})")
 
 
 def average_reference(averages: Sequence[Tensor], values: Sequence[Tensor], weights: Tensor) -> None:
@@ -65,4 +65,4 @@ _quick, _call = without_autograd("average")
 
 @register_fake("average")
 def _(averages, values, weights):
-    return None
+    _require(averages, values, weights)

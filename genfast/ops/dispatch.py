@@ -83,15 +83,9 @@ def same_batch(op: str, x: Tensor, **coefficients: Tensor | None) -> None:
             raise ValueError(f"{op}: {name} must have shape ({rows},), one number a sample; got {tuple(value.shape)}")
 
 
-def one_device(op: str, **tensors: object) -> None:
-    """RuntimeError unless all tensors, also in lists, lie on the device of the first: what C++ checks, for the ways
-    around it."""
-    found = []
-    for name, value in tensors.items():
-        several = isinstance(value, list | tuple)
-        named = ((f"{name}[{i}]", one) for i, one in enumerate(value)) if several else ((name, value),)
-        found += [(n, t) for n, t in named if isinstance(t, Tensor)]
-    (name, first), *others = found
+def one_device(op: str, **tensors: Tensor | None) -> None:
+    """RuntimeError unless all tensors lie on the device of the first: what C++ checks, for the ways around it."""
+    (name, first), *others = ((n, t) for n, t in tensors.items() if isinstance(t, Tensor))
     for other, tensor in others:
         if tensor.device != first.device:
             raise RuntimeError(f"{op}: {other} must be on the device of {name}, {first.device}; got {tensor.device}")

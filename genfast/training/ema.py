@@ -107,7 +107,7 @@ class Averages:
         Of a run of n weights and K lengths 32 snapshots take 128 n K bytes. Those of later updates, which a killed run
         may have left, are removed. Raises FloatingPointError, with length and name, for what is not finite.
         """
-        for length, values in zip(self.lengths, self.values):
+        for length, values in zip(self.lengths if updates else (), self.values):  # of no update there is no average
             tensors = dict(zip(names, values, strict=True))
             if problem := not_finite(tensors, names):
                 raise FloatingPointError(f"the average of length {length:g} must be finite to be kept; {problem}")

@@ -78,7 +78,7 @@ class HeldOut:
     def state(self) -> dict:
         """What a resumed run needs, for JSON: `load` takes it."""
         lowest = None if self._lowest is None else self._lowest.tolist()
-        return {"step": self._step, "lowest": lowest, "rises": self._rises, "said": self._said}
+        return {"step": self._step, "lowest": lowest, "rises": self._rises, "said": [*self._said]}
 
     def load(self, state: dict) -> None:
         """Goes on from `state()` of another HeldOut."""

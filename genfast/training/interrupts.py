@@ -9,21 +9,26 @@ ORDERLY = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Notes a signal while it is `held`; a second one acts at once. Only in the main thread; elsewhere signals do what
-    they always do."""
+    """Notes a signal while it is `held`; a second one acts at once. Only in the main thread; elsewhere, and where it is
+    ignored, a signal does what it always does."""
 
     def __init__(self, active: bool):
         self.active = active and threading.current_thread() is threading.main_thread()
         self.caught: int | None = None
+        self.before = {}  # signal -> who is told of it outside
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Inside it a first signal is noted only. What was there before is there again afterwards."""
-        before = {number: signal.signal(number, self._note) for number in ORDERLY} if self.active else {}
+        found = {number: signal.getsignal(number) for number in ORDERLY} if self.active else {}
+        # Ignored is, by a shell, the Ctrl-C of a run in the background; None is what C has set, and cannot be put back.
+        self.before = {n: handler for n, handler in found.items() if handler not in (signal.SIG_IGN, None)}
         try:
+            for number in self.before:
+                signal.signal(number, self._note)
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in self.before.items():
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
@@ -32,8 +37,13 @@ class Interrupts:
         self.caught = number
 
     def act(self) -> None:
-        """Raises what the signal that was noted means: KeyboardInterrupt, or SystemExit with 128 + its number."""
-        if self.caught == signal.SIGINT:
+        """Does what the signal that was noted means: a handler of the caller's is called, and may return; without one
+        KeyboardInterrupt, or SystemExit with 128 + its number."""
+        handler = self.before.get(self.caught)
+        if callable(handler) and handler is not signal.default_int_handler:
+            number, self.caught = self.caught, None
+            handler(number, None)
+        elif self.caught == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.caught is not None:
+        elif self.caught is not None:
             raise SystemExit(128 + self.caught)

@@ -37,6 +37,7 @@ class Looks:
         self.seconds = self.data_wait = self.begun = 0.0
         self.logged = (0, 0.0)  # step and seconds of the last log
         self.watched = {}  # what the model last said of itself
+        self.undone: dict | None = None  # `state` before the looks of a step, until they are done
 
     def begin(self) -> None:
         """A step begins."""
@@ -45,6 +46,10 @@ class Looks:
     def fed(self) -> None:
         """Its samples are there."""
         self.data_wait += time.perf_counter() - self.begun
+
+    def keep(self) -> None:
+        """`state` is what it is now until the looks of this step are done: who goes on then does them again."""
+        self.undone = self.state()
 
     def due(self, number: int, lr: float, last: tuple[Batch, Tensor]) -> LogLine | None:
         """After step `number`, at this lr, the last of whose batches with its key is given; a log, if that is due."""
@@ -60,7 +65,9 @@ class Looks:
         if self.folder is not None:
             self._draw(number)
         self.seconds += time.perf_counter() - self.begun
-        return self._log(number, reading, lr, found) if due else None
+        log = self._log(number, reading, lr, found) if due else None
+        self.undone = None
+        return log
 
     def read(self) -> Reading:
         """What the device has counted. Raises FloatingPointError if weights are not finite any more."""
@@ -88,9 +95,12 @@ class Looks:
 
     def state(self) -> dict:
         """What a resumed run needs, for JSON: `load` takes it."""
+        if self.undone is not None:
+            return self.undone | {"done": False}
         held = None if self.held is None else self.held.state()
         clock = {"seconds": self.seconds, "data_wait": self.data_wait, "logged": list(self.logged)}
-        return clock | {"watched": self.watched, "held": held}
+        own = self.model.watch_state() if hasattr(self.model, "watch_state") else None
+        return clock | {"watched": self.watched, "own": own, "held": held, "done": True}
 
     def load(self, state: dict) -> None:
         """Goes on from `state()` of another one."""
@@ -98,6 +108,9 @@ class Looks:
         self.logged, self.watched = tuple(state["logged"]), state["watched"]
         if self.held is not None and state["held"] is not None:
             self.held.load(state["held"])
+        if state["own"] is not None:
+            self.model.load_watch_state(state["own"])
+        self.undone = None if state["done"] else state
 
     def _held_out(self, number: int) -> dict:
         with self.step.averaged():
@@ -108,7 +121,8 @@ class Looks:
 
     def _draw(self, number: int) -> None:
         """A snapshot of the averages, and a picture of samples, as far as they are due."""
-        if len(self.settings.ema) > 1 and number % self.snapshot_every == 0:
+        last = number == self.settings.steps
+        if len(self.settings.ema) > 1 and (last or number % self.snapshot_every == 0):
             updates = self.read().updates
             self.step.averages.snapshot(self.folder.path / "averages", updates, self.step.names())
         if number % self.settings.grid_every == 0:
@@ -132,8 +146,8 @@ class Looks:
         names = self.step.players
         log |= {f"{name}_loss": mean for name, mean in zip(names, reading.losses) if name is not None}
         log |= self.watched | found
-        self.step.tally.logged()
-        self.logged, self.data_wait = (number, self.seconds), 0.0
         if self.folder is not None:
             self.folder.log(log)
+        self.step.tally.logged()
+        self.logged, self.data_wait = (number, self.seconds), 0.0
         return log

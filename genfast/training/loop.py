@@ -25,7 +25,7 @@ from ..common.keys import make_key
 from ..common.measured import learn
 from ..common.state import not_finite
 from ..data.dataset import as_data
-from ..data.matching import for_training, require_shape_of, warn_user
+from ..data.matching import for_training, require_alike, require_shape_of, warn_user
 from . import state
 from .captured import CapturedStep, wanted
 from .compiled import compiled
@@ -180,12 +180,13 @@ class Fit:
             bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
                 yield from self._train(bar)
+                if self.folder is not None:
+                    self._save()
             except BaseException as error:  # Ctrl-C and worse in here, or the caller's loop was left
                 self._rescue(error)
                 raise
             self._step.keep_average()
             if self.folder is not None:
-                self._save()
                 self.folder.finish()
 
     def run(self) -> list[dict]:
@@ -215,12 +216,15 @@ class Fit:
     def _held_out_data(self, test):
         test = as_data(test, "test")
         require_shape_of(self.model, test)
+        require_alike(test, self.data, "test")
         return for_training(test, self.model)
 
     def _check_parameters(self) -> None:
         if not self.parameters:
             got = type(self.model).__name__
             raise ValueError(f"model must have parameters that require a gradient; {got} has none")
+        if any(p.is_meta for p in self.parameters):
+            raise ValueError("model must be on a device that holds numbers to be trained; got meta: model.to_empty")
         if wrong := {p.dtype for p in self.parameters} - {*DTYPES}:
             names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
             raise ValueError(f"model must have float32 or float64 weights to be trained; got {names}: model.float()")
@@ -251,6 +255,9 @@ class Fit:
         self.step = start.step
         self._looks.load(numbers)
         self.saved = self.step, self._looks.seconds
+        if not start.finished:  # one that was killed may have saved its last state, and no checkpoint of it
+            with self._step.averaged():
+                self.folder.save_model(self.model, self.step)
         if start.words and self.settings.progress:
             say(start.words)
         return start.finished
@@ -259,17 +266,24 @@ class Fit:
 
     def _train(self, bar: Bar) -> Iterator[dict]:
         settings, looks, interrupts = self.settings, self._looks, Interrupts(self.folder is not None)
-        while self.step < settings.steps:
+        while self.step < settings.steps or looks.undone is not None:
+            if self._step.theta is not None:
+                raise RuntimeError("a run must go on outside of averaged(), where the model holds what is trained")
             with interrupts.held():
                 looks.begin()
-                lr = settings.learning_rate(self.step)
-                batches = self._batches()
-                self.lr.fill_(lr)
-                self.random = state.random_state(self.device)
-                self._take(batches, self.step, lr)
-                self.step, self.random = self.step + 1, None
+                number = self.step if looks.undone is None else self.step - 1
+                lr = settings.learning_rate(number)
+                batches = self._batches(number)
+                if number == self.step:
+                    self.lr.fill_(lr)
+                    self.random = state.random_state(self.device)
+                    self._take(batches, number, lr)
+                    self.step += 1
+                self.random = state.random_state(self.device)  # a look may draw, too
+                looks.keep()
                 self._step.torn = False
                 log = looks.due(self.step, lr, batches[-1])
+                self.random = None
                 bar.advance(self.step)
                 if log is not None:
                     bar.show(log)
@@ -284,12 +298,12 @@ class Fit:
                 _train_mode(self.model)  # the caller may have looked at it in another one
         looks.require_progress(self.step, min(ENDING, settings.steps))
 
-    def _batches(self) -> list[tuple[dict, Tensor]]:
-        """Samples and their keys, of each turn of the first player."""
+    def _batches(self, step: int) -> list[tuple[dict, Tensor]]:
+        """Samples and their keys of step number `step`, of each turn of the first player."""
         settings = self.settings
         batches = []
         for turn in range(settings.critic_steps):
-            first = self.step * settings.samples_a_step + turn * settings.batch
+            first = step * settings.samples_a_step + turn * settings.batch
             batch = self.data.batch(settings.seed, first, settings.batch)
             index = torch.arange(first, first + settings.batch, device="cpu")
             batches.append((self._moved(batch), make_key(settings.seed, index, device=self.device)))
@@ -309,9 +323,10 @@ class Fit:
         if self.saved[0] == self.step:
             return
         self._looks.read()
-        tensors, numbers = state.gather(self.model, self._step)
-        numbers["run"] = self._looks.state()
-        self.folder.save(self.step, tensors, numbers)
+        with self._step.trained():
+            tensors, numbers = state.gather(self.model, self._step)
+            numbers["run"] = self._looks.state()
+            self.folder.save(self.step, tensors, numbers)
         with self._step.averaged():
             self.folder.save_model(self.model, self.step)
         self.saved = self.step, self._looks.seconds

@@ -45,24 +45,45 @@ class Player:
             self.optimizer.step()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """What the optimizer remembers of each parameter: tensors, and all else, by "<number>/<name>"."""
+        """What the optimizer remembers of each parameter, and of a foreign one the numbers of its groups, some of which
+        count there: tensors, and all else, by "<number>/<name>" and "group <number>/<name>"."""
         entries = {
             f"{i}/{name}": value
-            for i, state in self.optimizer.state_dict()["state"].items()
-            for name, value in state.items()
+            for i, parameter in enumerate(self._ordered())
+            for name, value in self.optimizer.state.get(parameter, {}).items()
         }
+        entries |= {f"{place}/{name}": group[name] for place, group in self._groups() for name in _numbers(group)}
         tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
         return tensors, {name: value for name, value in entries.items() if name not in tensors}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], rest: dict[str, object]) -> None:
         self.optimizer.state.clear()
+        ordered, groups = self._ordered(), dict(self._groups())
         for key, value in (tensors | rest).items():
-            number, _, name = key.partition("/")
-            parameter = self.parameters[int(number)]
+            place, _, name = key.partition("/")
+            if place in groups:
+                there = groups[place].get(name)
+                groups[place][name] = value.to(there.device) if isinstance(there, Tensor) else value
+                continue
+            parameter = ordered[int(place)]
             if isinstance(value, Tensor):
                 value = _like(value, parameter, counts=name == "step" and not (self.own or self.skips))
             self.optimizer.state[parameter][name] = value
+
+    def _ordered(self) -> list[Tensor]:
+        """The parameters in the order of the optimizer, which may have put them into groups."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _groups(self) -> list[tuple[str, dict]]:
+        """Those of a foreign optimizer, by name."""
+        return [] if self.own else [(f"group {i}", group) for i, group in enumerate(self.optimizer.param_groups)]
+
+
+def _numbers(group: dict) -> list[str]:
+    """The names of what may have changed in training; lr is set by others."""
+    kinds = Tensor | int | float
+    return [n for n, value in group.items() if n != "lr" and isinstance(value, kinds) and not isinstance(value, bool)]
 
 
 def _like(value: Tensor, parameter: Tensor, counts: bool) -> Tensor:

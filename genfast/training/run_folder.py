@@ -77,7 +77,7 @@ class RunFolder:
     """
 
     def __init__(self, path, resume: bool = True, keep: int = 2, keep_every: int | None = None):
-        self.path = folder_path("out", path)
+        self.path = folder_path("out", path).absolute()  # whatever the working directory is later
         self.resume, self.keep = require_bool("resume", resume), require_integer("keep", keep, 1)
         self.keep_every = None if keep_every is None else require_integer("keep_every", keep_every, 1)
         self.words = None
@@ -115,7 +115,8 @@ class RunFolder:
         else:
             finished = self._run["finished"] if start.finished else None
             self._write(self._run | {"settings": description["settings"], "words": words, "finished": finished})
-        self._log.cut(mark, start.step)
+        if not start.finished:
+            self._log.cut(mark, start.step)
         return start
 
     def measured(self, model) -> None:

@@ -26,16 +26,15 @@ def gather(model: object, step: Step) -> tuple[dict[str, Tensor], dict]:
     tensors |= {f"precision/{name}": value for name, value in step.precision.tensors().items()}
     tensors["tally"] = step.tally.values
     tensors |= {f"random/{name}": value for name, value in random_state(step.device).items()}
-    if hasattr(model, "watch_state"):
-        numbers["watch"] = model.watch_state()
     return tensors, numbers
 
 
 @torch.no_grad()
 def restore(model: object, step: Step, tensors: dict[str, Tensor], numbers: dict) -> None:
     """The reverse of `gather`. Raises CorruptCheckpoint where a tensor is missing, left over or of another shape."""
-    values = dict(_values(model))
     saved = part(tensors, "model/")
+    _make_buffers(model, saved, step.device)
+    values = dict(_values(model))
     if wrong := {name for name, value in values.items() if value is not None} ^ saved.keys():
         raise CorruptCheckpoint(f"the state of the run has other tensors than the model: {', '.join(sorted(wrong))}")
     for name, value in saved.items():
@@ -49,8 +48,6 @@ def restore(model: object, step: Step, tensors: dict[str, Tensor], numbers: dict
     step.precision.load(part(tensors, "precision/"))
     step.tally.values.copy_(tensors["tally"])
     set_random_state(part(tensors, "random/"), step.device)
-    if "watch" in numbers:
-        model.load_watch_state(numbers["watch"])
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -70,6 +67,22 @@ def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
 def part(entries: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names begin so, without it."""
     return {name[len(prefix) :]: value for name, value in entries.items() if name.startswith(prefix)}
+
+
+def _make_buffers(model: object, saved: dict[str, Tensor], device: torch.device) -> None:
+    """Gives the model the buffers that it only gets, or that only grow, while it trains."""
+    parts = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    weights = {name for name, _ in model.named_parameters()} if parts else set()
+    for name in saved.keys() - weights:
+        path, _, own = name.rpartition(".")
+        if (module := parts.get(path)) is None:
+            continue
+        there = module._buffers.get(own)
+        made = torch.empty_like(saved[name], device=device)
+        if not hasattr(module, own):
+            module.register_buffer(own, made, persistent=False)
+        elif own in module._buffers and (there is None or there.shape != made.shape):
+            module._buffers[own] = made
 
 
 def _values(model: object) -> Iterator[tuple[str, Tensor | None]]:

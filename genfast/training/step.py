@@ -42,6 +42,7 @@ class Step:
         # Squares of weights beyond 1e19 overflow: where they begin so, their length is found in float64.
         self.wide = None if bool(length(self.parameters, self.device).isfinite()) else torch.float64
         self.torn = False  # whether something has moved since the caller last counted a step
+        self.theta: list[Tensor] | None = None  # what is trained, while the model holds an average instead
 
     def __call__(self, batches: Sequence[tuple[Batch, Tensor]], step: int, lr: float) -> None:
         """Step number `step`, counted from 0. batches: of the first player a turn each, then of the others the last."""
@@ -70,13 +71,30 @@ class Step:
         lengths = self.averages.lengths
         if length is not None and length not in lengths:
             raise ValueError(f"length must be one of ema, {list(lengths)}; got {length}")
-        theta = [p.detach().clone() for p in self.parameters] if lengths else []
-        self.keep_average(0 if length is None else lengths.index(length))
+        if not lengths:
+            yield
+            return
+        before, outermost = [p.detach().clone() for p in self.parameters], self.theta is None
+        self.theta = before if outermost else self.theta
+        try:
+            self.keep_average(0 if length is None else lengths.index(length))
+            yield
+        finally:
+            _copy(self.parameters, before)
+            self.theta = None if outermost else self.theta
+
+    @contextlib.contextmanager
+    def trained(self) -> Iterator[None]:
+        """Inside it the model holds theta, also inside `averaged`."""
+        if self.theta is None:
+            yield
+            return
+        average = [p.detach().clone() for p in self.parameters]
+        _copy(self.parameters, self.theta)
         try:
             yield
         finally:
-            if lengths:
-                _copy(self.parameters, theta)
+            _copy(self.parameters, average)
 
     def keep_average(self, number: int = 0) -> None:
         """Averaged weights in the place of theta, if there are any; no second copy on a device that may be full."""
@@ -113,6 +131,7 @@ class Step:
         self.buffers.settle(fine)
         return loss, total, fine, self._first_bad(player, norms)
 
+    @torch.enable_grad()
     def _gradient(self, batch: Batch, key: Tensor, step: int, told: dict) -> Tensor:
         """Adds the gradient of the mean loss of the batch to that of the parameters; the mean loss."""
         size = len(key)

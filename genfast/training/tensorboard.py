@@ -23,7 +23,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError("TensorBoard needs its package: pip install genfast[tensorboard]") from error
-        self.folder = writable_folder("folder", folder)  # better known now than after a hundred steps
+        self.folder = writable_folder("folder", folder).absolute()  # better known now than after a hundred steps
         self._kind, self._writer = SummaryWriter, None
 
     def __call__(self, log: LogLine) -> None:

@@ -3,11 +3,18 @@
 import torch
 from torch import Tensor
 
+from .. import ops
+
 
 def held(x: Tensor, low: float, high: float) -> Tensor:
     """x held to [low, high], whose gradient is passed on beyond it too, where descent leads back: a clamp's is 0 there,
     and what is once outside never returns."""
     return _Held.apply(x, low, high)
+
+
+def drawn(mu: Tensor, logvar: Tensor, key: Tensor) -> Tensor:
+    """A latent of each posterior, mu + exp(logvar / 2) z."""
+    return ops.reparameterize(mu, logvar, key)[0]
 
 
 def kl_beyond(free_bits: float, mu: Tensor, logvar: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
     python tests/long/kill.py [--n 20] [--steps 400] [--families diffusion vae gan] [--seed 0] [--fork]
 
 Of each family a script with `gf.fit(..., out=RUN)` runs once to its end. Then it runs again, is killed by SIGKILL n
-times and started again each time, until it is done; the moments are random, so that a process takes an n-th of the run
-on average. Weights, averages, the whole last state, all pictures and the log, but for its times and memory, must have
-the same bits. Printed is, of each family, where the kills fell.
+times and started again each time, until it is done; at random moments, of which every other one is counted from the
+first state that a process saves, so that the run comes forward. Weights, averages, the whole last state, all pictures
+and the log, but for its times and memory, must have the same bits. Printed is, of each family, where the kills fell.
 
 --fork: processes are forks of one that has imported everything, which saves 3 s a start.
 """
@@ -63,6 +63,8 @@ class Child:
 
     def __init__(self, script, run, fork):
         self.run, self.said = run, run.with_suffix(".txt")
+        run.mkdir(exist_ok=True)  # so that the lock is first taken at the same place, by who begins and who goes on
+        self.first = at(run)
         if fork:
             self.process = Fork(script, run, self.said)
         else:
@@ -91,8 +93,9 @@ class Child:
         """Whether the folder's lock is its own; for how long torch takes to start varies."""
         return f"process {self.process.pid} on ".encode() in _content(self.run / ".lock")
 
-    def has_logged(self):
-        return bool(_content(self.run / "log.jsonl"))
+    def has_come_forward(self):
+        """Whether there is another state than when it began."""
+        return at(self.run) != self.first
 
     def kill(self):
         self.process.kill()
@@ -202,9 +205,8 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
     script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=SETTINGS.format(steps=steps))))
     whole = folder / f"{family}-whole"
     first = Child(script, whole, fork)
-    first.wait_until(first.is_training)
-    start, rest = first.wait_until(first.has_logged), first.wait_until(lambda: False)
-    moments = start / 2, start + 2 * rest / (n + 1)  # after it has begun to train
+    first.wait_until(first.has_come_forward)
+    span = 4 * first.wait_until(lambda: False) / (n + 1)
     draw, found, writes, runs = random.Random(seed), [], 0, 0
     run = None
     while len(found) < n or run is not None:
@@ -213,8 +215,8 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
             run = folder / f"{family}-{runs}"
         child = Child(script, run, fork)
         if len(found) < n:
-            child.wait_until(child.is_training)
-            if not child.wait(draw.uniform(*moments)):
+            child.wait_until(child.has_come_forward if len(found) % 2 == 0 else child.is_training)
+            if not child.wait(draw.uniform(0, span)):
                 child.kill()
                 found.append(at(run))
                 writes += being_written(run)
@@ -249,10 +251,10 @@ def main(arguments=None):
 
 
 def _import_everything():
-    """What the scripts import, so that forks have it."""
-    for name in ("Diffusion", "VAE", "GAN", "fit"):
-        getattr(gf, name)
+    """What the scripts import, and torch at its first step, so that forks have it."""
     gf.data.digits()
+    for model in (gf.VAE(gf.nn.FeedForward(2, 2), gf.nn.FeedForward(1, 2), latent=1), gf.Diffusion(gf.nn.MLP(2))):
+        gf.fit(model, torch.zeros(4, 2) + torch.arange(4)[:, None], steps=1, batch=2, progress=False)
 
 
 if __name__ == "__main__":

@@ -99,14 +99,14 @@ WRONG = {
     "one of values": (lambda: ([A], [None], torch.ones(2)), TypeError, r"values\[0\] must be a tensor; got NoneType"),
     "weights": (lambda: ([A], [V], 0.5), TypeError, "weights must be a tensor; got float"),
     "count": (lambda: ([A], [V, V], torch.ones(2)), RuntimeError, "values must be as many as averages, 1; got 2"),
-    "lengths": (lambda: ([A], [V], torch.ones(3)), RuntimeError, r"averages\[0\] must have shape \(3, \*values\[0\]"),
-    "shape": (lambda: ([A, A], [V, V.T], torch.ones(2)), RuntimeError, r"averages\[1\] must have shape \(2, \*values"),
-    "dtype": (lambda: ([A], [V.half()], torch.ones(2)), RuntimeError, r"values\[0\] must be float32; got float16"),
-    "device": (lambda: ([A], [V.to("meta")], torch.ones(2)), RuntimeError, r"values\[0\] must be on the device of"),
-    "gaps": (lambda: ([A[..., ::2]], [V[:, ::2]], torch.ones(2)), RuntimeError, r"averages\[0\] must be contiguous or"),
-    "one for all": (lambda: ([A[:1].expand(2, 3, 4)], [V], torch.ones(2)), RuntimeError, r"averages\[0\] must lie in"),
-    "itself": (lambda: ([A], [A[1]], torch.ones(2)), RuntimeError, r"averages\[0\], .* not share memory with values\["),
-    "wide": (lambda: ([A.double()], [V], torch.ones(2)), RuntimeError, r"values\[0\] must be|averages\[0\] must be"),
+    "lengths": (lambda: ([A], [V], torch.ones(3)), RuntimeError, r"averages\[i\] must have shape \(3, \*values\[i\]"),
+    "shape": (lambda: ([A, A], [V, V.T], torch.ones(2)), RuntimeError, r"averages\[i\] must have shape .*\(i = 1\)"),
+    "dtype": (lambda: ([A], [V.half()], torch.ones(2)), RuntimeError, r"values\[i\] must be float32; got.*\(i = 0\)"),
+    "device": (lambda: ([A], [V.to("meta")], torch.ones(2)), RuntimeError, r"values\[i\] must be .* on cpu"),
+    "gaps": (lambda: ([A[..., ::2]], [V[:, ::2]], torch.ones(2)), RuntimeError, r"averages\[i\] must be contiguous or"),
+    "one for all": (lambda: ([A[:1].expand(2, 3, 4)], [V], torch.ones(2)), RuntimeError, r"averages\[i\] must lie in"),
+    "itself": (lambda: ([A], [A[1]], torch.ones(2)), RuntimeError, r"averages\[i\], .* not share memory with values\["),
+    "wide": (lambda: ([A.double()], [V], torch.ones(2)), RuntimeError, r"values\[i\] must be|averages\[i\] must be"),
 }  # fmt: skip
 
 

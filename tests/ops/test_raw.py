@@ -106,7 +106,7 @@ def test_the_same_bits_as_through_the_dispatcher(name):
         ones = [torch.linspace(-1, 1, out.numel()).reshape(out.shape).to(out.dtype) for out in live]
         return [*outputs, *(torch.autograd.grad(live, leaves, ones) if leaves else ())]
 
-    for laid in (torch.clone, channels_last):
+    for laid in (torch.clone, channels_last) if name != "average" else (torch.clone,):  # samples are tensors
         past = results(laid)
         with BaseTorchFunctionMode():
             through = results(laid)

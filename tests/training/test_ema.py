@@ -9,7 +9,7 @@ import torch
 
 import genfast as gf
 from genfast.checkpoint import save
-from genfast.common.files import CorruptCheckpoint
+from genfast.common.files import CorruptCheckpoint, read_tensors
 from genfast.testing import no_host_reads
 from genfast.training.ema import LONGEST, Averages, average, gamma_of, require_lengths
 
@@ -217,6 +217,7 @@ def test_what_is_not_finite_is_not_kept(tmp_path):
         FloatingPointError, match=r"average of length 0\.05 must be finite to be kept; w holds infinity"
     ):
         averages.snapshot(tmp_path / "averages", 1, ["w"])
+    averages.snapshot(tmp_path / "averages", 0, ["w"])  # of no update there is nothing
     assert not (tmp_path / "averages").exists()
 
 
@@ -256,3 +257,19 @@ def test_too_few_snapshots_for_a_wide_gap(tmp_path):
     ):
         average(tmp_path, 0.07)
     average(tmp_path, 0.25)
+
+
+def test_of_a_run(tmp_path):
+    """What `fit` leaves: snapshots of 32 looks and of the end, under the names of the checkpoint."""
+    torch.manual_seed(0)
+    model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
+    settings = {"steps": 70, "batch": 16, "lr": 0.01, "ema": (0.05, 0.1, 0.08), "progress": False, "out": tmp_path}
+    gf.fit(model, gf.data.toy("checkerboard", 100), grid_every=1000, **settings)
+    names = sorted(file.name for file in (tmp_path / "averages").iterdir())
+    assert len(names) == 3 * 35 and names[-1] == "00000070-0.1.safetensors"
+    tracked = read_tensors((tmp_path / "averages" / "00000070-0.08.safetensors").read_bytes())
+    for file in (tmp_path / "averages").glob("*-0.08.safetensors"):
+        file.unlink()
+    found, first = dict(average(tmp_path, 0.08).named_parameters()), dict(gf.load(tmp_path).named_parameters())
+    assert norm(found, tracked) < 0.02 * norm(first, tracked)
+    assert norm(dict(average(tmp_path, 0.05).named_parameters()), first) < 1e-5

@@ -42,3 +42,28 @@ def test_where_signals_are_left_alone():
     thread.start()
     thread.join()
     assert found == [True]
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interrupts = Interrupts(True)
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.caught is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_of_the_caller_is_called_at_the_end():
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        interrupts = Interrupts(True)
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not told
+        interrupts.act()
+        assert told == [signal.SIGTERM] and interrupts.caught is None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -706,3 +706,17 @@ def test_bad_models(data, tmp_path):
 def test_no_limit_and_largest_seed(data):
     model, _ = run(data, clip=None, seed=2**63 - 1, batch=64)
     assert torch.isfinite(model.theta).all() and model.seen[0][2][0, 0] == 2**63 - 1
+
+
+def test_gradients_are_there_where_they_are_turned_off(data):
+    expected, _ = run(data)
+    with torch.no_grad():
+        found, _ = run(data)
+    assert torch.equal(expected.theta, found.theta)
+
+
+def test_models_without_numbers_and_held_out_data_of_another_shape_are_refused(data):
+    with pytest.raises(ValueError, match="model must be on a device that holds numbers to be trained; got meta"):
+        Fit(Toy().to("meta"), data, steps=1)
+    with pytest.raises(ValueError, match=r"test must hold samples of shape \(3,\), as data has; got \(2,\)"):
+        Fit(Toy(), data, steps=1, test=torch.zeros(5, 2))

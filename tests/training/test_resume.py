@@ -14,6 +14,7 @@ from genfast.checkpoint import MODELS, load
 from genfast.common.files import CorruptCheckpoint
 from genfast.training import state
 from genfast.training.loop import Fit, fit
+from genfast.training.run_folder import RunFolder
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
 TIMES = {"seconds", "samples_per_second", "data_wait", "memory"}
@@ -138,6 +139,27 @@ def test_a_finished_run_loads_what_it_left_and_says_so(tmp_path, capsys):
     assert not any(module.training is False for module in again.modules())
 
 
+def test_killed_between_the_last_state_and_its_checkpoint(tmp_path, monkeypatch):
+    whole = diffusion()
+    fit(whole, X, out=tmp_path / "whole", **SETTINGS)
+    with monkeypatch.context() as patch:
+        save = RunFolder.save_model
+
+        def killed(folder, model, step):
+            if step == SETTINGS["steps"]:
+                raise KeyboardInterrupt
+            save(folder, model, step)
+
+        patch.setattr(RunFolder, "save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(diffusion(), X, out=tmp_path / "parts", **SETTINGS)
+    assert load(tmp_path / "parts").extra["step"] < SETTINGS["steps"]
+    fit(diffusion(), X, out=tmp_path / "parts", **SETTINGS)
+    found = load(tmp_path / "parts")
+    assert found.extra["step"] == SETTINGS["steps"]
+    assert all(map(torch.equal, found.state_dict().values(), whole.state_dict().values()))
+
+
 def test_more_steps_follow_the_new_schedule(tmp_path, capsys):
     fit(diffusion(), X, out=tmp_path, **SETTINGS)
     longer = Fit(diffusion(), X, out=tmp_path, **SETTINGS | {"steps": 30, "progress": True})
@@ -198,3 +220,120 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, code):
     (saved,) = (tmp_path / "state").iterdir()
     assert f"holds the run until step {int(saved.name)}: the same call goes on there" in words
     assert load(tmp_path).extra["step"] == int(saved.name)
+
+
+@pytest.mark.parametrize("place", ["watch", "held out", "log file", "picture"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_look_that_failed_is_made_by_who_goes_on(tmp_path, place, monkeypatch):
+    family, settings = (gan, {}) if place == "watch" else (diffusion, {"test": X[:20], "test_every": 4})
+    settings = SETTINGS | settings | {"grid_every": 8}
+    whole = Fit(family(), X, out=tmp_path / "whole", **settings)
+    expected, (tensors, numbers) = lasting(whole), everything(whole)
+    parts = Fit(family(), X, out=tmp_path / "parts", **settings)
+    owner, name = {
+        "watch": (parts.model, "watch"), "held out": (parts._looks.held, "look"), "log file": (parts.folder, "log"),
+        "picture": (parts._looks, "_draw"),
+    }[place]  # fmt: skip
+    do = getattr(owner, name)
+
+    def failing(*arguments):
+        if parts.step < 8:
+            return do(*arguments)
+        torch.rand(1)
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(owner, name, failing)
+    with pytest.raises(OSError, match="full"):
+        parts.run()
+    last = Fit(family(), X, out=tmp_path / "parts", **settings)
+    assert lasting(last.run()) == expected and last.before[-1]["step"] == 4
+    now, counted = everything(last)
+    assert counted == numbers and all(torch.equal(now[name], value) for name, value in tensors.items())
+    again = Fit(family(), X, out=tmp_path / "parts", **settings).run()
+    assert lasting(again) == expected
+
+
+def test_the_last_state_holds_what_was_trained_not_its_average(tmp_path):
+    settings = SETTINGS | {"decay": "constant", "warmup": 0}
+    fit(diffusion(), X, out=tmp_path, **settings)
+    longer, whole = Fit(diffusion(), X, out=tmp_path, **settings | {"steps": 30}), diffusion()
+    longer.run()
+    fit(whole, X, out=tmp_path / "whole", **settings | {"steps": 30})
+    assert all(map(torch.equal, longer.model.parameters(), whole.parameters()))
+
+
+def test_a_state_that_is_saved_inside_averaged_holds_what_is_trained(tmp_path):
+    whole, parts = diffusion(), Fit(diffusion(), X, out=tmp_path / "parts", **SETTINGS)
+    fit(whole, X, out=tmp_path / "whole", **SETTINGS)
+    for log in parts:
+        with parts.averaged(), parts.averaged():
+            parts.save()
+        if log["step"] == 8:
+            break
+    last = diffusion()
+    fit(last, X, out=tmp_path / "parts", **SETTINGS)
+    assert all(map(torch.equal, last.parameters(), whole.parameters()))
+
+
+def test_a_run_does_not_train_an_average():
+    run = Fit(diffusion(), X, steps=20, log_every=4)
+    logs = iter(run)
+    next(logs)
+    with run.averaged(), pytest.raises(RuntimeError, match=r"must go on outside of averaged\(\)"):
+        next(logs)
+
+
+def test_a_working_directory_that_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    fit(diffusion(), X, out="run", callbacks=[lambda log: monkeypatch.chdir(tmp_path / "other")], **SETTINGS)
+    assert load(tmp_path / "run").extra["step"] == 20 and not any((tmp_path / "other").iterdir())
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a number of its own in its group, by which the step shrinks."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, momentum=0.9)
+        self.param_groups[0]["k"] = 0
+
+    def step(self):
+        self.param_groups[0]["k"] += 1
+        self.param_groups[0]["lr"] /= self.param_groups[0]["k"]
+        super().step()
+
+
+def decayed_apart(parameters):
+    return torch.optim.AdamW([{"params": parameters[2:], "weight_decay": 0.1}, {"params": parameters[:2]}])
+
+
+class Growing(Random):
+    """Gets one buffer in its training, and another one grows."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(0), persistent=False)
+        self.register_buffer("sum", None, persistent=False)
+
+    def loss(self, batch, key, *, step=0):
+        self.seen = torch.cat([self.seen, torch.ones(1)])
+        self.sum = self.seen.sum()
+        if not hasattr(self, "late"):
+            self.register_buffer("late", torch.ones(3), persistent=False)
+        self.late += 1
+        return super().loss(batch, key) * self.late.mean() / self.sum
+
+
+@pytest.mark.parametrize(
+    "family, optimizer", [(diffusion, decayed_apart), (diffusion, Counting), (Growing, None)]
+)  # fmt: skip
+def test_what_optimizers_and_buffers_keep_elsewhere(tmp_path, monkeypatch, family, optimizer):
+    monkeypatch.setitem(MODELS, "Growing", Growing)
+    whole = Fit(family(), X, out=tmp_path / "whole", optimizer=optimizer, **SETTINGS)
+    expected, (tensors, numbers) = lasting(whole), everything(whole)
+    broken_off(family(), tmp_path / "parts", 9, optimizer=optimizer)
+    last = Fit(family(), X, out=tmp_path / "parts", optimizer=optimizer, **SETTINGS)
+    assert lasting(last.run()) == expected
+    now, counted = everything(last)
+    assert counted == numbers and now.keys() == tensors.keys()
+    assert all(torch.equal(now[name], value) for name, value in tensors.items())
