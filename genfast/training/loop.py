@@ -278,10 +278,10 @@ class Fit:
                 batches = self._batches(number)
                 if number == self.step:
                     self.lr.fill_(lr)
-                    self.random = state.random_state(self.device)
+                    self._remember()
                     self._take(batches, number, lr)
                     self.step += 1
-                self.random = state.random_state(self.device)  # a look may draw, too
+                self._remember()  # a look may draw, too
                 looks.keep()
                 self._step.torn = False
                 log = looks.due(self.step, lr, batches[-1])
@@ -316,6 +316,10 @@ class Fit:
         return {name: None if value is None else value.to(self.device) for name, value in batch.items()}
 
     # What a run leaves
+
+    def _remember(self) -> None:
+        if self.folder is not None:
+            self.random = state.random_state(self.device)
 
     def _saving_is_due(self) -> bool:
         return self.step % self.settings.save_every == 0 or self._looks.seconds - self.saved[1] > SAVED_AFTER
