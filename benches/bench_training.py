@@ -3,7 +3,7 @@
 `fit_*` is the whole of `gf.fit`: data, key, loss, backward, clipping, AdamW and average, a log a call. Against it
     bare        the same model in a loop of its own: `Data.batch`, loss, backward, clip, fused AdamW, foreach average;
                 it looks at nothing, logs nothing and skips nothing
-    composed    `fit` with plain torch in the place of our ops, and torch's noise
+    composed    `fit` of the same modules with plain torch in the place of our ops, and torch's noise
     diffusers   the loop of diffusers' examples/unconditional_image_generation, its network with the same weights
 `step_*` is what both libraries do in one step: noising, loss, backward, fused AdamW; bfloat16 by autocast.
 `average_*` is `Averages.update` of three lengths, the weights of a step included, against three calls of
