@@ -3,7 +3,8 @@
 `fit_*` is the whole of `gf.fit`: data, key, loss, backward, clipping, AdamW and average, a log a call. Against it
     bare        the same model in a loop of its own: `Data.batch`, loss, backward, clip, fused AdamW, foreach average;
                 it looks at nothing, logs nothing and skips nothing
-    composed    `fit` of the same modules with plain torch in the place of our ops, and torch's noise
+    composed    `fit` of the same modules with plain torch in the place of our ops, and torch's noise; `_contiguous`: in
+                the layout that suits torch's norms on a CPU, not in that which suits ours
     diffusers   the loop of diffusers' examples/unconditional_image_generation, its network with the same weights
 `step_*` is what both libraries do in one step: noising, loss, backward, fused AdamW; bfloat16 by autocast.
 `average_*` is `Averages.update` of three lengths, the weights of a step included, against three calls of
@@ -96,13 +97,18 @@ def _fits(
         torch.manual_seed(0)
         return make().to(device)
 
-    composed = _fit(model(), data, batch, every)
+    def composed(contiguous: bool) -> Callable[..., None]:
+        run = _fit(model(), data, batch, every)
 
-    def by_torch(x: torch.Tensor) -> None:
-        with peers.composed_ops():
-            composed(x)
+        def step(x: torch.Tensor) -> None:
+            with peers.composed_ops(contiguous):
+                run(x)
 
-    providers = {"genfast": _fit(model(), data, batch, every), "composed": by_torch}
+        return step
+
+    providers = {"genfast": _fit(model(), data, batch, every), "composed": composed(contiguous=False)}
+    if len(data.shape) == 3 and device.type == "cpu":
+        providers["composed_contiguous"] = composed(contiguous=True)
     if bare:
         providers["bare"] = peers.bare_loop(model(), data, batch, every)
     return _bench(name, batch, every, device, providers)

@@ -77,10 +77,11 @@ _EAGER = {"normal": _randn, "uniform": _rand, "reparameterize": _reparameterize}
 
 
 @contextlib.contextmanager
-def composed_ops() -> Iterator[None]:
+def composed_ops(contiguous: bool = False) -> Iterator[None]:
     """Inside it a model's loss is computed by plain torch: each op of training as it is written without genfast.
 
-    Noise is torch's, and that of `diffuse` is stored, for the `denoising_loss` after it.
+    Noise is torch's, and that of `diffuse` is stored, for the `denoising_loss` after it. contiguous: images inside
+    networks are, where torch's norms are faster on a CPU; otherwise channels-last, as with our norms.
     """
     stored = []
 
@@ -115,6 +116,8 @@ def composed_ops() -> Iterator[None]:
         "geglu": ops.geglu_reference, "swiglu": ops.swiglu_reference, "layer_norm_modulate": norm_modulate,
         "rms_norm_modulate": functools.partial(norm_modulate, rms=True), "gate_residual_norm_modulate": gated,
     }  # fmt: skip
+    if contiguous:
+        composed["in_fast_layout"] = lambda x: x
     with mock.patch.multiple(ops, **composed):
         yield
 

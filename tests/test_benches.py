@@ -1,6 +1,7 @@
 """benches/: the command runs; rivals do the same work: eager code, given the same noise, computes what genfast does."""
 
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -157,12 +158,12 @@ def test_composed_ops_compute_the_same_with_none_of_ours(bench_ops):
             theirs = testing.count_launches(step)
         assert any(hasattr(torch.ops.genfast, name) for name in ours)
         assert not [name for name in theirs if hasattr(torch.ops.genfast, name)]
-    for net in nets:
+    for net, contiguous in itertools.product(nets, (False, True)):
         for parameter in net.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         net.eval()
         wanted = net(batch["x"], torch.full((4,), 0.5), label=batch["label"])
-        with peers.composed_ops():
+        with peers.composed_ops(contiguous):
             found = net(batch["x"], torch.full((4,), 0.5), label=batch["label"])
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert ops.diffuse.__module__ == "genfast.ops.diffuse"

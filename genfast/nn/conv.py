@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import ops
 from ..common.checks import require_bool, require_shape
 from .conditioning import Conditions
 from .layers import NormAct, require_input, require_sizes
@@ -118,13 +119,13 @@ class Decoder(nn.Module):
             raise ValueError(f"z must have shape (B, {', '.join(map(str, self.shape))}); got {tuple(z.shape)}")
         c = z.new_zeros(len(z), self.features) if self.style is None else self.style(z)
         c = F.silu(self.conditions(c, label, condition))
-        hidden = self.input(z)
+        hidden = ops.in_fast_layout(self.input(z))
         for index, (level, size) in enumerate(zip(self.levels, reversed(self.sizes), strict=True)):
             if index:
                 hidden = F.interpolate(hidden, size=size, mode="nearest")
             for block in level:
                 hidden = block(hidden, c)
-        return self.output(self.norm(hidden, c))
+        return self.output(self.norm(hidden, c)).contiguous()
 
 
 class Generator(Decoder):
@@ -191,6 +192,7 @@ class Down(nn.Module):
     ):  # fmt: skip
         super().__init__()
         sizes, widths = pyramid(size, width, multipliers)
+        self.norm = norm
         self.expected, self.shape = (channels, *sizes[0]), (widths[-1], *sizes[-1])
         self.input = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
@@ -205,7 +207,7 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x)
-        hidden = self.input(x)
+        hidden = ops.in_fast_layout(self.input(x)) if self.norm else self.input(x)
         for index, level in enumerate(self.levels):
             if index:
                 hidden = self.halve[index - 1](hidden)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..common.checks import is_integer, require_integer, require_number
 from ..common.keys import require_key
-from ..ops.dispatch import composed
 from .conditioning import Conditioning, Prepares
 from .layers import SIZE, require_input, require_sizes, zero
 from .residual import Attention, ResidualBlock, Style
@@ -123,9 +123,7 @@ class UNet(Prepares):
         self.check(x)
         key = self.key_for(x, key)
         vectors = self.vectors(x, t, label, condition, prepared)
-        hidden, last = self.input(x), x.ndim == 4 and x.device.type == "cpu" and not composed(x)
-        if last:  # there the faster layout, whatever that of x
-            hidden = hidden.contiguous(memory_format=torch.channels_last)
+        hidden = ops.in_fast_layout(self.input(x))
         kept = [hidden]
         for level in self.down:
             for stage in level.stages:
@@ -142,7 +140,7 @@ class UNet(Prepares):
             if level.resample is not None:
                 hidden = level.resample(hidden)
         y = self.output(self.norm(hidden))
-        return y.contiguous() if last and x.is_contiguous() else y
+        return y.contiguous() if x.is_contiguous() else y
 
     def check(self, x: Tensor) -> None:
         if require_input("x", x).ndim != self.style.dims + 2 or x.shape[1] != self.channels:

@@ -10,7 +10,7 @@ from .average import average, average_reference
 from .bias_act import bias_act, bias_act_reference
 from .denoising_loss import denoising_loss, denoising_loss_reference
 from .diffuse import diffuse, diffuse_reference
-from .dispatch import dense, in_layout_of
+from .dispatch import dense, in_fast_layout, in_layout_of
 from .dot import dot, dot_reference
 from .dropout import dropout, dropout_reference
 from .dynamic_threshold import dynamic_threshold, dynamic_threshold_reference
@@ -50,9 +50,10 @@ __all__ = [
     "diffuse", "diffuse_reference", "dot", "dot_reference", "dropout", "dropout_reference", "dynamic_threshold",
     "dynamic_threshold_reference",
     "gate_residual_norm_modulate", "gaussian_frequencies", "geglu", "geglu_reference", "geometric_frequencies",
-    "group_norm_act", "group_norm_act_reference", "in_layout_of", "kernel_sums", "kernel_sums_reference",
-    "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest", "nearest_reference",
-    "noise_reference", "norm_modulate_reference", "normal", "reparameterize", "reparameterize_reference",
-    "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies", "split_stream", "step",
-    "step_reference", "stream", "swiglu", "swiglu_reference", "time_embedding", "time_embedding_reference", "uniform",
+    "group_norm_act", "group_norm_act_reference", "in_fast_layout", "in_layout_of", "kernel_sums",
+    "kernel_sums_reference", "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest",
+    "nearest_reference", "noise_reference", "norm_modulate_reference", "normal", "reparameterize",
+    "reparameterize_reference", "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies",
+    "split_stream", "step", "step_reference", "stream", "swiglu", "swiglu_reference", "time_embedding",
+    "time_embedding_reference", "uniform",
 ]  # fmt: skip
