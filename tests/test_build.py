@@ -174,7 +174,7 @@ def test_headers_check_names_what_does_not_compile(tmp_path):
     headers = tmp_path / "genfast" / "torch-2.11.0" / "torch" / "include"
     headers.mkdir(parents=True)
     done = python("tests/csrc/headers_check.py", XDG_CACHE_HOME=str(tmp_path))
-    assert done.returncode and "bias_act.cpp does not compile cleanly" in done.stderr
+    assert done.returncode and ".cpp does not compile cleanly" in done.stderr
     assert "torch/csrc/stable/accelerator.h" in done.stderr
 
 

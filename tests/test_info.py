@@ -27,31 +27,26 @@ def test_info_prints_as_a_table():
     assert len({line.index(str(value)) for line, value in zip(lines, gf.info().values(), strict=True)}) == 1
 
 
-@pytest.fixture
-def switches():
-    """Torch's global switches, afterwards as they were before."""
-    backends = torch.backends
-    places = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
-    before = [place.fp32_precision for place in places]
-    benchmark = backends.cudnn.benchmark
-    yield backends
-    backends.cudnn.benchmark = benchmark
-    for place, precision in zip(places, before, strict=True):
-        place.fp32_precision = precision
+def info_after(statements):
+    """What a new process says of torch's global switches after these: they are not this process's to change."""
+    names = ("matmul_precision", "matmul_tf32", "cudnn_tf32", "cudnn_benchmark")
+    code = f"import torch, genfast\n{statements}\nprint(*(genfast.info()[name] for name in {names}), sep='|')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_global_switches_of_torch(switches):
-    for on, word in ((True, "high"), (False, "highest")):
-        torch.set_float32_matmul_precision(word)
-        switches.cudnn.allow_tf32 = switches.cudnn.benchmark = on
-        report = gf.info()
-        found = [report[name] for name in ("matmul_precision", "matmul_tf32", "cudnn_tf32", "cudnn_benchmark")]
-        assert found == [word, on, on, on]
+@pytest.mark.parametrize("on, word", [(True, "high"), (False, "highest")])
+def test_global_switches_of_torch(on, word):
+    statements = (
+        f"torch.set_float32_matmul_precision({word!r})\n"
+        f"torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = {on}"
+    )
+    assert info_after(statements) == f"{word}|{on}|{on}|{on}"
 
 
-def test_switches_that_their_older_names_cannot_tell(switches):
-    switches.cudnn.conv.fp32_precision, switches.cudnn.rnn.fp32_precision = "ieee", "tf32"
-    assert gf.info()["cudnn_tf32"] == "not one word: set by fp32_precision"
+def test_switches_that_their_older_names_cannot_tell():
+    cudnn = "torch.backends.cudnn"
+    said = info_after(f"{cudnn}.conv.fp32_precision, {cudnn}.rnn.fp32_precision = 'ieee', 'tf32'")
+    assert said.split("|")[2] == "not one word: set by fp32_precision"
 
 
 def test_a_forced_instruction_set_is_reported():

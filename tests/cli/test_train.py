@@ -1,5 +1,6 @@
 """genfast train: runs by the command alone, that go on, and what it says where they cannot."""
 
+import functools
 import inspect
 import json
 import os
@@ -131,7 +132,9 @@ def test_a_signal_saves_the_run(genfast, tmp_path, number, code):
     """And the command that it names goes on from there."""
     run = tmp_path / "run"
     words = ["train", *QUICK, "--out", str(run), "--steps", "100000", "--log-every", "1"]
-    process = subprocess.Popen([sys.executable, "-m", "genfast", *words], stderr=subprocess.PIPE, text=True)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # who runs in the background ignores it
+    command = [sys.executable, "-m", "genfast", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 120
     while not (run / "log.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -334,7 +334,7 @@ def test_a_small_network_learns_two_modes():
     x = centers[torch.arange(4096) % 2] + deviation * torch.randn(4096, 2, generator=generator)
     torch.manual_seed(0)
     model = gf.Diffusion(gf.nn.MLP(2, width=64, depth=2), "vp_cosine")
-    gf.fit(model, gf.data.arrays(x), steps=300, batch=128, lr=4e-3, warmup=20, ema=0.99, seed=0, progress=False)
+    gf.fit(model, gf.data.arrays(x), steps=300, batch=128, lr=4e-3, warmup=20, seed=0, progress=False)
     distance = torch.cdist(model.sample(1000, chunk=1000, progress=False), centers)
     near = (distance < 3 * deviation).double().mean(0)
     assert near.sum() > 0.9 and near.min() > 0.35, near

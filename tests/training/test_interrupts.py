@@ -9,6 +9,16 @@ import pytest
 from genfast.training.interrupts import Interrupts
 
 
+@pytest.fixture(autouse=True)
+def plain():
+    """Signals do what Python makes them do: in the background Ctrl-C is ignored."""
+    plain = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in plain.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_the_first_one_is_noted_and_the_second_acts(number, error):
     before = signal.getsignal(number)
