@@ -51,7 +51,7 @@ MOST_ROOMS, MOST_ARROWS = 30, 95
 
 # Modules whose tests lie in another file than tests/<package>/test_<module>.py, by that file.
 COVERED = {
-    "cli/test_main.py": "cli.errors cli.evaluate cli.info cli.memory cli.plot cli.study cli.verify",
+    "cli/test_main.py": "cli.errors cli.evaluate cli.info cli.memory cli.plot cli.sampler cli.study cli.verify",
     "cli/test_sample.py": "cli.drawing cli.sample_files",
     "data/test_dataset.py": "data.builtin",
     "diffusion/sampling/test_sample.py": "common.indices",

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ..common.conditions import takes
 from ..common.indices import as_chunk
+from ..common.precision import weights_device
 
 
 class Drawing:
@@ -22,9 +23,7 @@ class Drawing:
         self.model, self.seed, self.label, self.settings = model, seed, label, settings
         self.shape: tuple[int, ...] | None = model.shape
         self.classes: int = getattr(model, "classes", 0) or 0
-        weights = model.parameters() if isinstance(model, torch.nn.Module) else ()
-        self.device = next((p.device for p in weights), torch.device("cpu"))
-        self.chunk = as_chunk(settings.get("chunk"), self.shape, self.device)
+        self.chunk = as_chunk(settings.get("chunk"), self.shape, weights_device(model))
 
     def labels(self, index: Tensor) -> Tensor | None:
         """(b,), of the samples `index`; None for a model without classes."""

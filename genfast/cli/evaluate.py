@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from .errors import usage
+from .sampler import require_sampler
 
 if TYPE_CHECKING:
     from ..data import Data
@@ -80,7 +81,6 @@ def evaluate(
 
 def _check(samples, data, train, metrics, n, features, size, levels, seed, settings, level) -> None:
     """ValueError for an argument that no files could make right."""
-    import genfast as gf
 
     from ..common.checks import require_choice, require_integer, require_number, require_pair
     from ..common.keys import MAX_SEED
@@ -100,12 +100,7 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
         require_choice("features", features, (*NAMED, "classifier", "inception:FILE"))
     if features == "classifier" and train is None:
         raise ValueError("features: a classifier needs --train, labeled data that are not judged with it")
-    if "solver" in settings:
-        require_choice("sampling.solver", settings["solver"], gf.solvers.SOLVERS)
-    if "steps" in settings:
-        require_integer("sampling.steps", settings["steps"], 1)
-    if "guidance" in settings:
-        require_number("sampling.guidance", settings["guidance"])
+    require_sampler(settings, "sampling.")
     if "clamp" in settings:
         require_pair("sampling.clamp", settings["clamp"], infinite=True)
 

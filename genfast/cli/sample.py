@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from .errors import UsageError, going_on, usage
+from .sampler import require_sampler
 
 
 def sample(
@@ -83,9 +84,7 @@ def _index(n: int, first: int):
 
 def _check(seed: int, ema: float | None, device: str | None, settings: dict) -> None:
     """ValueError for an argument that no model could make right."""
-    import genfast as gf
-
-    from ..common.checks import require_choice, require_chunk, require_device, require_integer, require_number
+    from ..common.checks import require_chunk, require_device, require_integer, require_number
     from ..common.keys import MAX_SEED
 
     require_integer("seed", seed, 0, MAX_SEED)
@@ -93,12 +92,7 @@ def _check(seed: int, ema: float | None, device: str | None, settings: dict) -> 
         require_number("ema", ema, above=0)
     if device is not None:
         require_device("device", device)
-    if "solver" in settings:
-        require_choice("solver", settings["solver"], gf.solvers.SOLVERS)
-    if "steps" in settings:
-        require_integer("steps", settings["steps"], 1)
-    if "guidance" in settings:
-        require_number("guidance", settings["guidance"])
+    require_sampler(settings)
     if "chunk" in settings:
         require_chunk(settings["chunk"])
 

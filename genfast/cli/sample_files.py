@@ -15,7 +15,7 @@ from torch import Tensor
 import genfast as gf
 
 from ..common.files import flush, flushed, made_folder, temporary, write_file, write_files
-from ..data.images import grid, png, save_png
+from ..data.images import grid, is_image, png, save_png
 from ..features import fingerprint
 from .drawing import Drawing
 
@@ -37,14 +37,14 @@ def writer(out: Path, n: int) -> Callable[[Path, Drawing, Tensor], None]:
 
 def require_drawable(out: Path, shape: tuple[int, ...] | None) -> None:
     """ValueError for samples that are no images where each is to be a picture."""
-    if writer(out, 1) is save_folder and not _is_image(shape):
+    if writer(out, 1) is save_folder and not is_image(shape):
         raise ValueError(f"out must be a .png, .npy or .npz file for samples that are no images; got {out}, a folder")
 
 
 def save_sheet(path: Path, drawing: Drawing, index: Tensor) -> None:
     """All in one picture: images row by row, with classes in turn a column a class; all else as points."""
     x, grids = torch.cat([x for _, x in drawing.pieces(index)]), gf.training.grids
-    if _is_image(drawing.shape):
+    if is_image(drawing.shape):
         columns = None if drawing.label is not None else min(len(index), grids.columns_of(drawing.model))
         picture = grid(x, columns=columns, scale=max(1, grids.SIDE // x.shape[2]), padding=2)
     else:
@@ -110,10 +110,6 @@ def _claim(folder: Path, drawing: Drawing) -> None:
 
 def _picture(folder: Path, index: int) -> Path:
     return folder / f"{index:07d}.png"
-
-
-def _is_image(shape: tuple[int, ...] | None) -> bool:
-    return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
 @contextlib.contextmanager

@@ -161,8 +161,10 @@ def _loaded(data: str, test: str | None, size: int | None, channels: int | None)
     """Data and held-out data, these of as many channels."""
     import genfast as gf
 
+    from ..data.images import is_image
+
     data = gf.data.load(data, size, channels)
-    if channels is None and len(data.shape) == 3 and data.shape[0] in (1, 3):
+    if channels is None and is_image(data.shape):
         channels = data.shape[0]
     return data, None if test is None else gf.data.load(test, size, channels)
 

@@ -16,9 +16,10 @@ def weights_dtype(network):
     return next((p.dtype for p in parameters if p.is_floating_point()), None)
 
 
-def weights_device(network):
-    """The device of the network's first parameter; the CPU for one that has none."""
-    return next((p.device for p in network.parameters()), torch.device("cpu"))
+def weights_device(network, default=torch.device("cpu")):  # noqa: B008
+    """The device of the network's first parameter; the default for what has none."""
+    weights = network.parameters() if callable(getattr(network, "parameters", None)) else ()
+    return next((p.device for p in weights), default)
 
 
 def concrete(tensor):

@@ -13,6 +13,11 @@ from ..common.files import as_path, write_file
 MOST = 2**12  # pixels of padding, times that one is seen, columns
 
 
+def is_image(shape):
+    """Whether the shape of a sample is that of an image, (1 or 3, height, width); not, where it is not known: None."""
+    return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
+
+
 def grid(images, columns=None, padding=1, scale=1, value_range=(-1, 1)):
     """A sheet of images, row by row: uint8 array (H, W, C) from `images: (N, C, h, w)` with C = 1 or 3.
 

@@ -69,12 +69,6 @@ def require_shape_of(model, data: Data) -> None:
         raise ValueError(f"data must hold samples of shape {shape}, that of the model; got {data.shape}")
 
 
-def learn_names(model, data: Data) -> None:
-    """The names of the classes of the first data that have them become those of the model, if it has classes."""
-    if data.names is not None and getattr(model, "classes", 0) and getattr(model, "names", "") is None:
-        model.names = data.names
-
-
 def renumbered(samples: Data, names: tuple[str, ...] | None, argument: str) -> Data:
     """The samples with their classes numbered by their place in `names`, where both have names; without, numbers are
     taken as they are. Raises ValueError for names that are not among them."""

@@ -3,6 +3,7 @@
 import torch
 
 from ..common.conditions import takes
+from ..common.precision import weights_device
 from ..data.dataset import Data
 from ..data.matching import for_model, warn_user
 
@@ -25,5 +26,4 @@ def as_told(data: Data, model, settings: dict) -> Data:
 
 def device_of(model, data: Data) -> torch.device:
     """Where the weights of the model are; the data's, if it has none."""
-    weights = model.parameters() if callable(getattr(model, "parameters", None)) else ()
-    return next((p.device for p in weights), data.x.device)
+    return weights_device(model, data.x.device)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..common.files import write_file
 from ..data.dataset import Data
-from ..data.images import save_png
-from ..features.base import is_image
+from ..data.images import is_image, save_png
 from ..metrics import Memorization
 from .records import Record
 from .report import Report, is_report

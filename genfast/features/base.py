@@ -88,11 +88,6 @@ def check_samples(x, shape):
         raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}); got {tuple(x.shape)}")
 
 
-def is_image(shape):
-    """Whether the shape is that of an image, (1 or 3, height, width)."""
-    return len(shape) == 3 and shape[0] in (1, 3)
-
-
 @contextlib.contextmanager
 def inference(net, device):
     """Inside it `net` is in eval mode and computes on `device` without gradients, autocast or, in convolutions, TF32,

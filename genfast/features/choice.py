@@ -5,7 +5,8 @@ import math
 from torch import nn
 
 from ..common.checks import require_choice, require_shape
-from .base import Features, is_image
+from ..data.images import is_image
+from .base import Features
 from .inception import inception
 from .module import module
 from .pixels import pixels

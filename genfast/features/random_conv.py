@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..common.checks import require_shape
+from ..data.images import is_image
 from ..ops import make_key, normal
-from .base import is_image
 from .module import Network
 
 VERSION = 1  # to be raised with every change of what is computed

@@ -1,15 +1,15 @@
 """A picture of what a model draws in the midst of its training."""
 
-import inspect
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.conditions import takes
 from ..common.eval_mode import evaluating
 from ..data.dataset import Data
-from ..data.images import grid, save_png
+from ..data.images import grid, is_image, save_png
 from ..data.matching import warn_user
 
 SAMPLES, POINTS = 64, 512  # of images, and of vectors: fewer points show no shape
@@ -31,7 +31,7 @@ def draw_grid(model: object, path: Path, *, data: Data | None = None) -> None:
     if not callable(getattr(model, "sample", None)):
         return
     shape = getattr(model, "shape", None) or (None if data is None else data.shape)
-    image = shape is not None and len(shape) == 3 and shape[0] in (1, 3)
+    image = is_image(shape)
     count = SAMPLES if image else POINTS
     rows = {} if data is None else data.batch(0, 0, count)
     label = _labels(model, rows, count)
@@ -76,11 +76,8 @@ def _range(rows: dict) -> tuple[float, float]:
 def _sampled(model: object, count: int, label: Tensor | None, condition: Tensor | None) -> Tensor:
     told = {"label": label, "condition": condition}
     settings = {name: value for name, value in told.items() if value is not None}
-    taken = inspect.signature(model.sample).parameters
-    open_ended = any(argument.kind is argument.VAR_KEYWORD for argument in taken.values())
-    for name, value in {"progress": False, "graph": False}.items():  # a graph would hold memory that training wants
-        if name in taken or open_ended:
-            settings[name] = value
+    quiet = {"progress": False, "graph": False}  # a graph would hold memory that training wants
+    settings |= {name: value for name, value in quiet.items() if takes(model.sample, name)}
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.no_grad(), evaluating(model), torch.random.fork_rng(devices):
         return model.sample(count, seed=0, **settings).float().cpu()

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checkpoint import describe
-from ..common.files import folder_path
 from ..common.keys import make_key
 from ..common.measured import learn
 from ..common.state import not_finite
@@ -151,7 +149,7 @@ class Fit:
         }
         averages = Averages(self.parameters, settings.ema)
         self._step = Step(
-            players, averages, model=self.model, lr=self.lr, clip=settings.clip, micro_batch=settings.micro_batch,
+            players, averages, model=self.model, clip=settings.clip, micro_batch=settings.micro_batch,
             precision=Precision(settings.precision, self.device),
         )  # fmt: skip
         own = all(player.own for player in players.values())
@@ -232,12 +230,11 @@ class Fit:
             raise ValueError(f"model must have float32 or float64 weights to be trained; got {names}: model.float()")
 
     def _folder(self, out, resume: bool, keep: int, keep_every: int | None) -> RunFolder:
-        folder_path("out", out)
-        describe(self.model)  # whether it can be saved is better known now than at the end
+        folder = RunFolder(out, resume=resume, keep=keep, keep_every=keep_every)
+        # Raises for a model that cannot be saved: better known now than at the end.
+        self.description = describe_run(self.model, self.data, self.settings.described(), test=self.test)
         if problem := not_finite(self.model.state_dict(), ()):
             warn_user(f"model {problem}: unless training replaces that, it cannot be saved to `out`")
-        folder = RunFolder(out, resume=resume, keep=keep, keep_every=keep_every)
-        self.description = describe_run(self.model, self.data, self.settings.described(), test=self.test)
         folder.look(self.description)
         return folder
 

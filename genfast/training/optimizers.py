@@ -15,7 +15,7 @@ class Player:
     """
 
     def __init__(self, group: dict, lr: Tensor, weight_decay: float, make: Callable | None):
-        self.parameters, self.lr = group["params"], lr
+        self.parameters = group["params"]
         if make is None:
             common = {"lr": lr, "weight_decay": weight_decay, "fused": True, "capturable": True}
             self.optimizer = torch.optim.AdamW(**common | group)

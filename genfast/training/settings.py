@@ -103,15 +103,6 @@ class Settings:
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * factor
 
     def described(self) -> dict:
-        """All of them, as JSON can hold them: functions by their names, None for what follows from `steps`."""
-        values = dataclasses.asdict(self)
-        for name in ("decay", "optimizer"):
-            if callable(values[name]):
-                values[name] = _name(values[name])
-        values |= {"ema": list(self.ema), "device": None if self.device is None else str(self.device)}
-        return values | dict.fromkeys(self.left_out)
-
-
-def _name(function: Callable) -> str:
-    kind = getattr(function, "func", function)  # a functools.partial is known by what it calls
-    return f"{kind.__module__}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+        """All of them, as they were given; None for what follows from `steps`."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return given | dict.fromkeys(self.left_out)

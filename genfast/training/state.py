@@ -9,11 +9,6 @@ from ..common.files import CorruptCheckpoint
 from .step import Step
 
 
-def names(model: object) -> list[str]:
-    """Of all parameters and buffers, those that a checkpoint leaves out too; of a model that is no Module, numbers."""
-    return [name for name, _ in _values(model)]
-
-
 def gather(model: object, step: Step) -> tuple[dict[str, Tensor], dict]:
     """(tensors, numbers) of a model in training. Tensors are those in use, not copies."""
     tensors = {f"model/{name}": value for name, value in _values(model) if value is not None}

@@ -28,14 +28,14 @@ class Step:
     """
 
     def __init__(
-        self, players: dict[str | None, Player], averages: Averages, *, model, lr: Tensor, clip: float | None,
+        self, players: dict[str | None, Player], averages: Averages, *, model, clip: float | None,
         micro_batch: int | None, precision: Precision,
     ):  # fmt: skip
-        self.model, self.players, self.averages, self.lr = model, players, averages, lr
+        self.model, self.players, self.averages = model, players, averages
         self.clip, self.micro_batch, self.precision = clip, micro_batch, precision
         self.parameters = [p for player in players.values() for p in player.parameters]
         self.numbers = {id(p): i for i, p in enumerate(self.parameters)}
-        self.device = lr.device
+        self.device = precision.device
         self.tally = Tally(len(players), self.device)
         self.buffers = Buffers(model)
         self.places = {}  # numbers of the parameters that have gradients, on the device, by these numbers

@@ -11,7 +11,8 @@ from toys import normal
 
 import genfast as gf
 from genfast import ops
-from genfast.data.matching import for_model, for_training, learn_names, matched, renumbered, told
+from genfast.common.measured import learn
+from genfast.data.matching import for_model, for_training, matched, renumbered, told
 
 DATA = gf.data.Data(normal(6, 4), torch.tensor([0, 1, 2] * 2), names=("cat", "dog", "horse"))
 X, LABEL = images(), torch.arange(24) % 3
@@ -110,7 +111,7 @@ def test_a_run_that_never_starts_leaves_no_names(tmp_path):
     with pytest.raises(FileExistsError):
         fit(model, data, out=tmp_path)
     assert model.names is None
-    learn_names(object(), data)  # a model of one's own, without classes
+    learn(object(), {"x": data.x, "names": data.names})  # a model of one's own, without classes
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def made(model, *, lengths=(0.1, 0.05), clip=1.0, micro_batch=None, precision="f
     player = Player({"params": list(model.parameters())}, lr, 0.01, optimizer)
     averages = Averages(player.parameters, lengths)
     scaled = Precision(precision, lr.device)
-    return Step({None: player}, averages, model=model, lr=lr, clip=clip, micro_batch=micro_batch, precision=scaled)
+    return Step({None: player}, averages, model=model, clip=clip, micro_batch=micro_batch, precision=scaled)
 
 
 def batch(step=0, size=BATCH):
