@@ -1,9 +1,13 @@
-"""One evaluation on several processes: each draws its share, then all of them hold everything, in order."""
+"""Several processes that do one thing: who they are, and what they tell each other."""
 
 import atexit
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 from torch import distributed
+
+T = TypeVar("T")
 
 
 def world() -> tuple[int, int]:
@@ -26,6 +30,25 @@ def gather(part: list) -> list:
     parts = [None] * ranks
     distributed.all_gather_object(parts, part)
     return [item for other in parts for item in other]
+
+
+def first(do: Callable[[], T]) -> T:
+    """What do() answers in the first process, which alone calls it; in all of them its answer, or its error."""
+    rank, ranks = world()
+    if ranks == 1:
+        return do()
+    answer, error = None, None
+    if rank == 0:
+        try:
+            answer = do()
+        except Exception as raised:
+            error = raised
+    said = [(answer, error)]
+    distributed.broadcast_object_list(said)
+    answer, error = said[0]
+    if error is not None:
+        raise error
+    return answer
 
 
 def _leave() -> None:

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from ..common.keys import make_key
 from ..common.measured import learn
 from ..common.state import not_finite
 from ..data.dataset import as_data
@@ -29,6 +28,7 @@ from .captured import CapturedStep, wanted
 from .compiled import compiled
 from .description import describe_run
 from .ema import Averages
+from .feed import Feed
 from .held_out import HeldOut
 from .interrupts import Interrupts
 from .logs import Bar
@@ -156,6 +156,7 @@ class Fit:
         captured = wanted(settings.graph, self.model, self.device, own)
         self._take = CapturedStep(self._step, settings.graph is True) if captured else self._step
         held = None if self.test is None else HeldOut(self.model, self.test, self.device)
+        self._feed = Feed(self.data, settings, self.device)
         self._looks = Looks(settings, self._step, self.data, held, self.folder)
         self.step, self.started, self.shown = 0, False, False  # shown: whether there is a bar
         self.before = []  # logs of the run until it was left
@@ -241,10 +242,8 @@ class Fit:
     def _start(self) -> bool:
         """Measures the data, and goes on where the run was left; whether that is its end."""
         start = None if self.folder is None else self.folder.open(self.description)
-        batch = self._moved(self.data.batch(self.settings.seed, 0, min(len(self.data), MEASURED)))
-        batch |= {"names": self.data.names, "levels": getattr(self.data, "levels", None)}
         measure = getattr(self.model, "measure", None) or functools.partial(learn, self.model)
-        measure(batch)
+        measure(self._feed.measured(MEASURED))
         if self.folder is not None:
             self.folder.measured(self.model)
         if start is None or start.tensors is None:
@@ -272,7 +271,8 @@ class Fit:
                 looks.begin()
                 number = self.step if looks.undone is None else self.step - 1
                 lr = settings.learning_rate(number)
-                batches = self._batches(number)
+                batches = self._feed(number)
+                looks.fed()
                 if number == self.step:
                     self.lr.fill_(lr)
                     self._remember()
@@ -296,21 +296,6 @@ class Fit:
                 yield log
                 _train_mode(self.model)  # the caller may have looked at it in another one
         looks.require_progress(self.step, min(ENDING, settings.steps))
-
-    def _batches(self, step: int) -> list[tuple[dict, Tensor]]:
-        """Samples and their keys of step number `step`, of each turn of the first player."""
-        settings = self.settings
-        batches = []
-        for turn in range(settings.critic_steps):
-            first = step * settings.samples_a_step + turn * settings.batch
-            batch = self.data.batch(settings.seed, first, settings.batch)
-            index = torch.arange(first, first + settings.batch, device="cpu")
-            batches.append((self._moved(batch), make_key(settings.seed, index, device=self.device)))
-        self._looks.fed()
-        return batches
-
-    def _moved(self, batch: dict) -> dict:
-        return {name: None if value is None else value.to(self.device) for name, value in batch.items()}
 
     # What a run leaves
 
