@@ -21,7 +21,8 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 model = gf.Diffusion(gf.nn.UNet(channels=1, width=4, multipliers=(1,), classes=2), shape=(1, 8, 8))
 images, label = normal(150, 64).view(-1, 1, 8, 8), torch.arange(150) % 2
-options = {"metrics": ["kernel_distance", "precision_recall", "memorization"], "out": sys.argv[1], "progress": False}
+metrics = ["kernel_distance", "precision_recall", "memorization", "likelihood"]
+options = {"metrics": metrics, "likelihood": {"n": 66, "steps": 2}, "out": sys.argv[1], "progress": False}
 reports = [
     gf.evaluate(model, (images, label), n=200, train=images[:70] + 0.1, sampling={"steps": 2}, **options),
     gf.evaluate(Ring(), Ring().sample(90, seed=3), n=40, metrics="frechet", progress=False),
@@ -55,6 +56,28 @@ def test_a_process_draws_its_share_only(monkeypatch):
         source = as_source(Ring(), gf.data.Data(Ring().sample(9)), Reader(), n=300, seed=0, settings=None)
         parts.append(stream(source, lambda x: x, device="cpu", what="samples", progress=False))
     assert [len(part) for part in parts] == [64, 128, 108] and torch.equal(torch.cat(parts), Ring().sample(300))
+
+
+def test_an_error_of_one_is_one_of_all(monkeypatch):
+    """Also one that cannot be sent as it is."""
+
+    class Odd(Exception):
+        def __init__(self, one, two):
+            super().__init__(one)
+
+    def fail():
+        raise Odd("words", 2)
+
+    sent = []
+    monkeypatch.setattr(processes, "gather", lambda part: sent.append(part) or [None, KeyError("of another"), *part])
+    with pytest.raises(Odd):
+        processes.together(fail)
+    with pytest.raises(KeyError, match="of another"):
+        processes.together(lambda: None)
+    (error,), (nothing,) = sent
+    assert type(error) is RuntimeError and str(error) == "Odd: words" and nothing is None
+    monkeypatch.undo()
+    assert processes.together(lambda: 7) == 7
 
 
 def test_without_others():
