@@ -1,13 +1,10 @@
 """What `genfast sample` writes: a sheet, arrays, or a folder of pictures."""
 
-import contextlib
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -16,7 +13,8 @@ from torch import Tensor
 import genfast as gf
 
 from ..common import processes
-from ..common.files import flush, flushed, made_folder, remove_temporaries, temporary, write_file, write_files
+from ..common.files import made_folder, remove_temporaries, write_file, write_files
+from ..common.rows import replace, replaced, written
 from ..data.images import grid, is_image, png, save_png
 from ..features import fingerprint
 from .drawing import Drawing
@@ -60,7 +58,7 @@ def save_sheet(path: Path, drawing: Drawing, index: Tensor) -> None:
 
 def save_npy(path: Path, drawing: Drawing, index: Tensor) -> None:
     """x, (n, *) float32, as it comes."""
-    _with_rows(path, drawing, index, lambda rows: _replace(rows, path))
+    _with_rows(path, drawing, index, lambda rows: replace(rows, path))
 
 
 def save_npz(path: Path, drawing: Drawing, index: Tensor) -> None:
@@ -68,7 +66,7 @@ def save_npz(path: Path, drawing: Drawing, index: Tensor) -> None:
     label = drawing.labels(index)
 
     def save(rows: Path) -> None:
-        with _replaced(path) as file, zipfile.ZipFile(file, "w") as archive:
+        with replaced(path) as file, zipfile.ZipFile(file, "w") as archive:
             with open(rows, "rb") as x, archive.open("x.npy", "w", force_zip64=True) as column:
                 shutil.copyfileobj(x, column, 2**20)
             if label is not None:
@@ -132,56 +130,7 @@ def _picture(folder: Path, index: int) -> Path:
 
 
 def _with_rows(path: Path, drawing: Drawing, index: Tensor, save: Callable[[Path], None]) -> None:
-    """`save`, in the first process, of a .npy of all samples beside `path`: each process writes its own to their place
-    there, so that none holds more than a chunk of them. Whatever happens, that file is gone afterwards."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(index), *drawing.shape)}
-
-    def begin() -> tuple[Path, int]:
-        remove_temporaries(path.parent, of={path.name})
-        with _named(path), flushed(rows := temporary(path)) as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            return rows, file.tell()
-
-    def draw() -> None:
-        with _named(path), open(rows, "r+b") as file:
-            for piece, x in drawing.pieces(index):
-                values = x.contiguous().numpy().astype("<f4", copy=False)
-                file.seek(start + int(piece[0] - index[0]) * values[0].nbytes)
-                file.write(values.data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    rows, start = processes.first(begin)
-    try:
-        processes.together(draw)
+    """`save`, in the first process, of a .npy of all samples, whatever process has drawn them."""
+    pieces = ((int(piece[0] - index[0]), x.numpy()) for piece, x in drawing.pieces(index))
+    with written(path, (len(index), *drawing.shape), pieces) as rows:
         processes.first(lambda: save(rows))
-    finally:
-        rows.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written to, which takes the place of what is there at the end, or not at all. Raises OSError with
-    its name."""
-    waiting = temporary(path)
-    try:
-        with _named(path), flushed(waiting) as file:
-            yield file
-        _replace(waiting, path)
-    finally:
-        waiting.unlink(missing_ok=True)
-
-
-def _replace(waiting: Path, path: Path) -> None:
-    with _named(path):
-        os.replace(waiting, path)
-    flush(path.parent)
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Inside it an OSError is about this path."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -44,7 +44,7 @@ def first(do: Callable[[], T]) -> T:
             answer = do()
         except Exception as raised:
             error = raised
-    said = [(answer, _told(error))]
+    said = [(answer, error)]
     distributed.broadcast_object_list(said)
     answer, error = said[0]
     if error is not None:

@@ -65,8 +65,8 @@ def evaluate(
     progress   whether to show a bar
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
-    of samples and likelihoods, all of them answer with the report of the whole, and the first one writes `out`. Where one
-    fails, all do.
+    of samples and likelihoods, all of them answer with the report of the whole, and the first one writes `out`; where
+    one fails, all do.
     Raises ValueError or TypeError that names the argument, also for labels that are no classes of the model; before any
     work, OSError if nothing can be written to `out`, FileExistsError if files of others have the names of those there.
     """
