@@ -47,16 +47,16 @@ def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition
     if "condition" in tell:
         data = _with_known_conditions(data, model)
     if callable(getattr(model, "require_observations", None)):
-        model.require_observations(data.x)
+        model.require_observations(data.glance())
     return data
 
 
 def for_training(data: Data, model) -> Data:
     """`for_model`, with a UserWarning for data that look like 8-bit numbers, which a model of genfast's should see
     scaled: values from 0 to 255 that come within a tenth of both, or images of whole ones that go beyond 1."""
-    if hasattr(model, "classes") and _looks_8_bit(data.x):
+    if hasattr(model, "classes") and _looks_8_bit(seen := data.glance()):
         warn_user(
-            f"x lies from {data.x.min():g} to {data.x.max():g}, as 8-bit numbers do, and models are made for values of "
+            f"x lies from {seen.min():g} to {seen.max():g}, as 8-bit numbers do, and models are made for values of "
             "about unit scale: scale it first, e.g. x / 127.5 - 1"
         )
     return for_model(data, model)

@@ -26,4 +26,4 @@ def as_told(data: Data, model, settings: dict) -> Data:
 
 def device_of(model, data: Data) -> torch.device:
     """Where the weights of the model are; the data's, if it has none."""
-    return weights_device(model, data.x.device)
+    return weights_device(model, data.device)

@@ -320,7 +320,7 @@ class VAE(nn.Module):
             raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
         with evaluating(self):
             for part in torch.arange(len(data), device="cpu").split(chunk):
-                mu.append(self.encode(data.x[part].to(weights_device(self)), **told(data, part))[0].double())
+                mu.append(self.encode(data.rows(part)["x"].to(weights_device(self)), **told(data, part))[0].double())
         variance = finite(torch.cat(mu)).var(0)
         return ActiveUnits(int((variance > threshold).sum()), variance)
 
