@@ -13,9 +13,11 @@ from genfast.evaluation.sources import as_source
 
 PROGRAM = """
 import sys
+from pathlib import Path
 import torch
 from toys import CountOnly, Ring, normal
 import genfast as gf
+from genfast.training.encoded import encoded_once
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -29,16 +31,21 @@ reports = [
     gf.evaluate(CountOnly(2), Ring().sample(90, seed=3), n=100, metrics="frechet", progress=False),
 ]
 print("\\n".join(report.json() for report in reports))
+vae = gf.vae.autoencoder_kl((8, 8), 1, latent=2, width=4, multipliers=(1, 2))
+latent = gf.LatentDiffusion(vae, gf.Diffusion(gf.nn.MLP(features=32, width=4, depth=1)))
+for folder in (None, Path(sys.argv[1])):
+    print(gf.features.fingerprint({"x": encoded_once(latent, gf.data.Data(images), folder, False).x}))
 """
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_report_of_one(tmp_path):
-    """Images by a diffusion model, so few samples that one process has none, and a model that takes a number only."""
+    """Images by a diffusion model, so few samples that one process has none, and a model that takes a number only; and
+    the latents of one, in memory and in a file."""
     started = [process for ranks in (1, 2) for process in start(["-c", PROGRAM, tmp_path / f"{ranks}-RANK"], ranks)]
     alone, *both = answers(started)
     assert both == [alone, alone]
-    assert alone.count('"schema"') == 3
+    assert alone.count('"schema"') == 3 and len(set(alone.splitlines()[-2:])) == 1
     # The first one writes.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1-0", "2-0"]
     one, two = (tmp_path / name for name in ("1-0", "2-0"))
