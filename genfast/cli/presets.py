@@ -71,7 +71,8 @@ def named(net: str) -> Callable[["Data"], object]:
     def build(data: "Data"):
         preset = gf.nn.presets.PRESETS[net]
         size = {"features": math.prod(data.shape)} if "features" in preset.arguments else {"channels": data.shape[0]}
-        network = preset.build(**size, **_told(data))
+        pad = {"pad": True} if preset.network is gf.nn.UNet else {}
+        network = preset.build(**size, **pad, **_told(data))
         _try(net, network, data)
         return gf.Diffusion(network)
 

@@ -48,8 +48,9 @@ def test_settings_are_settings():
 def test_a_network_by_name():
     model = presets.named("mlp_small")(gf.data.toy("moons", 20))
     assert type(model.net).__name__ == "MLP" and model.net.training
-    with pytest.raises(ValueError, match="net unet_32 does not take samples of shape"):
-        presets.named("unet_32")(images(9, 9))
+    assert presets.named("unet_8")(images(9, 9)).net.pad
+    with pytest.raises(ValueError, match="net dit_8 does not take samples of shape"):
+        presets.named("dit_8")(images(9, 9))
 
 
 def test_a_run_that_only_python_can_repeat(tmp_path):
