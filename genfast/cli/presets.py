@@ -43,8 +43,8 @@ def of_run(folder: Path) -> Preset:
 
 
 def unet(data: "Data"):
-    """A diffusion model with a U-Net for images of their size. Raises ValueError for what is no image, for more than
-    128 pixels a side, and for sides that cannot be halved as often as that U-Net does."""
+    """A diffusion model with a U-Net for images of their size. Raises ValueError for what is no image, and for more
+    than 128 pixels a side."""
     channels, height, width = _image(data)
     if (side := next((side for side in SIZES if max(height, width) <= side), None)) is None:
         raise ValueError(
@@ -52,13 +52,7 @@ def unet(data: "Data"):
             "for another network"
         )
     features, multipliers = SIZES[side]
-    if wrong := [n for n in (height, width) if n % 2 ** (len(multipliers) - 1)]:
-        factor = 2 ** (len(multipliers) - 1)
-        raise ValueError(
-            f"data must be images with sides divisible by {factor}, for a U-Net of their size; got {width} x {height}: "
-            f"--size {-(-wrong[0] // factor) * factor} makes them so"
-        )
-    return gf.Diffusion(gf.nn.UNet(channels, features, multipliers, **_told(data)))
+    return gf.Diffusion(gf.nn.UNet(channels, features, multipliers, pad=True, **_told(data)))
 
 
 def mlp(data: "Data"):
@@ -77,7 +71,8 @@ def named(net: str) -> Callable[["Data"], object]:
     def build(data: "Data"):
         preset = gf.nn.presets.PRESETS[net]
         size = {"features": math.prod(data.shape)} if "features" in preset.arguments else {"channels": data.shape[0]}
-        network = preset.build(**size, **_told(data))
+        pad = {"pad": True} if preset.network is gf.nn.UNet else {}
+        network = preset.build(**size, **pad, **_told(data))
         _try(net, network, data)
         return gf.Diffusion(network)
 
@@ -105,6 +100,9 @@ PRESETS = {
     "digits-vae": Preset(vae, {"steps": 600, "lr": 3e-3}, **DIGITS),
     "digits-gan": Preset(gan, {"steps": 2500, "lr": 2e-3, "batch": 64}, data="digits"),
     "toy-mlp": Preset(mlp, {"steps": 1000, "lr": 3e-3, "batch": 256}, data="toy:moons"),
+    "emoji32-unet": Preset(
+        unet, {"steps": 1500, "lr": 2e-3, "batch": 32}, data="emoji:train", test="emoji:test", size=32
+    ),
     "folder-64": Preset(unet, {"steps": 5000, "lr": 1e-3, "batch": 32}, size=64),
 }
 UNNAMED = {"steps": 2000, "lr": 3e-3, "batch": 64}  # settings of a run with neither preset nor other run

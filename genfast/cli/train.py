@@ -82,14 +82,14 @@ def train(
 
     Args:
         out: Folder of the run: weights, log, states, pictures.
-        preset: A run by name: digits-unet, digits-vae, digits-gan, toy-mlp, or folder-64 with --data. Without, and
-            without --config, a diffusion model that fits the data.
+        preset: A run by name: digits-unet, digits-vae, digits-gan, toy-mlp, emoji32-unet, or folder-64 with --data.
+            Without, and without --config, a diffusion model that fits the data.
         config: Another run: its model, with new weights, and its settings.
         data: A folder of images, their subfolders being classes; a .npy, .npz or .safetensors file; digits,
-            digits:train, digits:test; toy:moons and others.
+            digits:train, digits:test; emoji, emoji:train, emoji:test; toy:moons and others.
         test: Held-out data, as for --data: the loss of the averaged weights on them is watched, and the best is kept.
         net: Another network, by its name in gf.nn.presets, such as unet_32.
-        size: Images of folders are cut and shrunk to squares of so many pixels.
+        size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
         training: Arguments of gf.fit.
     """

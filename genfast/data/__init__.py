@@ -2,8 +2,11 @@
 
 from .builtin import digits
 from .dataset import Data, arrays, as_data, permutation
+from .emoji import emoji
 from .files import folder, load
 from .images import grid, save_png, strip
 from .toy import toy
 
-__all__ = ["Data", "arrays", "as_data", "digits", "folder", "grid", "load", "permutation", "save_png", "strip", "toy"]
+__all__ = [
+    "Data", "arrays", "as_data", "digits", "emoji", "folder", "grid", "load", "permutation", "save_png", "strip", "toy",
+]  # fmt: skip

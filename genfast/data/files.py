@@ -12,12 +12,14 @@ from ..common.files import as_path, read_tensors
 from .builtin import digits
 from .columns import as_names
 from .dataset import Data
+from .emoji import emoji
 from .matching import warn_user
 from .pixels import read_image, readable
 from .toy import toy
 
 # What the arrays of a file may be called, by the argument of Data.
 COLUMNS = {"x": ("x", "images", "arr_0"), "label": ("label", "labels", "y"), "condition": ("condition",)}
+NAMED = {"digits": digits, "emoji": emoji}  # whose splits are "digits:train" and so on
 
 
 def folder(path, size=None, channels=None, names=None):
@@ -71,8 +73,8 @@ def folder(path, size=None, channels=None, names=None):
 def load(path, size=None, channels=None, names=None):
     """Data from a file, a folder or a name.
 
-    "digits", "digits:train" or "digits:test": see `digits`.  "toy:moons" and the like: see `toy`.  A folder: see
-    `folder`, with its size, channels and names.
+    "digits", "digits:train" or "digits:test": see `digits`.  "emoji", "emoji:train" or "emoji:test": see `emoji`, with
+    its size.  "toy:moons" and the like: see `toy`.  A folder: see `folder`, with its size, channels and names.
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, where there are any, label under
     "label", "labels" or "y" and condition under "condition"; a UserWarning names other arrays. x: (N, *) floating-point
     as it is, or images in uint8, see `Data`.
@@ -81,10 +83,14 @@ def load(path, size=None, channels=None, names=None):
     """
     size = None if size is None else require_integer("size", size, 1)
     channels = require_choice("channels", channels, (None, 1, 3))
-    if isinstance(path, str) and path.partition(":")[0] == "digits":
-        if path == "digits" and Path(path).exists():
-            raise ValueError('path: "digits" names data, and there is a path digits, too; say ./digits or digits:train')
-        return _named(digits(path.partition(":")[2] or None), names)
+    if is_named(path):
+        name, _, split = path.partition(":")
+        if path == name and Path(path).exists():
+            raise ValueError(
+                f'path: "{name}" names data, and there is a path {name}, too; say ./{name} or {name}:train'
+            )
+        sized = {} if size is None or name == "digits" else {"size": size}
+        return _named(NAMED[name](split=split or None, **sized), names)
     if isinstance(path, str) and path.startswith("toy:"):
         return _named(toy(path.removeprefix("toy:")), names)
     path = as_path("path", path)
@@ -95,7 +101,7 @@ def load(path, size=None, channels=None, names=None):
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f'path must be "digits", a folder, or a file {", ".join(readers)}; got {path}')
+        raise ValueError(f'path must be "digits", "emoji", a folder, or a file {", ".join(readers)}; got {path}')
     try:
         columns = {name: _native(column) for name, column in reader(path).items()}
     except Exception as error:  # each format has errors of its own
@@ -107,6 +113,11 @@ def load(path, size=None, channels=None, names=None):
         return _named(Data(**found), names)
     except (TypeError, ValueError) as error:
         raise type(error)(f"path: {path}: {error}") from error
+
+
+def is_named(path):
+    """Whether the path is the name of data, "digits" or "emoji:test", whatever files there are."""
+    return isinstance(path, str) and path.partition(":")[0] in NAMED
 
 
 def _below(folder, above):

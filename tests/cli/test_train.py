@@ -99,8 +99,8 @@ def test_a_wrong_argument_is_a_sentence_and_exit_2(genfast, tmp_path, arguments,
 def test_other_data_and_networks_that_do_not_fit(genfast, pictures, tmp_path):
     result = genfast("train", "--data", "toy:moons", "--preset", "digits-vae", "--out", tmp_path / "run")
     assert result.returncode == 1 and "data must be images" in result.stderr
-    result = genfast("train", "--data", pictures, "--preset", "folder-64", "--size", "9", "--out", tmp_path / "run")
-    assert result.returncode == 1 and "sides divisible by" in result.stderr
+    result = genfast("train", "--data", pictures, "--preset", "folder-64", "--size", "129", "--out", tmp_path / "run")
+    assert result.returncode == 1 and "at most 128 pixels" in result.stderr
     result = genfast("train", "--data", tmp_path / "nothing", "--out", tmp_path / "run")
     assert result.returncode == 1 and "nothing" in result.stderr and not (tmp_path / "run").exists()
 
