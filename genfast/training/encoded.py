@@ -49,8 +49,8 @@ def encoded_once(model: object, data: Data, folder: Path | None, progress: bool)
     """
     if not callable(getattr(model, "encoded", None)):
         return data
-    if data.augment is not None:
-        warn_user("data are augmented: what the model's encoder finds of a sample is found again in every step")
+    if data.augment is not None or not data.source.keepable:
+        _say("data may change from epoch to epoch: what the model's encoder finds is found again in every step")
         return data
     rows = Rows(model, data, progress)
     if rows.shape == data.shape:
@@ -60,7 +60,7 @@ def encoded_once(model: object, data: Data, folder: Path | None, progress: bool)
         return _instead(data, _file(rows, folder))
     size, free = 4 * len(data) * math.prod(rows.shape), processes.first(lambda: free_memory(CPU))
     if size > free / 2:
-        warn_user(
+        _say(
             f"what the model's encoder finds of the data, {gigabytes(size)}, is found again in every step: memory has "
             f"room for {gigabytes(free)}; with a folder, out=, it is kept there"
         )
@@ -138,8 +138,8 @@ def _file(rows: Rows, folder: Path) -> Mapped:
     key, wrong = processes.first(lambda: _looked(rows, path, note))
     if wrong is None:
         return Mapped(path)
-    if wrong and rows.rank == 0:
-        warn_user(f"{path} {wrong}: what the model's encoder finds of the data is found anew")
+    if wrong:
+        _say(f"{path} {wrong}: what the model's encoder finds of the data is found anew")
 
     def save(waiting: Path) -> None:
         replace(waiting, path)
@@ -168,6 +168,11 @@ def _looked(rows: Rows, path: Path, note: Path) -> tuple[dict, str | None]:
     if found != key:
         return key, "is of other data or weights"
     return key, None if _sha256(path) == sha256 else "is damaged"
+
+
+def _say(words: str) -> None:
+    if processes.world()[0] == 0:
+        warn_user(words)
 
 
 def _sha256(path: Path) -> str:

@@ -179,7 +179,7 @@ class Fit:
                 self._step.keep_average()
                 return
             folder = None if self.folder is None else self.folder.path
-            self._feed.data = encoded_once(self.model, self.data, folder, self.settings.progress)
+            self._feed = self._feed.of(encoded_once(self.model, self.data, folder, self.settings.progress))
             bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
                 yield from self._train(bar)

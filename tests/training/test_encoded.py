@@ -116,7 +116,11 @@ class Shifted:
 
 def test_what_changes_is_not_kept(tmp_path):
     data = Data(the_data().x, the_data().label, augment=Shifted())
-    with pytest.warns(UserWarning, match="data are augmented: what the model's encoder finds"):
+    with pytest.warns(UserWarning, match="data may change from epoch to epoch: what the model's encoder finds"):
+        assert encoded_once(a_model(), data, tmp_path, False) is data
+    data = the_data()
+    data.source.keepable = False
+    with pytest.warns(UserWarning, match="data may change"):
         assert encoded_once(a_model(), data, tmp_path, False) is data
     assert not list(tmp_path.iterdir())
 
