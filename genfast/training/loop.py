@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..common.measured import learn
 from ..common.state import not_finite
-from ..data.dataset import as_data
+from ..data.dataset import Data, as_data
 from ..data.matching import for_training, matched, require_shape_of, warn_user
 from . import state
 from .captured import CapturedStep, wanted
@@ -178,8 +178,7 @@ class Fit:
             if self._start():
                 self._step.keep_average()
                 return
-            folder = None if self.folder is None else self.folder.path
-            self._feed = self._feed.of(encoded_once(self.model, self.data, folder, self.settings.progress))
+            self._feed = self._feed.of(self._encoded())
             bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
                 yield from self._train(bar)
@@ -263,6 +262,11 @@ class Fit:
         if start.words and self.settings.progress:
             say(start.words)
         return start.finished
+
+    def _encoded(self) -> Data:
+        """The data as they are trained on, once the weights are those of the run."""
+        folder, drawn = self.folder and self.folder.path, self.settings.steps * self.settings.samples_a_step
+        return encoded_once(self.model, self.data, folder, drawn=drawn, progress=self.settings.progress)
 
     # The loop
 

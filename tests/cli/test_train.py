@@ -70,7 +70,7 @@ def test_config_repeats_a_run(genfast, tmp_path):
 @pytest.mark.parametrize("preset, net", [("autoencoder-32", "UNet"), ("digits-vae", "MLP")])
 def test_a_model_of_latents(genfast, pictures, tmp_path, preset, net):
     """Over the VAE of a run, with its data and its size of images; it goes on, and is repeated, with that VAE."""
-    few = ["--steps", "3", "--batch", "6", "--grid-every", "9", "--no-progress"]
+    few = ["--steps", "4", "--batch", "6", "--grid-every", "9", "--no-progress"]
     vae, run = tmp_path / "vae", tmp_path / "run"
     result = genfast("train", "--preset", preset, "--data", pictures, "--size", "6", *few, "--out", vae)
     assert result.returncode == 0, result.stderr
