@@ -9,19 +9,9 @@ from collections.abc import Iterable, Mapping, Set
 import numpy as np
 import torch
 
-from ..common.checks import as_tensor, holds_integers, require_integer, require_integers, require_tensor
+from ..common.checks import as_tensor, holds_integers, require_integer, require_tensor
 from ..common.keys import MAX_SEED
-
-
-def permutation(n, seed, epoch):
-    """The order of epoch `epoch`: int64 array (n,), a permutation of 0..n-1.
-
-    Ranks n 64-bit words of the Philox stream with key (seed, epoch). NumPy keeps the words of a bit generator fixed
-    for ever, which it does not promise for `Generator.permutation`; a run must resume under another version.
-    """
-    n, seed, epoch = require_integers(0, n=n, seed=seed, epoch=epoch)
-    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(n)
-    return np.argsort(words, kind="stable")
+from ..common.orders import permutation
 
 
 class Data:

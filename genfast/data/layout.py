@@ -1,0 +1,59 @@
+"""Where images have their channels, and what 8-bit ones become."""
+
+import torch
+from torch import Tensor
+
+from ..common.checks import require_choice
+
+LAYOUTS = (None, "chw", "hwc")
+CHANNELS = (1, 3, 4)  # gray, RGB, RGB with alpha
+SMALLEST = 8  # pixels a side that floats with channels last have at least: fewer may be a small grid of features
+
+
+def channels_last(name: str, shape: tuple[int, ...], layout: str | None, whole: bool) -> bool:
+    """Whether images of this `shape` of one sample have their channels last.
+
+    layout  "chw" or "hwc" is what they are; None is told by the shape
+    whole   whether they are 8-bit numbers: then (H, W, C) where the last axis is 1, 3 or 4 and the first is not, and
+            (C, H, W) where it is the first. Of floats, which may be anything, nothing is guessed
+    Raises ValueError, naming `layout`, where both could be, or neither, or where floats look like (H, W, C).
+    """
+    layout = require_choice("layout", layout, LAYOUTS)
+    if len(shape) != 3:
+        if layout == "hwc" or (whole and len(shape) != 2):
+            wanted = "images (N, H, W, C) or (N, C, H, W)" if layout == "hwc" else "images in 8 bits, or floats"
+            raise ValueError(f"{name} must be {wanted}; got shape (N, {', '.join(map(str, shape))})")
+        return False
+    first, last = (shape[axis] in CHANNELS for axis in (0, 2))
+    if layout == "hwc" and shape[2] not in CHANNELS and whole:
+        raise ValueError(f"{name} must have 1, 3 or 4 channels in 8 bits; got {shape[2]} with layout='hwc'")
+    if layout is not None:
+        return layout == "hwc"
+    if whole and first == last:
+        which = "either side could be the channels" if first else "neither side is 1, 3 or 4 channels"
+    elif not whole and last and not first and min(shape[:2]) >= SMALLEST:
+        which = "the last side looks like the channels, which are the first"
+    else:
+        return whole and last
+    raise ValueError(f"layout must be 'hwc' or 'chw' for {name} of shape (N, {', '.join(map(str, shape))}): {which}")
+
+
+def channels_first(x: Tensor, last: bool) -> Tensor:
+    """Images (n, C, H, W) from (n, H, W), or, where the channels are `last`, from (n, H, W, C): a view."""
+    if last:
+        return x.movedim(3, 1)
+    return x[:, None] if x.ndim == 3 else x
+
+
+def on_white(x: Tensor) -> Tensor:
+    """8-bit images (n, C, H, W): of 4 channels, the last of which is alpha, those 3 laid on white."""
+    if x.shape[1] != 4:
+        return x
+    color, alpha = x[:, :3].to(torch.int32), x[:, 3:].to(torch.int32)
+    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+
+
+def shape_of_8_bits(shape: tuple[int, ...], last: bool) -> tuple[int, ...]:
+    """The shape of one sample after `channels_first` and `on_white`."""
+    channels, *sides = (shape[2], *shape[:2]) if last else (1, *shape) if len(shape) == 2 else shape
+    return 3 if channels == 4 else channels, *sides
