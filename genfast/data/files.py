@@ -9,9 +9,10 @@ import torch
 
 from ..common.checks import require_choice, require_integer
 from ..common.files import as_path, read_tensors
+from ..common.warn import warn_user
 from .builtin import digits
-from .dataset import Data, as_names
-from .matching import warn_user
+from .columns import as_names
+from .dataset import Data
 from .pixels import read_image, readable
 from .toy import toy
 
@@ -74,8 +75,7 @@ def load(path, size=None, channels=None, names=None):
     `folder`, with its size, channels and names.
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, where there are any, label under
     "label", "labels" or "y" and condition under "condition"; a UserWarning names other arrays. x: (N, *) floating-point
-    as it is, or images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels C, which become
-    pixel / 127.5 - 1, of 256 levels.
+    as it is, or images in uint8, see `Data`.
     names     of the classes of a file, in the order of their numbers
     Raises FileNotFoundError if there is nothing, ValueError or TypeError saying what is wrong with the file.
     """
@@ -104,8 +104,6 @@ def load(path, size=None, channels=None, names=None):
     if unknown := sorted(columns.keys() - {name for choices in COLUMNS.values() for name in choices}):
         warn_user(f"path: arrays in {path} were passed over: {_some(unknown)}")
     try:
-        if getattr(found["x"], "dtype", None) in (torch.uint8, np.uint8):
-            found |= {"x": _scaled(torch.as_tensor(found["x"], device="cpu"), path), "levels": 256}
         return _named(Data(**found), names)
     except (TypeError, ValueError) as error:
         raise type(error)(f"path: {path}: {error}") from error
@@ -189,14 +187,3 @@ def _read_safetensors(path):
 def _read_npz(path):
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
-
-
-def _scaled(image, path):
-    """(N, C, H, W) in [-1, 1] from 8-bit images."""
-    if image.ndim == 3:
-        image = image[:, None]
-    first, last = (image.ndim == 4 and image.shape[axis] in (1, 3) for axis in (1, 3))
-    if first == last:
-        wanted = "uint8 images with 1 or 3 channels, either first or last, or floats"
-        raise ValueError(f"path must hold {wanted}; got shape {tuple(image.shape)} in {path}")
-    return (image if first else image.permute(0, 3, 1, 2).contiguous()).float() / 127.5 - 1

@@ -7,6 +7,7 @@ from ..common.checks import require_choice
 
 LAYOUTS = (None, "chw", "hwc")
 CHANNELS = (1, 3, 4)  # gray, RGB, RGB with alpha
+PART = 4096  # images with alpha that are laid on white at once
 SMALLEST = 8  # pixels a side that floats with channels last have at least: fewer may be a small grid of features
 
 
@@ -20,9 +21,10 @@ def channels_last(name: str, shape: tuple[int, ...], layout: str | None, whole: 
     """
     layout = require_choice("layout", layout, LAYOUTS)
     if len(shape) != 3:
-        if layout == "hwc" or (whole and len(shape) != 2):
-            wanted = "images (N, H, W, C) or (N, C, H, W)" if layout == "hwc" else "images in 8 bits, or floats"
-            raise ValueError(f"{name} must be {wanted}; got shape (N, {', '.join(map(str, shape))})")
+        if layout == "hwc":
+            raise ValueError(
+                f"{name} must be (N, H, W, C) for layout='hwc'; got shape (N, {', '.join(map(str, shape))})"
+            )
         return False
     first, last = (shape[axis] in CHANNELS for axis in (0, 2))
     if layout == "hwc" and shape[2] not in CHANNELS and whole:
@@ -35,25 +37,26 @@ def channels_last(name: str, shape: tuple[int, ...], layout: str | None, whole: 
         which = "the last side looks like the channels, which are the first"
     else:
         return whole and last
-    raise ValueError(f"layout must be 'hwc' or 'chw' for {name} of shape (N, {', '.join(map(str, shape))}): {which}")
+    wanted = f"'hwc' or 'chw' for {name} of shape (N, {', '.join(map(str, shape))}), where {which}"
+    raise ValueError(f"layout must be {wanted}; got None: gf.data.arrays and gf.data.load take it")
 
 
-def channels_first(x: Tensor, last: bool) -> Tensor:
-    """Images (n, C, H, W) from (n, H, W), or, where the channels are `last`, from (n, H, W, C): a view."""
+def of_8_bits(x: Tensor, last: bool) -> Tensor:
+    """Images (n, C, H, W) in 8 bits, without alpha, from (n, H, W), (n, C, H, W) or, where channels are `last`,
+    (n, H, W, C); 4 channels, the last of which is alpha, are 3 on white."""
     if last:
-        return x.movedim(3, 1)
-    return x[:, None] if x.ndim == 3 else x
-
-
-def on_white(x: Tensor) -> Tensor:
-    """8-bit images (n, C, H, W): of 4 channels, the last of which is alpha, those 3 laid on white."""
-    if x.shape[1] != 4:
-        return x
-    color, alpha = x[:, :3].to(torch.int32), x[:, 3:].to(torch.int32)
-    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+        x = x.movedim(3, 1)
+    elif x.ndim == 3:
+        x = x[:, None]
+    return torch.cat([_on_white(part) for part in x.split(PART)]) if x.shape[1] == 4 and len(x) else x.contiguous()
 
 
 def shape_of_8_bits(shape: tuple[int, ...], last: bool) -> tuple[int, ...]:
-    """The shape of one sample after `channels_first` and `on_white`."""
+    """The shape of one sample after `of_8_bits`."""
     channels, *sides = (shape[2], *shape[:2]) if last else (1, *shape) if len(shape) == 2 else shape
     return 3 if channels == 4 else channels, *sides
+
+
+def _on_white(x: Tensor) -> Tensor:
+    color, alpha = x[:, :3].to(torch.int32), x[:, 3:].to(torch.int32)
+    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)

@@ -55,14 +55,11 @@ class Augment:
         """Image b as it is in the run `seed` when it is sample number counter[b]: (B, C, h, w) from x (B, C, H, W) of
         any dtype. counter: (B,) int64."""
         (height, width), (h, w) = x.shape[2:], self._size(x.shape[1:])
-        u = uniform(make_key(seed, counter, device="cpu"), (3,), Purpose.AUGMENT, dtype=torch.float64)
-        room = torch.tensor([height - h + 1, width - w + 1], dtype=torch.float64, device="cpu")
-        corner = (u[:, 1:] * room).to(torch.int64)
-        rows = corner[:, :1] + torch.arange(h, device="cpu")
-        columns = corner[:, 1:] + torch.arange(w, device="cpu")
+        u = uniform(make_key(seed, counter, x.device), (3,), Purpose.AUGMENT, dtype=torch.float64)
+        top, left = ((u[:, n : n + 1] * room).long() for n, room in ((1, height - h + 1), (2, width - w + 1)))
+        rows, columns = (at + torch.arange(size, device=x.device) for at, size in ((top, h), (left, w)))
         if self.flip:
             columns = torch.where(u[:, :1] < 0.5, columns.flip(1), columns)
-        rows, columns = rows.to(x.device), columns.to(x.device)
         image = torch.arange(len(x), device=x.device)[:, None, None]
         return x.movedim(1, -1)[image, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
 

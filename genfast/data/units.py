@@ -1,15 +1,19 @@
 """Mean and standard deviation of data."""
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ..common.units import Units
-from .dataset import Data
-from .matching import warn_user
+from ..common.warn import warn_user
+
+if TYPE_CHECKING:
+    from .dataset import Data
 
 PART = 2**22  # numbers in float64 at once
 
 
-def measured(data: Data) -> Units:
+def measured(data: "Data") -> Units:
     """Mean and sd of each feature of vectors, and of each channel, the first axis, of all else, over all of the data as
     they are, augmentation aside: in float64, parts of them after each other.
 

@@ -1,0 +1,124 @@
+"""Where samples come from: memory, or what is read as it is asked for."""
+
+import json
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..common.checks import require_tensor
+from ..common.memory import require_room
+from .columns import as_samples
+from .layout import channels_last, of_8_bits
+
+CPU = torch.device("cpu")
+SPREAD = 64  # samples that are looked at where not all are
+PART = 2**24  # bytes that are copied and hashed at once
+ROOM = 2**28  # bytes below which nobody asks whether there is room
+
+
+class Source:
+    """N samples of one shape, which are read as they are asked for. Subclasses have
+
+    shape      of a sample
+    levels     how many values an element has, -1 to 1 at equal distances; None where it is no such image
+    dtype      of `stored`: uint8 where these are 8-bit images, else float32
+    stored(index)  the samples `index`, int64 on the CPU: (n, *shape). Raises ValueError that names what is not finite,
+               or cannot be read
+    identity() what tells these samples from others: bytes
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None = None
+    dtype: torch.dtype = torch.float32
+    device = CPU  # where `stored` answers
+    in_memory = False  # whether all is there, and nothing is read
+    keepable = True  # whether what was read once may be kept, for it is always the same
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def stored(self, index: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def identity(self) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The samples `index`: (n, *shape) float32. Raises ValueError, with the size, where there is no room."""
+        self._require_room(len(index))
+        return as_float(self.stored(index))
+
+    def all_rows(self) -> Tensor:
+        """All samples: (N, *shape) float32. Raises as `rows` does."""
+        self._require_room(len(self))
+        return self.rows(torch.arange(len(self), device=CPU))
+
+    def glance(self) -> Tensor:
+        """Some samples, spread evenly, first and last among them: (n, *shape) float32. In memory, all of them."""
+        return self.rows(self.spread())
+
+    def _require_room(self, n: int) -> None:
+        size = 4 * n * math.prod(self.shape)
+        if size > ROOM:
+            require_room("x", size, self.device)
+
+    def spread(self) -> Tensor:
+        """Positions of some samples, int64."""
+        return torch.linspace(0, len(self) - 1, min(len(self), SPREAD), dtype=torch.float64, device=CPU).long()
+
+
+class InMemory(Source):
+    """Samples x: (N, *) float32, or images (N, C, H, W) uint8, which are pixel / 127.5 - 1; on any device."""
+
+    in_memory = True
+
+    def __init__(self, x: Tensor):
+        self.x, self.shape, self.dtype, self.device = x, tuple(x.shape[1:]), x.dtype, x.device
+        self.levels = 256 if x.dtype == torch.uint8 else None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def stored(self, index: Tensor) -> Tensor:
+        return self.x[index.to(self.device)]
+
+    def identity(self) -> Iterator[bytes]:
+        return column_bytes(self.x)
+
+    def glance(self) -> Tensor:
+        return self.x if self.x.is_floating_point() else super().glance()
+
+
+def as_source(x, layout: str | None = None) -> Source:
+    """A source of samples x: one as it is, a tensor or array (N, *) floating-point, or images in uint8. layout: where
+    images have their channels, see `layout.channels_last`."""
+    if isinstance(x, Source):
+        if layout is not None:
+            raise ValueError(f"layout must be None for a source, which knows its own; got {layout!r}")
+        return x
+    x = require_tensor("x", x)
+    whole = x.dtype == torch.uint8 and x.ndim in (3, 4)
+    if x.ndim and (whole or x.is_floating_point()):
+        last = channels_last("x", tuple(x.shape[1:]), layout, whole)
+        x = of_8_bits(x, last) if whole else x.movedim(3, 1) if last else x
+    if whole and not x.numel():
+        raise ValueError(f"x must have at least one sample; got shape {tuple(x.shape)}")
+    return InMemory(x if whole else as_samples(x))
+
+
+def as_float(stored: Tensor) -> Tensor:
+    """float32 of what a source stores: pixels in [-1, 1], pixel / 127.5 - 1, with the same bits on every device."""
+    if stored.dtype != torch.uint8:
+        return stored
+    # A number of Python's would be a multiplication by its reciprocal on a GPU.
+    return stored.float().div_(torch.full((), 127.5, device=stored.device)).sub_(1)
+
+
+def column_bytes(column: Tensor) -> Iterator[bytes | memoryview]:
+    """Dtype, shape and all bytes of a tensor, in the order of its rows, whatever its device and strides."""
+    yield json.dumps([str(column.dtype), list(column.shape)]).encode()
+    rows = max(1, PART // max(1, column[:1].numel() * column.element_size()))
+    for part in column.detach().split(rows):
+        yield part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

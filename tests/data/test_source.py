@@ -1,0 +1,110 @@
+"""Samples that are in memory, or read as they are asked for: Data are the same for both."""
+
+import numpy as np
+import pytest
+import torch
+
+from genfast.data.dataset import Data, arrays
+from genfast.data.source import SPREAD, Source, as_float
+
+IMAGES = torch.randint(0, 256, (9, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class Asked(Source):
+    """Floats that are read one row at a time; remembers which."""
+
+    def __init__(self, x):
+        self.held, self.shape, self.asked = x, tuple(x.shape[1:]), []
+
+    def __len__(self):
+        return len(self.held)
+
+    def stored(self, index):
+        self.asked += index.tolist()
+        return self.held[index]
+
+    def identity(self):
+        yield b"asked"
+
+
+class Augmented:
+    """Adds the number of a sample to it in a batch, and 1/2 elsewhere; halves its last dimension."""
+
+    def shape(self, shape):
+        return (*shape[:-1], shape[-1] // 2)
+
+    def centered(self, x):
+        return x[..., : x.shape[-1] // 2] + 0.5
+
+    def __call__(self, x, seed, counter):
+        return x[..., : x.shape[-1] // 2] + seed + counter.view(-1, *[1] * (x.ndim - 1))
+
+    def described(self):
+        return {"adds": 1}
+
+
+class Units:
+    def standardized(self, x):
+        return 10 * x
+
+    def described(self):
+        return {"sd": 0.1}
+
+
+def test_bytes_are_kept_and_seen_as_floats():
+    data = arrays(IMAGES, torch.arange(9))
+    assert data.source.dtype == torch.uint8 and data.source.x.data_ptr() == IMAGES.data_ptr() and data.levels == 256
+    expected = torch.from_numpy(IMAGES.numpy().astype("f4") / np.float32(127.5) - 1)
+    assert torch.equal(data.x, expected) and torch.equal(data.rows([3, 1])["x"], expected[[3, 1]])
+    batch = data.batch(4, 3, 5)
+    assert torch.equal(batch["x"], expected[batch["label"]]) and batch["x"].dtype == torch.float32
+    for images in (IMAGES.permute(0, 2, 3, 1), IMAGES.numpy().transpose(0, 2, 3, 1)):
+        assert torch.equal(arrays(images).x, expected) and arrays(images).shape == (3, 5, 6)
+    assert torch.equal(arrays(IMAGES[:, 0]).x, expected[:, :1])
+    assert torch.equal(as_float(expected), expected)
+
+
+def test_nothing_is_read_before_it_is_asked_for():
+    source = Asked(torch.randn(1000, 4))
+    data = Data(source, torch.arange(1000) % 2)
+    assert not source.asked and len(data) == 1000 and data.shape == (4,) and data.replace(classes=3).source is source
+    batch = data.batch(0, 5, 3)
+    assert source.asked == data.order(0, 5, 3).tolist() and torch.equal(batch["label"], data.order(0, 5, 3) % 2)
+    assert len(data.glance()) == SPREAD and {0, 999} <= {*source.asked[3:]}
+    assert torch.equal(data.x, source.held) and data.x is data.x
+
+
+def test_a_source_has_the_batches_of_memory():
+    x = torch.randn(20, 4)
+    there, read = Data(x), Data(Asked(x))
+    for first in (0, 17, 33):
+        assert torch.equal(there.batch(1, first, 9)["x"], read.batch(1, first, 9)["x"])
+    assert there.fingerprint() != read.fingerprint()
+
+
+def test_what_is_done_to_samples():
+    """A batch is augmented, whoever looks at rows sees them centered; both in units of the model."""
+    x = torch.randn(6, 2, 4)
+    data = Data(x).replace(augment=Augmented(), units=Units())
+    assert data.shape == (2, 2) and data.replace(classes=0).augment is data.augment
+    centered = 10 * (x[..., :2] + 0.5)
+    assert torch.equal(data.x, centered) and torch.equal(data.rows([4])["x"], centered[4:5])
+    assert torch.equal(data.glance(), centered)
+    counter = torch.arange(5, 9).view(-1, 1, 1)
+    assert torch.equal(data.batch(3, 5, 4)["x"], 10 * (x[data.order(3, 5, 4)][..., :2] + 3 + counter))
+    said = data.fingerprint()
+    assert (said["augment"], said["units"]) == ({"adds": 1}, {"sd": 0.1})
+    assert said["sha256"] == Data(x).fingerprint()["sha256"]
+
+
+def test_what_does_not_fit_is_refused_with_its_size(monkeypatch):
+    monkeypatch.setattr("genfast.common.memory.free_memory", lambda device: 10**9)
+    data = Data(Asked(torch.zeros(1, 1).expand(10**9, 1)))
+    with pytest.raises(ValueError, match=r"x must fit into the memory .*; got 4 GB, of which 1 GB are free"):
+        data.x  # noqa: B018
+
+
+def test_levels_of_a_source_are_those_of_what_is_glanced_at():
+    with pytest.raises(ValueError, match=r"levels must be None for x beyond \[-1, 1\]; got 9 and values from 0 to 3"):
+        Data(Asked(torch.arange(4.0)[:, None]), levels=9)
+    assert Data(Asked(torch.zeros(3, 1)), levels=9).levels == 9
