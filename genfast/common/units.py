@@ -30,6 +30,12 @@ class Units:
         if len(self.mean) != len(self.sd) or not bool((self.sd > 0).all()):
             raise ValueError(f"sd must be {len(self.mean)} numbers above 0, as many as mean; got {shown(list(sd))}")
 
+    def require(self, shape: Sequence[int]) -> None:
+        """ValueError unless there is one of them for each feature, or channel, of a sample of this shape."""
+        if not shape or shape[0] != len(self.mean):
+            got = shape[0] if shape else 0
+            raise ValueError(f"units must be of {got} features or channels, as x is; got {len(self.mean)}")
+
     def standardized(self, x: Tensor) -> Tensor:
         """(x - mean) / sd of x: (B, *), in its dtype, computed in float64; differentiable."""
         mean, sd = self._rows(x)
@@ -42,7 +48,7 @@ class Units:
 
     def log_volume(self, shape: Sequence[int]) -> float:
         """sum_i log sd_i over all numbers of a sample of this shape, nats."""
-        self._require(shape)
+        self.require(shape)
         return float(self.sd.log().sum()) * math.prod(shape[1:])
 
     def described(self) -> dict[str, list[float]]:
@@ -58,13 +64,9 @@ class Units:
     def __repr__(self) -> str:
         return f"Units(mean={shown(self.mean.tolist())}, sd={shown(self.sd.tolist())})"
 
-    def _require(self, shape: Sequence[int]) -> None:
-        if not shape or shape[0] != len(self.mean):
-            raise ValueError(f"units must be of {shape[0] if shape else 0} features or channels; got {len(self.mean)}")
-
     def _rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mean and sd, to be broadcast against x: (B, *)."""
-        self._require(x.shape[1:])
+        self.require(x.shape[1:])
         return tuple(value.to(x.device).view(-1, *[1] * (x.ndim - 2)) for value in (self.mean, self.sd))
 
 

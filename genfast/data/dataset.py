@@ -11,9 +11,10 @@ import itertools
 import numpy as np
 import torch
 
-from ..common.checks import as_tensor, holds_integers, require_integer
+from ..common.checks import as_tensor, holds_integers, require_integer, require_names
 from ..common.keys import MAX_SEED
 from ..common.orders import permutation
+from ..common.units import as_units
 from .columns import as_conditions, as_labels, as_names
 from .source import as_float, as_source, column_bytes
 from .transforms import Augment
@@ -35,6 +36,7 @@ class Data:
     levels     how many values an element of x has, -1 to 1 at equal distances; None where it is no such image. By
                default what the source says: 256 of uint8
     augment    how `batch` changes samples: augment(x, seed, counter), and `centered`, for all who look at them
+    columns    names of the features, a tuple of strings, or None
     units      mean and sd, by which `x`, `rows` and `batch` are standardized
     Raises TypeError or ValueError for what is of another kind, masked or sparse, is empty, holds NaN or infinity, does
     not match, or would lose its spread in float32: numbers that vary little and lie far from 0. What is not in memory
@@ -42,12 +44,18 @@ class Data:
     """
 
     def __init__(
-        self, x, label=None, classes=None, condition=None, names=None, levels=None, *, augment=None, units=None
+        self, x, label=None, classes=None, condition=None, names=None, levels=None, *, columns=None, augment=None,
+        units=None,
     ):  # fmt: skip
         self.source = as_source(x)
-        self.augment, self.units = augment, units
+        self.augment, self.units = augment, as_units(units)
         self.condition = None if condition is None else as_conditions(condition, len(self))
         self.shape = tuple(self.source.shape if augment is None else augment.shape(self.source.shape))
+        if self.units is not None:
+            self.units.require(self.shape)
+        self.columns = None if columns is None else require_names("columns", columns)
+        if columns is not None and (len(self.columns),) != self.shape:
+            raise ValueError(f"columns must be names of the features of {self.shape}; got {len(self.columns)} of them")
         self.label = None if label is None else as_labels(label, len(self))
         self.names = None if names is None else as_names(names)
         found = 0 if label is None else int(self.label.max()) + 1
@@ -68,7 +76,7 @@ class Data:
 
     def replace(self, **changes):
         """Data that differ in these arguments only."""
-        names = ("label", "classes", "condition", "names", "levels", "augment", "units")
+        names = ("label", "classes", "condition", "names", "levels", "columns", "augment", "units")
         return Data(**{"x": self.source} | {name: getattr(self, name) for name in names} | changes)
 
     def augmented(self, flip=True, crop=None):

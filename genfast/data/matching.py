@@ -18,9 +18,12 @@ def matched(samples: Data, data: Data, argument: str) -> Data:
 
 
 def require_alike(samples: Data, data: Data, argument: str) -> None:
-    """ValueError unless the shape of a sample is that of the data."""
+    """ValueError unless the shape of a sample, and the names of its features where both have them, are the data's."""
     if samples.shape != data.shape:
         raise ValueError(f"{argument} must hold samples of shape {data.shape}, as data has; got {samples.shape}")
+    if None not in (samples.columns, data.columns) and samples.columns != data.columns:
+        wanted, got = (", ".join(names) for names in (data.columns, samples.columns))
+        raise ValueError(f"{argument} must have the columns {wanted}, in this order; got {got}")
 
 
 def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition")) -> Data:

@@ -34,7 +34,7 @@ def measured(data: "Data") -> Units:
         count, low, high = total, torch.minimum(low, x.amin(1)), torch.maximum(high, x.amax(1))
     constant = low == high
     if bool(constant.any()):
-        names = getattr(data, "columns", None)
+        names = data.columns
         which = constant.nonzero().flatten().tolist()
         said = ", ".join(str(number if names is None else names[number]) for number in which[:8])
         what = "features" if len(data.shape) == 1 else "channels"
