@@ -2,7 +2,8 @@
 
 from .builtin import digits
 from .dataset import Data, arrays, as_data, permutation
-from .files import folder, load
+from .files import load
+from .folder import folder
 from .images import grid, save_png, strip
 from .toy import toy
 

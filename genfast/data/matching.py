@@ -1,14 +1,13 @@
 """Data as a model or other data want them: classes by their names, labels and conditions that it knows, a scale that
 it can mean."""
 
-import sys
-import warnings
 from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from ..common.conditions import require_classes
+from ..common.warn import warn_user
 from .dataset import Data
 
 
@@ -87,14 +86,6 @@ def told(data: Data, rows: Tensor) -> dict[str, Tensor]:
     """The label and condition of these rows, as far as there are any: what a model is told of them."""
     columns = {"label": data.label, "condition": data.condition}
     return {name: value[rows.to(value.device)] for name, value in columns.items() if value is not None}
-
-
-def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """A warning at the line that called genfast: by default Python says one only once a line."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("genfast."):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 def _with_known_labels(data: Data, model) -> Data:

@@ -91,10 +91,47 @@ class InMemory(Source):
         return self.x if self.x.is_floating_point() else super().glance()
 
 
+class Mapped(Source):
+    """Samples x: (N, *) floating-point, or images in uint8, of a memory map: what is asked for is read. Floats become
+    float32 then, and what is not finite is an error that names the sample."""
+
+    def __init__(self, x: np.memmap):
+        if x.ndim < 2 or x.size == 0:
+            raise ValueError(f"x must have at least one sample, of shape (N, *); got shape {x.shape}")
+        self.x, self.shape = x, x.shape[1:]
+        if x.dtype == np.uint8 and x.ndim in (3, 4):
+            self.x = channels_first(x)
+            self.shape, self.dtype, self.levels = self.x.shape[1:], torch.uint8, 256
+        else:
+            as_samples(self._read(self.spread()))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def stored(self, index: Tensor) -> Tensor:
+        found = self._read(index)
+        if self.dtype == torch.uint8:
+            return found
+        held = found.to(torch.float32)
+        if not (fine := held.isfinite()).all():
+            first = int(index[~fine.flatten(1).all(1)][0])
+            raise ValueError(f"x must hold finite values, in float32; got NaN or infinity in sample {first}")
+        return held
+
+    def identity(self) -> Iterator[bytes]:
+        yield json.dumps([str(self.x.dtype), self.x.shape]).encode()
+        yield self._read(self.spread()).numpy().tobytes()
+
+    def _read(self, index: Tensor) -> Tensor:
+        return require_tensor("x", np.ascontiguousarray(self.x[index.numpy()]))
+
+
 def as_source(x) -> Source:
-    """A source of samples x: one as it is, a tensor or array (N, *) floating-point, or images in uint8."""
+    """A source of samples x: one as it is, a tensor, array or memory map (N, *) floating-point, or images in uint8."""
     if isinstance(x, Source):
         return x
+    if isinstance(x, np.memmap):
+        return Mapped(x)
     x = require_tensor("x", x)
     if x.dtype == torch.uint8 and x.ndim in (3, 4):
         return InMemory(channels_first(x).contiguous())
