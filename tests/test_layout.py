@@ -53,7 +53,7 @@ MOST_ROOMS, MOST_ARROWS = 30, 95
 COVERED = {
     "cli/test_main.py": "cli.errors cli.evaluate cli.info cli.memory cli.plot cli.sampler cli.study cli.verify",
     "cli/test_sample.py": "cli.drawing cli.sample_files",
-    "data/test_dataset.py": "common.orders data.builtin data.columns",
+    "data/test_dataset.py": "common.orders common.warn data.builtin data.columns",
     "diffusion/sampling/test_sample.py": "common.indices",
     "diffusion/sampling/test_graph.py": (
         "common.cuda_graphs diffusion.sampling.captured diffusion.sampling.fingerprint diffusion.sampling.indexed"

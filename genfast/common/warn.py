@@ -1,4 +1,4 @@
-"""Warnings where a user sees them."""
+"""Warnings where a user sees what they are about."""
 
 import sys
 import warnings

@@ -3,7 +3,8 @@
 from ..common.units import Units
 from .builtin import digits
 from .dataset import Data, arrays, as_data, permutation
-from .files import folder, load
+from .files import load
+from .folder import folder
 from .images import grid, save_png, strip
 from .table import table
 from .toy import toy

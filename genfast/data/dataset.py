@@ -16,6 +16,7 @@ from ..common.keys import MAX_SEED
 from ..common.orders import permutation
 from ..common.units import as_units
 from .columns import as_conditions, as_labels, as_names
+from .foreign import columns_of, is_dataset
 from .source import as_float, as_source, column_bytes
 from .transforms import Augment
 from .units import measured
@@ -195,14 +196,17 @@ def arrays(x, label=None, classes=None, condition=None, names=None, levels=None,
 
 
 def as_data(data, argument="data"):
-    """Data from a Data, a tensor or array x, or a pair (x, label); an error names the argument."""
+    """Data from a Data, a tensor or array x, a pair (x, label), or a dataset, see `foreign.columns_of`; an error names
+    the argument."""
     if isinstance(data, Data):
         return data
     pair = data if isinstance(data, tuple) and len(data) == 2 else (data,)
-    if not isinstance(pair[0], torch.Tensor | np.ndarray):
+    plain = isinstance(pair[0], torch.Tensor | np.ndarray)
+    if not plain and not is_dataset(data):
         kind = type(data).__name__
-        raise TypeError(f"{argument} must be Data, a tensor, an array or a pair (x, label); got {kind}")
+        forms = "Data, a tensor, an array, a pair (x, label), or a dataset with a length and positions"
+        raise TypeError(f"{argument} must be {forms}; got {kind}")
     try:
-        return Data(*pair)
+        return Data(*pair) if plain else Data(**columns_of(data))
     except (TypeError, ValueError) as error:  # of x or label, which are parts of it
         raise type(error)(f"{argument}: {error}") from error

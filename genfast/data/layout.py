@@ -11,34 +11,33 @@ PART = 4096  # images with alpha that are laid on white at once
 SMALLEST = 8  # pixels a side that floats with channels last have at least: fewer may be a small grid of features
 
 
-def channels_last(name: str, shape: tuple[int, ...], layout: str | None, whole: bool) -> bool:
-    """Whether images of this `shape` of one sample have their channels last.
+def channels_last(x: Tensor, layout: str | None) -> bool:
+    """Whether samples x, (N, *), are images with their channels last.
 
-    layout  "chw" or "hwc" is what they are; None is told by the shape
-    whole   whether they are 8-bit numbers: then (H, W, C) where the last axis is 1, 3 or 4 and the first is not, and
-            (C, H, W) where it is the first. Of floats, which may be anything, nothing is guessed
+    layout  "chw" or "hwc" is what they are. None is told by the shape: 8-bit images are (H, W, C) where the last axis
+            is 1, 3 or 4 and the first is not, and (C, H, W) where it is the first. Of floats, which may be anything,
+            nothing is guessed
     Raises ValueError, naming `layout`, where both could be, or neither, or where floats look like (H, W, C).
     """
-    layout = require_choice("layout", layout, LAYOUTS)
+    layout, shape, whole = require_choice("layout", layout, LAYOUTS), tuple(x.shape[1:]), x.dtype == torch.uint8
+    got = f"(N, {', '.join(map(str, shape))})"
     if len(shape) != 3:
         if layout == "hwc":
-            raise ValueError(
-                f"{name} must be (N, H, W, C) for layout='hwc'; got shape (N, {', '.join(map(str, shape))})"
-            )
+            raise ValueError(f"x must have shape (N, H, W, C) for layout='hwc'; got {got}")
         return False
     first, last = (shape[axis] in CHANNELS for axis in (0, 2))
-    if layout == "hwc" and shape[2] not in CHANNELS and whole:
-        raise ValueError(f"{name} must have 1, 3 or 4 channels in 8 bits; got {shape[2]} with layout='hwc'")
+    if layout == "hwc" and whole and not last:
+        raise ValueError(f"x must have 1, 3 or 4 channels in 8 bits; got {got} with layout='hwc'")
     if layout is not None:
         return layout == "hwc"
     if whole and first == last:
         which = "either side could be the channels" if first else "neither side is 1, 3 or 4 channels"
-    elif not whole and last and not first and min(shape[:2]) >= SMALLEST:
+    elif x.is_floating_point() and last and not first and min(shape[:2]) >= SMALLEST:
         which = "the last side looks like the channels, which are the first"
     else:
         return whole and last
-    wanted = f"'hwc' or 'chw' for {name} of shape (N, {', '.join(map(str, shape))}), where {which}"
-    raise ValueError(f"layout must be {wanted}; got None: gf.data.arrays and gf.data.load take it")
+    said = "gf.data.arrays and gf.data.load take it"
+    raise ValueError(f"layout must be 'hwc' or 'chw' for x of shape {got}, where {which}; got None: {said}")
 
 
 def of_8_bits(x: Tensor, last: bool) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import genfast as gf
+from genfast.data import files
 from genfast.data.dataset import Data, arrays, as_data
 
 
@@ -74,12 +75,36 @@ def test_floats_are_what_they_are_said_to_be():
     assert arrays(torch.zeros(2, 8, 9, 12), layout="hwc").shape == (12, 8, 9)
 
 
+@pytest.mark.parametrize("layout", [None, "hwc"])
+def test_memory_maps_are_laid_out_as_they_are_read(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAPPED", 0)
+    clear = pixels(5, 6, 7, 4)
+    for name, x in (("rgb", RGB), ("clear", clear), ("gray", RGB[..., 0]), ("floats", torch.randn(5, 8, 9, 3))):
+        np.save(tmp_path / f"{name}.npy", x.numpy())
+        if (name, layout) in (("gray", "hwc"), ("floats", None)):
+            with pytest.raises(ValueError, match=f"{name}.npy: .*layout"):
+                gf.data.load(tmp_path / f"{name}.npy", layout=layout)
+            continue
+        data = gf.data.load(tmp_path / f"{name}.npy", layout=layout)
+        expected = arrays(x, layout=layout)
+        assert not data.source.in_memory and data.shape == expected.shape and torch.equal(data.x, expected.x)
+        assert torch.equal(data.batch(0, 0, 3)["x"], expected.batch(0, 0, 3)["x"]) and data.levels == expected.levels
+
+
+def test_items_of_datasets_are_laid_out_too():
+    items = [(image.numpy(), 0) for image in RGB]
+    assert torch.equal(as_data(items).x, arrays(RGB).x)
+    with pytest.raises(ValueError, match=r"layout must be .*looks like the channels"):
+        as_data([(torch.zeros(8, 9, 3), 0)] * 2)
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
+        (lambda: gf.data.load("digits", layout="hwc"), "layout must be None but for arrays of a file; got hwc"),
         (lambda: arrays(RGB, layout="nhwc"), "layout must be one of None, chw, hwc; got 'nhwc'"),
-        (lambda: arrays(torch.zeros(2, 8), layout="hwc"), r"x must be \(N, H, W, C\) .* \(N, 8\)"),
-        (lambda: arrays(pixels(2, 8, 8, 5), layout="hwc"), "x must have 1, 3 or 4 channels in 8 bits; got 5"),
+        (lambda: arrays(torch.zeros(2, 8), layout="hwc"), r"x must have shape \(N, H, W, C\) .* \(N, 8\)"),
+        (lambda: arrays(pixels(2, 8, 8, 5), layout="hwc"), "x must have 1, 3 or 4 channels in 8 bits; got .*5"),
         (lambda: arrays(np.zeros((0, 8, 8, 3), np.uint8)), "x must have at least one sample"),
         (lambda: arrays(arrays(RGB).source, layout="hwc"), "layout must be None for a source"),
     ],
