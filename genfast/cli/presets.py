@@ -128,7 +128,8 @@ def _try(name: str, network, data: "Data") -> None:
 
     try:
         with torch.no_grad():
-            network.eval()(data.x[:1], data.x.new_zeros(1))
+            x = data.rows([0])["x"]
+            network.eval()(x, x.new_zeros(1))
     except ValueError as error:
         raise ValueError(f"net {name} does not take samples of shape {data.shape}: {error}") from error
     network.train()

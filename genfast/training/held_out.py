@@ -8,8 +8,8 @@ from torch import Tensor
 from ..common.eval_mode import evaluating
 from ..common.indices import as_chunk
 from ..common.keys import make_key
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import warn_user
 
 SAMPLES, BINS = 512, 8
 Z = 1.96  # standard errors on either side of a mean: an interval of 95 %
@@ -40,7 +40,7 @@ class HeldOut:
     def __init__(self, model: object, data: Data, device: torch.device):
         self.model, self.device, self.best = model, device, False
         size = min(len(data), SAMPLES)
-        self.rows = data.batch(SEED, 0, size)
+        self.rows = data.rows(data.order(SEED, 0, size))
         self.key = make_key(SEED, torch.arange(FIRST, FIRST + size, device="cpu"), device)
         self._step, self._lowest = None, None  # of the best look: its step and losses, (n,) float64
         self._rises, self._said = 0, []  # looks in a row that found a rise; warnings that were given
