@@ -21,6 +21,7 @@ from .common.conditions import (
 from .common.indices import as_chunk, as_index, in_chunks, spread
 from .common.keys import make_key, require_key
 from .common.measured import learn
+from .common.units import Units
 from .diffusion.model import Diffusion
 from .diffusion.scale import SPECTRUM
 from .vae.latents import drawn
@@ -42,7 +43,11 @@ class LatentDiffusion(nn.Module):
     diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not. Names
                 of classes are its; one without takes those of the VAE
     levels      of x, as in `Diffusion`
+
+    units: those of the VAE, which data are standardized by, whatever theirs are.
     """
+
+    learns_units = False
 
     def __init__(self, vae: VAE, diffusion: Diffusion, *, levels: int | None = None):
         super().__init__()
@@ -95,6 +100,10 @@ class LatentDiffusion(nn.Module):
     @shape.setter
     def shape(self, shape: tuple[int, ...] | None) -> None:
         self.vae.shape = shape
+
+    @property
+    def units(self) -> Units | None:
+        return self.vae.units
 
     def require_observations(self, x: Tensor) -> None:
         """As the VAE does."""
@@ -234,7 +243,7 @@ class LatentDiffusion(nn.Module):
 
         def encode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             rows = spread(x[taken.to(x.device)].to(key.device), slots.to(key.device), chunk)
-            return (self.vae._posterior(self.vae._placed(rows)[0], conditions)[0] - self.shift) / self.scale
+            return (self.vae._posterior(self.vae._standardized(rows)[0], conditions)[0] - self.shift) / self.scale
 
         device = self.shift.device
         return in_chunks(encode, index, conditions, seed=0, chunk=chunk, device=device, shape=self.vae.latent)

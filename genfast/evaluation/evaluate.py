@@ -13,7 +13,7 @@ from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
 from ..common.versions import versions
 from ..data.dataset import Data
-from ..data.matching import require_alike
+from ..data.matching import in_units, require_alike
 from ..features import Features, as_features, extract, fingerprint
 from .chunks import stream
 from .inputs import Extracted, Inputs
@@ -25,7 +25,7 @@ from .pictures import refuse_strangers, remove_pictures, save_pictures
 from .reading import Reader
 from .records import Record
 from .report import Report
-from .sources import Held, Source, as_source
+from .sources import Held, Source, as_source, comparable, opened
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
     model      anything with `sample(n, seed=...)`, its checkpoint's folder, or samples: a tensor or array (N, *), Data,
                a pair (x, label), the path of a file or of a folder of images. A model with classes is asked for the
                labels of the data in a random order, by their names where both have names, and one that takes conditions
-               for theirs
+               for theirs, and draws in the units in which the data were given, standardized or not
     data       the real samples, in any of these forms: a split that the model was not trained on
     metrics    names in METRICS or "quality"; by default all that apply, and the report says why others do not. One that
                was asked for and does not apply is an error
@@ -121,10 +121,11 @@ def _tried(out: str | Path | None) -> Path | None:
 
 def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:
     """The data and their name, the training data and the samples."""
-    reader = Reader()
+    reader, model = Reader(), opened(model)
     real = reader.read(data, "data")
-    train = None if train is None else _other(reader.read(train, "train").data, real.data)
-    return real.name, real.data, train, as_source(model, real.data, reader, **options)
+    data = comparable(real.data, model)
+    train = None if train is None else _other(in_units(reader.read(train, "train").data, data.units), data)
+    return real.name, data, train, as_source(model, data, reader, **options)
 
 
 def _settings(name: str, value: dict | None) -> dict:

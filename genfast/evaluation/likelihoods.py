@@ -27,8 +27,9 @@ from ..common import processes
 from ..common.checks import as_tensor, require_count, require_integer
 from ..common.conditions import takes
 from ..common.indices import share
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import told, warn_user
+from ..data.matching import told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
 from ..ops.noise import MAX_STEP
@@ -62,7 +63,8 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     options:
     n       how many samples, by default all, or 128 by the flow
     levels  data of so many values, -1 to 1 at equal distances, are dequantized: x + 2 (u - 1/2) / (levels - 1) with
-            u ~ U[0, 1)^d: bits_per_dim then bounds those of the discrete data (Theis et al. 2016, arXiv:1511.01844)
+            u ~ U[0, 1)^d: bits_per_dim then bounds those of the discrete data (Theis et al. 2016, arXiv:1511.01844).
+            By default as many as the data say, of models that give densities; None for the data as they are
     draws   of z, 64 by default, for log_weights
     All others are those of `model.log_likelihood`, by default {"divergence": "exact", "steps": 50} up to 8 dimensions,
     above {"divergence": "rademacher", "probes": 2, "steps": 25}.
@@ -75,7 +77,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         return None
     if len(data) < 2:
         raise ValueError(f"data must have at least 2 samples for a likelihood; got {len(data)}")
-    n, levels, options = _checked(model, kind, len(data), options)
+    n, levels, options = _checked(model, kind, data, options)
     discrete = getattr(model, "probability_levels", None)
     index = subset(len(data), n, seed)
     device = device_of(model, data)
@@ -136,18 +138,19 @@ def _joined(parts: list[Likelihoods], name: str) -> Tensor | None:
 def check_options(model, data: Data, options: dict) -> None:
     """Raises as `likelihoods` does for options that it would not take, before anything is computed."""
     if options and _kind(model) is not None:
-        _checked(model, _kind(model), len(data), options)
+        _checked(model, _kind(model), data, options)
 
 
 def _kind(model) -> str | None:
     return next((name for name in KINDS if callable(getattr(model, name, None))), None)
 
 
-def _checked(model, kind: str, count: int, options: dict) -> tuple[int, int | None, dict]:
+def _checked(model, kind: str, data: Data, options: dict) -> tuple[int, int | None, dict]:
     """n, levels and the rest of the options."""
+    count, discrete = len(data), getattr(model, "probability_levels", None)
     n = options.get("n", min(count, FLOW_SAMPLES) if kind == "log_likelihood" else count)
     n = require_integer('likelihood["n"]', n, 2, count)
-    levels = options.get("levels")
+    levels = options.get("levels", data.levels if discrete is None else None)
     levels = None if levels is None else require_count('likelihood["levels"]', levels, 2, 2**53)
     options = {name: value for name, value in options.items() if name not in ("n", "levels")}
     known = {"log_weights": {"draws"}}.get(kind, set())
@@ -159,7 +162,6 @@ def _checked(model, kind: str, count: int, options: dict) -> tuple[int, int | No
         raise ValueError(f"likelihood must have settings among {settings} for {kind}; got {got}")
     if "draws" in options and kind == "log_weights":
         require_count('likelihood["draws"]', options["draws"], 1, MAX_STEP)
-    discrete = getattr(model, "probability_levels", None)
     if discrete is not None and levels is not None:
         why = f"the model gives probabilities of {discrete} levels, no densities"
         raise ValueError(f'likelihood["levels"] must be left out, for {why}; got {levels}')
@@ -172,7 +174,8 @@ def _dequantized(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, fl
         return x, 0.0
     step = 2 / (levels - 1)
     if not _on_grid(x, levels):
-        raise ValueError(f"data must be of {levels} levels, -1 to 1 at equal distances; got other values")
+        remedy = 'likelihood={"levels": None} takes them as they are'
+        raise ValueError(f"data must be of {levels} levels, -1 to 1 at equal distances; got other values: {remedy}")
     return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTIZE) - 0.5), -math.log2(step)
 
 

@@ -28,9 +28,9 @@ from ..common.memory import free_memory, gigabytes
 from ..common.precision import weights_device
 from ..common.rows import replace, written
 from ..common.sealed import read_sealed, sealed
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import warn_user
-from ..data.source import Source, column_bytes
+from ..data.source import Mapped, Source, column_bytes
 from .step import Batch
 
 FILE, NOTE = "latents.npy", "latents.json"
@@ -114,23 +114,6 @@ class Rows:
         return encoded_rows(self.model, self.data.rows(index))["x"]
 
 
-class Mapped(Source):
-    """Samples in a .npy, (N, *) float32, which are read as they are asked for."""
-
-    def __init__(self, path: Path):
-        self.values = np.load(path, mmap_mode="r")
-        self.shape = tuple(self.values.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def stored(self, index: Tensor) -> Tensor:
-        return torch.from_numpy(self.values[index.numpy()])
-
-    def identity(self) -> Iterator[bytes]:
-        return column_bytes(torch.from_numpy(np.array(self.values[self.spread().numpy()])))
-
-
 def _instead(data: Data, x: Source | Tensor) -> Data:
     return data.replace(x=x, levels=None, units=None)
 
@@ -140,7 +123,7 @@ def _file(rows: Rows, folder: Path) -> Mapped:
     path, note = folder / FILE, folder / NOTE
     key, wrong = processes.first(lambda: _looked(rows, path, note))
     if wrong is None:
-        return Mapped(path)
+        return _mapped(path)
     if wrong:
         _say(f"{path} {wrong}: what the model's encoder finds of the data is found anew")
 
@@ -150,7 +133,11 @@ def _file(rows: Rows, folder: Path) -> Mapped:
 
     with written(path, (len(rows.data), *rows.shape), rows) as waiting:
         processes.first(lambda: save(waiting))
-    return Mapped(path)
+    return _mapped(path)
+
+
+def _mapped(path: Path) -> Mapped:
+    return Mapped(np.load(path, mmap_mode="r"), "chw")
 
 
 def _looked(rows: Rows, path: Path, note: Path) -> tuple[dict, str | None]:

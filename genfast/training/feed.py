@@ -33,9 +33,9 @@ class Feed:
         return self._rows(step, self.settings.critic_steps - 1, 0, self.settings.batch)
 
     def measured(self, most: int) -> Batch:
-        """The first samples of the run, at most so many, or all; and the names and levels of the data."""
+        """The first samples of the run, at most so many, or all; and the names, levels and units of the data."""
         batch = self._moved(self.data.batch(self.settings.seed, 0, min(len(self.data), most)))
-        return batch | {"names": self.data.names, "levels": getattr(self.data, "levels", None)}
+        return batch | {name: getattr(self.data, name) for name in ("names", "levels", "units")}
 
     def _rows(self, step: int, turn: int, first: int, size: int) -> tuple[Batch, Tensor]:
         settings = self.settings

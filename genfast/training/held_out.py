@@ -9,8 +9,8 @@ from torch import Tensor
 from ..common.eval_mode import evaluating
 from ..common.indices import as_chunk
 from ..common.keys import make_key
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import warn_user
 from .encoded import encoded_rows
 from .step import Batch
 
@@ -91,7 +91,7 @@ class HeldOut:
     @functools.cached_property
     def rows(self) -> Batch:
         """The samples, with what the model finds of each once in the place of x (encoded.py)."""
-        return encoded_rows(self.model, self.data.batch(SEED, 0, len(self.key)))
+        return encoded_rows(self.model, self.data.rows(self.data.order(SEED, 0, len(self.key))))
 
     @torch.no_grad()
     def _losses(self) -> Tensor:

@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from ..common.measured import learn
 from ..common.state import not_finite
+from ..common.warn import warn_user
 from ..data.dataset import Data, as_data
-from ..data.matching import for_training, matched, require_shape_of, warn_user
+from ..data.matching import for_training, in_units, matched, require_shape_of
 from . import state
 from .captured import CapturedStep, wanted
 from .compiled import compiled
@@ -76,8 +77,8 @@ class Fit:
                 and step the number of steps before. To be saved, also the methods of checkpoint.py. It may have
                 `encoded(batch)`, which is asked for what it finds of each sample once (encoded.py);
                 `players()`, see above; `measure(batch)`, called once before the first step with the first 4,096 samples
-                of the run, or all, and names and levels of the data; `watch(batch, key) -> dict`, for the logs, called
-                at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
+                of the run, or all, and names, levels and units of the data; `watch(batch, key) -> dict`, for the logs,
+                called at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
     data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`.
                 Names of classes become those of the model, or are matched with them
     warmup      steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
@@ -221,7 +222,7 @@ class Fit:
         test = as_data(test, "test")
         require_shape_of(self.model, test)
         test = matched(test, self.data, "test")  # the model may know no names of classes yet
-        return for_training(test, self.model)
+        return in_units(for_training(test, self.model), self.data.units)
 
     def _check_parameters(self) -> None:
         if not self.parameters:

@@ -33,7 +33,7 @@ from ..common.files import (
     writable_folder,
 )
 from ..common.locks import run_in
-from ..data.matching import warn_user
+from ..common.warn import warn_user
 from . import run_file
 from .description import describe_model, differences, table
 from .log_file import LogFile
