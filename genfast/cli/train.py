@@ -50,6 +50,8 @@ class Training(TypedDict, total=False):
     """Of the network; weights are float32."""
     micro_batch: int | None
     """Samples on the device at once; changes no more than rounding."""
+    workers: int
+    """Processes that read files ahead; 0 for none."""
     device: str | None
     """Where to train: cpu, cuda, cuda:1."""
     graph: bool | Literal["auto"]

@@ -70,6 +70,8 @@ def folder(path, size=None, channels=None, names=None, broken="raise"):
 class Folder(Source):
     """Images of one size: files below a folder, with their headers."""
 
+    decoded = True
+
     def __init__(self, root: Path, files: list[Path], headers: list[Header], size: int | None, channels: int | None):
         height, width = (size, size) if size else headers[0][:2]
         gray, wide = all(header.gray for header in headers), any(header.wide for header in headers)

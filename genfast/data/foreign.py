@@ -58,9 +58,9 @@ class Foreign(Source):
     keepable = False
 
     def __init__(self, dataset: Sequence):
-        self.dataset = dataset
+        self.dataset, self.kind = dataset, _kind(dataset)
         if not len(dataset):
-            raise ValueError(f"a dataset must have at least one sample; got an empty {type(dataset).__name__}")
+            raise ValueError(f"a dataset must have at least one sample; got an empty {self.kind}")
         self.parts = _parts(self.item(0))
         few = [self._stored(self.part(self.item(i), "x", i), i) for i in range(min(FEW, len(self)))]
         first = max(few, key=len) if isinstance(self.part(self.item(0), "x", 0), Image.Image) else few[0]
@@ -82,21 +82,21 @@ class Foreign(Source):
         return rows
 
     def identity(self) -> Iterator[bytes]:
-        kind = type(self.dataset).__name__
-        yield json.dumps([kind, len(self), self.shape, str(self.dtype)]).encode()
+        yield json.dumps([self.kind, len(self), self.shape, str(self.dtype)]).encode()
         once, again = (self.stored(self.spread()).numpy().tobytes() for _ in range(2))
         if once == again:
             yield once
         else:
-            warn_user(f"data change at random: {kind} answers differently when asked again, so no run can be repeated")
+            warn_user(
+                f"data change at random: {self.kind} answers differently when asked again; no run can be repeated"
+            )
 
     def item(self, i: int) -> object:
         """dataset[i]; ValueError that names it where that fails."""
         try:
             return self.dataset[i]
         except Exception as error:  # of a dataset of whatever kind
-            kind = type(self.dataset).__name__
-            raise ValueError(f"sample {i} of {kind} cannot be read: {type(error).__name__}: {error}") from error
+            raise ValueError(f"sample {i} of {self.kind} cannot be read: {type(error).__name__}: {error}") from error
 
     def part(self, item: object, name: str, i: int) -> object:
         """x, label or condition of item i."""
@@ -112,7 +112,9 @@ class Foreign(Source):
         if isinstance(x, Image.Image):
             x = _picture(x, i)
         elif not isinstance(x, Tensor | np.ndarray) or x.ndim == 0:
-            raise TypeError(f"data must have tensors, arrays or pictures as samples; got {_kind(x)} as sample {i}")
+            raise TypeError(
+                f"data must have tensors, arrays or pictures as samples; got {_kind(x)} as sample {i} of {self.kind}"
+            )
         if isinstance(x, np.ndarray) and not x.flags.writeable:  # which torch warns of
             x = x.copy()
         x = require_tensor(f"sample {i}", x).detach().cpu()

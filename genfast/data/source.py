@@ -35,7 +35,8 @@ class Source:
     dtype: torch.dtype = torch.float32
     device = CPU  # where `stored` answers
     in_memory = False  # whether all is there, and nothing is read
-    keepable = True  # whether what was read once may be kept, for it is always the same
+    decoded = False  # whether reading takes so long that it is worth to keep what was read
+    keepable = True  # whether that may be kept, for it is always the same
 
     def __len__(self) -> int:
         raise NotImplementedError

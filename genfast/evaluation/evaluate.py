@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..common.keys import MAX_SEED
 from ..common.versions import versions
 from ..data.dataset import Data
 from ..data.matching import in_units, require_alike
-from ..features import Features, as_features, extract, fingerprint
+from ..features import Features, as_features, extract
 from .chunks import stream
 from .inputs import Extracted, Inputs
 from .labels import by_class
@@ -47,9 +48,9 @@ def evaluate(
     """Samples held against real data: every number with an interval, and with what real data are given in their place.
 
     model      anything with `sample(n, seed=...)`, its checkpoint's folder, or samples: a tensor or array (N, *), Data,
-               a pair (x, label), the path of a file or of a folder of images. A model with classes is asked for the
-               labels of the data in a random order, by their names where both have names, and one that takes conditions
-               for theirs, and draws in the units in which the data were given, standardized or not
+               a pair (x, label), a dataset, the path of a file or of a folder of images. A model with classes is asked
+               for the labels of the data in a random order, by their names where both have names, and one that takes
+               conditions for theirs, and draws in the units in which the data were given, standardized or not
     data       the real samples, in any of these forms: a split that the model was not trained on
     metrics    names in METRICS or "quality"; by default all that apply, and the report says why others do not. One that
                was asked for and does not apply is an error
@@ -89,7 +90,7 @@ def evaluate(
         of_real=extracted(Held(data_name, data), "data"),
         of_train=None if train is None else extracted(Held("train", train), "training data"),
         ask_likelihoods=lambda: likelihoods(source.model, source.told, likelihood, seed=seed, progress=progress),
-        dims=data.x[0].numel(),
+        dims=math.prod(data.shape),
     )
     records, left_out = measure(names, inputs, required=metrics is not None, seed=seed, level=level, progress=progress)
     classes = ()
@@ -142,16 +143,15 @@ def _extracted(features: Features, source: Source, what: str, **options) -> Extr
 def _other(train: Data, data: Data) -> Data:
     """The training data, if they can be that; their labels play no part."""
     require_alike(train, data, "train")
-    if torch.equal(train.x, data.x):
+    if torch.equal(train.glance(), data.glance()):
         raise ValueError("train must be other samples than data, which are held out; got the same")
     return train
 
 
 def _described(data: Data) -> dict:
-    """Shape, classes and their names, and a fingerprint of the samples and labels in their order."""
-    columns = {"x": data.x} | ({} if data.label is None else {"label": data.label})
-    names = None if data.names is None else list(data.names)
-    return {"shape": list(data.shape), "classes": data.classes, "names": names, "fingerprint": fingerprint(columns)}
+    """Shape, classes and their names, and the beginning of their fingerprint."""
+    said = data.fingerprint()
+    return {name: said[name] for name in ("shape", "classes", "names")} | {"fingerprint": said["sha256"][:16]}
 
 
 def _by_class(per_class: bool | None, names: Sequence[str], source: Source, data: Data) -> bool:

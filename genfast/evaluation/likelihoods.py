@@ -87,7 +87,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         name = f"{type(model).__name__}.{kind}"
         warn_user(f"data have conditions, which {name} does not take: they are left out")
     key = make_key(seed, index, device)
-    x, offset = _dequantized(data.x[index].to(device), key, levels)
+    x, offset = _dequantized(data.rows(index)["x"].to(device), key, levels)
     found = _shared(model, kind, x, conditions, key, {"seed": seed, "progress": progress} | options)
     if levels is not None:
         found = found._replace(how=f"{found.how}, dequantized from {levels} levels")

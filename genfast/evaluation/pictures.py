@@ -56,7 +56,7 @@ def save_pictures(
         )
         if memorization is not None:
             worst = memorization.order[:PAIRS].cpu()
-            pairs = torch.cat([_drawn(source, worst), train.x.cpu()[memorization.nearest.cpu()[worst]]])
+            pairs = torch.cat([_drawn(source, worst), train.rows(memorization.nearest.cpu()[worst])["x"].cpu()])
             save_png(folder / "memorization.png", pairs, columns=len(worst), scale=scale, padding=2)
     if _drawable(report) and importlib.util.find_spec("matplotlib"):
         write_file(folder / "report.png", draw(report))

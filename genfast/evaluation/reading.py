@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..data.dataset import Data, as_data
 from ..data.files import is_named, load
+from ..data.foreign import is_dataset
+from ..data.kept import near
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +27,15 @@ class Reader:
         self._loaded = {}  # by the file, or by what else `load` takes
 
     def read(self, value, argument: str) -> NamedData:
-        """Of a Data, a tensor or array, a pair (x, label), what `data.load` takes, a file or a folder, or a NamedData.
+        """Of a Data, a tensor or array, a pair (x, label), a dataset, what `data.load` takes, or a NamedData.
 
         Raises TypeError, ValueError or OSError that names the argument.
         """
         if isinstance(value, NamedData):
             return value
-        if not isinstance(value, str | Path | Data | Tensor | np.ndarray | tuple):
+        if not (isinstance(value, str | Path | Data | Tensor | np.ndarray | tuple) or is_dataset(value)):
             also = "a model with sample(), " if argument == "model" else ""
-            forms = f"{also}Data, a tensor, an array, a pair (x, label) or a path"
+            forms = f"{also}Data, a tensor, an array, a pair (x, label), a dataset or a path"
             raise TypeError(f"{argument} must be {forms}; got {type(value).__name__}")
         if not isinstance(value, str | Path):
             return NamedData("Data" if isinstance(value, Data) else "array", as_data(value, argument))
@@ -45,5 +47,7 @@ class Reader:
     def _load(self, path: str | Path) -> Data:
         key = path if is_named(path) else Path(path).resolve()
         if key not in self._loaded:
-            self._loaded[key] = load(path)
+            data = load(path)
+            kept = near(data.source, data.device)  # or a picture would be decoded at every look
+            self._loaded[key] = data if kept is data.source else data.replace(x=kept)
         return self._loaded[key]

@@ -31,18 +31,19 @@ class Held:
         if n is not None and n > len(data):
             raise ValueError(f"n must be at most {len(data)}, the number of samples in {name}; got {n}")
         self.name, self.n, self.shape = name, len(data) if n is None else n, data.shape
-        chosen = slice(None) if n is None else subset(len(data), n, seed)  # a slice copies nothing
-        self.x, self.label = data.x[chosen], None if data.label is None else data.label[chosen]
-        self.seen, self.stated = None if other is None else Seen(other.x), {}
+        self.data, self.seed = data, seed
+        self.chosen = torch.arange(self.n, device="cpu") if n is None else subset(len(data), n, seed)
+        self.label = None if data.label is None else data.label[self.chosen.to(data.label.device)]
+        self.seen, self.stated = None if other is None else Seen(other.glance()), {}
 
     @property
     def fingerprint(self) -> str:
-        """Of the samples."""
-        return fingerprint({"x": self.x})
+        """Of the data, and of which samples of them."""
+        return fingerprint({}, data=self.data.fingerprint(), n=self.n, seed=self.seed)
 
     def draw(self, index: Tensor) -> Tensor:
         """Samples `index`: (b, *) float32."""
-        x = self.x[index]
+        x = self.data.rows(self.chosen[index])["x"]
         if self.seen is not None:
             self.seen.add(x)
         return x
@@ -60,7 +61,7 @@ class Drawn:
     def __init__(self, model, data: Data, n: int | None, seed: int, settings: dict):
         self.model, self.name, self.shape = model, type(model).__name__, data.shape
         self.n = len(data) if n is None else n
-        self.told, self.seen = as_told(data, model, settings), Seen(data.x)
+        self.told, self.seen = as_told(data, model, settings), Seen(data.glance())
         order = torch.from_numpy(permutation(len(data), seed, 0))  # data are often sorted by class
         self.rows = order[torch.arange(self.n, device="cpu") % len(data)]
         labeled = self.told.label is not None and "label" not in settings

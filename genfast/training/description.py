@@ -10,8 +10,8 @@ from ..data.dataset import Data
 
 # Settings that a run may have others of when it goes on.
 FREE = {
-    "out", "resume", "device", "micro_batch", "graph", "compile", "save_every", "keep", "keep_every", "log_every",
-    "test_every", "grid_every", "callbacks", "progress",
+    "workers", "out", "resume", "device", "micro_batch", "graph", "compile", "save_every", "keep", "keep_every",
+    "log_every", "test_every", "grid_every", "callbacks", "progress",
 }  # fmt: skip
 WIDEST = 60  # letters of a value in a table
 

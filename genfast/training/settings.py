@@ -10,6 +10,7 @@ from ..common.checks import (
     require_bool,
     require_callable,
     require_choice,
+    require_count,
     require_device,
     require_integer,
     require_number,
@@ -17,6 +18,7 @@ from ..common.checks import (
 from ..common.keys import MAX_SEED
 from .ema import require_lengths
 
+WORKERS = 1024  # processes that read data, at most
 WARMUP = 100  # steps, by default, but not more than half of all
 OFTEN = {"save_every": 10, "grid_every": 5}  # how often in a run, by default
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,6 +50,7 @@ class Settings:
     keep_every: int | None
     resume: bool
     precision: str
+    workers: int
     micro_batch: int | None
     device: torch.device | str | None
     graph: bool | str
@@ -63,6 +66,7 @@ class Settings:
         for name, times in OFTEN.items():
             value = getattr(self, name)
             setattr(self, name, max(1, self.steps // times) if value is None else require_integer(name, value, 1))
+        self.workers = require_count("workers", self.workers, 0, WORKERS)
         for name in ("test_every", "keep_every", "micro_batch"):
             if getattr(self, name) is not None:
                 setattr(self, name, require_integer(name, getattr(self, name), 1))

@@ -353,7 +353,7 @@ def test_as_data():
 @pytest.mark.parametrize(
     "build, error, words",
     [
-        (lambda: as_data([1.0, 2.0]), TypeError, "data.*got float as sample 0"),
+        (lambda: as_data([1.0, 2.0]), TypeError, "data.*got float as sample 0 of list"),
         (lambda: Data([[1.0]]), TypeError, "x.*got list"),
         (lambda: Data(torch.zeros(2, 3, dtype=torch.uint8)), TypeError, "x.*uint8.*127.5"),
         (

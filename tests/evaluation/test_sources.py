@@ -126,7 +126,7 @@ def test_a_part_of_what_is_there_already():
 def test_labels_go_with_their_samples():
     x, label = torch.arange(70.0)[:, None], torch.arange(70)
     part = Held("x", gf.data.Data(x, label), 20, seed=4)
-    assert torch.equal(part.x.flatten(), part.label.float())
+    assert torch.equal(part.draw(torch.arange(20)).flatten(), part.label.float())
 
 
 def test_a_checkpoint(tmp_path):
