@@ -26,6 +26,9 @@ class Preset(NamedTuple):
     test: str | None = None
     size: int | None = None
     channels: int | None = None
+    layout: str | None = None
+    flip: bool = False
+    crop: tuple[int, int] | None = None
 
 
 def of_run(folder: Path) -> Preset:
@@ -38,7 +41,7 @@ def of_run(folder: Path) -> Preset:
         raise ValueError(f"config must be a run that the command can repeat; got {folder}, with optimizer {optimizer}")
     settings = {name: value for name, value in run["settings"].items() if name in Training.__annotations__}
     words = run["words"] or {}
-    told = {name: words.get(name) for name in ("data", "test", "size", "channels")}
+    told = {name: words.get(name) for name in ("data", "test", "size", "channels", "layout", "flip", "crop")}
     return Preset(lambda data: gf.training.rebuilt_model(folder), settings, **told)
 
 
