@@ -11,7 +11,7 @@ CSRC = ROOT / "csrc"
 
 TOP_LEVEL = {
     "setup.py", "pyproject.toml", "README.md", "csrc", "genfast", "tests", "benches", "Makefile", "LICENSE",
-    ".ci", ".clang-format", ".gitignore",
+    ".ci", ".clang-format", ".github", ".gitignore",
 }  # fmt: skip
 
 # Who may import whom inside genfast, from the bottom up: a room imports only what stands in its line, and that has a
@@ -54,6 +54,7 @@ COVERED = {
     "cli/test_main.py": "cli.errors cli.evaluate cli.info cli.memory cli.plot cli.sampler cli.study cli.verify",
     "cli/test_sample.py": "cli.drawing cli.sample_files",
     "data/test_dataset.py": "common.orders common.warn data.builtin data.columns",
+    "data/test_emoji.py": "data.font",
     "diffusion/sampling/test_sample.py": "common.indices",
     "diffusion/sampling/test_graph.py": (
         "common.cuda_graphs diffusion.sampling.captured diffusion.sampling.fingerprint diffusion.sampling.indexed"

@@ -65,7 +65,8 @@ def evaluate(
     progress   whether to show a bar
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
-    of the samples, all of them answer with the report of the whole, and the first one writes `out`.
+    of samples and likelihoods, all of them answer with the report of the whole, and the first one writes `out`; where
+    one fails, all do.
     Raises ValueError or TypeError that names the argument, also for labels that are no classes of the model; before any
     work, OSError if nothing can be written to `out`, FileExistsError if files of others have the names of those there.
     """
@@ -75,12 +76,12 @@ def evaluate(
     level = require_number("level", level, above=0, below=1)
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
     per_class = None if per_class is None else require_bool("per_class", per_class)
-    progress = require_bool("progress", progress)
+    progress = require_bool("progress", progress) and processes.world()[0] == 0
     folder = _tried(out)
     data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
     check_options(source.model, source.told, likelihood)
-    _in_all(lambda: None if folder is None else refuse_strangers(folder, data.shape))
+    processes.together(lambda: None if folder is None else refuse_strangers(folder, data.shape))
 
     extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
     inputs = Inputs(
@@ -115,19 +116,7 @@ def evaluate(
 def _tried(out: str | Path | None) -> Path | None:
     """The folder `out` in the process that writes, None elsewhere; if it cannot be written to, an error in all."""
     writes = out is not None and processes.world()[0] == 0
-    return _in_all(lambda: writable_folder("out", out) if writes else None)
-
-
-def _in_all(function):
-    """What the function answers in this process; where it fails in one, an error in all."""
-    answer, failure = None, None
-    try:
-        answer = function()
-    except (OSError, ValueError) as error:
-        failure = error
-    for error in filter(None, processes.gather([failure])):
-        raise error
-    return answer
+    return processes.together(lambda: writable_folder("out", out) if writes else None)
 
 
 def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:

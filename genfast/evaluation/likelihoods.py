@@ -9,10 +9,12 @@ elbo(x, key) -> (N,)                                   a lower bound, of one dra
 
 in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A model that knows the data's labels or conditions is
 told label=, (N,) int64, or condition=, (N, *) float32, too.
+One whose `log_likelihood` takes index=, (N,) int64, is told the rows' numbers, by which their draws go.
 A model that has `likelihood_options` takes those names in `log_likelihood`, and no others.
 A model whose `probability_levels` is a number gives probabilities of so many values, -1 to 1 at equal distances.
 """
 
+import inspect
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,8 +23,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..common import processes
 from ..common.checks import as_tensor, require_count, require_integer
 from ..common.conditions import takes
+from ..common.indices import share
 from ..common.warn import warn_user
 from ..data.dataset import Data
 from ..data.matching import told
@@ -84,16 +88,51 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         warn_user(f"data have conditions, which {name} does not take: they are left out")
     key = make_key(seed, index, device)
     x, offset = _dequantized(data.x[index].to(device), key, levels)
-    found = KINDS[kind](model, x, conditions, key, **{"seed": seed, "progress": progress} | options)
-    for name in ("nats", "se", "elbo"):
-        value = getattr(found, name)
-        if value is not None and value.shape != (n,):
-            raise ValueError(f"model.{kind} must answer with shape ({n},); got {tuple(value.shape)}")
+    found = _shared(model, kind, x, conditions, key, {"seed": seed, "progress": progress} | options)
     if levels is not None:
         found = found._replace(how=f"{found.how}, dequantized from {levels} levels")
     if discrete is not None:
         return found._replace(how=f"{found.how} of probabilities", note=_off_grid_note(x, discrete))
     return found._replace(bits_offset=offset, note=_grid_note(x))
+
+
+def _shared(model, kind: str, x: Tensor, conditions: dict, key: Tensor, options: dict) -> Likelihoods:
+    """Those of all rows, of which each of several processes finds its share, in whole chunks."""
+    options, chunk, every = dict(options), CHUNK, False
+    if kind == "log_likelihood":
+        chunk, every = options.get("chunk", chunk), "index" in options or not _is_told_rows(model)
+    rows = share(len(x), chunk, *((0, 1) if every else processes.world()))
+    if kind == "log_likelihood" and not every:
+        options["index"] = rows
+    told = {name: value[rows.to(value.device)] for name, value in conditions.items()}
+    x, key = x[rows.to(x.device)], key[rows.to(x.device)]
+
+    def ask() -> list[Likelihoods]:
+        return [_answered(model, kind, x, told, key, options)] if len(rows) else []
+
+    parts = ask() if every else processes.gather(processes.together(ask))
+    return parts[0]._replace(**{name: _joined(parts, name) for name in ("nats", "se", "elbo")})
+
+
+def _is_told_rows(model) -> bool:
+    """Whether its `log_likelihood` takes the rows' numbers."""
+    names = getattr(model, "likelihood_options", None)
+    return "index" in (inspect.signature(model.log_likelihood).parameters if names is None else names)
+
+
+def _answered(model, kind: str, x: Tensor, conditions: dict, key: Tensor, options: dict) -> Likelihoods:
+    found = KINDS[kind](model, x, conditions, key, **options)
+    for name in ("nats", "se", "elbo"):
+        value = getattr(found, name)
+        if value is not None and value.shape != (len(x),):
+            raise ValueError(f"model.{kind} must answer with shape ({len(x)},); got {tuple(value.shape)}")
+    return found
+
+
+def _joined(parts: list[Likelihoods], name: str) -> Tensor | None:
+    """One column of all parts; None where one of them lacks it."""
+    columns = [getattr(part, name) for part in parts]
+    return None if any(column is None for column in columns) else torch.cat(columns)
 
 
 def check_options(model, data: Data, options: dict) -> None:

@@ -16,8 +16,13 @@ class Feed:
 
     def __init__(self, data: Data, settings: Settings, device: torch.device, rank: int = 0, ranks: int = 1):
         self.data, self.settings, self.device = data, settings, device
+        self.world = rank, ranks
         part = share(settings.batch, 1, rank, ranks)
         self.first, self.size = int(part[0]), len(part)
+
+    def of(self, data: Data) -> "Feed":
+        """What feeds the same rows of other data."""
+        return self if data is self.data else Feed(data, self.settings, self.device, *self.world)
 
     def __call__(self, step: int) -> list[tuple[Batch, Tensor]]:
         """Samples and their keys of step number `step`, of each turn of the first player."""

@@ -29,6 +29,7 @@ from .captured import CapturedStep, wanted
 from .compiled import compiled
 from .description import describe_run
 from .ema import Averages
+from .encoded import encoded_once
 from .feed import Feed
 from .held_out import HeldOut
 from .interrupts import Interrupts
@@ -74,6 +75,7 @@ class Fit:
     model       has `parameters()` and `loss(batch, key, *, step=0) -> (B,)`, a pure function: batch is a dict of x
                 (B, *), label, (B,) or None, and condition, (B, *) or None, key int64 (B, 2) = (seed, sample counter),
                 and step the number of steps before. To be saved, also the methods of checkpoint.py. It may have
+                `encoded(batch)`, which is asked for what it finds of each sample once (encoded.py);
                 `players()`, see above; `measure(batch)`, called once before the first step with the first 4,096 samples
                 of the run, or all, and names, levels and units of the data; `watch(batch, key) -> dict`, for the logs,
                 called at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
@@ -177,6 +179,8 @@ class Fit:
             if self._start():
                 self._step.keep_average()
                 return
+            folder = None if self.folder is None else self.folder.path
+            self._feed = self._feed.of(encoded_once(self.model, self.data, folder, self.settings.progress))
             bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
                 yield from self._train(bar)
