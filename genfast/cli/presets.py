@@ -17,6 +17,7 @@ SIZES = {  # of images, up to so many pixels a side: width and multipliers of th
     8: (16, (1, 3)), 16: (16, (1, 2, 3)), 32: (32, (1, 2, 3)), 64: (32, (1, 2, 3, 4)), 128: (32, (1, 1, 2, 3, 4)),
 }  # fmt: skip
 LATENT = 16
+KEPT = ("data", "test", "size", "channels", "layout", "flip", "crop", "vae")  # of what the command was told
 
 
 class Preset(NamedTuple):
@@ -30,6 +31,9 @@ class Preset(NamedTuple):
     test: str | None = None
     size: int | None = None
     channels: int | None = None
+    layout: str | None = None
+    flip: bool = False
+    crop: tuple[int, int] | None = None
     vae: str | None = None
     latent: bool = False
 
@@ -44,7 +48,7 @@ def of_run(folder: Path) -> Preset:
         raise ValueError(f"config must be a run that the command can repeat; got {folder}, with optimizer {optimizer}")
     settings = {name: value for name, value in run["settings"].items() if name in Training.__annotations__}
     words = run["words"] or {}
-    told = {name: words.get(name) for name in ("data", "test", "size", "channels", "vae")}
+    told = {name: words.get(name) for name in KEPT}
 
     def build(data: "Data", vae=None):
         model = gf.training.rebuilt_model(folder)

@@ -77,6 +77,9 @@ def train(
     net: str | None = None,
     size: int | None = None,
     channels: Literal[1, 3] | None = None,
+    layout: Literal["chw", "hwc"] | None = None,
+    flip: bool = False,
+    crop: tuple[int, int] | None = None,
     vae: Path | None = None,
     training: Annotated[Training, tyro.conf.arg(name="")] = {},  # noqa: B006
 ) -> None:
@@ -95,6 +98,9 @@ def train(
         net: Another network, by its name in gf.nn.presets, such as unet_32.
         size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
+        layout: Where the images of a file have their channels, if their shape does not show it.
+        flip: Half of the images are flipped from right to left in training.
+        crop: Height and width to which images are cut, at random in training, else in the middle.
         vae: Of a diffusion model of latents: the folder of the VAE, whose data and size of images are taken, too,
             unless others are asked for.
         training: Arguments of gf.fit.
@@ -115,6 +121,9 @@ def train(
             "test": test or run.test,
             "size": size or run.size,
             "channels": channels or run.channels,
+            "layout": layout or run.layout,
+            "flip": flip or run.flip,
+            "crop": crop or run.crop,
         }
         if run.data is None:
             raise UsageError("data must be given: --data FOLDER, or a --preset that has some")
@@ -165,16 +174,24 @@ def _checked(settings: dict) -> dict:
     return settings
 
 
-def _loaded(data: str, test: str | None, size: int | None, channels: int | None) -> "tuple[Data, Data | None]":
-    """Data and held-out data, these of as many channels."""
+def _loaded(
+    data: str, test: str | None, size: int | None, channels: int | None, layout: str | None, flip: bool,
+    crop: tuple[int, int] | None,
+) -> "tuple[Data, Data | None]":  # fmt: skip
+    """Data and held-out data, these of as many channels, cut to the same size."""
     import genfast as gf
 
     from ..data.images import is_image
 
-    data = gf.data.load(data, size, channels)
+    data = gf.data.load(data, size, channels, layout=layout)
     if channels is None and is_image(data.shape):
         channels = data.shape[0]
-    return data, None if test is None else gf.data.load(test, size, channels)
+    test = None if test is None else gf.data.load(test, size, channels, layout=layout)
+    if flip or crop is not None:
+        data = data.augmented(flip=flip, crop=crop)
+    if crop is not None and test is not None:
+        test = test.augmented(flip=False, crop=crop)
+    return data, test
 
 
 def _described(model) -> str:

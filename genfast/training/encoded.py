@@ -30,7 +30,7 @@ from ..common.rows import replace, written
 from ..common.sealed import read_sealed, sealed
 from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.source import Mapped, Source, column_bytes
+from ..data.source import InMemory, Mapped, Source, column_bytes
 from .step import Batch
 
 FILE, NOTE = "latents.npy", "latents.json"
@@ -69,7 +69,7 @@ def encoded_once(
         )
         return data
     parts = processes.gather(processes.together(lambda: [values for _, values in rows]))
-    return _instead(data, torch.from_numpy(np.concatenate(parts)))
+    return _instead(data, InMemory(torch.from_numpy(np.concatenate(parts))))
 
 
 @torch.no_grad()
@@ -114,8 +114,8 @@ class Rows:
         return encoded_rows(self.model, self.data.rows(index))["x"]
 
 
-def _instead(data: Data, x: Source | Tensor) -> Data:
-    return data.replace(x=x, levels=None, units=None)
+def _instead(data: Data, x: Source) -> Data:
+    return data.replace(x=x, levels=None, units=None, columns=None)
 
 
 def _file(rows: Rows, folder: Path) -> Mapped:
