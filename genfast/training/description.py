@@ -14,7 +14,7 @@ from ..data.dataset import Data
 # Settings that a run may have others of when it goes on.
 FREE = {
     "out", "resume", "device", "micro_batch", "graph", "compile", "save_every", "keep", "keep_every", "log_every",
-    "test_every", "grid_every", "callbacks", "progress",
+    "test_every", "grid_every", "callbacks", "progress", "parallel",
 }  # fmt: skip
 PART = 2**24  # bytes that are copied and hashed at once
 WIDEST = 60  # letters of a value in a table

@@ -1,13 +1,8 @@
 """Several processes give the report of one, bit for bit."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from ranks import free_port, outputs, start
 from toys import Ring
 
 import genfast as gf
@@ -36,40 +31,13 @@ print("\\n".join(report.json() for report in reports))
 """
 
 
-def run(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Popen:
-    environment = os.environ | {
-        "RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
-    }  # fmt: skip
-    command = [sys.executable, "-c", PROGRAM, str(folder / f"{rank}-of-{ranks}")]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def results(processes: list[subprocess.Popen]) -> list[str]:
-    answers = []
-    try:
-        for process in processes:
-            out, error = process.communicate(timeout=120)
-            assert process.returncode == 0, error
-            answers.append(out)
-    finally:
-        for process in processes:
-            process.kill()
-    return answers
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_two_processes_give_the_report_of_one(tmp_path):
     """Images by a diffusion model, so few samples that one process has none, and a model that takes a number only."""
     port = free_port()
-    started = [run(tmp_path, 0, 1, 0), *(run(tmp_path, rank, 2, port) for rank in range(2))]
-    alone, *both = results(started)
+    started = [start(PROGRAM, 0, 1, port, tmp_path / "0-of-1")]
+    started += [start(PROGRAM, rank, 2, port, tmp_path / f"{rank}-of-2") for rank in range(2)]
+    alone, *both = outputs(started)
     assert both == [alone, alone]
     assert alone.count('"schema"') == 3
     # The first one writes.
