@@ -205,7 +205,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "Fit": (gf.Fit, {
         "model": PLAIN, "data": x(), "steps": 2, "batch": 4, "lr": 1e-3, "warmup": 1, "decay": "cosine", "clip": 1.0,
         "weight_decay": 0.0, "ema": 0.05, "seed": 0, "log_every": 1, "save_every": None, "device": None,
-        "progress": False,
+        "progress": False, "parallel": None,
     }),
     "Data": (gf.data.Data, {"x": x() / 9, "label": LABEL, "condition": x(), "levels": 17}),
     "as_data": (gf.data.as_data, {"data": x()}),

@@ -60,6 +60,8 @@ class Training(TypedDict, total=False):
     """Whether the network is compiled by torch, block by block."""
     critic_steps: int
     """Turns of a GAN's discriminator to one of its generator."""
+    parallel: Literal["ddp", "fsdp"] | None
+    """How the processes that torchrun started train: each with all weights, or with shards of them."""
     log_every: int
     """Steps from one line of the log to the next."""
     grid_every: int | None
@@ -84,7 +86,7 @@ def train(
     training: Annotated[Training, tyro.conf.arg(name="")] = {},  # noqa: B006
 ) -> None:
     """Train a model, or go on with a run that was stopped: by the same command. Ctrl-C stops it at the end of a step,
-    when all is saved.
+    when all is saved. On several processes: torchrun --nproc-per-node 2 -m genfast train ...
 
     Args:
         out: Folder of the run: weights, log, states, pictures.
@@ -109,6 +111,9 @@ def train(
 
     import genfast as gf
 
+    from ..common import processes
+
+    rank, _ = processes.world()
     if preset is config is data is None and (out / "run.json").exists():
         config = out  # it says all that is needed to go on
     with usage():
@@ -130,12 +135,15 @@ def train(
     data, test = _loaded(**told)
     torch.manual_seed(settings.get("seed", 0))
     model = run.build(data)
-    print(f"genfast train: {_described(model)} for {data}", file=sys.stderr)
+    if rank == 0:
+        print(f"genfast train: {_described(model)} for {data}", file=sys.stderr)
     fit = gf.Fit(model, data, test=test, out=out, **settings)
     fit.folder.words = told | {"preset": preset, "net": net, "vae": run.vae}
-    with going_on(lambda: f"{out}: stopped after step {fit.saved[0]}, which is saved" if fit.saved[0] else None):
+    words = f"{out}: stopped after step {{}}, which is saved"
+    with going_on(lambda: words.format(fit.saved[0]) if fit.saved[0] and rank == 0 else None):
         logs = fit.run()
-    print(f"{out}: {_summary(logs[-1])}")
+    if rank == 0:
+        print(f"{out}: {_summary(logs[-1])}")
 
 
 def _chosen(preset: str | None, config: Path | None, net: str | None, vae: Path | None) -> "Preset":
