@@ -21,14 +21,13 @@ from ..common import processes
 from ..common.measured import learn
 from ..common.state import not_finite
 from ..common.warn import warn_user
-from ..data.dataset import Data, as_data
+from ..data.dataset import as_data
 from ..data.matching import for_training, in_units, matched, require_shape_of
 from . import state
 from .captured import CapturedStep, wanted
 from .compiled import compiled
 from .description import describe_run
 from .ema import Averages
-from .encoded import encoded_once
 from .feed import Feed
 from .held_out import HeldOut
 from .interrupts import Interrupts
@@ -190,7 +189,7 @@ class Fit:
                 if self._start():
                     self._step.keep_average()
                     return
-                self._feed = self._feed.of(self._encoded())
+                self._feed = self._feed.encoded(self.model, self.folder and self.folder.path)
                 bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
                 yield from self._train(bar)
                 if self.folder is not None:
@@ -275,11 +274,6 @@ class Fit:
         if start.words and self.settings.progress:
             say(start.words)
         return start.finished
-
-    def _encoded(self) -> Data:
-        """The data as they are trained on, once the weights are those of the run."""
-        folder, drawn = self.folder and self.folder.path, self.settings.steps * self.settings.samples_a_step
-        return encoded_once(self.model, self.data, folder, drawn=drawn, progress=self.settings.progress)
 
     # The loop
 
