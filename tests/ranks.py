@@ -23,7 +23,7 @@ def outputs(processes: list[subprocess.Popen]) -> list[str]:
     answers = []
     try:
         for process in processes:
-            out, error = process.communicate(timeout=120)
+            out, error = process.communicate(timeout=240)
             assert process.returncode == 0, error
             answers.append(out)
     finally:

@@ -356,6 +356,7 @@ class Fit:
                 if everybody:
                     self._keep()
                 elif self._together.rank == 0:
+                    self._step.torn |= self._looks.undone is not None  # it may be in the log, which others cannot know
                     with processes.alone():
                         self._keep()
             except BaseException as second:

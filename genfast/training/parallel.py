@@ -1,7 +1,9 @@
 """One training on several processes: of every batch each has its share, and all have the same weights.
 
 The whole batch is the unit: data, times, noise and dropout of a row are the same whoever has it, and the gradients of
-all rows are added up. So the losses are those of one process, up to the order in which sums are rounded.
+all rows are added up. So the losses are those of one process, up to the order in which sums are rounded. Not so where
+rows know of each other: BatchNorm, and the free bits of a VAE, see those of their process, as they see a part of the
+batch with `micro_batch`.
 """
 
 import os
@@ -21,7 +23,8 @@ def together(parallel: str | None, batch: int) -> "Alone":
     """How the processes that there are train: as `parallel` says, None for "ddp" where they are several. Raises
     ValueError where that cannot be."""
     rank, ranks = processes.world()
-    if parallel is not None and ranks == 1 and "WORLD_SIZE" not in os.environ and not distributed.is_initialized():
+    started = "WORLD_SIZE" in os.environ or (distributed.is_available() and distributed.is_initialized())
+    if parallel is not None and ranks == 1 and not started:
         raise ValueError(
             "parallel must go with several processes, as `torchrun --nproc-per-node 2 ...` starts them; got "
             f"{parallel!r} in one"

@@ -26,6 +26,8 @@ for mode in modes:
     for name, (make, settings) in FAMILIES.items():
         found[f"{name} {mode}"] = trained(make, parallel=mode, **settings)
     stopped(unet, 12, steps=24, out=folder / mode, parallel=mode)
+with processes.alone():
+    found["alone"] = trained(uneven, steps=3)
 found["uneven"] = trained(uneven, steps=8)
 found["callbacks"] = calls = []
 trained(uneven, steps=8, log_every=4, callbacks=[calls.append])
@@ -89,6 +91,13 @@ def test_rows_without_a_gradient_and_rows_that_are_not_finite(both):
     for name, value, other in zip(names, weights, whole):
         if name != "seen":
             torch.testing.assert_close(torch.tensor(value), torch.tensor(other), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_each_by_itself(both):
+    losses, _ = both[0]["alone"]
+    expected, _ = trained(uneven, steps=3)
+    assert both[0]["alone"] == both[1]["alone"] and losses == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.slow
