@@ -1,88 +1,48 @@
 """Data from files and folders."""
 
-import re
-from decimal import Decimal
+import zipfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..common.checks import require_choice, require_integer
 from ..common.files import as_path, read_tensors
+from ..common.memory import gigabytes
+from ..common.warn import warn_user
 from .builtin import digits
-from .dataset import Data, as_names
+from .columns import as_names
+from .dataset import arrays
 from .emoji import emoji
-from .matching import warn_user
-from .pixels import read_image, readable
+from .folder import folder, some
+from .layout import LAYOUTS
 from .toy import toy
 
+MAPPED = 2**30  # bytes beyond which an array of samples is mapped, not read
 # What the arrays of a file may be called, by the argument of Data.
 COLUMNS = {"x": ("x", "images", "arr_0"), "label": ("label", "labels", "y"), "condition": ("condition",)}
 NAMED = {"digits": digits, "emoji": emoji}  # whose splits are "digits:train" and so on
 
-
-def folder(path, size=None, channels=None, names=None):
-    """The images below a folder, in the order of their paths: x (N, C, H, W) in [-1, 1], pixel / 127.5 - 1 of 8-bit
-    images and pixel / 32767.5 - 1 of 16-bit ones; 256 levels, or 65,536 where there is a 16-bit one.
-
-    Where they lie in subfolders these are the classes, `Data.names`: sorted as numbers where all are numbers, as text
-    otherwise. Links are followed, but not in circles. All that Pillow reads is read: the first picture of a file, as
-    turned by its camera, transparent ones laid on white. Palettes are gray where the image shows grays only, RGB files
-    are color. Other files, broken links and empty folders are passed over with a UserWarning; hidden ones without.
-    size      None if all have one size already; otherwise the middle square of each is made size x size, by Pillow's
-              bicubic filter, which averages when it shrinks
-    channels  1 for gray, 3 for color; None for gray if all of them are
-    names     the classes in another order, or more of them
-    Raises ValueError naming the first file that cannot be read, has another size, or lies beside the subfolders, and
-    the subfolders that are not in `names`.
-    """
-    size = None if size is None else require_integer("size", size, 1)
-    channels = require_choice("channels", channels, (None, 1, 3))
-    root = as_path("path", path)
-    if not root.is_dir():
-        raise NotADirectoryError(f"path must be a folder; got {path}")
-    files, passed = (sorted(file.relative_to(root) for file in found) for found in _below(root, {root.resolve()}))
-    if not files:
-        raise ValueError(f"path: {path} holds no images{f', but {_some(passed)}' if passed else ''}")
-    classes = {file.parts[0] for file in files if len(file.parts) > 1}
-    if classes and (loose := [file for file in files if len(file.parts) == 1]):
-        raise ValueError(f"path: {path} holds classes in subfolders, but {loose[0]} lies beside them")
-    names = _class_names(classes, names)
-    if passed:
-        total = len(files) + len(passed)
-        warn_user(f"path: {len(passed)} of {total} files below {path} were passed over, as no images: {_some(passed)}")
-    images = [read_image(root / file, size, channels) for file in files]
-    for file, image in zip(files, images):
-        if image.shape[1:] != images[0].shape[1:]:
-            (height, width), (h, w) = images[0].shape[1:], image.shape[1:]
-            raise ValueError(
-                f"path: {file} has {w} x {h} pixels, {files[0]} had {width} x {height}; size= makes them equal squares"
-            )
-    depth = channels or max(len(image) for image in images)
-    x = np.empty((len(images), depth, *images[0].shape[1:]), np.float32)
-    for row, image in zip(x, images):
-        row[:] = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max / 2) - 1
-    levels = max(np.iinfo(image.dtype).max for image in images) + 1
-    if names is None:
-        return Data(torch.from_numpy(x), levels=levels)
-    label = np.array([names.index(file.parts[0]) for file in files])
-    return Data(torch.from_numpy(x), torch.from_numpy(label), len(names), names=names, levels=levels)
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def load(path, size=None, channels=None, names=None):
+def load(path, size=None, channels=None, names=None, broken="raise", layout=None):
     """Data from a file, a folder or a name.
 
     "digits", "digits:train" or "digits:test": see `digits`.  "emoji", "emoji:train" or "emoji:test": see `emoji`, with
-    its size.  "toy:moons" and the like: see `toy`.  A folder: see `folder`, with its size, channels and names.
+    its size.  "toy:moons" and the like: see `toy`.  A folder: see `folder`, with its size, channels, names and broken.
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, where there are any, label under
     "label", "labels" or "y" and condition under "condition"; a UserWarning names other arrays. x: (N, *) floating-point
-    as it is, or images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels C, which become
-    pixel / 127.5 - 1, of 256 levels.
+    as it is, or images in uint8, with their channels where `layout` says, see `arrays`. Beyond 1 GiB it is mapped into
+    memory, and read as it is asked for; of an .npz that is compressed all is read, with a UserWarning.
     names     of the classes of a file, in the order of their numbers
     Raises FileNotFoundError if there is nothing, ValueError or TypeError saying what is wrong with the file.
     """
     size = None if size is None else require_integer("size", size, 1)
     channels = require_choice("channels", channels, (None, 1, 3))
+    layout = require_choice("layout", layout, LAYOUTS)
+    toys = isinstance(path, str) and path.startswith("toy:")
+    if layout is not None and (is_named(path) or toys or Path(path).is_dir()):
+        raise ValueError(f"layout must be None but for arrays of a file; got {layout} for {path}")
     if is_named(path):
         name, _, split = path.partition(":")
         if path == name and Path(path).exists():
@@ -91,11 +51,11 @@ def load(path, size=None, channels=None, names=None):
             )
         sized = {} if size is None or name == "digits" else {"size": size}
         return _named(NAMED[name](split=split or None, **sized), names)
-    if isinstance(path, str) and path.startswith("toy:"):
+    if toys:
         return _named(toy(path.removeprefix("toy:")), names)
     path = as_path("path", path)
     if path.is_dir():
-        return folder(path, size, channels, names)
+        return folder(path, size, channels, names, broken)
     if not path.exists():
         raise FileNotFoundError(f"path: there is no file {path}")
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
@@ -103,16 +63,14 @@ def load(path, size=None, channels=None, names=None):
     if reader is None:
         raise ValueError(f'path must be "digits", "emoji", a folder, or a file {", ".join(readers)}; got {path}')
     try:
-        columns = {name: _native(column) for name, column in reader(path).items()}
+        columns = reader(path)
     except Exception as error:  # each format has errors of its own
         raise ValueError(f"path: {path} cannot be read: {error}") from error
     found = {argument: _column(columns, argument, path) for argument in COLUMNS}
     if unknown := sorted(columns.keys() - {name for choices in COLUMNS.values() for name in choices}):
-        warn_user(f"path: arrays in {path} were passed over: {_some(unknown)}")
+        warn_user(f"path: arrays in {path} were passed over: {some(unknown)}")
     try:
-        if getattr(found["x"], "dtype", None) in (torch.uint8, np.uint8):
-            found |= {"x": _scaled(torch.as_tensor(found["x"], device="cpu"), path), "levels": 256}
-        return _named(Data(**found), names)
+        return _named(arrays(**found, layout=layout), names)
     except (TypeError, ValueError) as error:
         raise type(error)(f"path: {path}: {error}") from error
 
@@ -120,40 +78,6 @@ def load(path, size=None, channels=None, names=None):
 def is_named(path):
     """Whether the path is the name of data, "digits" or "emoji:test", whatever files there are."""
     return isinstance(path, str) and path.partition(":")[0] in NAMED
-
-
-def _below(folder, above):
-    """Images, and what else there is, below a folder that lies in the folders `above`."""
-    images, passed, endings = [], [], readable()[1]
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir() and (real := entry.resolve()) not in above:
-            deeper, others = _below(entry, above | {real})
-            images += deeper
-            passed += others or ([] if deeper else [entry])
-        elif entry.suffix.lower() in endings and entry.is_file():
-            images.append(entry)
-        else:
-            passed.append(entry)
-    return images, passed
-
-
-def _class_names(classes, names):
-    """The classes found in subfolders, sorted, or `names` if they hold them all; None without classes."""
-    if names is None:
-        if all(re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?", name) for name in classes):
-            return tuple(sorted(classes, key=lambda name: (Decimal(name), name))) or None
-        return tuple(sorted(classes))
-    if not classes:
-        raise ValueError(f"names must be None for images that lie in no subfolders; got {names!r}")
-    names, classes = as_names(names), sorted(classes)
-    if unknown := [name for name in classes if name not in names]:
-        raise ValueError(
-            f"names must hold all subfolders, {', '.join(classes)}; got {', '.join(names)}, "
-            f"which {'lacks' if len(unknown) == 1 else 'lack'} {', '.join(unknown)}"
-        )
-    return names
 
 
 def _named(data, names):
@@ -178,19 +102,9 @@ def _column(columns, argument, path):
     return columns[found[0]] if found else None
 
 
-def _some(names, most=8):
-    """The first of the names, and how many more there are."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _native(column):
-    """The array in the byte order of this machine."""
-    return column.astype(column.dtype.newbyteorder("="), copy=False) if isinstance(column, np.ndarray) else column
-
-
 def _read_npy(path):
-    return {"x": np.load(path, allow_pickle=False)}
+    large = path.stat().st_size > MAPPED
+    return {"x": np.load(path, mmap_mode="r" if large else None, allow_pickle=False)}
 
 
 def _read_safetensors(path):
@@ -198,16 +112,27 @@ def _read_safetensors(path):
 
 
 def _read_npz(path):
+    columns = {}
     with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+        for name in file.files:
+            large = name in COLUMNS["x"] and f"{name}.npy" in file.zip.namelist()
+            entry = file.zip.getinfo(f"{name}.npy") if large else None
+            columns[name] = file[name] if entry is None or entry.file_size <= MAPPED else _mapped(path, entry)
+    return columns
 
 
-def _scaled(image, path):
-    """(N, C, H, W) in [-1, 1] from 8-bit images."""
-    if image.ndim == 3:
-        image = image[:, None]
-    first, last = (image.ndim == 4 and image.shape[axis] in (1, 3) for axis in (1, 3))
-    if first == last:
-        wanted = "uint8 images with 1 or 3 channels, either first or last, or floats"
-        raise ValueError(f"path must hold {wanted}; got shape {tuple(image.shape)} in {path}")
-    return (image if first else image.permute(0, 3, 1, 2).contiguous()).float() / 127.5 - 1
+def _mapped(path, entry):
+    """The array of a member of an .npz as a memory map; one that is compressed, in memory."""
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            size = gigabytes(entry.file_size)
+            warn_user(f"path: {entry.filename} in {path} is compressed: all of it is read, {size}; np.savez maps")
+            return np.load(path, allow_pickle=False)[entry.filename.removesuffix(".npy")]
+        with archive.open(entry) as member:
+            shape, fortran, dtype = HEADERS[np.lib.format.read_magic(member)](member)
+            header = member.tell()
+        file.seek(entry.header_offset + 26)  # lengths of a name and of more, after 26 of 30 bytes
+        before = 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2))
+    if dtype.hasobject:
+        raise ValueError("it holds objects")
+    return np.memmap(path, dtype, "r", entry.header_offset + before + header, shape, "F" if fortran else "C")

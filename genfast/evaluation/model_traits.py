@@ -4,8 +4,9 @@ import torch
 
 from ..common.conditions import takes
 from ..common.precision import weights_device
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import for_model, warn_user
+from ..data.matching import for_model
 
 
 def as_told(data: Data, model, settings: dict) -> Data:
@@ -26,4 +27,4 @@ def as_told(data: Data, model, settings: dict) -> Data:
 
 def device_of(model, data: Data) -> torch.device:
     """Where the weights of the model are; the data's, if it has none."""
-    return weights_device(model, data.x.device)
+    return weights_device(model, data.device)

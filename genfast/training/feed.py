@@ -16,8 +16,13 @@ class Feed:
 
     def __init__(self, data: Data, settings: Settings, device: torch.device, rank: int = 0, ranks: int = 1):
         self.data, self.settings, self.device = data, settings, device
+        self.world = rank, ranks
         part = share(settings.batch, 1, rank, ranks)
         self.first, self.size = int(part[0]), len(part)
+
+    def of(self, data: Data) -> "Feed":
+        """What feeds the same rows of other data."""
+        return self if data is self.data else Feed(data, self.settings, self.device, *self.world)
 
     def __call__(self, step: int) -> list[tuple[Batch, Tensor]]:
         """Samples and their keys of step number `step`, of each turn of the first player."""
@@ -28,9 +33,9 @@ class Feed:
         return self._rows(step, self.settings.critic_steps - 1, 0, self.settings.batch)
 
     def measured(self, most: int) -> Batch:
-        """The first samples of the run, at most so many, or all; and the names and levels of the data."""
+        """The first samples of the run, at most so many, or all; and the names, levels and units of the data."""
         batch = self._moved(self.data.batch(self.settings.seed, 0, min(len(self.data), most)))
-        return batch | {"names": self.data.names, "levels": getattr(self.data, "levels", None)}
+        return batch | {name: getattr(self.data, name) for name in ("names", "levels", "units")}
 
     def _rows(self, step: int, turn: int, first: int, size: int) -> tuple[Batch, Tensor]:
         settings = self.settings

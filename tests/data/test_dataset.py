@@ -1,5 +1,6 @@
 """The order of the data is a function of (seed, counter); the digits are the real ones; bad input is named."""
 
+import hashlib
 import sys
 
 import numpy as np
@@ -75,6 +76,20 @@ def test_conditions_follow_their_samples(counting):
     batch = arrays(counting.x, condition=condition).batch(2, 4, 30)
     assert batch["condition"].dtype == torch.float32 and torch.equal(batch["condition"], batch["x"] / 2)
     assert counting.batch(2, 4, 30)["condition"] is None
+
+
+def test_a_fingerprint_does_not_depend_on_the_layout(monkeypatch):
+    image = torch.randn(10, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    label = torch.arange(10)
+    plain = arrays(image, label).fingerprint()
+    last = arrays(image.contiguous(memory_format=torch.channels_last), label)
+    assert last.x.stride() != image.stride() and last.fingerprint() == plain
+    monkeypatch.setattr("genfast.data.source.PART", 7)  # bytes at once
+    assert arrays(image, label).fingerprint() == plain
+    assert plain["samples"] == 10 and plain["shape"] == [3, 4, 4] and len(plain["sha256"]) == 64
+    expected = hashlib.sha256(b'["torch.float32", [10, 3, 4, 4]]' + image.numpy().tobytes())
+    expected.update(b'["torch.int64", [10]]' + label.numpy().tobytes())
+    assert plain["sha256"] == expected.hexdigest()
 
 
 # What Data take -------------------------------------------------------------------------------------------------------
@@ -338,9 +353,14 @@ def test_as_data():
 @pytest.mark.parametrize(
     "build, error, words",
     [
-        (lambda: as_data([1.0, 2.0]), TypeError, "data.*got list"),
+        (lambda: as_data([1.0, 2.0]), TypeError, "data.*got float as sample 0"),
         (lambda: Data([[1.0]]), TypeError, "x.*got list"),
         (lambda: Data(torch.zeros(2, 3, dtype=torch.uint8)), TypeError, "x.*uint8.*127.5"),
+        (
+            lambda: Data(torch.zeros(2, 5, 5, 2, dtype=torch.uint8)),
+            ValueError,
+            r"layout.*\(N, 5, 5, 2\), where neither",
+        ),
         (lambda: Data(torch.zeros(0, 3)), ValueError, r"x.*\(0, 3\)"),
         (lambda: Data(torch.zeros(3)), ValueError, r"x.*\(3,\)"),
         (lambda: Data(torch.tensor([[1.0], [torch.nan], [torch.inf]])), ValueError, "x.*2 samples, the first is 1"),

@@ -9,9 +9,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from genfast.data import builtin
+from genfast.data import builtin, files
 from genfast.data.builtin import digits
-from genfast.data.files import folder, load
+from genfast.data.files import load
+from genfast.data.folder import folder
+from genfast.data.source import Mapped
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +129,8 @@ def test_bad_files(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"\x10")
     (tmp_path / "x.csv").write_text("1,2")
     (tmp_path / "empty").mkdir()
-    fails("both.npy", r"either first or last, or floats; got shape \(2, 3, 5, 3\) in .*both.npy")
-    fails("two.npy", r"1 or 3 channels.*two.npy")
+    fails("both.npy", r"both.npy: layout must be .*\(N, 3, 5, 3\), where either side could be the channels")
+    fails("two.npy", r"two.npy: layout must be .*neither side is 1, 3 or 4 channels")
     fails("int.npy", "int32", TypeError)
     fails("pickle.npy", r"pickle.npy cannot be read")
     fails("names.npz", r"path must hold one array called .*arr_0.*; got \['samples'\] in .*names.npz")
@@ -401,3 +403,53 @@ def test_names_that_have_no_order(tmp_path, names):
 def test_what_is_no_path(read):
     with pytest.raises(TypeError, match="path must be a path; got NoneType"):
         read(None)
+
+
+# Larger than memory ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    monkeypatch.setattr(files, "MAPPED", 500)
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_large_arrays_are_mapped(tmp_path):
+    x, label = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32), np.arange(40) % 3
+    image = pictures((5, 7, 3), 40)
+    np.save(tmp_path / "a.npy", x)
+    np.savez(tmp_path / "b.npz", label=label, x=x)
+    np.savez(tmp_path / "c.npz", labels=label, images=image)
+    np.savez(tmp_path / "d.npz", x=np.asfortranarray(x))
+    for name in ("a.npy", "b.npz", "d.npz"):
+        data = load(tmp_path / name)
+        assert isinstance(data.source, Mapped) and torch.equal(data.x, torch.from_numpy(x))
+    assert load(tmp_path / "b.npz").label.tolist() == label.tolist()
+    data = load(tmp_path / "c.npz", names=("a", "b", "c"))
+    assert isinstance(data.source, Mapped) and data.levels == 256 and data.names == ("a", "b", "c")
+    np.testing.assert_array_equal(((data.x + 1) * 127.5).round().numpy(), image.transpose(0, 3, 1, 2))
+    assert not isinstance(load("digits:test").source, Mapped)
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_what_is_compressed_is_read_with_a_word(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    np.savez_compressed(tmp_path / "a.npz", x=x)
+    with pytest.warns(UserWarning, match=r"x.npy in .*a.npz is compressed: all of it is read, 1.09e-06 GB") as told:
+        data = load(tmp_path / "a.npz")
+    assert torch.equal(data.x, torch.from_numpy(x)) and told[0].filename == __file__
+
+
+def test_twenty_gigabytes(tmp_path, monkeypatch):
+    """A sparse file: what is looked at is read, and no more."""
+    path = tmp_path / "large.npy"
+    with open(path, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (20 * 10**9 // 256, 64)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 20 * 10**9)
+    data = load(path)
+    assert len(data) == 78_125_000 and data.shape == (64,) and data.fingerprint()["samples"] == len(data)
+    assert data.rows([0, len(data) - 1])["x"].shape == (2, 64) and path.stat().st_blocks * 512 < 2**20
+    monkeypatch.setattr("genfast.common.memory.free_memory", lambda device: 10**9)
+    with pytest.raises(ValueError, match=r"x must fit into the memory to be there all at once; got 20 GB"):
+        data.x  # noqa: B018
