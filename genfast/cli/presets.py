@@ -94,6 +94,12 @@ def unet(data: "Data"):
     return gf.Diffusion(gf.nn.UNet(channels, features, multipliers, pad=True, **_told(data)))
 
 
+def fine_unet(data: "Data"):
+    """As `unet`, trained by a cosine schedule: of data that are large or in color the default looks too rarely at
+    little noise to draw what is small in a run of minutes."""
+    return gf.Diffusion(unet(data).net, "vp_cosine")
+
+
 def mlp(data: "Data"):
     """A diffusion model with an MLP, for what is no image."""
     return gf.Diffusion(gf.nn.MLP(math.prod(data.shape), 128, 3, **_told(data)))
@@ -157,7 +163,7 @@ PRESETS = {
     "digits-gan": Preset(gan, {"steps": 2500, "lr": 2e-3, "batch": 64}, data="digits"),
     "toy-mlp": Preset(mlp, {"steps": 1000, "lr": 3e-3, "batch": 256}, data="toy:moons"),
     "emoji32-unet": Preset(
-        unet, {"steps": 1500, "lr": 2e-3, "batch": 32}, data="emoji:train", test="emoji:test", size=32
+        fine_unet, {"steps": 2000, "lr": 2e-3, "batch": 16}, data="emoji:train", test="emoji:test", size=32
     ),
     "autoencoder-32": Preset(autoencoder, {"steps": 1500, "lr": 3e-3, "batch": 64}, size=32),
     "latent-32": Preset(latent, {"steps": 1500, "lr": 3e-3, "batch": 64}, latent=True),
