@@ -91,7 +91,8 @@ class Gaussian(_Likelihood):
     def log_prob(self, x: Tensor, f: Tensor) -> Tensor:
         x, f = _checked(x=x, f=f)
         l = self.log_variance(f)
-        return -0.5 * _total((x - f).square() * (-l).exp() + l + math.log(2 * math.pi))
+        # In place where backward keeps nothing: an x of many draws is large.
+        return -0.5 * _total(((x - f).square() * (-l).exp()).add_(l).add_(math.log(2 * math.pi)))
 
     def mean(self, f: Tensor) -> Tensor:
         return _checked(f=f)[0]

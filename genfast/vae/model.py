@@ -1,7 +1,8 @@
 """Variational autoencoders: an encoder, a decoder and a likelihood, with loss() and sample()."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +138,7 @@ class VAE(nn.Module):
         key: (B, 2) = (seed, sample number), see `ops.make_key`: z and beta_k are functions of it.  step: has no part.
         """
         x, key = self._placed(batch_samples(batch, self.shape), key)
+        self.likelihood.check(x)
         conditions = batch_conditions(batch, self.classes, self.encoder, self.decoder, null=False) | {"key": key}
         mu, logvar = self._posterior(x, conditions)
         z, kl = ops.reparameterize(mu, logvar, key)
@@ -221,6 +223,7 @@ class VAE(nn.Module):
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
         with evaluating(self):
             x, key = self._standardized(x, key)
+            self.likelihood.check(x)
             conditions = self._conditions(x, label, condition)
             z, kl = ops.reparameterize(*self._posterior(x, conditions), key)
             return density(self.units, defined("elbo", self._log_prob(x, z, conditions) - kl), x.shape[1:])
@@ -236,9 +239,12 @@ class VAE(nn.Module):
         """
         first = require_count("first", first, 0, MAX_STEP)
         samples = require_count("samples", samples, 1, MAX_STEP + 1 - first)
-        draws = range(first, first + samples)
-        return defined("log_weights", self._log_weights(x, key, draws, label, condition))
+        with evaluating(self):
+            x, key = self._standardized(x, key)
+            parts = self._weights(x, key, range(first, first + samples), self._conditions(x, label, condition))
+            return defined("log_weights", torch.cat(list(parts)))
 
+    @torch.no_grad()
     def log_likelihood(
         self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, condition: Tensor | None = None,
         chunk: int = 64, progress: bool = False,
@@ -256,14 +262,14 @@ class VAE(nn.Module):
         conditions, key = self._conditions(x, label, condition), make_key(seed, len(x), device=x.device)
         found = [(torch.empty(0, dtype=torch.float64, device="cpu"),) * 2]
         rows = torch.arange(len(x), device="cpu").split(chunk) if len(x) else ()
-        for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
-            now = {name: value[part] for name, value in conditions.items()}
-            weights, step = ImportanceWeights(), max(1, PART // len(part))
-            for first in range(0, k, step):
-                draws = range(first, min(first + step, k))
-                nats = self._log_weights(x[part], key[part], draws, **now)
-                weights.update(defined("log_likelihood", nats, int(part[0])))
-            found.append((weights.iwae, weights.se))
+        with evaluating(self):
+            for part in tqdm(rows, desc="likelihood", unit="chunk", leave=False, disable=not progress):
+                here, keys = self._standardized(x[part], key[part])
+                now = {name: value[part].to(here.device) for name, value in conditions.items()}
+                weights = ImportanceWeights()
+                for nats in self._weights(here, keys, range(k), now):
+                    weights.update(defined("log_likelihood", nats, int(part[0])))
+                found.append((weights.iwae, weights.se))
         return LogLikelihood(*(torch.cat(column) for column in zip(*found, strict=True)))
 
     @torch.no_grad()
@@ -312,35 +318,30 @@ class VAE(nn.Module):
         """
         return active_units(self, data, threshold, chunk)
 
-    @torch.no_grad()
-    def _log_weights(
-        self, x: Tensor, key: Tensor, draws: range, label: Label = None, condition: Tensor | None = None
-    ) -> Tensor:
-        """`log_weights` of these draws, with a NaN where there is one."""
-        with evaluating(self):
-            x, key = self._standardized(x, key)
-            conditions = self._conditions(x, label, condition)
-            mu, logvar = self._posterior(x, conditions)
-            size = max(1, PART // max(1, len(x)))
-            parts = [draws[at : at + size] for at in range(0, len(draws), size)]
-            nats = torch.cat([self._weights(x, mu, logvar, key, part, conditions) for part in parts])
-            return density(self.units, nats, x.shape[1:])
-
-    def _weights(self, x: Tensor, mu: Tensor, logvar: Tensor, key: Tensor, draws: range, conditions: dict) -> Tensor:
-        eps = torch.cat([ops.normal(key, self.latent, Purpose.LATENT, j) for j in draws]).to(mu.dtype)
+    def _weights(self, x: Tensor, key: Tensor, draws: range, conditions: dict[str, Tensor]) -> Iterator[Tensor]:
+        """`log_weights` of these draws, a part of them after the other, with a NaN where there is one. What all parts
+        need of x is found once."""
+        self.likelihood.check(x)
+        size = min(len(draws), max(1, PART // max(1, len(x))))
 
         def again(t: Tensor) -> Tensor:
-            return t.repeat(len(draws), *[1] * (t.ndim - 1))
+            return t.repeat(size, *[1] * (t.ndim - 1))
 
-        logvar = again(logvar)
-        z = again(mu) + (0.5 * logvar).exp() * eps
-        # log p(z) - log q(z | x): the constants cancel
-        against_prior = 0.5 * (eps.square() - z.square() + logvar).flatten(1).sum(1)
-        log_prob = self._log_prob(again(x), z, {name: again(value) for name, value in conditions.items()})
-        return (log_prob + against_prior).unflatten(0, (len(draws), len(x)))
+        mu, logvar = self._posterior(x, conditions)
+        shared = [again(t) for t in (x, mu, logvar, (0.5 * logvar).exp())]
+        conditions = {name: again(value) for name, value in conditions.items()}
+        for part in (draws[at : at + size] for at in range(0, len(draws), size)):
+            rows = len(part) * len(x)
+            xs, mus, logvars, sds = (t[:rows] for t in shared)
+            eps = torch.cat([ops.normal(key, self.latent, Purpose.LATENT, j) for j in part]).to(mu.dtype)
+            z = mus + sds * eps
+            # log p(z) - log q(z | x): the constants cancel
+            against_prior = 0.5 * (eps.square() - z.square() + logvars).flatten(1).sum(1)
+            log_prob = self._log_prob(xs, z, {name: value[:rows] for name, value in conditions.items()})
+            nats = density(self.units, log_prob + against_prior, x.shape[1:])
+            yield nats.unflatten(0, (len(part), len(x)))
 
     def _log_prob(self, x: Tensor, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        self.likelihood.check(x)
         f = self._decoded(z, conditions)
         if f.shape != x.shape:
             raise ValueError(f"decoder must answer with the shape of x, {tuple(x.shape)}; got {tuple(f.shape)}")
