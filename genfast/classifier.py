@@ -13,7 +13,7 @@ from .common.checks import as_tensor, require_bool, require_integer, require_num
 from .common.conditions import require_classes
 from .common.keys import make_key
 from .data.dataset import Data, as_data
-from .data.matching import renumbered
+from .data.matching import in_own_units, renumbered
 
 
 class PriorEstimate(NamedTuple):
@@ -87,7 +87,7 @@ class GenerativeClassifier:
 
     def log_likelihoods(self, x) -> Tensor:
         """log p(x | y) of every class, nats: (N, K) float64 on the CPU. x: (N, *), a tensor, an array or Data."""
-        x = x.x if isinstance(x, Data) else as_tensor("x", x)
+        x = self._own(x).x if isinstance(x, Data) else as_tensor("x", x)
         columns = []
         for k in range(self.classes):
             model, label = (self.models, {"label": k}) if self.conditional else (self.models[k], {})
@@ -160,4 +160,8 @@ class GenerativeClassifier:
             raise ValueError(f"data must hold labels in [0, {self.classes}); got {checked}")
         label = renumbered(checked, self.names, "data").label
         require_classes(label, self.classes, null=False)
-        return x if pair else checked.x, label
+        return x if pair else self._own(checked).x, label
+
+    def _own(self, data: Data) -> Data:
+        """The data in the units that the models answer in."""
+        return in_own_units(data, self.models if self.conditional else self.models[0])

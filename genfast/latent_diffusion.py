@@ -21,6 +21,7 @@ from .common.conditions import (
 from .common.indices import as_chunk, as_index, in_chunks, spread
 from .common.keys import make_key, require_key
 from .common.measured import learn
+from .common.units import Units
 from .diffusion.model import Diffusion
 from .diffusion.scale import SPECTRUM
 from .vae.latents import drawn
@@ -42,7 +43,11 @@ class LatentDiffusion(nn.Module):
     diffusion   a `Diffusion` of samples of that shape; with classes it is conditional, whether the VAE is or not. Names
                 of classes are its; one without takes those of the VAE
     levels      of x, as in `Diffusion`
+
+    units: those of the VAE, which data are standardized by, whatever theirs are.
     """
+
+    learns_units = False
 
     def __init__(self, vae: VAE, diffusion: Diffusion, *, levels: int | None = None):
         super().__init__()
@@ -95,6 +100,10 @@ class LatentDiffusion(nn.Module):
     @shape.setter
     def shape(self, shape: tuple[int, ...] | None) -> None:
         self.vae.shape = shape
+
+    @property
+    def units(self) -> Units | None:
+        return self.vae.units
 
     def require_observations(self, x: Tensor) -> None:
         """As the VAE does."""
@@ -155,16 +164,31 @@ class LatentDiffusion(nn.Module):
         self.scale.copy_(scale)
         self.measured = True
 
+    @property
+    def encoder(self) -> nn.Module:
+        """What `encoded` is a function of, beside the batch."""
+        return self.vae.encoder
+
+    @torch.no_grad()
+    def encoded(self, batch: dict[str, Tensor | None]) -> Tensor:
+        """Mean and log-variance of q(z | x), (B, 2, *latent): `loss` takes them in the place of x, where their shape is
+        not that of x. batch: as in `loss`. `fit` asks for those of all samples, once."""
+        return torch.stack(self._encode(batch), 1)
+
     def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
-        """The loss of each sample, (B,), that of the diffusion model on u. batch, key, step: as in `Diffusion.loss`.
+        """The loss of each sample, (B,), that of the diffusion model on u. batch, key, step: as in `Diffusion.loss`; x
+        may be what `encoded` answers, which changes no more than rounding.
 
         Raises ValueError before `measure`."""
         if not self.measured:
             remedy = "call measure(batch) with 4,096 samples, or all, or train with fit"
             raise ValueError(f"scale of the latents is not known yet: {remedy}")
-        require_key(key, len(batch_samples(batch, self.shape)))
+        x, latents = batch_samples(batch), (2, *self.vae.latent)
+        known = x.shape[1:] == latents and self.shape not in (None, latents)
+        require_key(key, len(x if known else batch_samples(batch, self.shape)))
         with torch.no_grad():
-            z = drawn(*self._encode(batch), key.to(self.shift.device))
+            found = [part.contiguous() for part in x.to(self.shift.device).unbind(1)] if known else self._encode(batch)
+            z = drawn(*found, key.to(self.shift.device))
             u = (z - self.shift) / self.scale
         return self.diffusion.loss(taken(self.diffusion.net, {**batch, "x": u}), key, step=step)
 
@@ -219,7 +243,7 @@ class LatentDiffusion(nn.Module):
 
         def encode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             rows = spread(x[taken.to(x.device)].to(key.device), slots.to(key.device), chunk)
-            return (self.vae._posterior(self.vae._placed(rows)[0], conditions)[0] - self.shift) / self.scale
+            return (self.vae._posterior(self.vae._standardized(rows)[0], conditions)[0] - self.shift) / self.scale
 
         device = self.shift.device
         return in_chunks(encode, index, conditions, seed=0, chunk=chunk, device=device, shape=self.vae.latent)

@@ -206,6 +206,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "as_data": (gf.data.as_data, {"data": x()}),
     "Data.batch": (gf.data.Data(x()).batch, {"seed": 0, "first": 0, "size": 2}),
     "Data.rows": (gf.data.Data(x()).rows, {"index": LABEL}),
+    "emoji": (gf.data.emoji, {"size": 8, "font": "nowhere"}),
     "toy": (gf.data.toy, {"name": "moons", "n": 6, "seed": 0}),
     "ToyData.log_density": (gf.data.toy("moons", 4).log_density, {"x": x()}),
     "grid": (gf.data.grid, {"images": IMAGES, "columns": None, "padding": 1, "scale": 1, "value_range": (-1, 1)}),
@@ -230,7 +231,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "nn.DiT": (gf.nn.DiT, {"patch": 2, "width": 16, "depth": 1, "heads": 2, "ratio": 4.0, "qk_norm": False}),
     "nn.UNet": (gf.nn.UNet, {
         "channels": 1, "width": 4, "multipliers": (1, 2), "attention": (), "out_channels": None, "dims": 2,
-        "groups": None, "dropout": 0.0, "timesteps": None,
+        "pad": False, "groups": None, "dropout": 0.0, "timesteps": None,
     }),
     "nn.MLP of x": (NET, {"x": x(), "t": torch.ones(6), "label": LABEL, "condition": x(6, 3), "prepared": None}),
     "nn.UNet of x": (UNET, {"x": IMAGES, "t": torch.ones(6), "key": key()}),

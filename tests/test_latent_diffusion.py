@@ -75,6 +75,29 @@ def test_the_loss_changes_nothing_and_reads_nothing(trained):
     assert torch.equal(trained.log_snr(key), trained.diffusion.log_snr(key))
 
 
+def test_the_loss_takes_what_is_encoded(trained):
+    """In the place of x, with the same loss; what is neither is refused."""
+    key, found = ops.make_key(0, 50), trained.encoded(batch())
+    assert found.shape == (50, 2, 2, 4, 4) and not found.requires_grad
+    assert torch.equal(trained.loss(batch() | {"x": found}, key), trained.loss(batch(), key))
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, 8, 8\)"):
+        trained.loss(batch() | {"x": found[:, :1]}, key)
+    vae = gf.VAE(Pair(), torch.nn.Identity(), latent=4)
+    ambiguous = gf.LatentDiffusion(vae, gf.Diffusion(gf.nn.MLP(4, width=8, depth=1)))
+    x = torch.randn(50, 2, 4, generator=torch.Generator().manual_seed(2))
+    ambiguous.measure({"x": x})
+    z = ops.reparameterize(*ambiguous.vae.encode(x), key)[0]
+    found = ambiguous.diffusion.loss({"x": (z - ambiguous.shift) / ambiguous.scale}, key)
+    assert torch.equal(ambiguous.loss({"x": x}, key), found)  # these are samples, and no mean and log-variance
+
+
+class Pair(torch.nn.Module):
+    """mu = the second part of x, with a log-variance of its own."""
+
+    def forward(self, x):
+        return x[:, 1], torch.full_like(x[:, 1], -2.0)
+
+
 def test_what_is_measured_is_known_to_copies(trained, tmp_path):
     fresh = gf.LatentDiffusion(*models())
     assert not fresh.measured

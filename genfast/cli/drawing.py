@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..common import processes
 from ..common.conditions import takes
-from ..common.indices import as_chunk
+from ..common.indices import as_chunk, share
 from ..common.precision import weights_device
 
 
@@ -32,10 +33,14 @@ class Drawing:
         return index % self.classes if self.label is None else torch.full_like(index, self.label)
 
     def pieces(self, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(indices, x (b, *) float32 on the CPU) of the samples `index`, which are in order, chunk by chunk."""
+        """(indices, x (b, *) float32 on the CPU) of the samples `index`, which are in order, chunk by chunk: of several
+        processes each has its share of the chunks, side by side."""
         quiet = {"progress": False} if takes(self.model.sample, "progress") else {}  # there is one bar for all chunks
+        rank, ranks = processes.world()
         chunks = torch.tensor_split(index, torch.nonzero((index // self.chunk).diff()).flatten() + 1)
-        with tqdm(total=len(index), desc="drawing", unit="sample", delay=1, disable=None) as bar:
+        chunks = [chunks[i] for i in share(len(chunks) if len(index) else 0, 1, rank, ranks).tolist()]
+        total = sum(map(len, chunks))
+        with tqdm(total=total, desc="drawing", unit="sample", delay=1, disable=True if rank else None) as bar:
             for piece in chunks:
                 label = self.labels(piece)
                 told = {} if label is None else {"label": label}

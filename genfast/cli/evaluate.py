@@ -45,13 +45,13 @@ def evaluate(
 
     Args:
         samples: A model's checkpoint folder, a folder of images, or a .npy, .npz or .safetensors file.
-        data: The real samples: a folder of images, such a file, or digits, digits:train, digits:test.
+        data: The real samples: a folder of images, such a file, or digits, digits:train, digits:test, or emoji alike.
         metrics: Names of metrics, or quality; all that apply by default.
         n: How many samples; by default as many as there are real ones, or all that were given.
         features: pixels, random_conv, classifier (trained on --train, which needs labels then), or inception:FILE with
             Inception's weights.
         train: The training data, as for --data: for memorization and the baselines.
-        size: Images of folders are cut and shrunk to squares of so many pixels.
+        size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
         levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantized.
         seed: Of samples and splits.
@@ -84,6 +84,7 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
 
     from ..common.checks import require_choice, require_integer, require_number, require_pair
     from ..common.keys import MAX_SEED
+    from ..data.files import is_named
     from ..evaluation.measure import choose
     from ..features.choice import NAMED
 
@@ -94,8 +95,9 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
     require_integer("seed", seed, 0, MAX_SEED)
     require_number("level", level, above=0, below=1)
     for name, path in (("SAMPLES", samples), ("data", data), ("train", train)):
-        if path is not None and path.startswith("digits:"):
-            require_choice(name, path, ("digits", "digits:train", "digits:test"))
+        if path is not None and is_named(path):
+            of = path.partition(":")[0]
+            require_choice(name, path, (of, f"{of}:train", f"{of}:test"))
     if features is not None and not features.startswith("inception:"):
         require_choice("features", features, (*NAMED, "classifier", "inception:FILE"))
     if features == "classifier" and train is None:
@@ -106,12 +108,12 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
 
 
 def _images(path: str | None, size: int | None, channels: int | None) -> "str | Data | None":
-    """The images of a folder as they are asked for; any other path as it is."""
+    """The images of a folder, or data by name, as they are asked for; any other path as it is."""
     from ..data import load
+    from ..data.files import is_named
 
-    if path is None or not Path(path).is_dir() or (Path(path) / "model.json").exists() or size is channels is None:
-        return path
-    return load(path, size, channels)
+    sized = is_named(path) or (path is not None and Path(path).is_dir() and not (Path(path) / "model.json").exists())
+    return path if not sized or size is channels is None else load(path, size, channels)
 
 
 def _features(name: str | None, train: "str | Data | None"):

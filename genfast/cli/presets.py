@@ -1,11 +1,14 @@
 """Runs by name: data, model and settings. What the data can say, their shape and classes, is not said again here."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import genfast as gf
+
+from ..data.images import is_image
 
 if TYPE_CHECKING:
     from ..data import Data
@@ -17,15 +20,18 @@ LATENT = 16
 
 
 class Preset(NamedTuple):
-    """A run: `build(data)` makes its model, with new weights, and `settings` are those of `fit`. data, test, size: what
-    is taken where nothing else is asked for."""
+    """A run: `build(data)` makes its model, with new weights, and `settings` are those of `fit`. data, test, size,
+    channels, vae: what is taken where nothing else is asked for. latent: whether it is one of the latents of a VAE,
+    and `build`, until it is `over` one, takes it, too."""
 
-    build: Callable[["Data"], object]
+    build: Callable[..., object]
     settings: dict
     data: str | None = None
     test: str | None = None
     size: int | None = None
     channels: int | None = None
+    vae: str | None = None
+    latent: bool = False
 
 
 def of_run(folder: Path) -> Preset:
@@ -38,13 +44,42 @@ def of_run(folder: Path) -> Preset:
         raise ValueError(f"config must be a run that the command can repeat; got {folder}, with optimizer {optimizer}")
     settings = {name: value for name, value in run["settings"].items() if name in Training.__annotations__}
     words = run["words"] or {}
-    told = {name: words.get(name) for name in ("data", "test", "size", "channels")}
-    return Preset(lambda data: gf.training.rebuilt_model(folder), settings, **told)
+    told = {name: words.get(name) for name in ("data", "test", "size", "channels", "vae")}
+
+    def build(data: "Data", vae=None):
+        model = gf.training.rebuilt_model(folder)
+        if vae is not None:
+            model.vae.load_state_dict(vae.state_dict())
+        return model
+
+    return Preset(build, settings, latent=run["model"]["model"] == gf.LatentDiffusion.__name__, **told)
+
+
+def over(preset: Preset, folder: Path | None) -> Preset:
+    """The preset of a diffusion model of latents over the VAE in the folder, by default the one it had: with images of
+    that VAE's size and, unless it has others, the data of that VAE's run. Raises ValueError without a folder, and for
+    one that holds no VAE."""
+    if (folder := folder or preset.vae) is None:
+        raise ValueError(
+            "vae must be given: --vae RUN, the folder of a trained VAE, such as of --preset autoencoder-32"
+        )
+    vae = gf.load(folder)
+    if not isinstance(vae, gf.VAE):
+        raise ValueError(f"vae must be the folder of a VAE; got {folder}, with a {type(vae).__name__}")
+    channels, *size = vae.shape if is_image(vae.shape) else (None,)
+    preset = preset._replace(
+        build=functools.partial(preset.build, vae=vae), vae=str(folder), channels=channels,
+        size=size[0] if len(set(size)) == 1 else None,
+    )  # fmt: skip
+    if preset.data is None and (Path(folder) / "run.json").exists():
+        words = gf.training.read_run(folder)["words"] or {}
+        preset = preset._replace(data=words.get("data"), test=words.get("test"))
+    return preset
 
 
 def unet(data: "Data"):
-    """A diffusion model with a U-Net for images of their size. Raises ValueError for what is no image, for more than
-    128 pixels a side, and for sides that cannot be halved as often as that U-Net does."""
+    """A diffusion model with a U-Net for images of their size. Raises ValueError for what is no image, and for more
+    than 128 pixels a side."""
     channels, height, width = _image(data)
     if (side := next((side for side in SIZES if max(height, width) <= side), None)) is None:
         raise ValueError(
@@ -52,13 +87,7 @@ def unet(data: "Data"):
             "for another network"
         )
     features, multipliers = SIZES[side]
-    if wrong := [n for n in (height, width) if n % 2 ** (len(multipliers) - 1)]:
-        factor = 2 ** (len(multipliers) - 1)
-        raise ValueError(
-            f"data must be images with sides divisible by {factor}, for a U-Net of their size; got {width} x {height}: "
-            f"--size {-(-wrong[0] // factor) * factor} makes them so"
-        )
-    return gf.Diffusion(gf.nn.UNet(channels, features, multipliers, **_told(data)))
+    return gf.Diffusion(gf.nn.UNet(channels, features, multipliers, pad=True, **_told(data)))
 
 
 def mlp(data: "Data"):
@@ -77,7 +106,8 @@ def named(net: str) -> Callable[["Data"], object]:
     def build(data: "Data"):
         preset = gf.nn.presets.PRESETS[net]
         size = {"features": math.prod(data.shape)} if "features" in preset.arguments else {"channels": data.shape[0]}
-        network = preset.build(**size, **_told(data))
+        pad = {"pad": True} if preset.network is gf.nn.UNet else {}
+        network = preset.build(**size, **pad, **_told(data))
         _try(net, network, data)
         return gf.Diffusion(network)
 
@@ -90,6 +120,23 @@ def vae(data: "Data"):
     nets = {"size": size, "channels": channels, "latent": LATENT, "width": 16} | _told(data)
     likelihood = gf.vae.likelihoods.LearnedVariance((channels, 1, 1))
     return gf.VAE(gf.nn.Encoder(**nets), gf.nn.Decoder(**nets), latent=LATENT, likelihood=likelihood)
+
+
+def autoencoder(data: "Data"):
+    """A VAE of images whose latents are images, too, for a diffusion model of these: half as large, a quarter from 17
+    pixels on."""
+    channels, *size = _image(data)
+    nets = {"latent": 2 if channels == 1 else 4, "multipliers": (1, 2) if max(size) <= 16 else (1, 2, 2), "width": 16}
+    return gf.vae.autoencoder_kl(size, channels, **nets)
+
+
+def latent(data: "Data", vae):
+    """A diffusion model of the latents of a VAE: with a U-Net where they are images, else with an MLP."""
+    if len(vae.latent) == 3:
+        net = gf.nn.UNet(vae.latent[0], 32, (1, 2), pad=True, **_told(data))
+    else:
+        net = gf.nn.MLP(math.prod(vae.latent), 256, 3, **_told(data))
+    return gf.LatentDiffusion(vae, gf.Diffusion(net))
 
 
 def gan(data: "Data"):
@@ -105,6 +152,11 @@ PRESETS = {
     "digits-vae": Preset(vae, {"steps": 600, "lr": 3e-3}, **DIGITS),
     "digits-gan": Preset(gan, {"steps": 2500, "lr": 2e-3, "batch": 64}, data="digits"),
     "toy-mlp": Preset(mlp, {"steps": 1000, "lr": 3e-3, "batch": 256}, data="toy:moons"),
+    "emoji32-unet": Preset(
+        unet, {"steps": 1500, "lr": 2e-3, "batch": 32}, data="emoji:train", test="emoji:test", size=32
+    ),
+    "autoencoder-32": Preset(autoencoder, {"steps": 1500, "lr": 3e-3, "batch": 64}, size=32),
+    "latent-32": Preset(latent, {"steps": 1500, "lr": 3e-3, "batch": 64}, latent=True),
     "folder-64": Preset(unet, {"steps": 5000, "lr": 1e-3, "batch": 32}, size=64),
 }
 UNNAMED = {"steps": 2000, "lr": 3e-3, "batch": 64}  # settings of a run with neither preset nor other run

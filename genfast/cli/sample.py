@@ -27,7 +27,8 @@ def sample(
     device: str | None = None,
     json: bool = False,
 ) -> None:
-    """Draw samples of a model: sample i of a seed is the same, whatever else is drawn with it.
+    """Draw samples of a model: sample i of a seed is the same, whatever else is drawn with it. Under
+    torchrun (torchrun -m genfast sample ...) each process draws its share of the chunks, and all is as of one.
 
     Args:
         model: The folder of a run, or of a model that was saved.
@@ -46,6 +47,7 @@ def sample(
         device: Where to draw: cpu, cuda, cuda:1.
         json: Print paths, n, first, seconds and settings as JSON.
     """
+    from ..common import processes
     from .drawing import Drawing
     from .sample_files import require_drawable, save_folder, writer
 
@@ -60,9 +62,11 @@ def sample(
         _require_settings_of(loaded, settings)
         drawing = Drawing(loaded, seed, _number(label, loaded), settings)
         require_drawable(out, drawing.shape)
-    began = time.perf_counter()
-    with going_on(lambda: f"what was drawn is in {out}" if write is save_folder else None):
+    began, first_one = time.perf_counter(), processes.world()[0] == 0
+    with going_on(lambda: f"what was drawn is in {out}" if write is save_folder and first_one else None):
         write(out, drawing, index)
+    if not first_one:
+        return
     if json:
         told = {"n": n, "first": first, "settings": settings | {"seed": seed, "label": label, "ema": ema}}
         print(json_module.dumps({"paths": [str(out)], "seconds": time.perf_counter() - began} | told))

@@ -1,12 +1,10 @@
 """What `genfast sample` writes: a sheet, arrays, or a folder of pictures."""
 
-import contextlib
 import json
-import os
+import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -14,7 +12,9 @@ from torch import Tensor
 
 import genfast as gf
 
-from ..common.files import flush, flushed, made_folder, temporary, write_file, write_files
+from ..common import processes
+from ..common.files import made_folder, remove_temporaries, write_file, write_files
+from ..common.rows import replace, replaced, written
 from ..data.images import grid, is_image, png, save_png
 from ..features import fingerprint
 from .drawing import Drawing
@@ -43,30 +43,37 @@ def require_drawable(out: Path, shape: tuple[int, ...] | None) -> None:
 
 def save_sheet(path: Path, drawing: Drawing, index: Tensor) -> None:
     """All in one picture: images row by row, with classes in turn a column a class; all else as points."""
-    x, grids = torch.cat([x for _, x in drawing.pieces(index)]), gf.training.grids
-    if is_image(drawing.shape):
-        columns = None if drawing.label is not None else min(len(index), grids.columns_of(drawing.model))
-        picture = grid(x, columns=columns, scale=max(1, grids.SIDE // x.shape[2]), padding=2)
-    else:
-        picture = grids.scatter(x, drawing.labels(index), {})
-    save_png(path, picture)
+
+    def save(rows: Path) -> None:
+        x, grids = torch.from_numpy(np.load(rows)), gf.training.grids
+        if is_image(drawing.shape):
+            columns = None if drawing.label is not None else min(len(index), grids.columns_of(drawing.model))
+            picture = grid(x, columns=columns, scale=max(1, grids.SIDE // x.shape[2]), padding=2)
+        else:
+            picture = grids.scatter(x, drawing.labels(index), {})
+        save_png(path, picture)
+
+    _with_rows(path, drawing, index, save)
 
 
 def save_npy(path: Path, drawing: Drawing, index: Tensor) -> None:
     """x, (n, *) float32, as it comes."""
-    with _replaced(path) as file:
-        _write_x(file, drawing, index)
+    _with_rows(path, drawing, index, lambda rows: replace(rows, path))
 
 
 def save_npz(path: Path, drawing: Drawing, index: Tensor) -> None:
     """x, and label, (n,) int64, of a model with classes."""
-    with _replaced(path) as file, zipfile.ZipFile(file, "w") as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as column:
-            _write_x(column, drawing, index)
-        label = drawing.labels(index)
-        if label is not None:
-            with archive.open("label.npy", "w", force_zip64=True) as column:
-                np.lib.format.write_array(column, label.numpy(), allow_pickle=False)
+    label = drawing.labels(index)
+
+    def save(rows: Path) -> None:
+        with replaced(path) as file, zipfile.ZipFile(file, "w") as archive:
+            with open(rows, "rb") as x, archive.open("x.npy", "w", force_zip64=True) as column:
+                shutil.copyfileobj(x, column, 2**20)
+            if label is not None:
+                with archive.open("label.npy", "w", force_zip64=True) as column:
+                    np.lib.format.write_array(column, label.numpy(), allow_pickle=False)
+
+    _with_rows(path, drawing, index, save)
 
 
 def save_folder(path: Path, drawing: Drawing, index: Tensor) -> None:
@@ -74,11 +81,21 @@ def save_folder(path: Path, drawing: Drawing, index: Tensor) -> None:
 
     Raises FileExistsError where the folder holds anything but samples of the same weights, seed, label and settings.
     """
-    folder = made_folder("out", path)
-    _claim(folder, drawing)
-    missing = [i for i in index.tolist() if not _picture(folder, i).exists()]
-    for piece, x in drawing.pieces(torch.tensor(missing, dtype=torch.int64, device="cpu")):
-        write_files({_picture(folder, i): png(grid(image[None], padding=0)) for i, image in zip(piece.tolist(), x)})
+
+    def begun() -> list[int]:
+        folder = made_folder("out", path)
+        _claim(folder, drawing)
+        missing = [i for i in index.tolist() if not _picture(folder, i).exists()]
+        remove_temporaries(folder, of={_picture(folder, i).name for i in missing})
+        return missing
+
+    def draw() -> None:
+        for piece, x in drawing.pieces(missing):
+            images = zip(piece.tolist(), x)
+            write_files({_picture(path, i): png(grid(image[None], padding=0)) for i, image in images})
+
+    missing = torch.tensor(processes.first(begun), dtype=torch.int64, device="cpu")
+    processes.together(draw)
 
 
 WRITERS = {".png": save_sheet, ".npy": save_npy, ".npz": save_npz}
@@ -112,27 +129,8 @@ def _picture(folder: Path, index: int) -> Path:
     return folder / f"{index:07d}.png"
 
 
-@contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written to, which takes the place of what is there at the end, or not at all. Raises OSError with
-    its name."""
-    waiting = temporary(path)
-    try:
-        with flushed(waiting) as file:
-            yield file
-        os.replace(waiting, path)
-    except BaseException as error:
-        waiting.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    flush(path.parent)
-
-
-def _write_x(file: BinaryIO, drawing: Drawing, index: Tensor) -> None:
-    """The samples as a .npy, a chunk at a time."""
-    shape = (len(index), *drawing.shape)
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    for _, x in drawing.pieces(index):
-        file.write(x.contiguous().numpy().astype("<f4", copy=False).data)
+def _with_rows(path: Path, drawing: Drawing, index: Tensor, save: Callable[[Path], None]) -> None:
+    """`save`, in the first process, of a .npy of all samples, whatever process has drawn them."""
+    pieces = ((int(piece[0] - index[0]), x.numpy()) for piece, x in drawing.pieces(index))
+    with written(path, (len(index), *drawing.shape), pieces) as rows:
+        processes.first(lambda: save(rows))

@@ -77,6 +77,7 @@ def train(
     net: str | None = None,
     size: int | None = None,
     channels: Literal[1, 3] | None = None,
+    vae: Path | None = None,
     training: Annotated[Training, tyro.conf.arg(name="")] = {},  # noqa: B006
 ) -> None:
     """Train a model, or go on with a run that was stopped: by the same command. Ctrl-C stops it at the end of a step,
@@ -84,15 +85,18 @@ def train(
 
     Args:
         out: Folder of the run: weights, log, states, pictures.
-        preset: A run by name: digits-unet, digits-vae, digits-gan, toy-mlp, or folder-64 with --data. Without, and
-            without --config, a diffusion model that fits the data.
+        preset: A run by name: digits-unet, digits-vae, digits-gan, toy-mlp, emoji32-unet; folder-64 or
+            autoencoder-32 (a VAE) with --data; latent-32 with --vae. Without, and without --config, a diffusion model
+            that fits the data.
         config: Another run: its model, with new weights, and its settings.
         data: A folder of images, their subfolders being classes; a .npy, .npz or .safetensors file; digits,
-            digits:train, digits:test; toy:moons and others.
+            digits:train, digits:test; emoji, emoji:train, emoji:test; toy:moons and others.
         test: Held-out data, as for --data: the loss of the averaged weights on them is watched, and the best is kept.
         net: Another network, by its name in gf.nn.presets, such as unet_32.
-        size: Images of folders are cut and shrunk to squares of so many pixels.
+        size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
+        vae: Of a diffusion model of latents: the folder of the VAE, whose data and size of images are taken, too,
+            unless others are asked for.
         training: Arguments of gf.fit.
     """
     import torch
@@ -102,7 +106,7 @@ def train(
     if preset is config is data is None and (out / "run.json").exists():
         config = out  # it says all that is needed to go on
     with usage():
-        run = _chosen(preset, config, net)
+        run = _chosen(preset, config, net, vae)
         settings = _checked(run.settings | training)
         if data is not None:
             run = run._replace(data=data, test=None)
@@ -119,14 +123,14 @@ def train(
     model = run.build(data)
     print(f"genfast train: {_described(model)} for {data}", file=sys.stderr)
     fit = gf.Fit(model, data, test=test, out=out, **settings)
-    fit.folder.words = told | {"preset": preset, "net": net}
+    fit.folder.words = told | {"preset": preset, "net": net, "vae": run.vae}
     with going_on(lambda: f"{out}: stopped after step {fit.saved[0]}, which is saved" if fit.saved[0] else None):
         logs = fit.run()
     print(f"{out}: {_summary(logs[-1])}")
 
 
-def _chosen(preset: str | None, config: Path | None, net: str | None) -> "Preset":
-    """The run that is asked for, with the network `net` if that is not None."""
+def _chosen(preset: str | None, config: Path | None, net: str | None, vae: Path | None) -> "Preset":
+    """The run that is asked for, with the network `net`, or over the VAE in the folder `vae`, if that is not None."""
     import genfast as gf
 
     from ..common.checks import require_choice
@@ -142,9 +146,11 @@ def _chosen(preset: str | None, config: Path | None, net: str | None) -> "Preset
         run = presets.of_run(config)
     else:
         run = presets.Preset(presets.fitting, presets.UNNAMED)
+    if vae is not None and not run.latent:
+        raise UsageError("--vae is for a diffusion model of latents: --preset latent-32")
     if net is None:
-        return run
-    if run.build in (presets.vae, presets.gan):
+        return presets.over(run, vae) if run.latent else run
+    if run.latent or run.build in (presets.vae, presets.autoencoder, presets.gan):
         raise UsageError(f"--net is the network of a diffusion model, which {preset} is not")
     return run._replace(build=presets.named(net))
 

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,12 +81,12 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(waiting, ignore_errors=True)
 
 
-def remove_temporaries(folder: Path, besides: tuple[str, ...] = ()) -> None:
+def remove_temporaries(folder: Path, besides: tuple[str, ...] = (), of: Container[str] | None = None) -> None:
     """Remove what killed processes left in the folder under names of `temporary`, unless these begin with one of
-    `besides`; nobody else may be writing there."""
+    `besides`, or are not those of a name among `of`; nobody else may be writing there, or to these names."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]:
-            if path.name.startswith(besides):
+            if path.name.startswith(besides) or (of is not None and path.name[1:].rsplit(".", 2)[0] not in of):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

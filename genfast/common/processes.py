@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pickle
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -49,6 +50,29 @@ def first(do: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return answer
+
+
+def together(do: Callable[[], T]) -> T:
+    """What do(), in which processes do not wait for each other, answers in this one; where it fails in one of them,
+    its error in all."""
+    answer, error = None, None
+    try:
+        answer = do()
+    except Exception as raised:
+        error = raised
+    errors = [other for other in gather([_told(error)]) if other is not None]
+    if error is not None or errors:
+        raise error or errors[0]
+    return answer
+
+
+def _told(error: Exception | None) -> Exception | None:
+    """The error, or one with its words where that cannot be sent to others."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _leave() -> None:

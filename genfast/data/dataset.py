@@ -11,30 +11,24 @@ import itertools
 import numpy as np
 import torch
 
-from ..common.checks import as_tensor, holds_integers, require_integer, require_integers
+from ..common.checks import as_tensor, holds_integers, require_integer, require_names
 from ..common.keys import MAX_SEED
+from ..common.orders import permutation
+from ..common.units import as_units
 from .columns import as_conditions, as_labels, as_names
 from .foreign import columns_of, is_dataset
 from .source import as_float, as_source, column_bytes
-
-
-def permutation(n, seed, epoch):
-    """The order of epoch `epoch`: int64 array (n,), a permutation of 0..n-1.
-
-    Ranks n 64-bit words of the Philox stream with key (seed, epoch). NumPy keeps the words of a bit generator fixed
-    for ever, which it does not promise for `Generator.permutation`; a run must resume under another version.
-    """
-    n, seed, epoch = require_integers(0, n=n, seed=seed, epoch=epoch)
-    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(n)
-    return np.argsort(words, kind="stable")
+from .transforms import Augment
+from .units import measured
 
 
 class Data:
     """Samples `x: (N, *)` float32 and, optionally, labels `label: (N,)` integers in [0, classes), -1 where unknown, and
     conditions `condition: (N, *)` float32, attributes or embeddings, NaN where one is missing.
 
-    x          floating-point of any width; images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3
-               channels C, kept so and seen as pixel / 127.5 - 1; or a `Source`, which reads what it is asked for
+    x          floating-point of any width; images in uint8, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4
+               channels C, kept so and seen as pixel / 127.5 - 1, where the 4th is alpha, which is laid on white; or a
+               `Source`, which reads what it is asked for. (N, H, W, C) of floats: see `arrays`
     condition  any real numbers or bools, (N,) being (N, 1). What has the right type and is contiguous, images with
                channels last included, is shared; all else is copied once
     shape      shape of one sample, without N
@@ -43,19 +37,26 @@ class Data:
     levels     how many values an element of x has, -1 to 1 at equal distances; None where it is no such image. By
                default what the source says: 256 of uint8
     augment    how `batch` changes samples: augment(x, seed, counter), and `centered`, for all who look at them
-    units      in which x is given: `standardized` is what a model sees
+    columns    names of the features, a tuple of strings, or None
+    units      mean and sd, by which `x`, `rows` and `batch` are standardized
     Raises TypeError or ValueError for what is of another kind, masked or sparse, is empty, holds NaN or infinity, does
     not match, or would lose its spread in float32: numbers that vary little and lie far from 0. What is not in memory
     is looked at when it is read.
     """
 
     def __init__(
-        self, x, label=None, classes=None, condition=None, names=None, levels=None, *, augment=None, units=None
+        self, x, label=None, classes=None, condition=None, names=None, levels=None, *, columns=None, augment=None,
+        units=None,
     ):  # fmt: skip
         self.source = as_source(x)
-        self.augment, self.units = augment, units
+        self.augment, self.units = augment, as_units(units)
         self.condition = None if condition is None else as_conditions(condition, len(self))
         self.shape = tuple(self.source.shape if augment is None else augment.shape(self.source.shape))
+        if self.units is not None:
+            self.units.require(self.shape)
+        self.columns = None if columns is None else require_names("columns", columns)
+        if columns is not None and (len(self.columns),) != self.shape:
+            raise ValueError(f"columns must be names of the features of {self.shape}; got {len(self.columns)} of them")
         self.label = None if label is None else as_labels(label, len(self))
         self.names = None if names is None else as_names(names)
         found = 0 if label is None else int(self.label.max()) + 1
@@ -76,8 +77,20 @@ class Data:
 
     def replace(self, **changes):
         """Data that differ in these arguments only."""
-        names = ("label", "classes", "condition", "names", "levels", "augment", "units")
+        names = ("label", "classes", "condition", "names", "levels", "columns", "augment", "units")
         return Data(**{"x": self.source} | {name: getattr(self, name) for name in names} | changes)
+
+    def augmented(self, flip=True, crop=None):
+        """These images, flipped from right to left with probability 1/2, and cut at random to crop = (height, width),
+        where a batch of a training is made of them: a function of (seed, sample counter). Whoever looks at rows, x or
+        shape, as `evaluate` does, sees the middle of that size, never flipped. Equation and errors: `Augment`."""
+        return self.replace(augment=Augment(flip, crop))
+
+    def standardized(self):
+        """These data as (x - mean) / sd, of each feature of vectors, or each channel, the first axis, of all else. A
+        model that is trained on them keeps mean and sd, and answers in the units of these data: see `Units`. What is
+        constant keeps its scale, and is named in a UserWarning."""
+        return self.replace(units=measured(self))
 
     def __len__(self):
         return len(self.source)
@@ -173,10 +186,13 @@ def _require_scale(levels, x):
         raise ValueError(f"levels must be None for x beyond [-1, 1]; got {levels} and values from {low:g} to {high:g}")
 
 
-def arrays(x, label=None, classes=None, condition=None, names=None, levels=None):
-    """Data from arrays or tensors: `x: (N, *)` floating-point, `label: (N,)` integers, `condition: (N, *)` or (N,)
-    numbers, `names` of the classes, `levels` of an image; see `Data`."""
-    return Data(x, label, classes, condition, names, levels)
+def arrays(x, label=None, classes=None, condition=None, names=None, levels=None, *, layout=None):
+    """Data from arrays or tensors: `x: (N, *)` floating-point, or images in uint8, `label: (N,)` integers,
+    `condition: (N, *)` or (N,) numbers, `names` of the classes, `levels` of an image; see `Data`.
+
+    layout: "chw" or "hwc", where images have their channels; None where uint8 images show it, by 1, 3 or 4 channels on
+    one side only. A ValueError asks for it where they do not, and of floats that look like "hwc"."""
+    return Data(as_source(x, layout), label, classes, condition, names, levels)
 
 
 def as_data(data, argument="data"):

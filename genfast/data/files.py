@@ -11,36 +11,47 @@ from ..common.memory import gigabytes
 from ..common.warn import warn_user
 from .builtin import digits
 from .columns import as_names
-from .dataset import Data
+from .dataset import arrays
+from .emoji import emoji
 from .folder import folder, some
+from .layout import LAYOUTS
 from .toy import toy
 
 MAPPED = 2**30  # bytes beyond which an array of samples is mapped, not read
 # What the arrays of a file may be called, by the argument of Data.
 COLUMNS = {"x": ("x", "images", "arr_0"), "label": ("label", "labels", "y"), "condition": ("condition",)}
+NAMED = {"digits": digits, "emoji": emoji}  # whose splits are "digits:train" and so on
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def load(path, size=None, channels=None, names=None, broken="raise"):
+def load(path, size=None, channels=None, names=None, broken="raise", layout=None):
     """Data from a file, a folder or a name.
 
-    "digits", "digits:train" or "digits:test": see `digits`.  "toy:moons" and the like: see `toy`.  A folder: see
-    `folder`, with its size, channels, names and broken.
+    "digits", "digits:train" or "digits:test": see `digits`.  "emoji", "emoji:train" or "emoji:test": see `emoji`, with
+    its size.  "toy:moons" and the like: see `toy`.  A folder: see `folder`, with its size, channels, names and broken.
     .npy: x.  .npz, .safetensors: x under the name "x", "images" or "arr_0" and, where there are any, label under
     "label", "labels" or "y" and condition under "condition"; a UserWarning names other arrays. x: (N, *) floating-point
-    as it is, or images in uint8, see `Data`. Beyond 1 GiB it is mapped into memory, and read as it is asked for; of an
-    .npz that is compressed all is read, with a UserWarning.
+    as it is, or images in uint8, with their channels where `layout` says, see `arrays`. Beyond 1 GiB it is mapped into
+    memory, and read as it is asked for; of an .npz that is compressed all is read, with a UserWarning.
     names     of the classes of a file, in the order of their numbers
     Raises FileNotFoundError if there is nothing, ValueError or TypeError saying what is wrong with the file.
     """
     size = None if size is None else require_integer("size", size, 1)
     channels = require_choice("channels", channels, (None, 1, 3))
-    if isinstance(path, str) and path.partition(":")[0] == "digits":
-        if path == "digits" and Path(path).exists():
-            raise ValueError('path: "digits" names data, and there is a path digits, too; say ./digits or digits:train')
-        return _named(digits(path.partition(":")[2] or None), names)
-    if isinstance(path, str) and path.startswith("toy:"):
+    layout = require_choice("layout", layout, LAYOUTS)
+    toys = isinstance(path, str) and path.startswith("toy:")
+    if layout is not None and (is_named(path) or toys or Path(path).is_dir()):
+        raise ValueError(f"layout must be None but for arrays of a file; got {layout} for {path}")
+    if is_named(path):
+        name, _, split = path.partition(":")
+        if path == name and Path(path).exists():
+            raise ValueError(
+                f'path: "{name}" names data, and there is a path {name}, too; say ./{name} or {name}:train'
+            )
+        sized = {} if size is None or name == "digits" else {"size": size}
+        return _named(NAMED[name](split=split or None, **sized), names)
+    if toys:
         return _named(toy(path.removeprefix("toy:")), names)
     path = as_path("path", path)
     if path.is_dir():
@@ -50,7 +61,7 @@ def load(path, size=None, channels=None, names=None, broken="raise"):
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f'path must be "digits", a folder, or a file {", ".join(readers)}; got {path}')
+        raise ValueError(f'path must be "digits", "emoji", a folder, or a file {", ".join(readers)}; got {path}')
     try:
         columns = reader(path)
     except Exception as error:  # each format has errors of its own
@@ -59,9 +70,14 @@ def load(path, size=None, channels=None, names=None, broken="raise"):
     if unknown := sorted(columns.keys() - {name for choices in COLUMNS.values() for name in choices}):
         warn_user(f"path: arrays in {path} were passed over: {some(unknown)}")
     try:
-        return _named(Data(**found), names)
+        return _named(arrays(**found, layout=layout), names)
     except (TypeError, ValueError) as error:
         raise type(error)(f"path: {path}: {error}") from error
+
+
+def is_named(path):
+    """Whether the path is the name of data, "digits" or "emoji:test", whatever files there are."""
+    return isinstance(path, str) and path.partition(":")[0] in NAMED
 
 
 def _named(data, names):

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from ..common.checks import holds_integers, is_integer, require_tensor
 from ..common.warn import warn_user
+from .layout import channels_last, of_8_bits
 from .pixels import pixels_of
-from .source import CPU, Source, channels_first
+from .source import CPU, Source
 
 PARTS = {  # what the parts of an item may be called, by the argument of Data
     "x": ("x", "image", "images", "img", "pixel_values"),
@@ -107,6 +108,7 @@ class Foreign(Source):
 
     def _stored(self, x: object, i: int) -> Tensor:
         """x of item i as uint8 or float32."""
+        layout = "chw" if isinstance(x, Image.Image) else None
         if isinstance(x, Image.Image):
             x = _picture(x, i)
         elif not isinstance(x, Tensor | np.ndarray) or x.ndim == 0:
@@ -117,9 +119,10 @@ class Foreign(Source):
             x = x.copy()
         x = require_tensor(f"sample {i}", x).detach().cpu()
         if x.dtype == torch.uint8 and x.ndim in (2, 3):
-            return channels_first(x[None])[0]
+            return of_8_bits(x[None], channels_last(x[None], layout))[0]
         if not x.is_floating_point():
             raise TypeError(f"data must have floating-point samples, or images in uint8; got {x.dtype} as sample {i}")
+        channels_last(x[None], layout)  # raises for floats that look so
         x = x.float()
         if not x.isfinite().all():
             raise ValueError(f"x must hold finite values; got NaN or infinity in sample {i}")

@@ -18,9 +18,12 @@ def matched(samples: Data, data: Data, argument: str) -> Data:
 
 
 def require_alike(samples: Data, data: Data, argument: str) -> None:
-    """ValueError unless the shape of a sample is that of the data."""
+    """ValueError unless the shape of a sample, and the names of its features where both have them, are the data's."""
     if samples.shape != data.shape:
         raise ValueError(f"{argument} must hold samples of shape {data.shape}, as data has; got {samples.shape}")
+    if None not in (samples.columns, data.columns) and samples.columns != data.columns:
+        wanted, got = (", ".join(names) for names in (data.columns, samples.columns))
+        raise ValueError(f"{argument} must have the columns {wanted}, in this order; got {got}")
 
 
 def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition")) -> Data:
@@ -33,6 +36,7 @@ def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition
     unknown_labels        whether -1 is one of the labels
     condition_width       numbers in a row of condition; 0 for none, None where any will do
     require_observations  (x): raises ValueError for what cannot be its data
+    units                 in which it takes and answers with samples, or None: then the data are told in theirs
 
     Raises ValueError for labels that are no classes of the model, names that it does not know, or labels or conditions
     that it wants and the data lack.
@@ -45,20 +49,38 @@ def for_model(data: Data, model, *, tell: Collection[str] = ("label", "condition
         data = _with_known_labels(data, model)
     if "condition" in tell:
         data = _with_known_conditions(data, model)
-    if callable(getattr(model, "require_observations", None)):
-        model.require_observations(data.glance())
+    data = in_own_units(data, model)
+    _require_observations(data, model)
     return data
 
 
+def in_own_units(data: Data, model) -> Data:
+    """The data in the units in which they were given, if the model answers in these; as they are, if it knows of no
+    `units`."""
+    return in_units(data, None) if hasattr(model, "units") else data
+
+
+def in_units(data: Data, units) -> Data:
+    """The data standardized by these units, or not at all."""
+    return data if data.units == units else data.replace(units=units)
+
+
 def for_training(data: Data, model) -> Data:
-    """`for_model`, with a UserWarning for data that look like 8-bit numbers, which a model of genfast's should see
-    scaled: values from 0 to 255 that come within a tenth of both, or images of whole ones that go beyond 1."""
+    """`for_model`, but standardized by the model's units; by those of the data while it has none, unless it says
+    `learns_units = False`. With a UserWarning for data that look like 8-bit numbers, which a model of genfast's should
+    see scaled: values from 0 to 255 that come within a tenth of both, or images of whole ones that go beyond 1."""
+    units = getattr(model, "units", None)
+    if units is None and getattr(model, "learns_units", True):
+        units = data.units
+    data = in_units(for_model(data, model), units)
+    if units is not None:
+        _require_observations(data, model)
     if hasattr(model, "classes") and _looks_8_bit(seen := data.glance()):
         warn_user(
             f"x lies from {seen.min():g} to {seen.max():g}, as 8-bit numbers do, and models are made for values of "
             "about unit scale: scale it first, e.g. x / 127.5 - 1"
         )
-    return for_model(data, model)
+    return data
 
 
 def require_shape_of(model, data: Data) -> None:
@@ -120,6 +142,11 @@ def _with_known_conditions(data: Data, model) -> Data:
         expected, got = (len(data), width), tuple(data.condition.shape)
         raise ValueError(f"condition must have shape {expected}, as the model takes it; got {got} in data")
     return data
+
+
+def _require_observations(data: Data, model) -> None:
+    if callable(getattr(model, "require_observations", None)):
+        model.require_observations(data.glance())
 
 
 def _looks_8_bit(x: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..common.checks import require_tensor
 from ..common.memory import require_room
 from .columns import as_samples
+from .layout import channels_last, of_8_bits, shape_of_8_bits
 
 CPU = torch.device("cpu")
 SPREAD = 64  # samples that are looked at where not all are
@@ -96,15 +97,16 @@ class Mapped(Source):
     """Samples x: (N, *) floating-point, or images in uint8, of a memory map: what is asked for is read. Floats become
     float32 then, and what is not finite is an error that names the sample."""
 
-    def __init__(self, x: np.memmap):
+    def __init__(self, x: np.memmap, layout: str | None = None):
         if x.ndim < 2 or x.size == 0:
             raise ValueError(f"x must have at least one sample, of shape (N, *); got shape {x.shape}")
-        self.x, self.shape = x, x.shape[1:]
-        if x.dtype == np.uint8 and x.ndim in (3, 4):
-            self.x = channels_first(x)
-            self.shape, self.dtype, self.levels = self.x.shape[1:], torch.uint8, 256
+        whole = x.dtype == np.uint8 and x.ndim in (3, 4)
+        self.x, self.last = x, channels_last(require_tensor("x", x[:1].copy()), layout)
+        if whole:
+            self.shape, self.dtype, self.levels = shape_of_8_bits(x.shape[1:], self.last), torch.uint8, 256
         else:
             as_samples(self._read(self.spread()))
+            self.shape = (x.shape[3], *x.shape[1:3]) if self.last else x.shape[1:]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -112,31 +114,37 @@ class Mapped(Source):
     def stored(self, index: Tensor) -> Tensor:
         found = self._read(index)
         if self.dtype == torch.uint8:
-            return found
-        held = found.to(torch.float32)
+            return of_8_bits(found, self.last)
+        held = (found.movedim(3, 1) if self.last else found).to(torch.float32).contiguous()
         if not (fine := held.isfinite()).all():
             first = int(index[~fine.flatten(1).all(1)][0])
             raise ValueError(f"x must hold finite values, in float32; got NaN or infinity in sample {first}")
         return held
 
     def identity(self) -> Iterator[bytes]:
-        yield json.dumps([str(self.x.dtype), self.x.shape]).encode()
+        yield json.dumps([str(self.x.dtype), self.x.shape, self.shape]).encode()
         yield self._read(self.spread()).numpy().tobytes()
 
     def _read(self, index: Tensor) -> Tensor:
         return require_tensor("x", np.ascontiguousarray(self.x[index.numpy()]))
 
 
-def as_source(x) -> Source:
-    """A source of samples x: one as it is, a tensor, array or memory map (N, *) floating-point, or images in uint8."""
+def as_source(x, layout: str | None = None) -> Source:
+    """A source of samples x: one as it is, a tensor, array or memory map (N, *) floating-point, or images in uint8.
+    layout: where images have their channels, see `layout.channels_last`."""
     if isinstance(x, Source):
+        if layout is not None:
+            raise ValueError(f"layout must be None for a source, which knows its own; got {layout!r}")
         return x
     if isinstance(x, np.memmap):
-        return Mapped(x)
+        return Mapped(x, layout)
     x = require_tensor("x", x)
-    if x.dtype == torch.uint8 and x.ndim in (3, 4):
-        return InMemory(channels_first(x).contiguous())
-    return InMemory(as_samples(x))
+    last = bool(x.ndim) and channels_last(x, layout)
+    if x.dtype != torch.uint8 or x.ndim not in (3, 4):
+        return InMemory(as_samples(x.movedim(3, 1) if last else x))
+    if not x.numel():
+        raise ValueError(f"x must have at least one sample; got shape {tuple(x.shape)}")
+    return InMemory(of_8_bits(x, last))
 
 
 def as_float(stored: Tensor) -> Tensor:
@@ -145,17 +153,6 @@ def as_float(stored: Tensor) -> Tensor:
         return stored
     # A number of Python's would be a multiplication by its reciprocal on a GPU.
     return stored.float().div_(torch.full((), 127.5, device=stored.device)).sub_(1)
-
-
-def channels_first(image: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    """A view (N, C, H, W) of images (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels C."""
-    if image.ndim == 3:
-        return image[:, None]
-    first, last = (image.ndim == 4 and image.shape[axis] in (1, 3) for axis in (1, 3))
-    if first == last:
-        wanted = "images with 1 or 3 channels, either first or last, or floats"
-        raise ValueError(f"x must be uint8 {wanted}; got shape {tuple(image.shape)}")
-    return image if first else image.swapaxes(1, 3).swapaxes(2, 3)
 
 
 def column_bytes(column: Tensor) -> Iterator[bytes | memoryview]:

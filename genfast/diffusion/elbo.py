@@ -26,6 +26,7 @@ from torch import Tensor
 from .. import ops
 from ..common.checks import require_chunk, require_count
 from ..common.keys import require_key
+from ..common.units import density, standardized
 from ..ops.noise import MAX_STEP
 from .likelihood import prior_variance, require_finite, require_samples
 from .process.denoisers import Denoiser, Network
@@ -62,13 +63,13 @@ def elbo(
     dtype = torch.promote_types(Network(denoiser.net).dtype or x.dtype, torch.float32)
     index = torch.arange(len(x), device="cpu")
     condition = network_arguments(None, condition, None, index, dtype)[0]
-    x = x.to(dtype)
+    x = standardized(denoiser.units, x.to(dtype))
     nats = [torch.empty(0, dtype=torch.float64, device=x.device)]
     with denoiser.evaluating():
         for part in index.split(chunk) if len(x) else ():
             conditions = {name: value[part.to(value.device)].to(x.device) for name, value in condition.items()}
             nats.append(_bound(denoiser, x[part], key[part].to(x.device), conditions, samples))
-    nats = torch.cat(nats)
+    nats = density(denoiser.units, torch.cat(nats), x.shape[1:])
     require_finite(nats.unsqueeze(0), index)
     return nats
 

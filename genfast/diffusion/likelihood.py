@@ -34,6 +34,7 @@ from ..common.checks import (
 )
 from ..common.indices import as_index, chunk_index, chunk_passes, spread
 from ..common.log_likelihood import LogLikelihood, NotDifferentiable
+from ..common.units import density, standardized
 from ..ops.noise import MAX_STEP
 from .process.denoisers import Denoiser, Network, require_denoiser
 from .process.grids import MAX_STEPS
@@ -148,7 +149,8 @@ def log_likelihood(
     leaves an error of log N(x_t; 0, V I) - log p_t(x_t): up to 0.01 nats a dimension for mixtures of unit scale.
     chunk: samples a network call.  dtype: of the state, float64 or float32; sums over dimensions and time are float64.
 
-    A likelihood is a function of (weights, x_i, seed, index_i, settings), as in `sampling.sample`.
+    It is a density: of 8-bit data, which have values at equal distances, see `bits_per_dim`. A likelihood is a function
+    of (weights, x_i, seed, index_i, settings), as in `sampling.sample`.
     Raises ValueError or TypeError naming the argument, FloatingPointError where a result is not finite.
     """
     x, index = _checked(denoiser, x, index, condition, divergence, dtype)
@@ -202,6 +204,7 @@ def log_likelihood(
             values[:, where.to(device)] = nats[:, slots.to(device)]
     require_finite(values, index)
     nats, se = _mean(values)
+    nats = density(denoiser.units, nats, shape)
     return LogLikelihood(nats, torch.zeros_like(nats) if divergence == "exact" else se)
 
 
@@ -320,4 +323,4 @@ def _checked(denoiser, x, index, condition, divergence, dtype) -> tuple[Tensor, 
     network_arguments(None, condition, None, index, dtype)  # raises
     require_choice("divergence", divergence, DIVERGENCES)
     require_choice("dtype", dtype, DTYPES)
-    return x, index
+    return standardized(denoiser.units, x), index

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..common.measured import learn
 from ..common.precision import weights_device
+from ..common.units import Units, as_units, described
 from . import sampling
 from .elbo import elbo
 from .guidance.classifier_free import Guidance, as_guidance, guided_conditions
@@ -80,6 +81,8 @@ class Diffusion(nn.Module):
     shape             of one sample; by default that of the data
     levels            how many values an element of x has, -1 to 1 at equal distances, to which samples are clipped; by
                       default as the data say
+    units             mean and sd of the data, where x is standardized in training; by default as the data say. Samples
+                      and likelihoods are then in the data's units; x_t, start and noise are standardized
 
     names: of the classes, those of the first data with names that it is trained on; a label is a number or a name.
     """
@@ -98,6 +101,7 @@ class Diffusion(nn.Module):
         classes: int | None = None,
         shape: Sequence[int] | None = None,
         levels: int | None = None,
+        units: Units | Mapping | None = None,
     ):
         super().__init__()
         require_callable("net", net)
@@ -123,6 +127,7 @@ class Diffusion(nn.Module):
         self.classes, self.names = model_classes(classes, net), None
         self.shape = None if shape is None else require_shape("shape", shape)
         self.levels = None if levels is None else require_integer("levels", levels, 2)
+        self.units = as_units(units)
         self._graphs = Graphs()
 
     @property
@@ -133,7 +138,7 @@ class Diffusion(nn.Module):
     @property
     def denoiser(self) -> Denoiser:
         """D(x_t, t) of the network that the model has now."""
-        return Denoiser(self.net, self.schedule, self.parameterization)
+        return Denoiser(self.net, self.schedule, self.parameterization, self.units)
 
     def measure(self, batch: dict) -> "Diffusion":
         """Takes from a batch what is not known yet, and what is None of sigma_data and the mean of the times; itself.
@@ -142,7 +147,7 @@ class Diffusion(nn.Module):
 
         So only the first call counts. `fit` makes it, with 4,096 samples, or all of them. Before it, sigma_data counts
         as 0.5 and the mean as -1.2.
-        batch: as in `loss`, and names of the classes and levels, where the data have them.
+        batch: as in `loss`, and names of the classes, levels and units, where the data have them.
         Raises ValueError where x is 0 everywhere, or of a scale that the schedule's noise does not reach.
         """
         x = batch_samples(batch, self.shape, least=1)
@@ -159,9 +164,10 @@ class Diffusion(nn.Module):
     def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
         """The loss of each sample, (B,) float32: a function of the weights and the arguments, which changes nothing.
 
-        batch: x (B, *) float32, label, (B,) integers or None, -1 where it is unknown, and condition, (B, *) float, None
-        or left out.  key: (B, 2), see `ops.make_key`: the times, `times.stratified`, the noise and which conditions are
-        dropped are functions of it.  step: how many there were before, which changes nothing here.
+        batch: x (B, *) float32, standardized by the model's units if it has any, label, (B,) integers or None, -1 where
+        it is unknown, and condition, (B, *) float, None or left out.
+        key: (B, 2), see `ops.make_key`: the times, `times.stratified`, the noise and which conditions are dropped are
+        functions of it.  step: how many there were before, which changes nothing here.
         """
         x0 = batch_samples(batch, self.shape)
         require_key(key, len(x0))
@@ -230,7 +236,7 @@ class Diffusion(nn.Module):
         (seed, i), whatever the number of steps; the times of a solver that goes by its name are then
         `brownian.aligned`.
         clip: (low, high) of x_0 at the end; "auto" is (-1, 1) where the model knows `levels`, of data that are such
-        images, and None otherwise.  clamp: of D, at every row.
+        images, and None otherwise.  clamp: of D, at every row; not of a model with units, nor threshold.
         source, strength: as in `sampling.sample`; a solver that goes by its name is made for the times from there on.
         The rest as there.  Raises ValueError naming the argument.
         """
@@ -290,7 +296,7 @@ class Diffusion(nn.Module):
 
     @torch.no_grad()
     def denoise(self, x_t: Tensor, t: float | Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
-        """D(x_t, t) = E[x_0 | x_t]: (B, *). t: a number or (B,)."""
+        """D(x_t, t) = E[x_0 | x_t]: (B, *), both as the network sees them. t: a number or (B,)."""
         require_noised(x_t, self.shape)
         return self.denoiser(x_t, t, **self._conditions(x_t, label, condition))
 
@@ -305,6 +311,7 @@ class Diffusion(nn.Module):
     ) -> LogLikelihood:
         """log p_0(x_i), or log p_0(x_i | label_i), in nats: (N,) of them and their standard errors (N,).
 
+        A density in the units of x, whatever levels the data have: `bits_per_dim` and `evaluate` dequantize.
         x: (N, *shape) floating point.  options: divergence="exact" (a backward pass for every number of a sample),
         "rademacher" or "gaussian" with probes=, steps=, seed=, chunk= and the rest of `likelihood.log_likelihood`.
         Raises ValueError or TypeError naming the argument.
@@ -360,6 +367,7 @@ class Diffusion(nn.Module):
             "classes": self.classes,
             "shape": None if self.shape is None else list(self.shape),
             "levels": self.levels,
+            "units": described(self.units),
         }
 
     @classmethod

@@ -20,5 +20,5 @@ def stream(
     rank, ranks = processes.world()
     chunks = [index for index in share(source.n, CHUNK, rank, ranks).split(CHUNK) if len(index)]
     bar = tqdm(chunks, desc=what, unit="chunk", delay=1, leave=False, disable=None if progress else True)
-    parts = [function(source.draw(index).to(device)).cpu() for index in bar]
+    parts = processes.together(lambda: [function(source.draw(index).to(device)).cpu() for index in bar])
     return torch.cat(processes.gather(parts)).to(device)

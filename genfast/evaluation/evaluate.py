@@ -14,7 +14,7 @@ from ..common.files import writable_folder
 from ..common.keys import MAX_SEED
 from ..common.versions import versions
 from ..data.dataset import Data
-from ..data.matching import require_alike
+from ..data.matching import in_units, require_alike
 from ..features import Features, as_features, extract
 from .chunks import stream
 from .inputs import Extracted, Inputs
@@ -26,7 +26,7 @@ from .pictures import refuse_strangers, remove_pictures, save_pictures
 from .reading import Reader
 from .records import Record
 from .report import Report
-from .sources import Held, Source, as_source
+from .sources import Held, Source, as_source, comparable, opened
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
     model      anything with `sample(n, seed=...)`, its checkpoint's folder, or samples: a tensor or array (N, *), Data,
                a pair (x, label), a dataset, the path of a file or of a folder of images. A model with classes is asked
                for the labels of the data in a random order, by their names where both have names, and one that takes
-               conditions for theirs
+               conditions for theirs, and draws in the units in which the data were given, standardized or not
     data       the real samples, in any of these forms: a split that the model was not trained on
     metrics    names in METRICS or "quality"; by default all that apply, and the report says why others do not. One that
                was asked for and does not apply is an error
@@ -66,7 +66,8 @@ def evaluate(
     progress   whether to show a bar
     The baselines take four more runs of every metric, on parts of the data a quarter of the work each.
     The same call gives the same report. Under torchrun, or with torch.distributed started, each process draws its share
-    of the samples, all of them answer with the report of the whole, and the first one writes `out`.
+    of samples and likelihoods, all of them answer with the report of the whole, and the first one writes `out`; where
+    one fails, all do.
     Raises ValueError or TypeError that names the argument, also for labels that are no classes of the model; before any
     work, OSError if nothing can be written to `out`, FileExistsError if files of others have the names of those there.
     """
@@ -76,12 +77,12 @@ def evaluate(
     level = require_number("level", level, above=0, below=1)
     sampling, likelihood = _settings("sampling", sampling), _settings("likelihood", likelihood)
     per_class = None if per_class is None else require_bool("per_class", per_class)
-    progress = require_bool("progress", progress)
+    progress = require_bool("progress", progress) and processes.world()[0] == 0
     folder = _tried(out)
     data_name, data, train, source = _read(model, data, train, n=n, seed=seed, settings=sampling)
     features = as_features(features, data.shape)
     check_options(source.model, source.told, likelihood)
-    _in_all(lambda: None if folder is None else refuse_strangers(folder, data.shape))
+    processes.together(lambda: None if folder is None else refuse_strangers(folder, data.shape))
 
     extracted = functools.partial(_extracted, features, device=device_of(source.model, data), progress=progress)
     inputs = Inputs(
@@ -116,27 +117,16 @@ def evaluate(
 def _tried(out: str | Path | None) -> Path | None:
     """The folder `out` in the process that writes, None elsewhere; if it cannot be written to, an error in all."""
     writes = out is not None and processes.world()[0] == 0
-    return _in_all(lambda: writable_folder("out", out) if writes else None)
-
-
-def _in_all(function):
-    """What the function answers in this process; where it fails in one, an error in all."""
-    answer, failure = None, None
-    try:
-        answer = function()
-    except (OSError, ValueError) as error:
-        failure = error
-    for error in filter(None, processes.gather([failure])):
-        raise error
-    return answer
+    return processes.together(lambda: writable_folder("out", out) if writes else None)
 
 
 def _read(model, data, train, **options) -> tuple[str, Data, Data | None, Source]:
     """The data and their name, the training data and the samples."""
-    reader = Reader()
+    reader, model = Reader(), opened(model)
     real = reader.read(data, "data")
-    train = None if train is None else _other(reader.read(train, "train").data, real.data)
-    return real.name, real.data, train, as_source(model, real.data, reader, **options)
+    data = comparable(real.data, model)
+    train = None if train is None else _other(in_units(reader.read(train, "train").data, data.units), data)
+    return real.name, data, train, as_source(model, data, reader, **options)
 
 
 def _settings(name: str, value: dict | None) -> dict:

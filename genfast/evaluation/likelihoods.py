@@ -9,10 +9,12 @@ elbo(x, key) -> (N,)                                   a lower bound, of one dra
 
 in nats. x: (N, *) float32; key: (N, 2), of `ops.make_key`. A model that knows the data's labels or conditions is
 told label=, (N,) int64, or condition=, (N, *) float32, too.
+One whose `log_likelihood` takes index=, (N,) int64, is told the rows' numbers, by which their draws go.
 A model that has `likelihood_options` takes those names in `log_likelihood`, and no others.
 A model whose `probability_levels` is a number gives probabilities of so many values, -1 to 1 at equal distances.
 """
 
+import inspect
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,10 +23,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..common import processes
 from ..common.checks import as_tensor, require_count, require_integer
 from ..common.conditions import takes
+from ..common.indices import share
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import told, warn_user
+from ..data.matching import told
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key, uniform
 from ..ops.noise import MAX_STEP
@@ -58,7 +63,8 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     options:
     n       how many samples, by default all, or 128 by the flow
     levels  data of so many values, -1 to 1 at equal distances, are dequantized: x + 2 (u - 1/2) / (levels - 1) with
-            u ~ U[0, 1)^d: bits_per_dim then bounds those of the discrete data (Theis et al. 2016, arXiv:1511.01844)
+            u ~ U[0, 1)^d: bits_per_dim then bounds those of the discrete data (Theis et al. 2016, arXiv:1511.01844).
+            By default as many as the data say, of models that give densities; None for the data as they are
     draws   of z, 64 by default, for log_weights
     All others are those of `model.log_likelihood`, by default {"divergence": "exact", "steps": 50} up to 8 dimensions,
     above {"divergence": "rademacher", "probes": 2, "steps": 25}.
@@ -71,7 +77,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         return None
     if len(data) < 2:
         raise ValueError(f"data must have at least 2 samples for a likelihood; got {len(data)}")
-    n, levels, options = _checked(model, kind, len(data), options)
+    n, levels, options = _checked(model, kind, data, options)
     discrete = getattr(model, "probability_levels", None)
     index = subset(len(data), n, seed)
     device = device_of(model, data)
@@ -82,11 +88,7 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
         warn_user(f"data have conditions, which {name} does not take: they are left out")
     key = make_key(seed, index, device)
     x, offset = _dequantized(data.rows(index)["x"].to(device), key, levels)
-    found = KINDS[kind](model, x, conditions, key, **{"seed": seed, "progress": progress} | options)
-    for name in ("nats", "se", "elbo"):
-        value = getattr(found, name)
-        if value is not None and value.shape != (n,):
-            raise ValueError(f"model.{kind} must answer with shape ({n},); got {tuple(value.shape)}")
+    found = _shared(model, kind, x, conditions, key, {"seed": seed, "progress": progress} | options)
     if levels is not None:
         found = found._replace(how=f"{found.how}, dequantized from {levels} levels")
     if discrete is not None:
@@ -94,21 +96,61 @@ def likelihoods(model, data: Data, options: dict, *, seed: int, progress: bool) 
     return found._replace(bits_offset=offset, note=_grid_note(x))
 
 
+def _shared(model, kind: str, x: Tensor, conditions: dict, key: Tensor, options: dict) -> Likelihoods:
+    """Those of all rows, of which each of several processes finds its share, in whole chunks."""
+    options, chunk, every = dict(options), CHUNK, False
+    if kind == "log_likelihood":
+        chunk, every = options.get("chunk", chunk), "index" in options or not _is_told_rows(model)
+    rows = share(len(x), chunk, *((0, 1) if every else processes.world()))
+    if kind == "log_likelihood" and not every:
+        options["index"] = rows
+    told = {name: value[rows.to(value.device)] for name, value in conditions.items()}
+    x, key = x[rows.to(x.device)], key[rows.to(x.device)]
+
+    def ask() -> list[Likelihoods]:
+        return [_answered(model, kind, x, told, key, options)] if len(rows) else []
+
+    parts = ask() if every else processes.gather(processes.together(ask))
+    return parts[0]._replace(**{name: _joined(parts, name) for name in ("nats", "se", "elbo")})
+
+
+def _is_told_rows(model) -> bool:
+    """Whether its `log_likelihood` takes the rows' numbers."""
+    names = getattr(model, "likelihood_options", None)
+    return "index" in (inspect.signature(model.log_likelihood).parameters if names is None else names)
+
+
+def _answered(model, kind: str, x: Tensor, conditions: dict, key: Tensor, options: dict) -> Likelihoods:
+    found = KINDS[kind](model, x, conditions, key, **options)
+    for name in ("nats", "se", "elbo"):
+        value = getattr(found, name)
+        if value is not None and value.shape != (len(x),):
+            raise ValueError(f"model.{kind} must answer with shape ({len(x)},); got {tuple(value.shape)}")
+    return found
+
+
+def _joined(parts: list[Likelihoods], name: str) -> Tensor | None:
+    """One column of all parts; None where one of them lacks it."""
+    columns = [getattr(part, name) for part in parts]
+    return None if any(column is None for column in columns) else torch.cat(columns)
+
+
 def check_options(model, data: Data, options: dict) -> None:
     """Raises as `likelihoods` does for options that it would not take, before anything is computed."""
     if options and _kind(model) is not None:
-        _checked(model, _kind(model), len(data), options)
+        _checked(model, _kind(model), data, options)
 
 
 def _kind(model) -> str | None:
     return next((name for name in KINDS if callable(getattr(model, name, None))), None)
 
 
-def _checked(model, kind: str, count: int, options: dict) -> tuple[int, int | None, dict]:
+def _checked(model, kind: str, data: Data, options: dict) -> tuple[int, int | None, dict]:
     """n, levels and the rest of the options."""
+    count, discrete = len(data), getattr(model, "probability_levels", None)
     n = options.get("n", min(count, FLOW_SAMPLES) if kind == "log_likelihood" else count)
     n = require_integer('likelihood["n"]', n, 2, count)
-    levels = options.get("levels")
+    levels = options.get("levels", data.levels if discrete is None else None)
     levels = None if levels is None else require_count('likelihood["levels"]', levels, 2, 2**53)
     options = {name: value for name, value in options.items() if name not in ("n", "levels")}
     known = {"log_weights": {"draws"}}.get(kind, set())
@@ -120,7 +162,6 @@ def _checked(model, kind: str, count: int, options: dict) -> tuple[int, int | No
         raise ValueError(f"likelihood must have settings among {settings} for {kind}; got {got}")
     if "draws" in options and kind == "log_weights":
         require_count('likelihood["draws"]', options["draws"], 1, MAX_STEP)
-    discrete = getattr(model, "probability_levels", None)
     if discrete is not None and levels is not None:
         why = f"the model gives probabilities of {discrete} levels, no densities"
         raise ValueError(f'likelihood["levels"] must be left out, for {why}; got {levels}')
@@ -133,7 +174,8 @@ def _dequantized(x: Tensor, key: Tensor, levels: int | None) -> tuple[Tensor, fl
         return x, 0.0
     step = 2 / (levels - 1)
     if not _on_grid(x, levels):
-        raise ValueError(f"data must be of {levels} levels, -1 to 1 at equal distances; got other values")
+        remedy = 'likelihood={"levels": None} takes them as they are'
+        raise ValueError(f"data must be of {levels} levels, -1 to 1 at equal distances; got other values: {remedy}")
     return x + step * (uniform(key, x.shape[1:], Purpose.DEQUANTIZE) - 0.5), -math.log2(step)
 
 

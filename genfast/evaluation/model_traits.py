@@ -4,8 +4,9 @@ import torch
 
 from ..common.conditions import takes
 from ..common.precision import weights_device
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import for_model, warn_user
+from ..data.matching import for_model
 
 
 def as_told(data: Data, model, settings: dict) -> Data:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.dataset import Data, as_data
-from ..data.files import load
+from ..data.files import is_named, load
 from ..data.foreign import is_dataset
 from ..data.kept import near
 
@@ -45,8 +45,7 @@ class Reader:
             raise type(error)(f"{argument}: {error}") from error
 
     def _load(self, path: str | Path) -> Data:
-        named = isinstance(path, str) and path.partition(":")[0] == "digits"  # data by name, whatever files there are
-        key = path if named else Path(path).resolve()
+        key = path if is_named(path) else Path(path).resolve()
         if key not in self._loaded:
             data = load(path)
             kept = near(data.source, data.device)  # or a picture would be decoded at every look

@@ -11,7 +11,7 @@ from ..common.checks import as_tensor
 from ..common.conditions import require_classes, takes
 from ..common.indices import as_chunk
 from ..data.dataset import Data, permutation
-from ..data.matching import matched, told
+from ..data.matching import in_units, matched, told
 from ..features import fingerprint
 from .model_traits import as_told, device_of
 from .ranges import Seen
@@ -128,20 +128,30 @@ class Drawn:
 Source = Held | Drawn
 
 
+def opened(value):
+    """The model of a checkpoint's folder; anything else as it is."""
+    is_checkpoint = isinstance(value, str | Path) and (Path(value) / "model.json").exists()
+    return load(value) if is_checkpoint else value
+
+
+def comparable(data: Data, value) -> Data:
+    """The data in the units of samples: in their own, unless a model draws that knows of no `units`."""
+    draws = callable(getattr(value, "sample", None))
+    return data if draws and not hasattr(value, "units") else in_units(data, None)
+
+
 def as_source(value, data: Data, reader: Reader, *, n: int | None, seed: int, settings: dict | None) -> Source:
     """The source of n samples to be held against `data`.
 
-    value: a model with `sample`, its checkpoint's folder, or what the reader takes.
+    value: a model with `sample`, or what the reader takes.
     Raises TypeError or ValueError that names model, n or sampling.
     """
-    if isinstance(value, str | Path) and (Path(value) / "model.json").exists():
-        value = load(value)
     if callable(getattr(value, "sample", None)):
         return Drawn(value, data, n, seed, settings or {})
     if settings:
         raise ValueError(f"sampling must be empty, for these samples are drawn already; got {settings!r}")
     samples = reader.read(value, "model")
-    held = matched(samples.data, data, "model")
+    held = matched(in_units(samples.data, data.units), data, "model")
     if held.label is not None and data.label is not None:
         require_classes(held.label, data.classes, null=True)
     return Held(samples.name, held, n, seed, other=data)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.dataset import permutation
+from ..common.orders import permutation
 
 
 def subset(total: int, n: int, seed: int, split: int = 0) -> Tensor:

@@ -30,6 +30,7 @@ from ..common.eval_mode import evaluating
 from ..common.indices import as_chunk, as_index, in_chunks
 from ..common.keys import require_key
 from ..common.measured import learn
+from ..common.units import Units, as_units, described, original
 from ..ops import Purpose
 from .augment import AUGMENTATIONS, augmented
 from .losses import LOSSES, PAIRED, PlayerLosses, interpolated, one_centered_penalty, perturbed, zero_centered_penalty
@@ -71,6 +72,8 @@ class GAN(nn.Module):
                       with label=, (B,) int64, where there are any; those that take it also with condition=, (B, *),
                       where given
     shape             of one sample; by default that of the data of the first training
+    units             mean and sd of the data, where x is standardized in training; by default as those data say.
+                      Samples are then in the data's units
 
     `loss` is a function of the weights, the batch, the key and the step, row by row, and changes nothing. There are two
     exceptions: spectral_norm, for every pass through D in training turns its singular vectors a little further, and
@@ -98,6 +101,7 @@ class GAN(nn.Module):
         augment: Sequence[str] = (),
         classes: int | None = None,
         shape: Sequence[int] | None = None,
+        units: Units | Mapping | None = None,
     ):
         super().__init__()
         for name, net in (("generator", generator), ("discriminator", discriminator)):
@@ -114,7 +118,7 @@ class GAN(nn.Module):
             require_choice("augment", name, AUGMENTATIONS) for name in require_names("augment", augment)
         )
         self.latent = require_shape("latent", latent)
-        self.shape = None if shape is None else require_shape("shape", shape)
+        self.shape, self.units = None if shape is None else require_shape("shape", shape), as_units(units)
         self.generator, self.discriminator = generator, discriminator
         self.monitor = Monitor()
         if self.spectral_norm:
@@ -133,8 +137,8 @@ class GAN(nn.Module):
         }
 
     def measure(self, batch: Mapping) -> None:
-        """Takes the shape, the names of classes and, for `dragan`, sigma_data from data, x (N, *shape), where they are
-        not known yet: `fit` does so once, before the first step."""
+        """Takes the shape, the names of classes, the units and, for `dragan`, sigma_data from data, x (N, *shape),
+        where they are not known yet: `fit` does so once, before the first step."""
         learn(self, batch)
         if self.sigma_data is None and self.weights["dragan"]:
             self.sigma_data = batch["x"].float().std(correction=0).item()
@@ -246,7 +250,8 @@ class GAN(nn.Module):
             return self._generated(truncation * self._z(key, step=0, like=like), conditions, self.shape)
 
         with evaluating(self):
-            return in_chunks(generate, index, conditions, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
+            x = in_chunks(generate, index, conditions, seed=seed, chunk=chunk, device=like.device, shape=self.shape)
+        return original(self.units, x)
 
     def _z(self, key: Tensor, step: int, like: Tensor) -> Tensor:
         return ops.normal(key, self.latent, Purpose.LATENT, step).to(like.dtype)
@@ -277,7 +282,7 @@ class GAN(nn.Module):
             "generator": self.generator, "discriminator": self.discriminator, "latent": list(self.latent),
             "loss": self.loss_name, **self.weights, "lazy": self.lazy, "spectral_norm": self.spectral_norm,
             "sigma_data": self.sigma_data, "augment": list(self.augment), "classes": self.classes,
-            "shape": None if self.shape is None else list(self.shape),
+            "shape": None if self.shape is None else list(self.shape), "units": described(self.units),
         }  # fmt: skip
 
     @classmethod

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import ops
 from ..common.checks import require_integer
 from ..common.keys import MAX_SEED
-from ..data.dataset import permutation
+from ..common.orders import permutation
 from . import checks, intervals
 from .estimate import Estimate
 

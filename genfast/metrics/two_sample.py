@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import ops
 from ..common.checks import require_integer, require_tensor
 from ..common.keys import MAX_SEED
-from ..data.dataset import permutation
+from ..common.orders import permutation
 from . import checks, intervals
 from .estimate import Estimate
 

@@ -22,7 +22,8 @@ from .layers import NormAct, require_input, require_sizes
 class Encoder(nn.Module):
     """Mean and log variance of a latent given an image. (Kingma and Welling 2014, arXiv:1312.6114, appendix C.2.)
 
-    x: (B, channels, *size) -> two of (B, latent), or if `spatial` of (B, latent, h, w), the size of the last level.
+    x: (B, channels, *size), whatever (height, width) that is -> two of (B, latent), or if `spatial` of
+    (B, latent, h, w), the size of the last level.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """An image, or what parametrizes its distribution, given a latent.
 
-    z: (B, latent), or if `spatial` (B, latent, h, w), the size of the last level -> (B, channels, *size).
+    z: (B, latent), or if `spatial` (B, latent, h, w), the size of the last level -> (B, channels, *size), whatever
+    (height, width) that is.
     A latent vector, with the conditions, also modulates the norms (Chen et al. 2019, arXiv:1810.01365).
     """
 
@@ -138,7 +140,8 @@ class Generator(Decoder):
 class Discriminator(nn.Module):
     """How real an image looks: <w + e_label + W c, f(x)> + b. (Miyato and Koyama 2018, arXiv:1802.05637.)
 
-    x: (B, channels, *size) -> (B,), a logit. Without norms, which a penalty on the gradient of a row does not suit.
+    x: (B, channels, *size), whatever (height, width) that is -> (B,), a logit. Without norms, which a penalty on the
+    gradient of a row does not suit.
     """
 
     def __init__(

@@ -100,7 +100,9 @@ class DiT(Prepares):
             sizes = ("L", "H, W", "D, H, W")[axes - 1]
             raise ValueError(f"x must have shape (B, {self.channels}, {sizes}); got {tuple(x.shape)}")
         if any(size % side or not size for size, side in zip(x.shape[2:], self.patch, strict=True)):
-            raise ValueError(f"x must have sizes divisible by the patch, {self.patch}; got {tuple(x.shape[2:])}")
+            raise ValueError(
+                f"x must have positive sizes divisible by the patch, {self.patch}; got {tuple(x.shape[2:])}"
+            )
         return [size // side for size, side in zip(x.shape[2:], self.patch, strict=True)]
 
     def patches(self, x: Tensor, grid: list[int]) -> Tensor:

@@ -5,10 +5,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..common.checks import is_integer, require_integer, require_number
+from ..common.checks import is_integer, require_bool, require_integer, require_number
 from ..common.keys import require_key
 from .conditioning import Conditioning, Prepares
 from .layers import SIZE, require_input, require_sizes, zero
@@ -29,9 +30,11 @@ class UNet(Prepares):
     resolution, self-attention follows every block. `style`: keywords that are fields of Style.
 
     x: (B, channels, *) float of two spatial dimensions (`dims`), each a multiple of 2^(len(multipliers) - 1), powers of
-    two or not; t: (B,) float, the conditioning value of the parameterization; label: (B,) integers in [0, classes],
-    `classes` being the null label and None null for all; condition: (B, condition) float, see Conditions; key: (B, 2),
-    see `ops.make_key`, of which dropout is a function: needed in training if there is any, else not looked at
+    two or not. With `pad` of any size: zeros at the right and below, up to the next multiple, which are cut off at the
+    end; a size that fits has the same bits. t: (B,) float, the conditioning value of the parameterization; label: (B,)
+    integers in [0, classes], `classes` being the null label and None null for all; condition: (B, condition) float, see
+    Conditions; key: (B, 2), see `ops.make_key`, of which dropout is a function: needed in training if there is any,
+    else not looked at
     -> (B, out_channels, *), by default as x, in the layout of x. The output starts at zero.
     Raises ValueError / TypeError for arguments, x, t, label, condition or key of the wrong shape, dtype or range.
     """
@@ -47,6 +50,7 @@ class UNet(Prepares):
         condition: int = 0,
         *,
         out_channels: int | None = None,
+        pad: bool = False,
         **style,
     ):
         super().__init__()
@@ -71,9 +75,10 @@ class UNet(Prepares):
             "classes": classes,
             "condition": condition,
             "out_channels": out_channels,
+            "pad": require_bool("pad", pad),
             **dataclasses.asdict(self.style),
         }
-        self.channels, self.factor = channels, 2**last
+        self.channels, self.factor, self.pad = channels, 2**last, self.config["pad"]
         vector = 4 * width  # the length of the conditioning vector
 
         time = None if self.style.timesteps is None else Sinusoid(width, **self.style.timesteps)
@@ -123,7 +128,7 @@ class UNet(Prepares):
         self.check(x)
         key = self.key_for(x, key)
         vectors = self.vectors(x, t, label, condition, prepared)
-        hidden = ops.in_fast_layout(self.input(x))
+        hidden = ops.in_fast_layout(self.input(self.padded(x)))
         kept = [hidden]
         for level in self.down:
             for stage in level.stages:
@@ -140,6 +145,8 @@ class UNet(Prepares):
             if level.resample is not None:
                 hidden = level.resample(hidden)
         y = self.output(self.norm(hidden))
+        if y.shape[2:] != x.shape[2:]:
+            y = y[(..., *map(slice, x.shape[2:]))].clone()  # without gaps, in the layout that it has
         return y.contiguous() if x.is_contiguous() else y
 
     def check(self, x: Tensor) -> None:
@@ -147,11 +154,16 @@ class UNet(Prepares):
             shape = SHAPES[self.style.dims].format(self.channels)
             raise ValueError(f"x must have shape {shape}; got {tuple(x.shape)}")
         sizes = x.shape[2:]
-        if any(size % self.factor for size in sizes) or not math.prod(sizes):
+        if not math.prod(sizes) or (not self.pad and any(size % self.factor for size in sizes)):
+            wanted = f" divisible by {self.factor} (one halving per level but the first; pad=True takes any)"
             raise ValueError(
-                f"x must have sizes divisible by {self.factor} (one halving per level but the first); "
-                f"got {' x '.join(map(str, sizes))}"
+                f"x must have positive sizes{'' if self.pad else wanted}; got {' x '.join(map(str, sizes))}"
             )
+
+    def padded(self, x: Tensor) -> Tensor:
+        """x, with zeros behind it along each axis up to the next size that can be halved."""
+        missing = [-size % self.factor for size in reversed(x.shape[2:])]
+        return F.pad(x, [n for behind in missing for n in (0, behind)]) if any(missing) else x
 
     def key_for(self, x: Tensor, key: Tensor | None) -> Tensor | None:
         """The key of dropout, None for none. ValueError or TypeError where it is missing, or not one row a sample."""

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     BROWNIAN = 11
     KNOWN = 12
     FREQUENCY = 13
+    AUGMENT = 14
 
 
 _PLAIN = (int, Purpose)

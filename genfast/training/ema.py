@@ -84,9 +84,9 @@ class Averages:
         if not self.lengths:
             return
         kept = (1 - updates.double().reciprocal()) ** self._exponents
-        weights = (1 - kept) * good  # NaN at most where no step was good so far, which is no weight either
+        weights = torch.add(good, kept, alpha=-1)  # negative after another step, NaN before the first: no weights
         for averages, parameters in self._groups:
-            ops.average(averages, parameters, weights.to(averages[0]))
+            ops.average(averages, parameters, weights.to(averages[0].dtype))
 
     def tensors(self) -> dict[str, Tensor]:
         """All averages by name, for a state; shared."""

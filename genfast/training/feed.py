@@ -19,11 +19,16 @@ class Feed:
 
     def __init__(self, data: Data, settings: Settings, device: torch.device, rank: int = 0, ranks: int = 1):
         self.data, self.settings, self.device = data, settings, device
+        self.world = rank, ranks
         part = share(settings.batch, 1, rank, ranks)
         self.first, self.size = int(part[0]), len(part)
         self.source = near(data.source, device, ranks if device.type == "cpu" else 1)
         reading = settings.workers and not data.source.in_memory
         self.workers = Workers(data.source, self._order, settings.steps, settings.workers) if reading else None
+
+    def of(self, data: Data) -> "Feed":
+        """What feeds the same rows of other data."""
+        return self if data is self.data else Feed(data, self.settings, self.device, *self.world)
 
     def __call__(self, step: int) -> list[tuple[Batch, Tensor]]:
         """Samples and their keys of step number `step`, of each turn of the first player."""
@@ -38,10 +43,10 @@ class Feed:
         return self._made(step, turn, 0, index, self.source.stored(index))
 
     def measured(self, most: int) -> Batch:
-        """The first samples of the run, at most so many, or all; and the names and levels of the data."""
+        """The first samples of the run, at most so many, or all; and the names, levels and units of the data."""
         index = self.data.order(self.settings.seed, 0, min(len(self.data), most))
         batch = self._moved(self.data.made(self.source.stored(index), index, self.settings.seed, 0))
-        return batch | {"names": self.data.names, "levels": getattr(self.data, "levels", None)}
+        return batch | {name: getattr(self.data, name) for name in ("names", "levels", "units")}
 
     def close(self) -> None:
         """Nothing is fed any more."""

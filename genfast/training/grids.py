@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..common.conditions import takes
 from ..common.eval_mode import evaluating
+from ..common.warn import warn_user
 from ..data.dataset import Data
 from ..data.images import grid, is_image, save_png
-from ..data.matching import warn_user
+from ..data.matching import in_own_units
 
 SAMPLES, POINTS = 64, 512  # of images, and of vectors: fewer points show no shape
 SIDE = 40  # pixels, about, of a small image
@@ -33,7 +34,7 @@ def draw_grid(model: object, path: Path, *, data: Data | None = None) -> None:
     shape = getattr(model, "shape", None) or (None if data is None else data.shape)
     image = is_image(shape)
     count = SAMPLES if image else POINTS
-    rows = {} if data is None else data.batch(0, 0, count)
+    rows = {} if data is None else in_own_units(data, model).batch(0, 0, count)
     label = _labels(model, rows, count)
     try:
         x = _sampled(model, count, label, rows.get("condition"))

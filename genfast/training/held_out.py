@@ -1,5 +1,6 @@
 """The loss of samples that are not trained on: how sure it is, at which noise level, and whether it still falls."""
 
+import functools
 import math
 
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor
 from ..common.eval_mode import evaluating
 from ..common.indices import as_chunk
 from ..common.keys import make_key
+from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.matching import warn_user
+from .encoded import encoded_rows
+from .step import Batch
 
 SAMPLES, BINS = 512, 8
 Z = 1.96  # standard errors on either side of a mean: an interval of 95 %
@@ -38,9 +41,8 @@ class HeldOut:
     """
 
     def __init__(self, model: object, data: Data, device: torch.device):
-        self.model, self.device, self.best = model, device, False
+        self.model, self.data, self.device, self.best = model, data, device, False
         size = min(len(data), SAMPLES)
-        self.rows = data.batch(SEED, 0, size)
         self.key = make_key(SEED, torch.arange(FIRST, FIRST + size, device="cpu"), device)
         self._step, self._lowest = None, None  # of the best look: its step and losses, (n,) float64
         self._rises, self._said = 0, []  # looks in a row that found a rise; warnings that were given
@@ -85,6 +87,11 @@ class HeldOut:
         lowest = state["lowest"]
         self._lowest = None if lowest is None else torch.tensor(lowest, dtype=torch.float64, device="cpu")
         self._step, self._rises, self._said = state["step"], state["rises"], list(state["said"])
+
+    @functools.cached_property
+    def rows(self) -> Batch:
+        """The samples, with what the model finds of each once in the place of x (encoded.py)."""
+        return encoded_rows(self.model, self.data.rows(self.data.order(SEED, 0, len(self.key))))
 
     @torch.no_grad()
     def _losses(self) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..common.checks import is_integer
 from ..common.files import append_line, flush, to_json, write_file
 from ..common.sealed import corrupt
-from ..data.matching import warn_user
+from ..common.warn import warn_user
 
 LARGEST = 2**30  # bytes; ours are far smaller
 

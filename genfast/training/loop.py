@@ -21,13 +21,15 @@ from tqdm import tqdm
 
 from ..common.measured import learn
 from ..common.state import not_finite
+from ..common.warn import warn_user
 from ..data.dataset import as_data
-from ..data.matching import for_training, matched, require_shape_of, warn_user
+from ..data.matching import for_training, in_units, matched, require_shape_of
 from . import state
 from .captured import CapturedStep, wanted
 from .compiled import compiled
 from .description import describe_run
 from .ema import Averages
+from .encoded import encoded_once
 from .feed import Feed
 from .held_out import HeldOut
 from .interrupts import Interrupts
@@ -73,9 +75,10 @@ class Fit:
     model       has `parameters()` and `loss(batch, key, *, step=0) -> (B,)`, a pure function: batch is a dict of x
                 (B, *), label, (B,) or None, and condition, (B, *) or None, key int64 (B, 2) = (seed, sample counter),
                 and step the number of steps before. To be saved, also the methods of checkpoint.py. It may have
+                `encoded(batch)`, which is asked for what it finds of each sample once (encoded.py);
                 `players()`, see above; `measure(batch)`, called once before the first step with the first 4,096 samples
-                of the run, or all, and names and levels of the data; `watch(batch, key) -> dict`, for the logs, called
-                at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
+                of the run, or all, and names, levels and units of the data; `watch(batch, key) -> dict`, for the logs,
+                called at each of them and 40 times a run or more; `phase(step)`, which of several graphs a step is
     data        whatever `as_data` takes, with the labels and conditions that the model wants: see `data.matching`.
                 Names of classes become those of the model, or are matched with them
     warmup      steps until the full learning rate; by default 100, but at most half of all.  decay: then "cosine",
@@ -174,13 +177,15 @@ class Fit:
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
                 stack.enter_context(self.folder.claimed())
-            stack.callback(self._feed.close)
+            stack.callback(lambda: self._feed.close())  # which may be another one by then
             stack.enter_context(_training(self.model))
             if self.settings.compile:
                 stack.enter_context(compiled(self.model))
             if self._start():
                 self._step.keep_average()
                 return
+            folder = None if self.folder is None else self.folder.path
+            self._feed = self._feed.of(encoded_once(self.model, self.data, folder, self.settings.progress))
             bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
                 yield from self._train(bar)
@@ -223,7 +228,7 @@ class Fit:
         test = as_data(test, "test")
         require_shape_of(self.model, test)
         test = matched(test, self.data, "test")  # the model may know no names of classes yet
-        return for_training(test, self.model)
+        return in_units(for_training(test, self.model), self.data.units)
 
     def _check_parameters(self) -> None:
         if not self.parameters:

@@ -5,6 +5,7 @@
     RUN/state/00002000/                   what it takes to go on (states.py)
     RUN/model.json, model-*.safetensors   averaged weights of the last checkpoint (checkpoint.py)
     RUN/best/                             the same at the lowest held-out loss
+    RUN/latents.npy, latents.json         what a frozen encoder finds of the data (encoded.py)
     RUN/averages/, samples/, plot.png     written by others
 
 A process killed anywhere leaves the newest whole state, or the one before it, and what it left half done is removed by
@@ -32,7 +33,7 @@ from ..common.files import (
     writable_folder,
 )
 from ..common.locks import run_in
-from ..data.matching import warn_user
+from ..common.warn import warn_user
 from . import run_file
 from .description import describe_model, differences, table
 from .log_file import LogFile

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,24 +35,18 @@ from ..common.keys import require_key
 from ..common.log_likelihood import LogLikelihood
 from ..common.measured import learn
 from ..common.precision import weights_device
-from ..data.dataset import Data, as_data
-from ..data.matching import for_model, require_shape_of, told
+from ..common.units import Units, as_units, density, described, original, standardized
+from ..data.dataset import Data
 from ..metrics import ImportanceWeights
 from ..ops import Purpose, make_key
 from ..ops.noise import MAX_STEP
+from .active import ActiveUnits, active_units
 from .answers import defined, finite, in_dtype_of
 from .latents import held, kl_beyond, on_sphere
 from .likelihoods import LIKELIHOODS, as_likelihood, describe, wide
 
 LOG_VARIANCE = (-30.0, 20.0)  # of q(z | x)
 PART = 1024  # rows that the decoder gets at once where many draws are asked for
-
-
-class ActiveUnits(NamedTuple):
-    """count: of the elements of z that the data move.  variance: (*latent) float64, Var_x(E[z | x])."""
-
-    count: int
-    variance: Tensor
 
 
 @register
@@ -79,6 +72,8 @@ class VAE(nn.Module):
     classes     number of classes; by default that of the networks (`config["classes"]`), or 0. Both are called with
                 label=, (B,) int64, where there are any; those that take it also with condition=, (B, *), where given
     shape       of one sample; by default that of the data of the first training
+    units       mean and sd of the data, where x is standardized in training; by default as those data say. All but
+                `loss` then takes and answers with x, and densities of it, in the data's units
 
     `loss` is a function of the weights, the batch and the key, row by row, and changes nothing. There are two
     exceptions: free_bits, whose mean is over the rows that it is given, and networks with BatchNorm. A network with
@@ -101,6 +96,7 @@ class VAE(nn.Module):
         free_bits: float = 0.0,
         classes: int | None = None,
         shape: Sequence[int] | None = None,
+        units: Units | Mapping | None = None,
     ):
         super().__init__()
         for name, net in (("encoder", encoder), ("decoder", decoder)):
@@ -112,7 +108,7 @@ class VAE(nn.Module):
         self.classes = model_classes(classes, encoder, decoder)
         self.names = None  # of the classes, from the first data with names
         self.latent = require_shape("latent", latent)
-        self.shape = None if shape is None else require_shape("shape", shape)
+        self.shape, self.units = None if shape is None else require_shape("shape", shape), as_units(units)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, as_likelihood(likelihood)
 
     @property
@@ -130,7 +126,8 @@ class VAE(nn.Module):
         self.likelihood.check_data(x)
 
     def measure(self, batch: Mapping) -> None:
-        """Takes the shape and the names of classes from data, x (N, *shape), as far as they are None; `fit` does."""
+        """Takes the shape, the names of classes and the units from data, x (N, *shape), where they are None; `fit`
+        does."""
         learn(self, batch)
 
     def loss(self, batch: dict[str, Tensor | None], key: Tensor, *, step: int = 0) -> Tensor:
@@ -159,7 +156,7 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor, label: Label = None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B, *latent); differentiable."""
-        x, _ = self._placed(x)
+        x, _ = self._standardized(x)
         return self._posterior(x, self._conditions(x, label, condition))
 
     def _posterior(self, x: Tensor, conditions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -174,7 +171,7 @@ class VAE(nn.Module):
     def decode(self, z: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """E[x | z], (B, *shape); differentiable."""
         z = require_samples("z", z, self.latent, batch="B").to(weights_device(self))
-        return self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition)))
+        return original(self.units, self.likelihood.mean(self._decoded(z, self._conditions(z, label, condition))))
 
     @torch.no_grad()
     def sample(
@@ -214,7 +211,7 @@ class VAE(nn.Module):
 
         def decode(key: Tensor, conditions: dict[str, Tensor], taken: Tensor, slots: Tensor) -> Tensor:
             f = self._decoded(latents(key, taken, slots), conditions)
-            return self.likelihood.draw(f, key) if noise else self.likelihood.mean(f)
+            return original(self.units, self.likelihood.draw(f, key) if noise else self.likelihood.mean(f))
 
         with evaluating(self):
             return in_chunks(decode, index, conditions, seed=seed, chunk=chunk, device=device, shape=self.shape)
@@ -223,10 +220,10 @@ class VAE(nn.Module):
     def elbo(self, x: Tensor, key: Tensor, label: Label = None, condition: Tensor | None = None) -> Tensor:
         """ELBO of one draw of z a row, the KL in closed form: (N,) nats. Beta, warm-up and free bits have no part."""
         with evaluating(self):
-            x, key = self._placed(x, key)
+            x, key = self._standardized(x, key)
             conditions = self._conditions(x, label, condition)
             z, kl = ops.reparameterize(*self._posterior(x, conditions), key)
-            return defined("elbo", self._log_prob(x, z, conditions) - kl)
+            return density(self.units, defined("elbo", self._log_prob(x, z, conditions) - kl), x.shape[1:])
 
     @torch.no_grad()
     def log_weights(
@@ -246,7 +243,8 @@ class VAE(nn.Module):
         self, x: Tensor, *, k: int = 512, seed: int = 0, label: Label = None, condition: Tensor | None = None,
         chunk: int = 64, progress: bool = False,
     ) -> LogLikelihood:  # fmt: skip
-        """log p(x_i) in nats by importance weighting with k draws, (N,) float64, and its standard error, (N,).
+        """log p(x_i) in nats by importance weighting with k draws, (N,) float64, and its standard error, (N,): a
+        density, unless `probability_levels` says otherwise; `evaluate` dequantizes data of levels.
 
             IWAE_k = log 1/k sum_j p(x, z_j) / q(z_j | x),  z_j ~ q(z | x):  ELBO = E IWAE_1 <= E IWAE_k <= log p(x)
 
@@ -306,23 +304,13 @@ class VAE(nn.Module):
             z[:, dim] = torch.linspace(*range, n, dtype=z.dtype, device=z.device)
             return finite(self.decode(z.reshape(n, *self.latent), label, condition))
 
-    @torch.no_grad()
     def active_units(self, data: Data | Tensor, threshold: float = 0.01, *, chunk: int = 256) -> ActiveUnits:
         """How many elements u of z have Var_x(E_q[u | x]) > threshold. Burda et al. 2016, section 5.2.
 
         data: whatever `data.as_data` takes, 2 samples at least, with labels where the model has classes, and
         conditions where it takes any.
         """
-        require_shape_of(self, data := as_data(data))
-        data, chunk, mu = for_model(data, self), require_chunk(chunk), []
-        threshold = require_number("threshold", threshold, least=0)
-        if len(data) < 2:
-            raise ValueError(f"data must have at least 2 samples, whose mu can vary; got {len(data)}")
-        with evaluating(self):
-            for part in torch.arange(len(data), device="cpu").split(chunk):
-                mu.append(self.encode(data.rows(part)["x"].to(weights_device(self)), **told(data, part))[0].double())
-        variance = finite(torch.cat(mu)).var(0)
-        return ActiveUnits(int((variance > threshold).sum()), variance)
+        return active_units(self, data, threshold, chunk)
 
     @torch.no_grad()
     def _log_weights(
@@ -330,12 +318,13 @@ class VAE(nn.Module):
     ) -> Tensor:
         """`log_weights` of these draws, with a NaN where there is one."""
         with evaluating(self):
-            x, key = self._placed(x, key)
+            x, key = self._standardized(x, key)
             conditions = self._conditions(x, label, condition)
             mu, logvar = self._posterior(x, conditions)
             size = max(1, PART // max(1, len(x)))
             parts = [draws[at : at + size] for at in range(0, len(draws), size)]
-            return torch.cat([self._weights(x, mu, logvar, key, part, conditions) for part in parts])
+            nats = torch.cat([self._weights(x, mu, logvar, key, part, conditions) for part in parts])
+            return density(self.units, nats, x.shape[1:])
 
     def _weights(self, x: Tensor, mu: Tensor, logvar: Tensor, key: Tensor, draws: range, conditions: dict) -> Tensor:
         eps = torch.cat([ops.normal(key, self.latent, Purpose.LATENT, j) for j in draws]).to(mu.dtype)
@@ -361,6 +350,11 @@ class VAE(nn.Module):
     def _decoded(self, z: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         return self.decoder(in_dtype_of(self.decoder, z), **taken(self.decoder, conditions))
 
+    def _standardized(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """`_placed`, x as the networks see it."""
+        x, key = self._placed(x, key)
+        return standardized(self.units, x), key
+
     def _placed(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Both, checked, on the device of the weights."""
         return self._checked(x, key).to(weights_device(self)), None if key is None else key.to(weights_device(self))
@@ -382,7 +376,7 @@ class VAE(nn.Module):
             "encoder": self.encoder, "decoder": self.decoder, "latent": list(self.latent),
             "likelihood": describe(self.likelihood), "beta": self.beta, "kl_warmup": self.kl_warmup,
             "free_bits": self.free_bits, "classes": self.classes,
-            "shape": None if self.shape is None else list(self.shape),
+            "shape": None if self.shape is None else list(self.shape), "units": described(self.units),
         }  # fmt: skip
 
     @classmethod

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from several import finished, start
 
 import genfast as gf
 from genfast.cli.sample_files import MOST
@@ -94,6 +95,52 @@ def test_a_file_is_replaced_whole_or_not_at_all(genfast, run, tmp_path, monkeypa
     result = genfast("sample", run, *QUICK, "--out", out)
     assert (result.returncode, result.stderr.splitlines()[-1]) == (1, "genfast sample: no more")
     assert out.read_bytes() == b"before" and sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npy"]
+
+
+SEVERAL = """
+import json
+import sys
+import genfast as gf
+from genfast import cli
+
+def fail(*_, **__):
+    raise RuntimeError("no more")
+
+_, commands, rank = sys.argv
+for words in json.loads(commands):
+    if words[-1].endswith("none.npy") and rank == "1":
+        gf.Diffusion.sample = fail
+    sys.argv = ["genfast", "sample", *words]
+    cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_does(genfast, run, tmp_path):
+    """In every form, by chunks of samples, not of positions; a folder that is begun goes on; the first one speaks, and
+    where one fails, all do."""
+    asked, begun = [str(run), *QUICK, "--first", "130", "--n", "70", "--out"], tmp_path / "2" / "pictures"
+    begun.parent.mkdir()
+    genfast("sample", run, *QUICK, "--first", "150", "--n", "9", "--out", begun)
+    (begun / "0000151.png").unlink()
+    (begun / ".0000151.png.1-00000000.tmp").touch()  # of a process that was killed
+    (tmp_path / "2" / "none.npy").write_bytes(b"before")
+    (tmp_path / "1").mkdir()
+    started = []
+    for ranks in (1, 2):
+        names = ("sheet.png", "x.npy", "both.npz", "pictures", "none.npy")
+        commands = [[*asked, str(tmp_path / str(ranks) / name)] for name in names]
+        started += start(["-c", SEVERAL, json.dumps(commands), "RANK"], ranks)
+    alone, first, second = finished(started)
+    assert (alone.returncode, first.returncode, second.returncode) == (0, 1, 1), (alone, first, second)
+    assert first.stderr == second.stderr == "genfast sample: no more\n" and not second.stdout
+    assert first.stdout.splitlines() == [command[-1] for command in commands[:-1]]
+    (tmp_path / "1" / "none.npy").write_bytes(b"before")
+    one, two = (
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "1", tmp_path / "2")
+    )
+    assert one == two and len(one) == 4 + 70 + 1
 
 
 @pytest.mark.parametrize(

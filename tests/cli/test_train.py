@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 import genfast as gf
 from genfast.cli import errors
@@ -66,6 +67,32 @@ def test_config_repeats_a_run(genfast, tmp_path):
     assert result.returncode == 0 and said["lr"] == 0.002 and said["steps"] == 2
 
 
+@pytest.mark.parametrize("preset, net", [("autoencoder-32", "UNet"), ("digits-vae", "MLP")])
+def test_a_model_of_latents(genfast, pictures, tmp_path, preset, net):
+    """Over the VAE of a run, with its data and its size of images; it goes on, and is repeated, with that VAE."""
+    few = ["--steps", "3", "--batch", "6", "--grid-every", "9", "--no-progress"]
+    vae, run = tmp_path / "vae", tmp_path / "run"
+    result = genfast("train", "--preset", preset, "--data", pictures, "--size", "6", *few, "--out", vae)
+    assert result.returncode == 0, result.stderr
+    result = genfast("train", "--preset", "latent-32", "--vae", vae, *few, "--out", run)
+    assert result.returncode == 0 and "LatentDiffusion(VAE, Diffusion)" in result.stderr, result.stderr
+    model = gf.load(run)
+    assert model.shape == (1, 6, 6) and list(model.names) == ["bright", "dark"]
+    assert type(model.diffusion.net).__name__ == net and (run / "latents.npy").exists()
+    again = genfast("train", "--config", run, *few[4:], "--out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    other = gf.load(tmp_path / "again")
+    assert other.diffusion.config() | {"net": None} == model.diffusion.config() | {"net": None}
+    for name, value in gf.load(vae).state_dict().items():
+        assert torch.equal(value, model.vae.state_dict()[name]) and torch.equal(value, other.vae.state_dict()[name])
+    result = genfast("train", "--out", run, "--steps", "5", "--no-progress")
+    assert result.returncode == 0 and "step 5" in result.stdout, result.stderr
+    result = genfast("train", "--preset", "latent-32", "--vae", run, *few, "--out", tmp_path / "other")
+    assert result.returncode == 2 and "vae must be the folder of a VAE" in result.stderr
+    result = genfast("train", "--preset", "latent-32", "--vae", tmp_path / "none", *few, "--out", tmp_path / "other")
+    assert result.returncode == 1 and "none" in result.stderr and not (tmp_path / "other").exists()
+
+
 def test_a_learning_rate_that_spoils_nothing(genfast, tmp_path):
     run = tmp_path / "run"
     result = genfast("train", *QUICK, "--out", run, "--steps", "50", "--lr", "1e38", "--warmup", "0", "--clip", "None")
@@ -85,6 +112,12 @@ def test_a_learning_rate_that_spoils_nothing(genfast, tmp_path):
         (["--preset", "digits-vae", "--net", "unet_32"], "--net is the network of a diffusion model, which digits-vae"),
         (["--preset", "digits-unet", "--config", "run"], "--preset and --config are two runs"),
         (["--preset", "folder-64"], "data must be given: --data FOLDER"),
+        (["--preset", "latent-32"], "vae must be given: --vae RUN, the folder of a trained VAE"),
+        (
+            ["--preset", "latent-32", "--net", "unet_8", "--vae", "run"],
+            "--net is the network of a diffusion model, which",
+        ),
+        (["--preset", "digits-unet", "--vae", "run"], "--vae is for a diffusion model of latents: --preset latent-32"),
         ([], "data must be given: --data FOLDER"),
         (["--preset", "toy-mlp", "--steps", "0"], "steps must be an integer of at least 1; got 0"),
         (["--preset", "toy-mlp", "--ema", "0.999"], "ema must be "),
@@ -99,8 +132,8 @@ def test_a_wrong_argument_is_a_sentence_and_exit_2(genfast, tmp_path, arguments,
 def test_other_data_and_networks_that_do_not_fit(genfast, pictures, tmp_path):
     result = genfast("train", "--data", "toy:moons", "--preset", "digits-vae", "--out", tmp_path / "run")
     assert result.returncode == 1 and "data must be images" in result.stderr
-    result = genfast("train", "--data", pictures, "--preset", "folder-64", "--size", "9", "--out", tmp_path / "run")
-    assert result.returncode == 1 and "sides divisible by" in result.stderr
+    result = genfast("train", "--data", pictures, "--preset", "folder-64", "--size", "129", "--out", tmp_path / "run")
+    assert result.returncode == 1 and "at most 128 pixels" in result.stderr
     result = genfast("train", "--data", tmp_path / "nothing", "--out", tmp_path / "run")
     assert result.returncode == 1 and "nothing" in result.stderr and not (tmp_path / "run").exists()
 

@@ -356,7 +356,11 @@ def test_as_data():
         (lambda: as_data([1.0, 2.0]), TypeError, "data.*got float as sample 0 of list"),
         (lambda: Data([[1.0]]), TypeError, "x.*got list"),
         (lambda: Data(torch.zeros(2, 3, dtype=torch.uint8)), TypeError, "x.*uint8.*127.5"),
-        (lambda: Data(torch.zeros(2, 5, 5, 2, dtype=torch.uint8)), ValueError, r"1 or 3 channels.*\(2, 5, 5, 2\)"),
+        (
+            lambda: Data(torch.zeros(2, 5, 5, 2, dtype=torch.uint8)),
+            ValueError,
+            r"layout.*\(N, 5, 5, 2\), where neither",
+        ),
         (lambda: Data(torch.zeros(0, 3)), ValueError, r"x.*\(0, 3\)"),
         (lambda: Data(torch.zeros(3)), ValueError, r"x.*\(3,\)"),
         (lambda: Data(torch.tensor([[1.0], [torch.nan], [torch.inf]])), ValueError, "x.*2 samples, the first is 1"),

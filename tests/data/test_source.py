@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from genfast.common.units import Units
 from genfast.data.dataset import Data, arrays
 from genfast.data.source import SPREAD, Mapped, Source, as_float
 
-IMAGES = torch.randint(0, 256, (9, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(0, 256, (9, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 class Asked(Source):
@@ -43,14 +44,6 @@ class Augmented:
         return {"adds": 1}
 
 
-class Units:
-    def standardized(self, x):
-        return 10 * x
-
-    def described(self):
-        return {"sd": 0.1}
-
-
 def test_bytes_are_kept_and_seen_as_floats():
     data = arrays(IMAGES, torch.arange(9))
     assert data.source.dtype == torch.uint8 and data.source.x.data_ptr() == IMAGES.data_ptr() and data.levels == 256
@@ -59,7 +52,7 @@ def test_bytes_are_kept_and_seen_as_floats():
     batch = data.batch(4, 3, 5)
     assert torch.equal(batch["x"], expected[batch["label"]]) and batch["x"].dtype == torch.float32
     for images in (IMAGES.permute(0, 2, 3, 1), IMAGES.numpy().transpose(0, 2, 3, 1)):
-        assert torch.equal(arrays(images).x, expected) and arrays(images).shape == (3, 4, 5)
+        assert torch.equal(arrays(images).x, expected) and arrays(images).shape == (3, 5, 6)
     assert torch.equal(arrays(IMAGES[:, 0]).x, expected[:, :1])
     assert torch.equal(as_float(expected), expected)
 
@@ -85,15 +78,15 @@ def test_a_source_has_the_batches_of_memory():
 def test_what_is_done_to_samples():
     """A batch is augmented, whoever looks at rows sees them centered; both in units of the model."""
     x = torch.randn(6, 2, 4)
-    data = Data(x).replace(augment=Augmented(), units=Units())
+    data = Data(x).replace(augment=Augmented(), units=Units([0.0] * 2, [0.125] * 2))
     assert data.shape == (2, 2) and data.replace(classes=0).augment is data.augment
-    centered = 10 * (x[..., :2] + 0.5)
+    centered = 8 * (x[..., :2] + 0.5)
     assert torch.equal(data.x, centered) and torch.equal(data.rows([4])["x"], centered[4:5])
     assert torch.equal(data.glance(), centered)
     counter = torch.arange(5, 9).view(-1, 1, 1)
-    assert torch.equal(data.batch(3, 5, 4)["x"], 10 * (x[data.order(3, 5, 4)][..., :2] + 3 + counter))
+    assert torch.equal(data.batch(3, 5, 4)["x"], 8 * (x[data.order(3, 5, 4)][..., :2] + 3 + counter))
     said = data.fingerprint()
-    assert (said["augment"], said["units"]) == ({"adds": 1}, {"sd": 0.1})
+    assert (said["augment"], said["units"]) == ({"adds": 1}, {"mean": [0.0] * 2, "sd": [0.125] * 2})
     assert said["sha256"] == Data(x).fingerprint()["sha256"]
 
 

@@ -124,6 +124,6 @@ def test_log_snr_is_where_the_loss_looks():
 @pytest.mark.usefixtures("one_thread")
 def test_the_default_does_not_care_about_the_scale_of_the_data():
     """The whole is tests/long/recipe.py: 150 steps of a wider network, three seeds, data of both scales."""
-    small = {"steps": 100, "n": 500, "width": 8, "multipliers": (1, 2), "blocks": 1}
-    ours, other = (recipe.run(name, scale=4.0, **small) for name in recipe.RECIPES)
+    small = {"steps": 100, "width": 8, "multipliers": (1, 2), "blocks": 1}
+    ours, other = (recipe.run(name, recipe.of_digits(500), scale=4.0, **small) for name in recipe.RECIPES)
     assert ours.frechet < other.frechet - 0.05 and ours.agreement > other.agreement - 0.1, (ours, other)

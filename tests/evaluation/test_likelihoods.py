@@ -9,6 +9,7 @@ from helpers import perturbed
 from toys import Gaussian, LinearVAE, normal
 
 import genfast as gf
+from genfast.common import processes
 from genfast.evaluation.likelihoods import likelihoods
 
 DATA = gf.data.Data(normal(90, 6, seed=3))
@@ -68,6 +69,47 @@ def test_draws_come_in_parts_without_repeating():
     key = gf.ops.make_key(0, torch.arange(90))
     at_once = LinearVAE(wide=2.0).log_weights(DATA.x, key, 40)
     assert torch.allclose(found.nats, at_once.logsumexp(0) - math.log(40), rtol=1e-9)
+
+
+class Flow(Gaussian):
+    """Of a likelihood whose draws go by the numbers of the rows."""
+
+    log_prob = None
+
+    def log_likelihood(self, x, seed, index, progress=False, divergence="", probes=0, steps=0, chunk=64):
+        draws = gf.ops.normal(gf.ops.make_key(seed, index), (2,), gf.ops.Purpose.PROBE).double()
+        return x.double().sum(1) + draws[:, 0], draws[:, 1].abs()
+
+
+class Unnumbered(Flow):
+    """The same, that cannot be asked for some rows only."""
+
+    def log_likelihood(self, x, seed, progress=False, divergence="", probes=0, steps=0):
+        return super().log_likelihood(x, seed, torch.arange(len(x)))
+
+
+@pytest.mark.parametrize(
+    "model, options, sizes",
+    [
+        (Gaussian(6), {}, [64, 128, 108]),
+        (LinearVAE(), {"draws": 3}, [64, 128, 108]),
+        (Flow(6), {"n": 300, "chunk": 10}, [100, 100, 100]),
+        (Unnumbered(6), {"n": 300}, [300, 300, 300]),
+    ],
+)
+def test_several_processes_share_the_rows(model, options, sizes, monkeypatch):
+    """In whole chunks; all the shares are what one process finds, in order."""
+    data, parts = gf.data.Data(normal(300, 6, seed=3)), []
+    whole = run(model, data, **options)
+    for rank in range(3):
+        monkeypatch.setattr(processes, "world", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(processes, "gather", lambda part: part)
+        parts.append(run(model, data, **options))
+    assert [len(part.nats) for part in parts] == sizes and {part.how for part in parts} == {whole.how}
+    joined = parts[:1] if sizes[0] == 300 else parts
+    for name in ("nats", "se", "elbo"):
+        columns, found = [getattr(part, name) for part in joined], getattr(whole, name)
+        assert columns == [None] * len(joined) if found is None else torch.equal(torch.cat(columns), found)
 
 
 def test_bad_draws():

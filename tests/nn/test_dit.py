@@ -138,7 +138,12 @@ def test_bad_arguments_are_named(name):
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((2, 2, 4, 4), r"x must have shape \(B, 1, H, W\)"), ((2, 1, 4), "got"), ((2, 1, 4, 5), "divisible by the patch")],
+    [
+        ((2, 2, 4, 4), r"x must have shape \(B, 1, H, W\)"),
+        ((2, 1, 4), "got"),
+        ((2, 1, 4, 5), "divisible by the patch"),
+        ((2, 1, 0, 4), "positive"),
+    ],
 )
 def test_bad_images_are_named(shape, message):
     with pytest.raises(ValueError, match=message):

@@ -155,6 +155,31 @@ def test_any_channels_in_and_out_and_any_sizes_that_halve():
         UNet(2, 8, dims=1)(torch.randn(2, 2, 4, 4), torch.rand(2))
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_padding_is_zeros_behind_that_are_cut_off(dims):
+    """Of any size, down to one pixel; one that fits has the bits of a network without."""
+    net, plain = (made(2, 8, (1, 1, 1), dims=dims, pad=pad) for pad in (True, False))
+    for size in ((1, 1, 1), (3, 5, 4), (4, 7, 9)):
+        x = torch.randn(2, 2, *size[:dims])
+        large = torch.zeros(2, 2, *(-(-n // 4) * 4 for n in size[:dims]))
+        inside = (..., *map(slice, size[:dims]))
+        large[inside] = x
+        y = net(x, torch.ones(2))
+        assert y.is_contiguous() and y.equal(plain(large, torch.ones(2))[inside])
+        assert net(large, torch.ones(2)).equal(plain(large, torch.ones(2)))
+    with pytest.raises(ValueError, match="x must have positive sizes; got 0"):
+        net(torch.zeros(2, 2, *(0, 4, 4)[:dims]), torch.ones(2))
+
+
+def test_padding_keeps_the_layout_and_the_gradient():
+    net, x = made(3, 8, (1, 1), pad=True), torch.randn(2, 3, 5, 7, requires_grad=True)
+    expected = net(x, torch.ones(2))
+    found = net(x.to(memory_format=CL), torch.ones(2))
+    assert found.is_contiguous(memory_format=CL) and not found.is_contiguous()
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.grad(expected.square().sum(), x)[0].abs().gt(0).all()
+
+
 def test_attention_where_it_was_asked_for():
     def attended(**style):
         net = UNet(1, 8, (1, 1, 1), 2, (1,), **style)
@@ -208,6 +233,7 @@ BAD = {
     "eps": {"eps": -1.0},
     "dropout": {"dropout": 1.0},
     "out_channels": {"out_channels": 0},
+    "pad": {"pad": 1},
     "multipliers": {"multipliers": (1, 1.01)},
     "features": {"timesteps": {"shift": 16}},
 }

@@ -40,7 +40,7 @@ class GuidedDenoiser(Denoiser):
 
     def __init__(self, denoiser):
         require_denoiser(denoiser)
-        super().__init__(self._denoise, denoiser.schedule, Unscaled())
+        super().__init__(self._denoise, denoiser.schedule, Unscaled(), denoiser.units)
         self.denoiser = denoiser
 
     def guided(self, x, t, gain, denoise, condition):

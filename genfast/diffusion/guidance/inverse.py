@@ -13,6 +13,7 @@ The measurement y of each sample is the argument `measurement` of the condition:
     sample(posterior, shape, plan, 64, condition={"measurement": y})
 
 A is any callable on (B, *), each of its rows its own; its adjoint comes from autograd. All reductions are per sample.
+A and y are in the data's units, of a denoiser that has any; data_std is of what the network sees.
 """
 
 import torch
@@ -20,6 +21,7 @@ import torch
 from ... import ops
 from ...common.checks import as_tensor, require_callable, require_integer, require_names, require_number
 from ...common.eval_mode import evaluating
+from ...common.units import original
 from ...ops.dispatch import per_row
 from ..process.denoisers import require_answer
 from .gradient import GuidedDenoiser, pullback, take
@@ -62,7 +64,7 @@ class _Measured(GuidedDenoiser):
 
         def A(x_0):
             with evaluating(self.A):
-                image = self.A(x_0, **operands)
+                image = self.A(original(self.units, x_0), **operands)
             return require_answer(image, y, "A", "the measurement", "real floating-point numbers")
 
         with torch.enable_grad():
@@ -114,6 +116,12 @@ class _Linear(_Measured):
         self._checked = set()
 
     def correction(self, x, t, gain, D, y, A):
+        if self.units is not None:  # of the standardized x_0, A is linear and more: what it makes of their mean
+            whole, y = A, y - A(torch.zeros_like(D))
+
+            def A(x_0):
+                return whole(x_0) - whole(torch.zeros_like(x_0))
+
         kind = (min(len(D), 2), D.shape[1:], D.dtype, D.device)  # two samples show whether rows mix
         if kind not in self._checked:  # reads the device, this once
             _require_linear(A, D)

@@ -21,6 +21,7 @@ from ...common.conditions import wants_key
 from ...common.eval_mode import evaluating
 from ...common.precision import as_float64, readable, weights_dtype
 from ...common.state import unwrapped
+from ...common.units import as_units
 from .schedules import as_schedule
 
 
@@ -283,12 +284,16 @@ class Denoiser:
 
     net: callable of y: (B, *) and c_noise: (B,), any keyword arguments passed through; answers with the shape of y. It
     is run in eval mode and in the dtype of its own weights, whatever the state's.
+    units: of the data, where the network has learned them standardized. Then x_t, D and noise are standardized, as the
+    network sees them; what takes data by the name of x, x_0, source, known or measurement, or answers with samples or
+    likelihoods, does so in the data's units.
     """
 
-    def __init__(self, net, schedule, parameterization):
+    def __init__(self, net, schedule, parameterization, units=None):
         self.net = require_callable("net", net)
         self.schedule = as_schedule(schedule)
         self.parameterization = as_parameterization(parameterization)
+        self.units = as_units(units)
 
     def coefficients(self, t):
         """Coefficients at times t: () or (R,), float64."""

@@ -27,6 +27,7 @@ from ...common.checks import (
 )
 from ...common.indices import as_index, chunk_index, chunk_passes, require_finite, spread
 from ...common.keys import MAX_SEED
+from ...common.units import original
 from ...ops.dispatch import per_row
 from ..process.denoisers import Denoiser, require_denoiser
 from .sample import network_arguments
@@ -198,4 +199,4 @@ def sample_adaptively(
             out[where.to(device)] = field(x, field.denoised(last))[slots.to(device)]
             evaluations[where] = used.cpu()[slots] + 1
     require_finite(out, index)
-    return out, evaluations
+    return original(denoiser.units, out), evaluations

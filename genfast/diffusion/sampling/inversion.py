@@ -4,12 +4,14 @@ The probability-flow ODE run from t = 0 to 1. Its solvers are those of `solvers`
 u = 1 - t / 2, noise becomes data and a grid that decreases in u is one that increases in t.
 """
 
+import copy
 import dataclasses
 
 import numpy as np
 import torch
 
 from ...common.checks import require_samples, require_tensor
+from ...common.units import standardized
 from ..process.denoisers import require_denoiser
 from ..process.plans import D, Plan, Rows, h, x
 from ..process.schedules import Schedule, as_schedule
@@ -114,7 +116,10 @@ def invert(
     if not bool(x_0.isfinite().all()):
         raise ValueError("x_0 must be finite")
     upwards = inversion_plan(solver, denoiser.schedule, steps, grid, **options)
+    within = copy.copy(denoiser)
+    within.units = None  # noise has none
     return sample(
-        denoiser, x_0.shape[1:], upwards, len(x_0),
-        start=x_0, condition=condition, chunk=chunk, dtype=dtype, device=device, progress=progress,
+        within, x_0.shape[1:], upwards, len(x_0),
+        start=standardized(denoiser.units, x_0), condition=condition, chunk=chunk, dtype=dtype, device=device,
+        progress=progress,
     )  # fmt: skip

@@ -19,11 +19,13 @@ from ...common.checks import (
     require_shape,
 )
 from ...common.keys import MAX_SEED
+from ...common.units import original
 from ..process.denoisers import Denoiser, require_denoiser
 from ..process.plans import Plan
 from .lanes import Lanes, Part, Request
 from .prepared import Prepared
 from .rows import Tables
+from .sample import require_no_bounds
 from .settings import require_arguments, require_clamp, require_graph
 from .step_table import NOISES, plan_scale
 
@@ -62,6 +64,7 @@ class SampleQueue:
         require_denoiser(denoiser)
         self.denoiser, self.shape, self.capacity = denoiser, require_shape("shape", shape), capacity
         self.clamp, self.device = require_clamp(clamp), require_device("device", device)
+        require_no_bounds(denoiser.units, clamp=self.clamp)
         self.tickets = 0  # given out so far
         self.waiting, self.failed = collections.deque(), []
         self.running: list[Request | None] = [None] * capacity
@@ -265,7 +268,8 @@ class SampleQueue:
             return []
         whole = torch.stack([x.isfinite().all() for _, x in finished]).tolist()
         self.failed += [ticket for (ticket, _), good in zip(finished, whole, strict=True) if not good]
-        return [sample for sample, good in zip(finished, whole, strict=True) if good]
+        units = self.denoiser.units
+        return [(t, original(units, x[None])[0]) for (t, x), good in zip(finished, whole, strict=True) if good]
 
 
 def _signature(arguments: dict[str, Tensor]) -> Signature:

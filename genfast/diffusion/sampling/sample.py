@@ -18,6 +18,7 @@ from ... import ops
 from ...common.checks import as_tensor, require_device, require_number, require_shape, require_tensor
 from ...common.eval_mode import evaluating
 from ...common.indices import as_chunk, as_index, chunk_index, chunk_passes, require_finite, spread
+from ...common.units import Units, original, standardized
 from ..guidance.classifier_free import Guidance
 from ..process.denoisers import Denoiser, require_denoiser
 from ..process.plans import Plan
@@ -30,6 +31,7 @@ class State(NamedTuple):
     """What a callback sees after each row: samples `where` (positions among those asked for) are now at x.
 
     row, rows: which of how many; x: (b, *) the state after the row; denoised: (b, *) D, the estimate of x_0 in the row.
+    Of a denoiser with units both are carried over to the data's, as mean + sd x_t.
     """
 
     row: int
@@ -87,9 +89,13 @@ def _whole_samples(values, index, shape, dtype):
     return out
 
 
-def _watcher(callback, rows, where, slots):
+def _watcher(callback, rows, where, slots, units):
     """The callback of a chunk: only the samples that were asked for, on the CPU."""
-    return lambda row, x, D: callback(State(row, rows, where, x.cpu()[slots], D.cpu()[slots]))
+
+    def shown(x):
+        return original(units, x.cpu()[slots])
+
+    return lambda row, x, D: callback(State(row, rows, where, shown(x), shown(D)))
 
 
 @torch.no_grad()
@@ -163,6 +169,14 @@ def sample(
     )  # fmt: skip
 
 
+def require_no_bounds(units: Units | None, **bounds: object) -> None:
+    """ValueError, naming it, for a bound of D where D is in other units than the data."""
+    for name, value in bounds.items():
+        if units is not None and value is not None:
+            remedy = "clip= is of samples, in the data's units"
+            raise ValueError(f"{name} must be None for a model of standardized data; got {value}: {remedy}")
+
+
 def require_strength(source: object, start: object, strength: float | None) -> float | None:
     """strength as a number in (0, 1]; a ValueError unless it goes with source, and source without start."""
     if (source is None) != (strength is None):
@@ -199,6 +213,8 @@ def sample_with(
         plan.require_prior()
     extra = {"start": start, "source": source, "known": known, "mask": mask}
     extra = _whole_samples(extra, index, shape, dtype) | ({} if w is None else {"w": w})
+    extra |= {name: standardized(denoiser.units, extra[name]) for name in ("source", "known") if name in extra}
+    require_no_bounds(denoiser.units, clamp=settings.clamp, threshold=settings.threshold)
     if known is not None and (plan.a[-1], plan.b[-1]) != (0, 1):
         raise ValueError(f"known needs a plan that ends at t = 0; {plan.name} does not")
 
@@ -221,7 +237,7 @@ def sample_with(
             inputs = trajectory.chunk(key, shape, conditions, unconditionals, more)
             x = replays(inputs, bar.update) if replays else None
             if x is None:
-                watch = settings.callback and _watcher(settings.callback, len(plan), where, slots)
+                watch = settings.callback and _watcher(settings.callback, len(plan), where, slots, denoiser.units)
                 x = trajectory.run(inputs, watch, bar.update)
             whole = torch.arange(chunk, device="cpu")
             if torch.equal(slots, whole) and torch.equal(where, where[0] + whole):
@@ -229,4 +245,4 @@ def sample_with(
             else:
                 out[where.to(device)] = x[slots.to(device)]
     require_finite(out, index, "; a callback shows the row where that begins")
-    return out
+    return original(denoiser.units, out)

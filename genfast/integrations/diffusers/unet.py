@@ -132,6 +132,7 @@ def arguments(config: dict) -> dict:
         "classes": (c["num_class_embeds"] or 1) - 1,
         "condition": 0,
         "out_channels": c["out_channels"],
+        "pad": False,
         "dims": 2,
         "modulation": MODULATIONS[modulation],
         "resample": PADDINGS[c["downsample_padding"]],

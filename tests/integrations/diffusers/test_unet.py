@@ -189,6 +189,7 @@ UNREPRESENTED = {
     "condition": {"condition": 2},
     "one number of groups": {"groups": None, "multipliers": (1, 1.5)},
     "a head width": {"head_width": 64},
+    "pad": {"pad": True},
 }
 
 
