@@ -91,7 +91,7 @@ COVERED = {
     "test_checkpoint_foreign.py": "common.limits",
     "test_latent_diffusion.py": "vae.autoencoder",
     "training/test_ema.py": "training.snapshots",
-    "training/test_loop.py": "training.looks training.settings",
+    "training/test_loop.py": "training.looks training.modes training.settings",
     "training/test_resume.py": "training.state",
     "training/test_step.py": "training.optimizers",
     "vae/test_model.py": "vae.active vae.answers vae.latents",

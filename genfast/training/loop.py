@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..common import processes
 from ..common.measured import learn
@@ -33,6 +33,7 @@ from .held_out import HeldOut
 from .interrupts import Interrupts
 from .logs import Bar, say
 from .looks import Looks
+from .modes import train_mode, training
 from .optimizers import Player
 from .parallel import together
 from .precision import Precision
@@ -181,8 +182,8 @@ class Fit:
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
                 stack.enter_context(self.folder.claimed())
-            stack.callback(lambda: self._feed.close())
-            stack.enter_context(_training(self.model))
+            stack.callback(lambda: self._feed.close())  # which may be another one by then
+            stack.enter_context(training(self.model))
             if self.settings.compile:
                 stack.enter_context(compiled(self.model))
             try:
@@ -311,7 +312,7 @@ class Fit:
             interrupts.act(stop)
             if log is not None:
                 yield log
-                _train_mode(self.model)  # the caller may have looked at it in another one
+                train_mode(self.model)  # the caller may have looked at it in another one
         interrupts.act(word.at_last(interrupts.news())[0])
         looks.require_progress(self.step, min(ENDING, settings.steps))
 
@@ -386,23 +387,6 @@ def _callables(callbacks: Sequence[Callable[[dict], None]]) -> tuple[Callable[[d
     if isinstance(callbacks, Sequence) and all(map(callable, callbacks)):
         return tuple(callbacks)
     raise TypeError(f"callbacks must be a sequence of functions of a log; got {callbacks!r}")
-
-
-@contextlib.contextmanager
-def _training(model: object) -> Iterator[None]:
-    """Inside it the model is in training mode, as it understands that; afterwards each part is in its own again."""
-    modes = [(module, module.training) for module in (model.modules() if isinstance(model, nn.Module) else ())]
-    _train_mode(model)
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _train_mode(model: object) -> None:
-    if isinstance(model, nn.Module):
-        model.train()
 
 
 fit.__signature__ = inspect.signature(Fit)

@@ -255,7 +255,7 @@ def test_samples_of_another_shape_are_refused_before_training():
     model = gf.Diffusion(gf.nn.MLP(2, width=8, depth=1), shape=(2,))
     with pytest.raises(ValueError, match=r"data must hold samples of shape \(2,\), that of the model; got \(3,\)"):
         gf.Fit(model, torch.zeros(4, 3), steps=1)
-    with pytest.raises(TypeError, match=r"^data must be Data, a tensor, an array or a pair .*; got list$"):
+    with pytest.raises(TypeError, match=r"^data: data must have tensors, .* got float as sample 0 of list$"):
         gf.Fit(model, [[0.0, 0.0]], steps=1)
     with pytest.raises(ValueError, match=r"^data: x must have at least one sample, of shape"):
         gf.Fit(model, torch.zeros(0, 2), steps=1)
