@@ -89,8 +89,12 @@ def evaluated(**arguments):
 CASES = {  # name: the function and a valid call of it, whose arguments are made wrong one by one
     "Diffusion": (gf.Diffusion, {
         "net": NET, "schedule": "edm", "parameterization": "edm", "times": "uniform", "label_dropout": 0.1,
-        "classes": 2, "shape": (2,), "levels": 17,
+        "classes": 2, "shape": (2,), "levels": 17, "units": None,
     }),
+    "Units": (gf.data.Units, {"mean": [0.0, 1.0], "sd": [1.0, 2.0]}),
+    "arrays": (gf.data.arrays, {"x": x(), "layout": None}),
+    "table": (gf.data.table, {"frame": {"a": [1.0, 2.0], "b": [1, 2]}, "label": None, "condition": None}),
+    "Data.augmented": (gf.data.Data(images(6)).augmented, {"flip": True, "crop": None}),
     "Diffusion.measure": (gf.Diffusion(gf.nn.MLP(2, width=8, depth=1)).measure, {"batch": {"x": x()}}),
     "Diffusion.log_snr": (MODEL.log_snr, {"key": key()}),
     "Diffusion.loss": (lambda key, **batch: MODEL.loss(batch, key), {
@@ -175,7 +179,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "GenerativeClassifier.accuracy": (CLASSIFIER.accuracy, {"data": (x(), LABEL)}),
     "VAE": (gf.VAE, {
         "encoder": VAE.encoder, "decoder": VAE.decoder, "latent": 4, "likelihood": "gaussian", "beta": 1.0,
-        "kl_warmup": 0, "free_bits": 0.0, "classes": 0, "shape": (6,),
+        "kl_warmup": 0, "free_bits": 0.0, "classes": 0, "shape": (6,), "units": None,
     }),
     "VAE.loss": (lambda x, key: VAE.loss({"x": x}, key, step=0), {"x": x(6, 6), "key": key()}),
     "VAE.encode": (VAE.encode, {"x": x(6, 6), "label": None, "condition": None}),
@@ -190,6 +194,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "GAN": (gf.GAN, {
         "generator": GAN.generator, "discriminator": GAN.discriminator, "latent": 2, "loss": "hinge", "r1": 0.1,
         "lazy": 1, "spectral_norm": False, "sigma_data": 0.5, "augment": (), "classes": 3, "shape": (1, 4, 4),
+        "units": None,
     }),
     "GAN.loss": (
         lambda key, step, **batch: GAN.loss(batch, key, step=step),
@@ -200,7 +205,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "Fit": (gf.Fit, {
         "model": PLAIN, "data": x(), "steps": 2, "batch": 4, "lr": 1e-3, "warmup": 1, "decay": "cosine", "clip": 1.0,
         "weight_decay": 0.0, "ema": 0.05, "seed": 0, "log_every": 1, "save_every": None, "device": None,
-        "progress": False,
+        "progress": False, "parallel": None,
     }),
     "Data": (gf.data.Data, {"x": x() / 9, "label": LABEL, "condition": x(), "levels": 17}),
     "as_data": (gf.data.as_data, {"data": x()}),
@@ -218,7 +223,9 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "Moments.merge": (gf.metrics.Moments(2).merge, {"other": gf.metrics.Moments(2)}),
     "pixels": (gf.features.pixels, {"shape": (2,)}),
     "module": (gf.features.module, {"net": torch.nn.Flatten(), "name": None, "shape": (2,)}),
-    "load": (functools.partial(gf.data.load, "digits:test"), {"size": None, "channels": None, "names": None}),
+    "load": (functools.partial(gf.data.load, "digits:test"), {
+        "size": None, "channels": None, "names": None, "layout": None,
+    }),
     "extract": (gf.features.extract, {"features": gf.features.pixels((2,)), "x": x(), "batch": 4}),
     "evaluate": (evaluated, {
         "model": Gaussian(2), "data": x(20), "metrics": "frechet", "n": 6, "features": None, "seed": 0, "train": None,

@@ -34,7 +34,9 @@ def going_on(saved: Callable[[], str | None]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         if words := saved():
-            again = shlex.join(["genfast", *(word for word in sys.argv[1:] if word != "--no-resume")])
+            ranks = os.environ.get("WORLD_SIZE", "1")
+            command = ["genfast"] if ranks == "1" else ["torchrun", "--nproc-per-node", ranks, "-m", "genfast"]
+            again = shlex.join([*command, *(word for word in sys.argv[1:] if word != "--no-resume")])
             print(f"{words}; what goes on from there: {again}", file=sys.stderr)
         raise
 

@@ -32,7 +32,9 @@ def evaluate(
     train: str | None = None,
     size: int | None = None,
     channels: Literal[1, 3] | None = None,
-    levels: int | None = None,
+    layout: Literal["chw", "hwc"] | None = None,
+    crop: tuple[int, int] | None = None,
+    levels: int | Literal["data"] | None = "data",
     seed: int = 0,
     sampling: Sampling = Sampling(),
     level: float = 0.95,
@@ -53,7 +55,10 @@ def evaluate(
         train: The training data, as for --data: for memorization and the baselines.
         size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
-        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantized.
+        layout: Where the images of files have their channels, if their shape does not show it.
+        crop: Images are cut to this height and width, in the middle.
+        levels: Likelihood: the data have so many values, -1 to 1 at equal distances, and are dequantized; by default
+            as many as they say. None takes them as they are.
         seed: Of samples and splits.
         sampling: Settings of the model's sampler.
         level: Of the intervals.
@@ -68,12 +73,12 @@ def evaluate(
     settings = {name: value for name, value in dataclasses.asdict(sampling).items() if value is not None}
     with usage():
         _check(samples, data, train, metrics, n, features, size, levels, seed, settings, level)
-    ours, real, other = (_images(path, size, channels) for path in (samples, data, train))
+    ours, real, other = (_images(path, size, channels, layout, crop) for path in (samples, data, train))
     if features == "classifier" and isinstance(other, str):
         other = load(other)  # once for both: the classifier learns from the same data
     report = run_evaluation(
         ours, real, metrics=metrics or None, n=n, features=_features(features, other), seed=seed, train=other,
-        sampling=settings, likelihood={} if levels is None else {"levels": levels}, level=level, out=out,
+        sampling=settings, likelihood={} if levels == "data" else {"levels": levels}, level=level, out=out,
     )  # fmt: skip
     if processes.world()[0] == 0:
         print(report.json() if json else f"{report}\n\n{diagnose(report)}")
@@ -90,7 +95,7 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
 
     choose(metrics or None)
     for name, value, least in (("n", n, 2), ("size", size, 1), ("levels", levels, 2)):
-        if value is not None:
+        if value not in (None, "data"):
             require_integer(name, value, least)
     require_integer("seed", seed, 0, MAX_SEED)
     require_number("level", level, above=0, below=1)
@@ -107,13 +112,21 @@ def _check(samples, data, train, metrics, n, features, size, levels, seed, setti
         require_pair("sampling.clamp", settings["clamp"], infinite=True)
 
 
-def _images(path: str | None, size: int | None, channels: int | None) -> "str | Data | None":
-    """The images of a folder, or data by name, as they are asked for; any other path as it is."""
+def _images(
+    path: str | None, size: int | None, channels: int | None, layout: str | None, crop: tuple[int, int] | None
+) -> "str | Data | None":
+    """The images of a folder or file, or data by name, as they are asked for; what nothing is asked of as it is."""
     from ..data import load
     from ..data.files import is_named
 
-    sized = is_named(path) or (path is not None and Path(path).is_dir() and not (Path(path) / "model.json").exists())
-    return path if not sized or size is channels is None else load(path, size, channels)
+    if path is None or (Path(path) / "model.json").exists():
+        return path
+    asked = {"size": size, "channels": channels} if is_named(path) or Path(path).is_dir() else {}
+    asked |= {"layout": layout} if Path(path).is_file() else {}
+    if crop is None and all(value is None for value in asked.values()):
+        return path
+    data = load(path, **asked)
+    return data if crop is None else data.augmented(flip=False, crop=crop)
 
 
 def _features(name: str | None, train: "str | Data | None"):

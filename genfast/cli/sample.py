@@ -28,7 +28,8 @@ def sample(
     json: bool = False,
 ) -> None:
     """Draw samples of a model: sample i of a seed is the same, whatever else is drawn with it. Under
-    torchrun (torchrun -m genfast sample ...) each process draws its share of the chunks, and all is as of one.
+    torchrun (torchrun -m -- genfast sample ...; without the -- it takes --n for its own) each process draws its share
+    of the chunks, and all is as of one.
 
     Args:
         model: The folder of a run, or of a model that was saved.

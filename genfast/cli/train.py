@@ -60,6 +60,8 @@ class Training(TypedDict, total=False):
     """Whether the network is compiled by torch, block by block."""
     critic_steps: int
     """Turns of a GAN's discriminator to one of its generator."""
+    parallel: Literal["ddp"] | None
+    """How the processes that torchrun has started train: each with all weights."""
     log_every: int
     """Steps from one line of the log to the next."""
     grid_every: int | None
@@ -77,11 +79,14 @@ def train(
     net: str | None = None,
     size: int | None = None,
     channels: Literal[1, 3] | None = None,
+    layout: Literal["chw", "hwc"] | None = None,
+    flip: bool = False,
+    crop: tuple[int, int] | None = None,
     vae: Path | None = None,
     training: Annotated[Training, tyro.conf.arg(name="")] = {},  # noqa: B006
 ) -> None:
     """Train a model, or go on with a run that was stopped: by the same command. Ctrl-C stops it at the end of a step,
-    when all is saved.
+    when all is saved. On several processes: torchrun --nproc-per-node 2 -m genfast train ...
 
     Args:
         out: Folder of the run: weights, log, states, pictures.
@@ -95,6 +100,9 @@ def train(
         net: Another network, by its name in gf.nn.presets, such as unet_32.
         size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
+        layout: Where the images of a file have their channels, if their shape does not show it.
+        flip: Half of the images are flipped from right to left in training.
+        crop: Height and width to which images are cut, at random in training, else in the middle.
         vae: Of a diffusion model of latents: the folder of the VAE, whose data and size of images are taken, too,
             unless others are asked for.
         training: Arguments of gf.fit.
@@ -103,6 +111,9 @@ def train(
 
     import genfast as gf
 
+    from ..common import processes
+
+    rank, _ = processes.world()
     if preset is config is data is None and (out / "run.json").exists():
         config = out  # it says all that is needed to go on
     with usage():
@@ -115,18 +126,24 @@ def train(
             "test": test or run.test,
             "size": size or run.size,
             "channels": channels or run.channels,
+            "layout": layout or run.layout,
+            "flip": flip or run.flip,
+            "crop": crop or run.crop,
         }
         if run.data is None:
             raise UsageError("data must be given: --data FOLDER, or a --preset that has some")
     data, test = _loaded(**told)
     torch.manual_seed(settings.get("seed", 0))
     model = run.build(data)
-    print(f"genfast train: {_described(model)} for {data}", file=sys.stderr)
+    if rank == 0:
+        print(f"genfast train: {_described(model)} for {data}", file=sys.stderr)
     fit = gf.Fit(model, data, test=test, out=out, **settings)
     fit.folder.words = told | {"preset": preset, "net": net, "vae": run.vae}
-    with going_on(lambda: f"{out}: stopped after step {fit.saved[0]}, which is saved" if fit.saved[0] else None):
+    words = f"{out}: stopped after step {{}}, which is saved"
+    with going_on(lambda: words.format(fit.saved[0]) if fit.saved[0] and rank == 0 else None):
         logs = fit.run()
-    print(f"{out}: {_summary(logs[-1])}")
+    if rank == 0:
+        print(f"{out}: {_summary(logs[-1])}")
 
 
 def _chosen(preset: str | None, config: Path | None, net: str | None, vae: Path | None) -> "Preset":
@@ -165,16 +182,24 @@ def _checked(settings: dict) -> dict:
     return settings
 
 
-def _loaded(data: str, test: str | None, size: int | None, channels: int | None) -> "tuple[Data, Data | None]":
-    """Data and held-out data, these of as many channels."""
+def _loaded(
+    data: str, test: str | None, size: int | None, channels: int | None, layout: str | None, flip: bool,
+    crop: tuple[int, int] | None,
+) -> "tuple[Data, Data | None]":  # fmt: skip
+    """Data and held-out data, these of as many channels, cut to the same size."""
     import genfast as gf
 
     from ..data.images import is_image
 
-    data = gf.data.load(data, size, channels)
+    data = gf.data.load(data, size, channels, layout=layout)
     if channels is None and is_image(data.shape):
         channels = data.shape[0]
-    return data, None if test is None else gf.data.load(test, size, channels)
+    test = None if test is None else gf.data.load(test, size, channels, layout=layout)
+    if flip or crop is not None:
+        data = data.augmented(flip=flip, crop=crop)
+    if crop is not None and test is not None:
+        test = test.augmented(flip=False, crop=crop)
+    return data, test
 
 
 def _described(model) -> str:

@@ -1,24 +1,26 @@
 """Data from a table: a frame of pandas or polars, or a dict of columns."""
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NoReturn
 
 import numpy as np
 
-from ..common.checks import shown
+from ..common.checks import require_choice, shown
 from .dataset import Data
 
 NUMBERS = "biuf"  # kinds of dtypes
 
 
-def table(frame: object, label: object = None, condition: object = None) -> Data:
+def table(
+    frame: object, label: str | int | None = None, condition: str | int | list | tuple | None = None
+) -> Data:  # fmt: skip
     """Data whose samples are the rows of a table: x (N, D) of its D numeric columns, in their order.
 
     frame      of pandas or polars, or a dict of columns of one length: whatever has names and `frame[name]`
     label      the name of a column of strings, integers or bools, whose distinct values are the classes, in their
                order, and, as text, `Data.names`
-    condition  the name of a column of numbers, or a sequence of names, which are given to a model and not modeled; a
+    condition  the name of a column of numbers, or a list of names, which are given to a model and not modeled; a
                missing one is NaN, which is null
     All other columns are x, named by `Data.columns`. Bools are 0 and 1. Nothing is scaled: see `Data.standardized`.
     Raises TypeError or ValueError naming the column, and the row, counted from 0, of a missing value, or of one that is
@@ -30,12 +32,9 @@ def table(frame: object, label: object = None, condition: object = None) -> Data
     columns = list(columns)
     if repeated := sorted({str(name) for name in columns if columns.count(name) > 1}):
         raise ValueError(f"frame must have columns of distinct names; got more than one {', '.join(repeated)}")
-    several = isinstance(condition, Sequence) and not isinstance(condition, str) and condition not in columns
-    given = list(condition) if several else [] if condition is None else [condition]
-    for argument, names in (("label", [] if label is None else [label]), ("condition", given)):
-        if unknown := [name for name in names if name not in columns]:
-            have = ", ".join(map(str, columns))
-            raise ValueError(f"{argument} must be among the columns {have}; got {shown(unknown[0])}")
+    label = None if label is None else require_choice("label", label, columns)
+    given = condition if isinstance(condition, list | tuple) else [] if condition is None else [condition]
+    given = [require_choice("condition", name, columns) for name in given]
     if label is not None and label in given:
         raise ValueError(f"condition must be other columns than label; got {label} as both")
     own = [name for name in columns if name not in given and (label is None or name != label)]

@@ -9,6 +9,7 @@ from torch import nn
 from ..common.checks import require_integer, require_samples, require_tensor
 from ..common.conditions import require_classes
 from ..common.keys import MAX_SEED
+from ..common.processes import alone
 from ..data.dataset import Data, permutation
 from ..nn.layers import NormAct
 from ..ops import Purpose, make_key, normal
@@ -41,7 +42,8 @@ def classifier(x, label, classes=None, *, seed=0, steps=200, progress=False):
     held = held.to(data.x.device)
     train, test = (Data(data.x[chosen], data.label[chosen], data.classes) for chosen in (~held, held))
     answer = Classifier(train, seed)
-    fit(_Task(answer), train, steps=steps, lr=2e-3, seed=seed, progress=progress)
+    with alone():  # of several processes each trains the same one, so that its bits are those of one process
+        fit(_Task(answer), train, steps=steps, lr=2e-3, seed=seed, progress=progress)
     answer.accuracy = (answer.probabilities(test.x).argmax(1) == test.label).double().mean().item()
     return answer
 

@@ -49,6 +49,11 @@ class Buffers:
             elif kept is not None:
                 value.copy_(torch.where(good.to(kept.device), value, kept))
 
+    def floating(self) -> list[Tensor]:
+        """Those of real numbers that are still of the shape, dtype and device that they had."""
+        pairs = zip(self._now(), self.kept)
+        return [value for value, kept in pairs if _is_real(value) and _alike(value, kept) and value.numel()]
+
     @torch.no_grad()
     def fine(self, device: torch.device) -> Tensor:
         """() bool on `device`: False if one that was not NaN from the start has become that."""

@@ -78,15 +78,16 @@ def _own(value: Tensor | None) -> Tensor | None:
     return None if value is None else value.clone()
 
 
-def wanted(graph: bool | str, model: object, device: torch.device, own: bool) -> bool:
+def wanted(graph: bool | str, model: object, device: torch.device, own: bool, ranks: int = 1) -> bool:
     """Whether a run goes by captured steps. own: whether the optimizers are those of `fit`, with lr on the device.
+    ranks: processes; what they exchange in a step is not captured, so of several each takes plain steps.
 
     "auto" captures on a GPU what says of each step in which `phase` it is; True all models, whose loss may not depend
     on its step but by that. Raises ValueError where True cannot be."""
     if graph is False:
         return False
     served = cuda_graphs.graphs.serves(device)
-    if graph is True and not (served and own):
+    if graph is True and not (served and own and ranks == 1):
         lacking = "optimizer=None, fit's own" if served else f"a CUDA device; the model is on {device}"
-        raise ValueError(f"graph=True must go with {lacking}")
-    return served and own and (graph is True or hasattr(model, "phase"))
+        raise ValueError(f"graph=True must go with {lacking if ranks == 1 else f'one process; there are {ranks}'}")
+    return served and own and ranks == 1 and (graph is True or hasattr(model, "phase"))

@@ -11,7 +11,7 @@ from ..data.dataset import Data
 # Settings that a run may have others of when it goes on.
 FREE = {
     "workers", "out", "resume", "device", "micro_batch", "graph", "compile", "save_every", "keep", "keep_every",
-    "log_every", "test_every", "grid_every", "callbacks", "progress",
+    "log_every", "test_every", "grid_every", "callbacks", "progress", "parallel",
 }  # fmt: skip
 WIDEST = 60  # letters of a value in a table
 

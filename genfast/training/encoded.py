@@ -30,7 +30,7 @@ from ..common.rows import replace, written
 from ..common.sealed import read_sealed, sealed
 from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.source import Mapped, Source, column_bytes
+from ..data.source import InMemory, Mapped, Source, column_bytes
 from .step import Batch
 
 FILE, NOTE = "latents.npy", "latents.json"
@@ -38,16 +38,19 @@ CPU = torch.device("cpu")
 PART = 2**24  # bytes that are hashed at once
 
 
-def encoded_once(model: object, data: Data, folder: Path | None, progress: bool) -> Data:
+def encoded_once(
+    model: object, data: Data, folder: Path | None, *, drawn: int | None = None, progress: bool = False
+) -> Data:
     """The data with what the model finds of each sample in the place of x; the data themselves for a model that finds
-    nothing, and where it cannot be kept: samples that change with every epoch, or, without a folder, too many for half
-    of the free memory, which a UserWarning says. Of several processes each finds its share.
+    nothing, for a run that does not see all of them, with `drawn` samples, and where it cannot be kept: samples that
+    change with every epoch, or, without a folder, too many for half of the free memory, which a UserWarning says. Of
+    several processes each finds its share.
 
     It is kept in `folder`/latents.npy, of which latents.json says what it was found of: the data, by their fingerprint,
     and the weights. What is not that, or is damaged, is found anew; a UserWarning says so. Raises FloatingPointError
     for what is not finite, OSError for a file that cannot be written.
     """
-    if not callable(getattr(model, "encoded", None)):
+    if not callable(getattr(model, "encoded", None)) or (drawn is not None and drawn < len(data)):
         return data
     if data.augment is not None or not data.source.keepable:
         _say("data may change from epoch to epoch: what the model's encoder finds is found again in every step")
@@ -58,7 +61,7 @@ def encoded_once(model: object, data: Data, folder: Path | None, progress: bool)
     folder = processes.first(lambda: folder)
     if folder is not None:
         return _instead(data, _file(rows, folder))
-    size, free = 4 * len(data) * math.prod(rows.shape), processes.first(lambda: free_memory(CPU))
+    size, free = 4 * rows.ranks * len(data) * math.prod(rows.shape), processes.first(lambda: free_memory(CPU))
     if size > free / 2:
         _say(
             f"what the model's encoder finds of the data, {gigabytes(size)}, is found again in every step: memory has "
@@ -66,7 +69,7 @@ def encoded_once(model: object, data: Data, folder: Path | None, progress: bool)
         )
         return data
     parts = processes.gather(processes.together(lambda: [values for _, values in rows]))
-    return _instead(data, torch.from_numpy(np.concatenate(parts)))
+    return _instead(data, InMemory(torch.from_numpy(np.concatenate(parts))))
 
 
 @torch.no_grad()
@@ -111,8 +114,8 @@ class Rows:
         return encoded_rows(self.model, self.data.rows(index))["x"]
 
 
-def _instead(data: Data, x: Source | Tensor) -> Data:
-    return data.replace(x=x, levels=None, units=None)
+def _instead(data: Data, x: Source) -> Data:
+    return data.replace(x=x, levels=None, units=None, columns=None)
 
 
 def _file(rows: Rows, folder: Path) -> Mapped:

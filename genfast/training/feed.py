@@ -1,5 +1,7 @@
 """What a step is fed: samples, and the keys of all that is random about them."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from ..common.indices import share
 from ..common.keys import make_key
 from ..data.dataset import Data
 from ..data.kept import Kept, near
+from .encoded import encoded_once
 from .settings import Settings
 from .step import Batch
 from .workers import Workers
@@ -26,9 +29,14 @@ class Feed:
         reading = settings.workers and not data.source.in_memory
         self.workers = Workers(data.source, self._order, settings.steps, settings.workers) if reading else None
 
-    def of(self, data: Data) -> "Feed":
-        """What feeds the same rows of other data."""
-        return self if data is self.data else Feed(data, self.settings, self.device, *self.world)
+    def encoded(self, model: object, folder: Path | None) -> "Feed":
+        """What feeds the same rows as the model finds them, once (encoded.py), in the place of this one."""
+        drawn = self.settings.steps * self.settings.samples_a_step
+        data = encoded_once(model, self.data, folder, drawn=drawn, progress=self.settings.progress)
+        if data is self.data:
+            return self
+        self.close()
+        return Feed(data, self.settings, self.device, *self.world)
 
     def __call__(self, step: int) -> list[tuple[Batch, Tensor]]:
         """Samples and their keys of step number `step`, of each turn of the first player."""

@@ -9,12 +9,14 @@ ORDERLY = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Notes a signal while it is `held`; a second one acts at once. Only in the main thread; elsewhere, and where it is
-    ignored, a signal does what it always does."""
+    """Notes a signal while it is `held`; a second one acts at once, but where it comes more than `once`: torchrun sends
+    each process again what the terminal has sent to all. Only in the main thread; elsewhere, and where it is ignored, a
+    signal does what it always does."""
 
-    def __init__(self, active: bool):
-        self.active = active and threading.current_thread() is threading.main_thread()
+    def __init__(self, active: bool, once: bool = False):
+        self.active, self.once = active and threading.current_thread() is threading.main_thread(), once
         self.caught: int | None = None
+        self.told = False  # whether `news` has told it
         self.before = {}  # signal -> who is told of it outside
 
     @contextlib.contextmanager
@@ -32,18 +34,25 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        if self.caught is not None:
-            self.act()
-        self.caught = number
+        if self.caught is not None and not self.once:
+            self.act(self.caught)
+        self.caught = number if self.caught is None else self.caught
 
-    def act(self) -> None:
-        """Does what the signal that was noted means: a handler of the caller's is called, and may return; without one
+    def news(self) -> int:
+        """The signal that was noted, told once; else 0."""
+        if self.caught is None or self.told:
+            return 0
+        self.told = True
+        return self.caught
+
+    def act(self, number: int) -> None:
+        """Does what the signal means, unless it is 0: a handler of the caller's is called, and may return; without one
         KeyboardInterrupt, or SystemExit with 128 + its number."""
-        handler = self.before.get(self.caught)
+        handler = self.before.get(number)
         if callable(handler) and handler is not signal.default_int_handler:
-            number, self.caught = self.caught, None
+            self.caught, self.told = None, False
             handler(number, None)
-        elif self.caught == signal.SIGINT:
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        elif self.caught is not None:
-            raise SystemExit(128 + self.caught)
+        elif number:
+            raise SystemExit(128 + number)

@@ -62,3 +62,8 @@ class Bar:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def say(words: str) -> None:
+    """A line on stderr, above a progress bar if there is one."""
+    tqdm.write(words, file=sys.stderr)

@@ -1,9 +1,11 @@
 """What is looked at while a run goes on: the device's numbers, held-out data, pictures, averages; and the log of it."""
 
 import time
+from collections.abc import Callable
 
 from torch import Tensor
 
+from ..common.processes import first
 from ..data.dataset import Data
 from .grids import draw_grid
 from .held_out import HeldOut
@@ -20,7 +22,8 @@ PATIENCE = 20  # steps in a row without a finite gradient: fewer are accidents, 
 
 
 class Looks:
-    """Looks at a run after each step, as far as something is due, and at the clock.
+    """Looks at a run after each step, as far as something is due, and at the clock. Of several processes the first one
+    looks at the model, and tells the others what it has seen.
 
     held: held-out data, or None.  folder: where the log and pictures go, or None.
     """
@@ -51,14 +54,15 @@ class Looks:
         """`state` is what it is now until the looks of this step are done: who goes on then does them again."""
         self.undone = self.state()
 
-    def due(self, number: int, lr: float, last: tuple[Batch, Tensor]) -> LogLine | None:
-        """After step `number`, at this lr, the last of whose batches with its key is given; a log, if that is due."""
+    def due(self, number: int, lr: float, last: Callable[[], tuple[Batch, Tensor]]) -> LogLine | None:
+        """After step `number`, at this lr, the last of whose batches, all of it, `last` answers with its key; a log, if
+        that is due."""
         settings = self.settings
         end = number == settings.steps
         looking = self.held is not None and (end or number % settings.test_every == 0)
         due = looking or end or number % settings.log_every == 0
         if hasattr(self.model, "watch") and (due or number % self.watch_every == 0):
-            self.watched = self.model.watch(*last)
+            self._watch(last)
         early = self.logged[0] == 0 and number % FIRST == 0
         reading = self.require_progress(number, PATIENCE) if due or early else None
         found = self._held_out(number) if looking else {}
@@ -112,12 +116,25 @@ class Looks:
             self.model.load_watch_state(state["own"])
         self.undone = None if state["done"] else state
 
+    def _watch(self, last: Callable[[], tuple[Batch, Tensor]]) -> None:
+        remembers = hasattr(self.model, "watch_state")
+
+        def watch() -> tuple[dict, dict | None]:
+            return self.model.watch(*last()), self.model.watch_state() if remembers else None
+
+        self.watched, own = first(watch)
+        if remembers:
+            self.model.load_watch_state(own)
+
     def _held_out(self, number: int) -> dict:
-        with self.step.averaged():
+        def look() -> dict:
             found = self.held.look(number)
             if self.held.best and self.folder is not None:
                 self.folder.save_best(self.model, number)
-        return found
+            return found
+
+        with self.step.averaged():
+            return first(look)
 
     def _draw(self, number: int) -> None:
         """A snapshot of the averages, and a picture of samples, as far as they are due."""
@@ -125,10 +142,12 @@ class Looks:
         if len(self.settings.ema) > 1 and (last or number % self.snapshot_every == 0):
             updates = self.read().updates
             if updates:  # without one there is no average
-                self.step.averages.snapshot(self.folder.path / "averages", updates, self.step.names())
+                folder, names = self.folder.path / "averages", self.step.names()
+                first(lambda: self.step.averages.snapshot(folder, updates, names))
         if number % self.settings.grid_every == 0:
+            path = self.folder.path / "samples" / f"{number:08d}.png"
             with self.step.averaged():
-                draw_grid(self.model, self.folder.path / "samples" / f"{number:08d}.png", data=self.data)
+                first(lambda: draw_grid(self.model, path, data=self.data))
 
     def _log(self, number: int, reading: Reading, lr: float, found: dict) -> LogLine:
         steps, seconds = number - self.logged[0], self.seconds - self.logged[1]

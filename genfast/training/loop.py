@@ -11,14 +11,13 @@ network's own rounding. The host starts a step (step.py) and reads nothing of it
 import contextlib
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
+from ..common import processes
 from ..common.measured import learn
 from ..common.state import not_finite
 from ..common.warn import warn_user
@@ -29,17 +28,17 @@ from .captured import CapturedStep, wanted
 from .compiled import compiled
 from .description import describe_run
 from .ema import Averages
-from .encoded import encoded_once
 from .feed import Feed
 from .held_out import HeldOut
 from .interrupts import Interrupts
-from .logs import Bar
+from .logs import Bar, say
 from .looks import Looks
 from .optimizers import Player
+from .parallel import together
 from .precision import Precision
 from .run_folder import RunFolder
 from .settings import Settings
-from .step import Step
+from .step import Batch, Step
 
 MEASURED = 4096  # samples that `model.measure` is given, at most
 ENDING = 2  # so many at the end of a run are one too: nobody sees whether it would have recovered
@@ -100,6 +99,8 @@ class Fit:
     device      where to train; None for where the model is
     graph       whether a step is captured as a CUDA graph; "auto" where it can.  compile: torch.compile, by blocks
     critic_steps  turns of the first player a step, each with samples of its own, before one of the others
+    parallel    how the processes that torchrun has started train as one (parallel.py): by default "ddp" where they are
+                several. `batch` is that of all, callbacks are the first one's, and there are no graphs
     grid_every  steps between two pictures in `out`/samples, by default 5 a run
     callbacks   called with each log
     progress    whether `run` shows a bar
@@ -121,7 +122,7 @@ class Fit:
         save_every: int | None = None, keep: int = 2, keep_every: int | None = None, precision: str = "fp32",
         workers: int = 0,
         micro_batch: int | None = None, device=None, graph: bool | str = "auto", compile: bool = False,
-        critic_steps: int = 1, log_every: int = 50, grid_every: int | None = None,
+        critic_steps: int = 1, parallel: str | None = None, log_every: int = 50, grid_every: int | None = None,
         callbacks: Sequence[Callable[[dict], None]] = (), progress: bool = True,
     ):  # fmt: skip
         given = locals()
@@ -132,6 +133,8 @@ class Fit:
         own = ("self", "model", "data", "test", "out", "callbacks")
         self.settings = Settings(**{name: value for name, value in given.items() if name not in own})
         self.callbacks = _callables(callbacks)
+        self._together, self._parting = together(self.settings.parallel, self.settings.batch), processes.Parting()
+        self.settings.progress &= self._together.rank == 0
         if isinstance(model, type) or not callable(getattr(model, "loss", None)):
             got = model.__name__ if isinstance(model, type) else type(model).__name__
             raise TypeError(f"model must be one to train, with a method loss(batch, key), as a Diffusion is; got {got}")
@@ -157,18 +160,19 @@ class Fit:
         averages = Averages(self.parameters, settings.ema)
         self._step = Step(
             players, averages, model=self.model, clip=settings.clip, micro_batch=settings.micro_batch,
-            precision=Precision(settings.precision, self.device),
+            precision=Precision(settings.precision, self.device), together=self._together,
         )  # fmt: skip
         own = all(player.own for player in players.values())
-        captured = wanted(settings.graph, self.model, self.device, own)
+        captured = wanted(settings.graph, self.model, self.device, own, self._together.ranks)
         self._take = CapturedStep(self._step, settings.graph is True) if captured else self._step
         held = None if self.test is None else HeldOut(self.model, self.test, self.device)
-        self._feed = Feed(self.data, settings, self.device)
+        self._feed = Feed(self.data, settings, self.device, self._together.rank, self._together.ranks)
         self._looks = Looks(settings, self._step, self.data, held, self.folder)
         self.step, self.started, self.shown = 0, False, False  # shown: whether there is a bar
         self.before = []  # logs of the run until it was left
         self.saved = (0, 0.0)  # step, and when
         self.random = None  # torch's generators at the beginning of a step, until that is done
+        self._word = processes.Word()
 
     def __iter__(self) -> Iterator[dict]:
         if self.started:
@@ -177,17 +181,16 @@ class Fit:
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
                 stack.enter_context(self.folder.claimed())
-            stack.callback(lambda: self._feed.close())  # which may be another one by then
+            stack.callback(lambda: self._feed.close())
             stack.enter_context(_training(self.model))
             if self.settings.compile:
                 stack.enter_context(compiled(self.model))
-            if self._start():
-                self._step.keep_average()
-                return
-            folder = None if self.folder is None else self.folder.path
-            self._feed = self._feed.of(encoded_once(self.model, self.data, folder, self.settings.progress))
-            bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
             try:
+                if self._start():
+                    self._step.keep_average()
+                    return
+                self._feed = self._feed.encoded(self.model, self.folder and self.folder.path)
+                bar = stack.enter_context(Bar(self.settings.steps, self.step, shown=self.shown))
                 yield from self._train(bar)
                 if self.folder is not None:
                     self._save()
@@ -206,8 +209,8 @@ class Fit:
 
     @contextlib.contextmanager
     def averaged(self, length: float | None = None) -> Iterator[object]:
-        """Inside it the model holds averaged weights: those of this length, one of `ema`, by default the first. A run
-        goes on outside of it: RuntimeError."""
+        """Inside it the model holds averaged weights, of this length out of `ema`, by default the first. A run goes on
+        outside of it: RuntimeError."""
         with self._step.averaged(length):
             yield self.model
 
@@ -243,7 +246,8 @@ class Fit:
     def _folder(self, out, resume: bool, keep: int, keep_every: int | None) -> RunFolder:
         folder = RunFolder(out, resume=resume, keep=keep, keep_every=keep_every)
         # Raises for a model that cannot be saved: better known now than at the end.
-        self.description = describe_run(self.model, self.data, self.settings.described(), test=self.test)
+        settings = self.settings.described()
+        self.description = processes.first(lambda: describe_run(self.model, self.data, settings, test=self.test))
         if problem := not_finite(self.model.state_dict(), ()):
             warn_user(f"model {problem}: unless training replaces that, it cannot be saved to `out`")
         folder.look(self.description)
@@ -256,6 +260,7 @@ class Fit:
         measure(self._feed.measured(MEASURED))
         if self.folder is not None:
             self.folder.measured(self.model)
+        state.spread(self.model, self._step)
         if start is None or start.tensors is None:
             return False
         state.restore(self.model, self._step, start.tensors, start.numbers)
@@ -273,7 +278,8 @@ class Fit:
     # The loop
 
     def _train(self, bar: Bar) -> Iterator[dict]:
-        settings, looks, interrupts = self.settings, self._looks, Interrupts(self.folder is not None)
+        settings, looks, several = self.settings, self._looks, self._together.ranks > 1
+        interrupts, word = Interrupts(self.folder is not None or several, once=several), self._word
         while self.step < settings.steps or looks.undone is not None:
             if self._step.theta is not None:
                 raise RuntimeError("a run must go on outside of averaged(), where the model holds what is trained")
@@ -291,21 +297,27 @@ class Fit:
                 self._remember()  # a look may draw, too
                 looks.keep()
                 self._step.torn = False
-                log = looks.due(self.step, lr, batches[-1])
+                log = looks.due(self.step, lr, functools.partial(self._whole, number, batches))
                 self.random = None
                 bar.advance(self.step)
                 if log is not None:
                     bar.show(log)
-                for callback in self.callbacks if log is not None else ():
-                    callback(log)
-                if self.folder is not None and (interrupts.caught is not None or self._saving_is_due()):
+                if log is not None and self.callbacks:
+                    processes.first(functools.partial(self._call_back, log))
+                stop, late = word.of_all(interrupts.news(), self._is_long_ago())
+                late = late and self.step - self.saved[0] > 1  # that it is was said before it was saved
+                if self.folder is not None and (stop or late or self.step % settings.save_every == 0):
                     self._save()
-            if interrupts.caught is not None:
-                interrupts.act()
+            interrupts.act(stop)
             if log is not None:
                 yield log
                 _train_mode(self.model)  # the caller may have looked at it in another one
+        interrupts.act(word.at_last(interrupts.news())[0])
         looks.require_progress(self.step, min(ENDING, settings.steps))
+
+    def _whole(self, number: int, batches: list) -> tuple[Batch, Tensor]:
+        """The last batch of step `number`, with the rows of all processes."""
+        return batches[-1] if self._together.ranks == 1 else self._feed.whole(number)
 
     # What a run leaves
 
@@ -313,8 +325,13 @@ class Fit:
         if self.folder is not None:
             self.random = state.random_state(self.device)
 
-    def _saving_is_due(self) -> bool:
-        return self.step % self.settings.save_every == 0 or self._looks.seconds - self.saved[1] > SAVED_AFTER
+    def _call_back(self, log: dict) -> None:
+        for callback in self.callbacks:
+            callback(log)
+
+    def _is_long_ago(self) -> bool:
+        """That something was saved."""
+        return self._looks.seconds - self.saved[1] > SAVED_AFTER
 
     def _save(self) -> None:
         """A state of this step and a checkpoint, unless they are there already."""
@@ -330,27 +347,39 @@ class Fit:
         self.saved = self.step, self._looks.seconds
 
     def _rescue(self, error: BaseException) -> None:
-        """What can be kept of a run that an error ends: a state of this step if it is whole, and the average."""
-        try:
-            if self.folder is not None:
-                if self.step and not self._step.torn:
-                    if self.random is not None:
-                        state.set_random_state(self.random, self.device)
-                    self._save()
-                if self.saved[0] and self.settings.progress:
-                    say(f"{self.folder.path} holds the run until step {self.saved[0]}: the same call goes on there")
-        except BaseException as second:
-            if isinstance(error, GeneratorExit):  # which nobody would see
-                raise
-            second.__context__ = error.__cause__ or error.__context__
-            raise error from second
-        finally:
-            self._step.keep_average()
+        """What can be kept of a run that an error ends: a state of this step if it is whole, and the average. Where not
+        all processes have come here, the first does what it can, and the error is that of the one that failed."""
+        with Interrupts(self._together.ranks > 1, once=True).held():  # torchrun ends all when one has ended
+            self._word.said = None  # as long as that is waited for the group stays
+            everybody = self._parting.together((self.step, self._step.torn), error)
+            try:
+                if everybody:
+                    self._keep()
+                elif self._together.rank == 0:
+                    self._step.torn |= self._looks.undone is not None  # it may be in the log, which others cannot know
+                    with processes.alone():
+                        self._keep()
+            except BaseException as second:
+                if isinstance(error, GeneratorExit):  # which nobody would see
+                    raise
+                second.__context__ = error.__cause__ or error.__context__
+                raise error from second
+            finally:
+                self._step.keep_average()
+            if not everybody:
+                self._parting.rescued()
+                if (reason := self._parting.reason(error)) is not error:
+                    raise reason from error
 
-
-def say(words: str) -> None:
-    """A line on stderr, above a progress bar if there is one."""
-    tqdm.write(words, file=sys.stderr)
+    def _keep(self) -> None:
+        if self.folder is None:
+            return
+        if self.step and not self._step.torn:
+            if self.random is not None:
+                state.set_random_state(self.random, self.device)
+            self._save()
+        if self.saved[0] and self.settings.progress:
+            say(f"{self.folder.path} holds the run until step {self.saved[0]}: the same call goes on there")
 
 
 def _callables(callbacks: Sequence[Callable[[dict], None]]) -> tuple[Callable[[dict], None], ...]:

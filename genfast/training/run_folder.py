@@ -15,6 +15,7 @@ average each takes four times the weights. Of the checkpoint, and of the best on
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ from ..common.files import (
     writable_folder,
 )
 from ..common.locks import run_in
+from ..common.processes import first
 from ..common.warn import warn_user
 from . import run_file
 from .description import describe_model, differences, table
@@ -56,6 +58,11 @@ class Start:
     finished: bool = False
     words: str | None = None
 
+    def without_numbers(self) -> "Start":
+        """This one with tensors that only say of what dtype and shape they are."""
+        tensors = self.tensors and {name: value.to("meta") for name, value in self.tensors.items()}
+        return dataclasses.replace(self, tensors=tensors)
+
 
 class RunFolder:
     """The folder `path` of a run, which goes on where one was killed, unless `resume` is False.
@@ -75,6 +82,8 @@ class RunFolder:
     a damaged newest state                  a UserWarning that names the file; the one before is used, and the damaged
                                             one stays until the next is saved. CorruptCheckpoint if none is whole
     Raises ValueError for arguments out of range, or `path` the name of a file.
+
+    Of several processes the first looks, reads and writes; what it finds, and its errors, are those of all.
     """
 
     def __init__(self, path, resume: bool = True, keep: int = 2, keep_every: int | None = None):
@@ -90,19 +99,34 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Inside it the folder, made if need be, is this run's alone. Raises BlockingIOError, with process and host, if
         another one has it, and OSError if nothing can be written there."""
-        with run_in(writable_folder("out", self.path)):
+        with contextlib.ExitStack() as stack:
+            first(lambda: stack.enter_context(run_in(writable_folder("out", self.path))))
             yield
 
     def look(self, description: dict) -> None:
         """Raises what `claimed` and `open` would raise, if the folder is there; writes nothing but the lock. Not inside
         `claimed`."""
+        first(functools.partial(self._look, description))
+
+    def open(self, description: dict) -> Start:
+        """Where the run begins, after run.json and the log have been made to fit; inside `claimed`. In other processes
+        than the first the tensors lie on the meta device. Raises as the table says, and OSError with the name of a file
+        that cannot be written."""
+        here = []
+
+        def opened() -> Start:
+            here.append(self._open(description))
+            return here[0].without_numbers()
+
+        there = first(opened)
+        return here[0] if here else there
+
+    def _look(self, description: dict) -> None:
         if self.path.exists():
             with self.claimed():
                 self._found(description)
 
-    def open(self, description: dict) -> Start:
-        """Where the run begins, after run.json and the log have been made to fit; inside `claimed`. Raises as the table
-        says, and OSError with the name of a file that cannot be written."""
+    def _open(self, description: dict) -> Start:
         self._run, start, mark, damaged = self._found(description)
         for folder in (self.path, self._states, self.path / "samples", self.path / "averages"):
             remove_temporaries(folder, besides=(".model",))  # of these checkpoint.py still learns something
@@ -122,13 +146,16 @@ class RunFolder:
 
     def measured(self, model) -> None:
         """Keeps how the model is described now that it has been measured."""
-        self._write(self._run | {"measured": describe_model(model)})
+        first(lambda: self._write(self._run | {"measured": describe_model(model)}))
 
     def save(self, step: int, tensors: Mapping[str, Tensor], numbers: dict) -> None:
         """The state after `step` steps, with the log as it is, then, once that is on the disk, no more old ones than
         are to be kept. Nothing is done if there is a state of this step already. tensors, numbers and what is raised:
         see `write_state`."""
         step = require_integer("step", step, 0)
+        first(lambda: self._save(step, tensors, numbers))
+
+    def _save(self, step: int, tensors: Mapping[str, Tensor], numbers: dict) -> None:
         if not self._states.is_dir():
             os.mkdir(self._states)
             flush(self.path)
@@ -144,23 +171,23 @@ class RunFolder:
 
     def log(self, line: dict) -> None:
         """Adds a line to the log. Raises OSError with the file's name."""
-        self._log.append(line)
+        first(lambda: self._log.append(line))
 
     def history(self) -> list[dict]:
         """All lines of the log; numbers that were not finite are None."""
-        return self._log.lines()
+        return first(self._log.lines)
 
     def save_model(self, model, step: int) -> None:
         """`checkpoint.save` into the folder."""
-        checkpoint.save(model, self.path, extra=self._extra(step))
+        first(lambda: checkpoint.save(model, self.path, extra=self._extra(step)))
 
     def save_best(self, model, step: int) -> None:
         """`checkpoint.save` into RUN/best."""
-        checkpoint.save(model, self.path / "best", extra=self._extra(step))
+        first(lambda: checkpoint.save(model, self.path / "best", extra=self._extra(step)))
 
     def finish(self) -> None:
         """Marks the run as done."""
-        self._write(self._run | {"finished": self._run["settings"]["steps"]})
+        first(lambda: self._write(self._run | {"finished": self._run["settings"]["steps"]}))
 
     def _extra(self, step: int) -> dict:
         settings = self._run["settings"]

@@ -21,6 +21,7 @@ from .ema import require_lengths
 WORKERS = 1024  # processes that read data, at most
 WARMUP = 100  # steps, by default, but not more than half of all
 OFTEN = {"save_every": 10, "grid_every": 5}  # how often in a run, by default
+MODES = ("ddp",)  # of training on several processes
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
     "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),
@@ -56,6 +57,7 @@ class Settings:
     graph: bool | str
     compile: bool
     critic_steps: int
+    parallel: str | None
     log_every: int
     progress: bool
 
@@ -84,6 +86,8 @@ class Settings:
         if self.optimizer is not None:
             require_callable("optimizer", self.optimizer)
         require_choice("precision", self.precision, PRECISIONS)
+        if self.parallel is not None:
+            require_choice("parallel", self.parallel, MODES)
         if self.graph != "auto":
             self.graph = require_bool("graph", self.graph)
         if self.device is not None:

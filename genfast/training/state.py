@@ -26,7 +26,9 @@ def gather(model: object, step: Step) -> tuple[dict[str, Tensor], dict]:
 
 @torch.no_grad()
 def restore(model: object, step: Step, tensors: dict[str, Tensor], numbers: dict) -> None:
-    """The reverse of `gather`. Raises CorruptCheckpoint where a tensor is missing, left over or of another shape."""
+    """The reverse of `gather`, in all processes from the tensors of the first. Raises CorruptCheckpoint where a tensor
+    is missing, left over or of another shape."""
+    tensors = step.together.receive(tensors)
     saved = part(tensors, "model/")
     _make_buffers(model, saved, step.device)
     values = dict(_values(model))
@@ -42,6 +44,14 @@ def restore(model: object, step: Step, tensors: dict[str, Tensor], numbers: dict
     step.averages.load(part(tensors, "average/"))
     step.precision.load(part(tensors, "precision/"))
     step.tally.values.copy_(tensors["tally"])
+    set_random_state(part(tensors, "random/"), step.device)
+
+
+@torch.no_grad()
+def spread(model: object, step: Step) -> None:
+    """Makes all that a run is what it is in the first process."""
+    tensors, _ = gather(model, step)
+    step.together.send(tensors)
     set_random_state(part(tensors, "random/"), step.device)
 
 

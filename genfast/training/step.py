@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .buffers import Buffers
 from .ema import Averages
 from .optimizers import Player
+from .parallel import Alone
 from .precision import Precision
 from .tally import Tally
 
@@ -25,13 +26,15 @@ class Step:
 
     A turn whose gradient is not finite, or that makes a buffer NaN, changes nothing, and nobody moves after it.
     micro_batch: rows of which the loss is computed at once; the gradients of all parts are summed.
+    together: the processes that train, each with its rows; None for one.
     """
 
     def __init__(
         self, players: dict[str | None, Player], averages: Averages, *, model, clip: float | None,
-        micro_batch: int | None, precision: Precision,
+        micro_batch: int | None, precision: Precision, together: Alone | None = None,
     ):  # fmt: skip
         self.model, self.players, self.averages = model, players, averages
+        self.together = Alone() if together is None else together
         self.clip, self.micro_batch, self.precision = clip, micro_batch, precision
         self.parameters = [p for player in players.values() for p in player.parameters]
         self.numbers = {id(p): i for i, p in enumerate(self.parameters)}
@@ -116,6 +119,8 @@ class Step:
         player.optimizer.zero_grad()
         try:
             loss = self._gradient(batch, key, step, told)
+            here = self.buffers.fine(self.device)
+            loss, everywhere = self.together.add_up(player.parameters, loss, here, self.buffers)
             gradients = player.gradients()
             self.precision.down(gradients)
             norms = _norms(gradients, self.device)
@@ -123,7 +128,7 @@ class Step:
             self.buffers.restore()
             raise
         total = torch.linalg.vector_norm(norms)
-        fine = good & total.isfinite() & self.buffers.fine(self.device)
+        fine = good & total.isfinite() & everywhere
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(player.parameters, self.clip, total)
         self.torn = True
@@ -133,8 +138,8 @@ class Step:
 
     @torch.enable_grad()
     def _gradient(self, batch: Batch, key: Tensor, step: int, told: dict) -> Tensor:
-        """Adds the gradient of the mean loss of the batch to that of the parameters; the mean loss."""
-        size = len(key)
+        """Adds the gradient of these rows' part of the mean loss to that of the parameters; that part."""
+        size, rows_of_all = len(key), self.together.rows(len(key))
         loss = torch.zeros((), device=self.device)
         for first in range(0, size, part := self.micro_batch or size):
             rows = slice(first, first + part)
@@ -144,7 +149,7 @@ class Step:
             if losses.shape != (len(key[rows]),):
                 wanted = f"({len(key[rows])},), one each"
                 raise ValueError(f"the model's loss must have shape {wanted}; got {tuple(losses.shape)}")
-            share = losses.sum() / size
+            share = losses.sum() / rows_of_all
             self.precision.up(share).backward()
             loss = loss + share.detach().to(self.device)
         return loss

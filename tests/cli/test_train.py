@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
 import genfast as gf
+from genfast import cli
 from genfast.cli import errors
 from genfast.cli.train import Training
 
@@ -70,7 +72,7 @@ def test_config_repeats_a_run(genfast, tmp_path):
 @pytest.mark.parametrize("preset, net", [("autoencoder-32", "UNet"), ("digits-vae", "MLP")])
 def test_a_model_of_latents(genfast, pictures, tmp_path, preset, net):
     """Over the VAE of a run, with its data and its size of images; it goes on, and is repeated, with that VAE."""
-    few = ["--steps", "3", "--batch", "6", "--grid-every", "9", "--no-progress"]
+    few = ["--steps", "4", "--batch", "6", "--grid-every", "9", "--no-progress"]
     vae, run = tmp_path / "vae", tmp_path / "run"
     result = genfast("train", "--preset", preset, "--data", pictures, "--size", "6", *few, "--out", vae)
     assert result.returncode == 0, result.stderr
@@ -147,6 +149,36 @@ def test_a_folder_of_pictures(genfast, pictures, tmp_path):
     assert model.shape == (1, 8, 8) and list(model.names) == ["bright", "dark"]
     result = genfast("plot", run, "--out", tmp_path / "plot.png")
     assert result.stdout == f"{tmp_path / 'plot.png'}\n" and (tmp_path / "plot.png").exists(), result.stderr
+
+
+def test_augmented_images_of_a_file(tmp_path):
+    """What is done to them is kept in the run, which goes on with it, and is no other run without it."""
+    x = np.random.default_rng(0).integers(0, 256, (12, 3, 12, 3)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    run, quick = tmp_path / "run", {"batch": 4, "progress": False}
+    told = {"layout": "hwc", "flip": True, "crop": (2, 8)}
+    cli.train.train(run, data=str(tmp_path / "x.npy"), **told, training={"steps": 1, **quick})
+    said = json.loads((run / "run.json").read_text())
+    kept = {"flip": True, "crop": [2, 8]}
+    assert said["words"].items() >= (kept | {"layout": "hwc"}).items() and said["data"]["augment"] == kept
+    assert gf.load(run).shape == (3, 2, 8)
+    cli.train.train(run, training={"steps": 2, **quick})
+    with pytest.raises(ValueError, match=r"data\.augment\.flip"):
+        cli.train.train(run, data=str(tmp_path / "x.npy"), layout="hwc", crop=(2, 8), training={"steps": 3, **quick})
+
+
+def test_evaluate_is_told_of_levels_and_of_what_is_cut(monkeypatch, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((12, 3, 12, 3), np.uint8))
+    asked = []
+    monkeypatch.setattr(
+        gf.evaluation, "evaluate", lambda *data, **options: asked.append((*data, options["likelihood"]))
+    )
+    told = {"layout": "hwc", "crop": (2, 8)}
+    for levels in ({}, {"levels": None}, {"levels": 17}):
+        with pytest.raises(AttributeError):  # of no report
+            cli.evaluate.evaluate(str(tmp_path / "x.npy"), str(tmp_path / "x.npy"), **told, **levels, json=True)
+    assert [options for _, _, options in asked] == [{}, {"levels": None}, {"levels": 17}]
+    assert all(data.shape == (3, 2, 8) and data.levels == 256 for *both, _ in asked for data in both)
 
 
 def test_what_stops_it_says_how_to_go_on(monkeypatch, capsys):

@@ -112,6 +112,7 @@ CALLS = {
     "permutation": lambda n: gf.data.permutation(n(9), n(3), n(2)),
     "Data": lambda n: gf.data.Data(ROWS, LABELS, classes=n(3)).classes,
     "Data.batch": lambda n: gf.data.Data(ROWS, LABELS).batch(n(3), n(37), n(9)),
+    "Data.augmented": lambda n: gf.data.Data(X.reshape(2, 1, 3, 4)).augmented(crop=(n(2), n(3))).x,
     "folder": images,
     "grid": lambda n: gf.data.grid(X.reshape(2, 1, 3, 4).tanh(), columns=n(1), padding=n(2), scale=n(3)),
     # metrics and features

@@ -34,7 +34,7 @@ print("\\n".join(report.json() for report in reports))
 vae = gf.vae.autoencoder_kl((8, 8), 1, latent=2, width=4, multipliers=(1, 2))
 latent = gf.LatentDiffusion(vae, gf.Diffusion(gf.nn.MLP(features=32, width=4, depth=1)))
 for folder in (None, Path(sys.argv[1])):
-    print(gf.features.fingerprint({"x": encoded_once(latent, gf.data.Data(images), folder, False).x}))
+    print(gf.features.fingerprint({"x": encoded_once(latent, gf.data.Data(images), folder).x}))
 """
 
 

@@ -199,6 +199,13 @@ def test_a_model_keeps_the_units_of_its_first_data(family, tmp_path):
     assert torch.equal(seen[0], data.batch(0, 0, 64)["x"])
 
 
+def test_held_out_data_are_seen_in_the_units_of_training():
+    data = Data(X).standardized()
+    for test in (X[:64], Data(X[:64]).standardized()):
+        held = gf.Fit(small("diffusion"), data, test=test, steps=1, **QUIET).test
+        assert held.units == data.units and torch.equal(held.x, data.units.standardized(X[:64]))
+
+
 def test_a_resumed_run_has_the_same_units(tmp_path):
     def run(steps, data):
         model = small("diffusion")
@@ -245,8 +252,9 @@ def test_a_latent_model_has_the_units_of_its_vae():
     plain = small("vae")
     gf.fit(plain, X, steps=1, batch=64, **QUIET)
     model = gf.LatentDiffusion(plain, gf.Diffusion(gf.nn.MLP(2, width=8, depth=1)))
-    gf.fit(model, Data(X[:100]).standardized(), steps=1, batch=32, **QUIET)
-    assert model.units is None
+    run = gf.Fit(model, Data(X[:100]).standardized(), steps=1, batch=32, **QUIET)
+    run.run()
+    assert model.units is None and run.data.units is None
 
 
 @pytest.mark.parametrize("units", ["array", None, "own", UNITS])

@@ -84,8 +84,8 @@ def test_columns_of_another_order_are_refused():
         (lambda: gf.data.table(ROWS), TypeError, "got 'dog' in column kind, row 0: pass it as label="),
         (lambda: gf.data.table(ROWS, label="age", condition="kind"), TypeError, "got 'dog' in column kind, row 0"),
         (lambda: gf.data.table({"t": np.array(["2020"], "datetime64")}), TypeError, "column t, row 0"),
-        (lambda: gf.data.table(ROWS, label="sort"), ValueError, "label must be among .*age, height.*; got 'sort'"),
-        (lambda: gf.data.table(ROWS, condition=["age", "x"]), ValueError, "condition must be among .*; got 'x'"),
+        (lambda: gf.data.table(ROWS, label="sort"), ValueError, "label must be one of age, height.*; got 'sort'"),
+        (lambda: gf.data.table(ROWS, condition=["age", "x"]), ValueError, "condition must be one of .*; got 'x'"),
         (
             lambda: gf.data.table(ROWS, "kind", "kind"),
             ValueError,

@@ -11,6 +11,7 @@ from toys import Gaussian, LinearVAE, normal
 import genfast as gf
 from genfast.common import processes
 from genfast.evaluation.likelihoods import likelihoods
+from genfast.evaluation.splits import subset
 
 DATA = gf.data.Data(normal(90, 6, seed=3))
 
@@ -173,6 +174,48 @@ def test_dequantized_data_of_a_uniform_model_are_log2_levels():
         run(Uniform(6), grid, levels=1)
 
 
+class Still(torch.nn.Module):
+    """The exact v of x_0 ~ N(0, I) on VP cosine: none."""
+
+    def forward(self, y, t):
+        return 0 * y
+
+
+def flow():
+    """A diffusion model that is N(0, I)."""
+    return gf.Diffusion(Still(), "vp_cosine", "v", shape=(6,))
+
+
+@pytest.mark.parametrize(
+    "model, exact, options",
+    [
+        (Gaussian(6), lambda x: Gaussian(6).log_prob(x), {}),
+        (LinearVAE(), lambda x: LinearVAE().exact(x), {"draws": 2}),
+        (flow(), lambda x: Gaussian(6).log_prob(x), {"n": 20}),
+    ],
+    ids=["exact", "weights", "flow"],
+)
+def test_data_of_levels_are_dequantized(model, exact, options):
+    """log P(k) >= E log p(x + u) + log(2 / 16) a number, u even in a bin; without levels it is a density at x."""
+    data = gf.data.Data((DATA.x * 8).round().clamp(-8, 8) / 8, levels=17)
+    found = run(model, data, **options)
+    plain = run(model, data, levels=None, **options)
+    index = torch.arange(90) if "n" not in options else subset(90, options["n"], 0)
+    x = data.x[index]
+    u = gf.ops.uniform(gf.ops.make_key(0, index), (6,), gf.ops.Purpose.DEQUANTIZE)
+    torch.testing.assert_close(found.nats, exact(x + (u - 0.5) / 8).double(), atol=0.02, rtol=1e-5)
+    torch.testing.assert_close(plain.nats, exact(x).double(), atol=0.02, rtol=1e-5)
+    assert found.how.endswith(", dequantized from 17 levels") and found.bits_offset == 3 and not found.note
+    assert "dequantized" not in plain.how and plain.bits_offset == 0 and "distinct values" in plain.note
+
+
+def test_levels_that_the_data_do_not_have_are_named():
+    data = gf.data.Data(DATA.x.clamp(-1, 1), levels=17)
+    with pytest.raises(ValueError, match=r'data must be of 17 levels, .*: likelihood=\{"levels": None\} takes them'):
+        run(Gaussian(6), data)
+    assert run(Gaussian(6), data, levels=None).bits_offset == 0
+
+
 @pytest.mark.parametrize("integer", [np.int64, torch.tensor], ids=["numpy", "torch"])
 def test_integers_of_other_libraries(integer):
     assert torch.equal(run(Gaussian(6), n=integer(30)).nats, run(Gaussian(6), n=30).nats)
@@ -235,6 +278,7 @@ def test_probabilities_are_no_densities(name, levels):
     grid = gf.data.Data(((DATA.x.clamp(-1, 1) + 1) * (levels - 1) / 2).round() / (levels - 1) * 2 - 1)
     found = run(vae(name), grid, draws=2)
     assert found.how == "lower bound (IWAE of 2) of probabilities" and not found.note and (found.nats < 0).all()
+    assert torch.equal(run(vae(name), grid.replace(levels=levels), draws=2).nats, found.nats)
     why = f"for the model gives probabilities of {levels} levels, no densities"
     with pytest.raises(ValueError, match=rf'likelihood\["levels"\] must be left out, {why}; got {levels}'):
         run(vae(name), grid, levels=levels)

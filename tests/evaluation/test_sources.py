@@ -8,7 +8,7 @@ from toys import CountOnly, Gaussian, normal
 import genfast as gf
 from genfast.evaluation.chunks import CHUNK, stream
 from genfast.evaluation.reading import Reader
-from genfast.evaluation.sources import Held, as_source
+from genfast.evaluation.sources import Held, as_source, opened
 from genfast.evaluation.splits import subset
 
 DATA = gf.data.Data(normal(100, 4))
@@ -133,7 +133,7 @@ def test_a_checkpoint(tmp_path):
     torch.manual_seed(0)
     model = gf.Diffusion(gf.nn.MLP(4, 8), shape=(4,))
     gf.save(model, tmp_path / "run")
-    drawn = source(tmp_path / "run", n=5, settings={"steps": 2})
+    drawn = source(opened(tmp_path / "run"), n=5, settings={"steps": 2})
     assert drawn.name == "Diffusion" and torch.equal(everything(drawn), model.sample(5, steps=2))
     assert drawn.fingerprint == source(model).fingerprint
 

@@ -1,6 +1,6 @@
 """Training runs that are killed at random times, and gone on with by the same command, against one that was not.
 
-    python tests/long/kill.py [--n 20] [--steps 400] [--families diffusion vae gan] [--seed 0] [--fork]
+    python tests/long/kill.py [--n 20] [--steps 400] [--families diffusion vae gan] [--seed 0] [--fork] [--processes 2]
 
 Of each family a script with `gf.fit(..., out=RUN)` runs once to its end. Then it runs again, is killed by SIGKILL n
 times and started again each time, until it is done; at random moments, of which every other one is counted from the
@@ -8,6 +8,8 @@ first state that a process saves, so that the run comes forward. Weights, averag
 and the log, but for its times and memory, must have the same bits. Printed is, of each family, where the kills fell.
 
 --fork: processes are forks of one that has imported everything, which saves 3 s a start.
+--processes: that train together; by turns all of them are killed, the last, and the first, and the others must end
+within a minute.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -55,31 +58,43 @@ gf.fit(gf.VAE(net(64, 16), net(8, 64), latent=8, kl_warmup=2000), flat_train, te
 gf.fit(gf.GAN(net(8, 64), net(64, 1), latent=8, lazy=4, spectral_norm=True), flat_train, {settings})
 """,
 }
+WHO = (slice(None), slice(-1, None), slice(0, 1))  # of the processes is killed
 SETTINGS = "out=sys.argv[1], steps={steps}, batch=16, ema=(0.05, 0.1), log_every=9, save_every=7, progress=False"
 
 
 class Child:
-    """A process that runs a script on a folder; what it says goes to a file beside that."""
+    """Processes that run a script on a folder together; what they say goes to files beside that."""
 
-    def __init__(self, script, run, fork):
-        self.run, self.said = run, run.with_suffix(".txt")
+    def __init__(self, script, run, fork, ranks):
+        self.run = run
         run.mkdir(exist_ok=True)  # so that the lock is first taken at the same place, by who begins and who goes on
         self.first = at(run)
-        if fork:
-            self.process = Fork(script, run, self.said)
-        else:
-            with open(self.said, "wb") as said:
+        self.said = [run.with_suffix(f".{rank}.txt") for rank in range(ranks)]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        self.processes = []
+        for rank, said in enumerate(self.said):
+            environment = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            if fork:
+                self.processes.append(Fork(script, run, said, environment))
+                continue
+            with open(said, "wb") as file:
                 command = [sys.executable, script, run]
-                self.process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+                options = {"stdout": file, "stderr": subprocess.STDOUT, "env": environment}
+                self.processes.append(subprocess.Popen(command, **options))
 
     def wait(self, seconds=None):
-        """Whether it has come to its end, after this time at most; an error if that was a failure."""
-        try:
-            code = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        if code:
-            raise AssertionError(f"{self.run.name} ended with {code}:\n{self.said.read_text(errors='replace')}")
+        """Whether they have come to their end, after this time at most; an error if that was a failure."""
+        codes = []
+        for process in self.processes:
+            try:
+                codes.append(process.wait(seconds))
+            except subprocess.TimeoutExpired:
+                return False
+        for code, said in zip(codes, self.said):
+            if code:
+                raise AssertionError(f"{said.stem} ended with {code}:\n{said.read_text(errors='replace')}")
         return True
 
     def wait_until(self, happened):
@@ -91,15 +106,18 @@ class Child:
 
     def is_training(self):
         """Whether the folder's lock is its own; for how long torch takes to start varies."""
-        return f"process {self.process.pid} on ".encode() in _content(self.run / ".lock")
+        return f"process {self.processes[0].pid} on ".encode() in _content(self.run / ".lock")
 
     def has_come_forward(self):
         """Whether there is another state than when it began."""
         return at(self.run) != self.first
 
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
+    def kill(self, who):
+        """Kills these processes; the others are to end."""
+        for process in self.processes[who]:
+            process.kill()
+        for process in self.processes:
+            process.wait(60)
 
 
 def _content(file):
@@ -112,9 +130,10 @@ def _content(file):
 class Fork:
     """The part of a Popen that is needed, of a fork of this process."""
 
-    def __init__(self, script, run, said):
-        self.pid = os.fork()
+    def __init__(self, script, run, said, environment):
+        self.pid = self.child = os.fork()
         if self.pid == 0:
+            os.environ.update(environment)
             self._run(script, run, said)
 
     def _run(self, script, run, said):
@@ -134,10 +153,10 @@ class Fork:
 
     def wait(self, seconds=None):
         end = None if seconds is None else time.monotonic() + seconds
-        while self.pid:
-            found, status = os.waitpid(self.pid, 0 if end is None else os.WNOHANG)
+        while self.child:
+            found, status = os.waitpid(self.child, 0 if end is None else os.WNOHANG)
             if found:
-                self.pid, self.code = 0, os.waitstatus_to_exitcode(status)
+                self.child, self.code = 0, os.waitstatus_to_exitcode(status)
             elif time.monotonic() >= end:
                 raise subprocess.TimeoutExpired("fork", seconds)
             else:
@@ -145,7 +164,8 @@ class Fork:
         return self.code
 
     def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
+        if self.child:
+            os.kill(self.child, signal.SIGKILL)
 
 
 def lasting(run):
@@ -199,12 +219,12 @@ def at(run):
     return int(found[0].name) if (found := states(run / "state")) else 0
 
 
-def killed(family, folder, *, n, steps, seed=0, fork=False):
+def killed(family, folder, *, n, steps, seed=0, fork=False, ranks=1):
     """Kills n times, and goes on; the steps from which it went on, and how many kills fell into a write."""
     script = folder / f"{family}.py"
     script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=SETTINGS.format(steps=steps))))
     whole = folder / f"{family}-whole"
-    first = Child(script, whole, fork)
+    first = Child(script, whole, fork, ranks)
     first.wait_until(first.has_come_forward)
     span = 4 * first.wait_until(lambda: False) / (n + 1)
     draw, found, writes, runs = random.Random(seed), [], 0, 0
@@ -213,11 +233,11 @@ def killed(family, folder, *, n, steps, seed=0, fork=False):
         if run is None:
             runs += 1
             run = folder / f"{family}-{runs}"
-        child = Child(script, run, fork)
+        child = Child(script, run, fork, ranks)
         if len(found) < n:
             child.wait_until(child.has_come_forward if len(found) % 2 == 0 else child.is_training)
             if not child.wait(draw.uniform(0, span)):
-                child.kill()
+                child.kill(WHO[len(found) % len(WHO)])
                 found.append(at(run))
                 writes += being_written(run)
                 continue
@@ -234,6 +254,7 @@ def main(arguments=None):
     parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES])
     parser.add_argument("--seed", type=int, default=0, help="of the times")
     parser.add_argument("--fork", action="store_true", help="fork processes instead of starting them")
+    parser.add_argument("--processes", type=int, default=1, help="that train together")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.fork:
@@ -241,8 +262,9 @@ def main(arguments=None):
     with tempfile.TemporaryDirectory() as folder:
         for family in options.families:
             found, writes = killed(
-                family, Path(folder), n=options.n, steps=options.steps, seed=options.seed, fork=options.fork
-            )
+                family, Path(folder), n=options.n, steps=options.steps, seed=options.seed, fork=options.fork,
+                ranks=options.processes,
+            )  # fmt: skip
             print(
                 f"{family}: {len(found)} kills, {writes} of them in a write, {sum(map(bool, found))} after a state; it "
                 f"went on from steps {', '.join(map(str, found))}: the same bits",

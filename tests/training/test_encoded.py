@@ -69,7 +69,7 @@ def test_a_run_that_goes_on_reads_what_is_there(tmp_path):
 def test_what_is_not_whole_or_not_of_this_is_made_anew(kind, tmp_path):
     """And said, but where nothing is there."""
     model, data = a_model(), the_data()
-    encoded_once(model, data, tmp_path, False)
+    encoded_once(model, data, tmp_path)
     path, note = tmp_path / encoded.FILE, tmp_path / encoded.NOTE
     whole = path.read_bytes()
     if kind == "flipped":
@@ -86,16 +86,16 @@ def test_what_is_not_whole_or_not_of_this_is_made_anew(kind, tmp_path):
         model = a_model(seed=1)
     words = {"flipped": "is damaged", "cut": "is damaged", "other weights": "is of other data or weights"}
     if kind == "file lost":
-        encoded_once(model, data, tmp_path, False)
+        encoded_once(model, data, tmp_path)
     else:
         with pytest.warns(UserWarning, match=words.get(kind, "has no whole latents.json beside it")) as said:
-            found = encoded_once(model, data, tmp_path, False)
+            found = encoded_once(model, data, tmp_path)
         assert len(said) == 1
         expected = torch.stack(model.vae.encode(data.x), 1)
         torch.testing.assert_close(found.x, expected)
     assert (path.read_bytes() == whole) == (kind != "other weights")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [encoded.NOTE, encoded.FILE]
-    encoded_once(model, data, tmp_path, False)  # without a word
+    encoded_once(model, data, tmp_path)  # without a word
 
 
 class Shifted:
@@ -117,20 +117,30 @@ class Shifted:
 def test_what_changes_is_not_kept(tmp_path):
     data = Data(the_data().x, the_data().label, augment=Shifted())
     with pytest.warns(UserWarning, match="data may change from epoch to epoch: what the model's encoder finds"):
-        assert encoded_once(a_model(), data, tmp_path, False) is data
+        assert encoded_once(a_model(), data, tmp_path) is data
     data = the_data()
     data.source.keepable = False
     with pytest.warns(UserWarning, match="data may change"):
-        assert encoded_once(a_model(), data, tmp_path, False) is data
+        assert encoded_once(a_model(), data, tmp_path) is data
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_does_not_see_all():
+    """To encode them all would take longer."""
+    data = the_data()
+    assert encoded_once(a_model(), data, None, drawn=N - 1) is data
+    assert encoded_once(a_model(), data, None, drawn=N).shape == (2, 2, 4, 4)
+    model, rows = counted(a_model())
+    fit(model, steps=3)
+    assert sum(rows) == N + 3 * 40
 
 
 def test_what_memory_has_no_room_for(monkeypatch, tmp_path):
     monkeypatch.setattr(encoded, "free_memory", lambda device: 10_000)
     data = the_data()
     with pytest.warns(UserWarning, match=r"3.84e-05 GB, is found again in every step: memory has room for 1e-05 GB"):
-        assert encoded_once(a_model(), data, None, False) is data
-    assert encoded_once(a_model(), data, tmp_path, False).shape == (2, 2, 4, 4)
+        assert encoded_once(a_model(), data, None) is data
+    assert encoded_once(a_model(), data, tmp_path).shape == (2, 2, 4, 4)
 
 
 def test_latents_of_the_shape_of_the_data():
@@ -142,14 +152,14 @@ def test_latents_of_the_shape_of_the_data():
 
     vae = gf.VAE(Doubled(), torch.nn.Identity(), latent=5, shape=(2, 5))
     model, data = gf.LatentDiffusion(vae, gf.Diffusion(gf.nn.MLP(5, 8, 1))), Data(torch.randn(20, 2, 5))
-    assert encoded_once(model, data, None, False) is data
+    assert encoded_once(model, data, None) is data
 
 
 def test_samples_that_are_not_finite_are_named(tmp_path):
     model = a_model()
     model.vae._posterior = lambda x, conditions: (x[:, :2] / 0, x[:, :2])
     with pytest.raises(FloatingPointError, match=r"samples \[0, 1, 2, 3, 4\] are not finite, as the model's encoder"):
-        encoded_once(model, the_data(), tmp_path, False)
+        encoded_once(model, the_data(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -30,12 +30,22 @@ def test_the_first_one_is_noted_and_the_second_acts(number, error):
         done.append("never")
     assert done == [number] and signal.getsignal(number) is before
     assert number != signal.SIGTERM or raised.value.code == 143
+    assert [interrupts.news(), interrupts.news()] == [number, 0]
     with pytest.raises(error):
-        interrupts.act()
+        interrupts.act(number)
 
 
 def test_nothing_caught_nothing_done():
-    Interrupts(True).act()
+    interrupts = Interrupts(True)
+    interrupts.act(interrupts.news())
+
+
+def test_the_same_signal_from_two_sides():
+    interrupts = Interrupts(True, once=True)
+    with interrupts.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupts.caught == signal.SIGINT
 
 
 def test_where_signals_are_left_alone():
@@ -73,7 +83,7 @@ def test_a_handler_of_the_caller_is_called_at_the_end():
         with interrupts.held():
             os.kill(os.getpid(), signal.SIGTERM)
             assert not told
-        interrupts.act()
+        interrupts.act(interrupts.news())
         assert told == [signal.SIGTERM] and interrupts.caught is None
     finally:
         signal.signal(signal.SIGTERM, before)

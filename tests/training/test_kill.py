@@ -18,3 +18,12 @@ def test_killed_three_times(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": folder})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 kills") == done.stdout.count(": the same bits") == 3
+
+
+@pytest.mark.slow
+def test_two_processes_killed(tmp_path):
+    """Both, and then one of them, at which the other ends."""
+    command = [sys.executable, KILL, "--n", "2", "--steps", "30", "--fork", "--processes", "2", "--families", "gan"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "2 kills" in done.stdout and ": the same bits" in done.stdout

@@ -150,7 +150,7 @@ def test_a_model_measures_the_data_once_before_the_first_step(count):
     data = arrays(x, torch.arange(count) % 2, condition=x, names=["even", "odd"])
     fit(model, data, steps=3, batch=2, seed=5, progress=False)
     ((batch, seen),) = model.measured
-    assert seen == 0 and batch.keys() == {"x", "label", "condition", "names", "levels"}
+    assert seen == 0 and batch.keys() == {"x", "label", "condition", "names", "levels", "units"}
     assert batch["names"] == ("even", "odd") and torch.equal(batch["x"], data.batch(5, 0, min(count, 4096))["x"])
     assert torch.equal(batch["x"][:, 0].long() % 2, batch["label"]) and torch.equal(batch["x"], batch["condition"])
 
