@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from parallel_runs import FAMILIES, made, stopped, trained, unet, uneven
-from ranks import free_port, outputs, start
+from several import answers, start
 
 import genfast as gf
 from genfast.training.states import states
@@ -55,9 +55,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(folder):
     """What two processes find, by name."""
-    port = free_port()
-    started = [start(PROGRAM, rank, 2, port, folder, " ".join(MODES)) for rank in range(2)]
-    return [json.loads(out.splitlines()[-1]) for out in outputs(started)]
+    started = start(["-c", PROGRAM, folder, " ".join(MODES)], 2)
+    return [json.loads(out.splitlines()[-1]) for out in answers(started, timeout=240)]
 
 
 @pytest.fixture(scope="module")
