@@ -12,6 +12,7 @@ from ..common.checks import require_tensor
 from ..common.memory import require_room
 from .columns import as_samples
 from .layout import channels_last, of_8_bits, shape_of_8_bits
+from .pages import Pages
 
 CPU = torch.device("cpu")
 SPREAD = 64  # samples that are looked at where not all are
@@ -101,6 +102,7 @@ class Mapped(Source):
         if x.ndim < 2 or x.size == 0:
             raise ValueError(f"x must have at least one sample, of shape (N, *); got shape {x.shape}")
         whole = x.dtype == np.uint8 and x.ndim in (3, 4)
+        self.pages = Pages(x)
         self.x, self.last = x, channels_last(require_tensor("x", x[:1].copy()), layout)
         if whole:
             self.shape, self.dtype, self.levels = shape_of_8_bits(x.shape[1:], self.last), torch.uint8, 256
@@ -126,6 +128,7 @@ class Mapped(Source):
         yield self._read(self.spread()).numpy().tobytes()
 
     def _read(self, index: Tensor) -> Tensor:
+        self.pages.want(index)
         return require_tensor("x", np.ascontiguousarray(self.x[index.numpy()]))
 
 

@@ -60,7 +60,7 @@ def extract(features, x, *, batch=64):
             raise RuntimeError(f"{wanted}; got {tuple(answer.shape)}, {answer.dtype}")
         return answer
 
-    answer = in_chunks(checked, as_data(x).x, batch)
+    answer = in_chunks(checked, as_data(x, "x").x, batch)
     if len(bad := (~torch.isfinite(answer).all(1)).nonzero()):
         raise RuntimeError(f"{features.name} must give finite features; got NaN or infinity for sample {int(bad[0])}")
     return answer

@@ -36,6 +36,7 @@ class Read(Source):
         yield b"read"
 
 
+PATHS = os.pathsep.join([*sys.path, os.path.dirname(__file__)])
 PARENT, SPOILED = os.getpid(), gf.data.permutation(40, 0, 0)[39]  # the last sample of an epoch
 
 
@@ -163,9 +164,32 @@ def test_ctrl_c_is_quiet(tmp_path):
         except KeyboardInterrupt:
             print("stopped")
     """
-    paths = os.pathsep.join([*sys.path, os.path.dirname(__file__)])
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60,
-        start_new_session=True, env=os.environ | {"PYTHONPATH": paths},
+        start_new_session=True, env=os.environ | {"PYTHONPATH": PATHS},
     )  # fmt: skip
     assert (found.returncode, found.stdout, found.stderr) == (0, "stopped\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file is sparse, and memory is counted in KiB")
+def test_twenty_gigabytes_train_in_two(tmp_path):
+    """With and without workers: a process holds what it reads."""
+    script = """
+        import resource, sys, numpy as np, torch, genfast as gf
+        n, path = 20 * 10**9 // 20_000, sys.argv[1]
+        with open(path, "wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (n, 5000)}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + n * 20_000)
+        data = gf.data.load(path)
+        for workers in (0, 2):
+            model = gf.Diffusion(gf.nn.MLP(5000, width=8), schedule="vp_cosine")
+            gf.fit(model, data, steps=3, batch=32, progress=False, workers=workers)
+        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        print(len(data), *(resource.getrusage(one).ru_maxrss for one in who))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "x.npy"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": PATHS})
+    assert found.returncode == 0, found.stderr
+    samples, *peaks = map(int, found.stdout.split())
+    assert samples == 10**6 and max(peaks) < 2 * 10**6
