@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.source import Source
 
+DYING = 1.0  # seconds from the first sign of it until a process is seen to have ended
 Order = Callable[[int], list[Tensor]]  # the samples of each turn of a step, by its number
 
 
@@ -35,7 +37,7 @@ class Workers:
         self.next = step + 1
         try:
             return next(self.rows)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:  # the latter two where rows of the dead are fetched
             if died := _fates(self.rows):
                 raise RuntimeError(f"workers must live as long as the run; of {self.workers}, {died}") from error
             raise
@@ -98,8 +100,10 @@ def _children_left_alone() -> Iterator[None]:
 
 
 def _fates(rows: Iterator) -> str:
-    """How workers have died; "" where none has."""
-    codes = {i: worker.exitcode for i, worker in enumerate(getattr(rows, "_workers", ()))}
+    """How workers have died; "" where none has within a moment."""
+    workers = getattr(rows, "_workers", ())
+    wait([worker.sentinel for worker in workers], timeout=DYING)
+    codes = {i: worker.exitcode for i, worker in enumerate(workers)}
     dead = {i: code for i, code in codes.items() if code}
     how = {i: f"killed by {signal.Signals(-code).name}" if code < 0 else f"code {code}" for i, code in dead.items()}
     return ", ".join(f"number {i} died ({words})" for i, words in how.items())
