@@ -224,7 +224,7 @@ CASES = {  # name: the function and a valid call of it, whose arguments are made
     "pixels": (gf.features.pixels, {"shape": (2,)}),
     "module": (gf.features.module, {"net": torch.nn.Flatten(), "name": None, "shape": (2,)}),
     "load": (functools.partial(gf.data.load, "digits:test"), {
-        "size": None, "channels": None, "names": None, "layout": None,
+        "size": None, "broken": "raise", "channels": None, "names": None, "layout": None,
     }),
     "extract": (gf.features.extract, {"features": gf.features.pixels((2,)), "x": x(), "batch": 4}),
     "evaluate": (evaluated, {

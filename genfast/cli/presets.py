@@ -17,7 +17,7 @@ SIZES = {  # of images, up to so many pixels a side: width and multipliers of th
     8: (16, (1, 3)), 16: (16, (1, 2, 3)), 32: (32, (1, 2, 3)), 64: (32, (1, 2, 3, 4)), 128: (32, (1, 1, 2, 3, 4)),
 }  # fmt: skip
 LATENT = 16
-KEPT = ("data", "test", "size", "channels", "layout", "flip", "crop", "vae")  # of what the command was told
+KEPT = ("data", "test", "size", "channels", "layout", "broken", "flip", "crop", "vae")  # of what the command was told
 
 
 class Preset(NamedTuple):
@@ -32,6 +32,7 @@ class Preset(NamedTuple):
     size: int | None = None
     channels: int | None = None
     layout: str | None = None
+    broken: str | None = None
     flip: bool = False
     crop: tuple[int, int] | None = None
     vae: str | None = None

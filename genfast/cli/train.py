@@ -80,6 +80,7 @@ def train(
     size: int | None = None,
     channels: Literal[1, 3] | None = None,
     layout: Literal["chw", "hwc"] | None = None,
+    broken: Literal["raise", "skip"] | None = None,
     flip: bool = False,
     crop: tuple[int, int] | None = None,
     vae: Path | None = None,
@@ -101,6 +102,8 @@ def train(
         size: Images of folders, and emoji, are cut and shrunk to squares of so many pixels.
         channels: Images of folders are read as gray (1) or in color (3).
         layout: Where the images of a file have their channels, if their shape does not show it.
+        broken: Images of folders that cannot be read end the run (raise) or are left out, for which each is read once
+            before (skip).
         flip: Half of the images are flipped from right to left in training.
         crop: Height and width to which images are cut, at random in training, else in the middle.
         vae: Of a diffusion model of latents: the folder of the VAE, whose data and size of images are taken, too,
@@ -127,6 +130,7 @@ def train(
             "size": size or run.size,
             "channels": channels or run.channels,
             "layout": layout or run.layout,
+            "broken": broken or run.broken,
             "flip": flip or run.flip,
             "crop": crop or run.crop,
         }
@@ -183,18 +187,19 @@ def _checked(settings: dict) -> dict:
 
 
 def _loaded(
-    data: str, test: str | None, size: int | None, channels: int | None, layout: str | None, flip: bool,
-    crop: tuple[int, int] | None,
+    data: str, test: str | None, size: int | None, channels: int | None, layout: str | None,
+    broken: str | None, flip: bool, crop: tuple[int, int] | None,
 ) -> "tuple[Data, Data | None]":  # fmt: skip
     """Data and held-out data, these of as many channels, cut to the same size."""
     import genfast as gf
 
     from ..data.images import is_image
 
-    data = gf.data.load(data, size, channels, layout=layout)
+    asked = {"layout": layout, "broken": broken or "raise"}
+    data = gf.data.load(data, size, channels, **asked)
     if channels is None and is_image(data.shape):
         channels = data.shape[0]
-    test = None if test is None else gf.data.load(test, size, channels, layout=layout)
+    test = None if test is None else gf.data.load(test, size, channels, **asked)
     if flip or crop is not None:
         data = data.augmented(flip=flip, crop=crop)
     if crop is not None and test is not None:

@@ -13,7 +13,7 @@ from .builtin import digits
 from .columns import as_names
 from .dataset import arrays
 from .emoji import emoji
-from .folder import folder, some
+from .folder import BROKEN, folder, some
 from .layout import LAYOUTS
 from .toy import toy
 
@@ -39,6 +39,7 @@ def load(path, size=None, channels=None, names=None, broken="raise", layout=None
     """
     size = None if size is None else require_integer("size", size, 1)
     channels = require_choice("channels", channels, (None, 1, 3))
+    broken = require_choice("broken", broken, BROKEN)
     layout = require_choice("layout", layout, LAYOUTS)
     toys = isinstance(path, str) and path.startswith("toy:")
     if layout is not None and (is_named(path) or toys or Path(path).is_dir()):

@@ -27,7 +27,7 @@ def folder(path, size=None, channels=None, names=None, broken="raise"):
     images and pixel / 32767.5 - 1 of 16-bit ones; 256 levels, or 65,536 where there is a 16-bit one.
 
     At first only their headers are read, and of palettes, whose headers do not say whether they are gray, all where
-    `channels` is None: 20,000 files in 3 s. An image is read when it is asked for.
+    `channels` is None: 20,000 JPEGs in 1.4 s of a core. An image is read when it is asked for.
     Where they lie in subfolders these are the classes, `Data.names`: sorted as numbers where all are numbers, as text
     otherwise. Links are followed, but not in circles. All that Pillow reads is read: the first picture of a file, as
     turned by its camera, transparent ones laid on white. Palettes are gray where the image shows grays only, RGB files

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..common import processes
 from ..data.dataset import Data, as_data
 from ..data.files import is_named, load
 from ..data.foreign import is_dataset
@@ -48,6 +49,6 @@ class Reader:
         key = path if is_named(path) else Path(path).resolve()
         if key not in self._loaded:
             data = load(path)
-            kept = near(data.source, data.device)  # or a picture would be decoded at every look
+            kept = near(data.source, data.device, processes.world()[1])  # or a picture would be decoded at every look
             self._loaded[key] = data if kept is data.source else data.replace(x=kept)
         return self._loaded[key]

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import genfast as gf
 from genfast import cli
@@ -165,6 +166,21 @@ def test_augmented_images_of_a_file(tmp_path):
     cli.train.train(run, training={"steps": 2, **quick})
     with pytest.raises(ValueError, match=r"data\.augment\.flip"):
         cli.train.train(run, data=str(tmp_path / "x.npy"), layout="hwc", crop=(2, 8), training={"steps": 3, **quick})
+
+
+def test_broken_pictures_are_left_out_if_that_is_asked(tmp_path):
+    pictures, run, quick = tmp_path / "pictures", tmp_path / "run", {"batch": 2, "progress": False}
+    pictures.mkdir()
+    for name in "abc":
+        Image.new("RGB", (8, 8)).save(pictures / f"{name}.png")
+    (pictures / "b.png").write_bytes((pictures / "b.png").read_bytes()[:-30])
+    told = {"data": str(pictures), "broken": "skip", "preset": "digits-vae"}
+    with pytest.warns(UserWarning, match=r"1 of 3 images were skipped, the first: path: .*b.png cannot be read"):
+        cli.train.train(run, **told, training={"steps": 1, **quick})
+    with pytest.warns(UserWarning, match="1 of 3 images were skipped"):  # who goes on says it no more
+        cli.train.train(run, training={"steps": 2, **quick})
+    with pytest.raises(ValueError, match=r"b.png cannot be read"):
+        cli.train.train(tmp_path / "other", **told | {"broken": None}, training={"steps": 9, **quick})
 
 
 def test_evaluate_is_told_of_levels_and_of_what_is_cut(monkeypatch, tmp_path):
