@@ -86,7 +86,6 @@ def evaluate(
 
 def _check(samples, data, train, metrics, n, features, size, levels, seed, settings, level) -> None:
     """ValueError for an argument that no files could make right."""
-
     from ..common.checks import require_choice, require_integer, require_number, require_pair
     from ..common.keys import MAX_SEED
     from ..data.files import is_named

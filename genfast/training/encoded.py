@@ -30,12 +30,10 @@ from ..common.rows import replace, written
 from ..common.sealed import read_sealed, sealed
 from ..common.warn import warn_user
 from ..data.dataset import Data
-from ..data.source import InMemory, Mapped, Source, column_bytes
+from ..data.source import CPU, PART, InMemory, Mapped, Source, column_bytes
 from .step import Batch
 
 FILE, NOTE = "latents.npy", "latents.json"
-CPU = torch.device("cpu")
-PART = 2**24  # bytes that are hashed at once
 
 
 def encoded_once(

@@ -2,29 +2,13 @@
 
 import pytest
 import torch
+from asked import Asked
 
 from genfast.data import kept
 from genfast.data.kept import Kept, near
-from genfast.data.source import InMemory, Source, as_source
+from genfast.data.source import InMemory, as_source
 
 CPU, META = torch.device("cpu"), torch.device("meta")
-
-
-class Asked(Source):
-    """Samples that are read; remembers which."""
-
-    def __init__(self, x):
-        self.held, self.shape, self.asked = x, tuple(x.shape[1:]), []
-
-    def __len__(self):
-        return len(self.held)
-
-    def stored(self, index):
-        self.asked += index.tolist()
-        return self.held[index]
-
-    def identity(self):
-        yield b"asked"
 
 
 class Decoded(Asked):

@@ -3,29 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from asked import Asked
 
 from genfast.common.units import Units
 from genfast.data.dataset import Data, arrays
-from genfast.data.source import SPREAD, Mapped, Source, as_float
+from genfast.data.source import SPREAD, Mapped, as_float
 
 IMAGES = torch.randint(0, 256, (9, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-class Asked(Source):
-    """Floats that are read one row at a time; remembers which."""
-
-    def __init__(self, x):
-        self.held, self.shape, self.asked = x, tuple(x.shape[1:]), []
-
-    def __len__(self):
-        return len(self.held)
-
-    def stored(self, index):
-        self.asked += index.tolist()
-        return self.held[index]
-
-    def identity(self):
-        yield b"asked"
 
 
 class Augmented:
