@@ -75,6 +75,50 @@ def uneven():
     return Uneven(), rows()[:, :4]
 
 
+class Scaled(nn.Module):
+    """Of an odd number of rows, a single number, a frozen weight and a buffer that follows the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.factor = nn.Linear(4, 5), nn.Linear(5, 4), nn.Parameter(torch.ones(()))
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.register_buffer("seen", torch.zeros(4))
+
+    def loss(self, batch, key, *, step=0):
+        x = batch["x"]
+        self.seen += step
+        return (self.factor * self.second(self.first(x).tanh()) + self.frozen(x) - x).square().mean(1)
+
+    def watch(self, batch, key):
+        return {"watched": self.loss(batch, key).mean().item()}
+
+    def config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+
+MODELS["Scaled"] = Scaled
+
+
+def scaled():
+    return Scaled(), rows()[:, :4]
+
+
+def looked(out, **settings):
+    """(what the held-out data and `watch` say, the averages seen, whether the weights are NaN at other times) of a run
+    with a look every second step."""
+    model, data = made(scaled)
+    run, seen, hidden = gf.Fit(model, data, test=data[:32], test_every=2, out=out, **SETTINGS | settings), [], []
+    for log in run:
+        hidden.append(bool(model.first.weight.isnan().all()))
+        with run.averaged(0.1):
+            seen.append([log.get("test_loss"), log["watched"], model.first.weight.tolist(), model.factor.item()])
+    return seen, hidden, [v.tolist() for v in model.state_dict().values()]
+
+
 def made(make):
     """The model with the weights of seed 0 in the first process, and others in others: they count for nothing."""
     torch.manual_seed(processes.world()[0])

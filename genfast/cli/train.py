@@ -60,8 +60,8 @@ class Training(TypedDict, total=False):
     """Whether the network is compiled by torch, block by block."""
     critic_steps: int
     """Turns of a GAN's discriminator to one of its generator."""
-    parallel: Literal["ddp"] | None
-    """How the processes that torchrun has started train: each with all weights."""
+    parallel: Literal["ddp", "fsdp"] | None
+    """How the processes that torchrun has started train: each with all weights, or with its share of them."""
     log_every: int
     """Steps from one line of the log to the next."""
     grid_every: int | None

@@ -123,6 +123,19 @@ def add_up(tensors: Sequence[Tensor]) -> None:
         torch._foreach_copy_(alike, [part.view(t.shape) for part, t in zip(parts, alike)])
 
 
+def beside(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Of each tensor, of one shape in all processes, those of all, (processes, *shape), by one exchange."""
+    if not tensors:
+        return []
+    _, ranks = world()
+    flat = torch.cat([t.detach().reshape(-1).view(torch.uint8) for t in tensors])
+    every = flat.new_empty(ranks, len(flat))
+    with _waiting():
+        distributed.all_gather([*every], flat)
+    parts = every.split([t.nbytes for t in tensors], 1)
+    return [part.contiguous().view(t.dtype).view(ranks, *t.shape) for part, t in zip(parts, tensors)]
+
+
 def send(tensor: Tensor) -> None:
     """The tensor becomes that of the first process, bit for bit."""
     if not tensor.numel():
@@ -222,12 +235,27 @@ class Parting:
 
 
 @contextlib.contextmanager
+def exchanging() -> Iterator[None]:
+    """Inside it, among other things, are exchanges of torch's own: where one fails it is a ProcessLost."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise _lost(error) from error
+        raise
+
+
+@contextlib.contextmanager
 def _waiting() -> Iterator[None]:
     """Inside it an exchange that another process does not take part in any more is a ProcessLost."""
     try:
         yield
     except RuntimeError as error:
-        raise ProcessLost(f"an exchange with the other processes failed, as where one has ended: {error}") from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> ProcessLost:
+    return ProcessLost(f"an exchange with the other processes failed, as where one has ended: {error}")
 
 
 def _words(error: BaseException) -> str:

@@ -7,20 +7,25 @@ from torch import nn
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The outermost modules that stand in lists; of a network without any, the network."""
+    """The outermost modules with a forward that stand in lists; of a network without any, the network."""
     found = []
     for network in model.children():
-        listed = list(_listed(network))
-        found += listed or [network]
+        listed = list(_listed(network, False))
+        found += listed or [network] * _is_called(network)
     return found
 
 
-def _listed(module: nn.Module) -> Iterator[nn.Module]:
+def _listed(module: nn.Module, inside: bool) -> Iterator[nn.Module]:
+    """inside: whether it stands in a list."""
+    if inside and _is_called(module):
+        yield module
+        return
     for child in module.children():
-        if isinstance(module, nn.ModuleList):
-            yield child
-        else:
-            yield from _listed(child)
+        yield from _listed(child, inside or isinstance(module, nn.ModuleList))
+
+
+def _is_called(module: nn.Module) -> bool:
+    return type(module).forward is not nn.Module.forward
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ Karras et al. 2023, arXiv:2312.02696, section 3.
 """
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,17 +101,21 @@ class Averages:
         for name, value in own.items():
             value.copy_(tensors[name])
 
-    def snapshot(self, folder: str | Path, updates: int, names: list[str]) -> None:
-        """Writes each average to `folder`/<updates>-<length>.safetensors, atomically; names: of the parameters.
+    def snapshot(
+        self, folder: str | Path, updates: int, names: list[str], tensors: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Writes each average to `folder`/<updates>-<length>.safetensors, atomically; names: of the parameters;
+        tensors: all of what these averages are shares of, by the names of `tensors()`, which they are by default.
 
         Of a run of n weights and K lengths 32 snapshots take 128 n K bytes. Those of later updates, which a killed run
         may have left, are removed. Raises FloatingPointError, with length and name, for what is not finite.
         """
-        for length, values in zip(self.lengths if updates else (), self.values):  # of no update there is no average
-            tensors = dict(zip(names, values, strict=True))
-            if problem := not_finite(tensors, names):
+        tensors = self.tensors() if tensors is None else tensors
+        for k, length in enumerate(self.lengths if updates else ()):  # of no update there is no average
+            average = {name: tensors[f"{k}.{i}"] for i, name in enumerate(names)}
+            if problem := not_finite(average, names):
                 raise FloatingPointError(f"the average of length {length:g} must be finite to be kept; {problem}")
-            write_snapshot(Path(folder), Snapshot(updates, length), tensors)
+            write_snapshot(Path(folder), Snapshot(updates, length), average)
 
 
 @torch.no_grad()

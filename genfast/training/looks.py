@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..common.processes import first
 from ..data.dataset import Data
+from . import state
 from .grids import draw_grid
 from .held_out import HeldOut
 from .logs import LogLine, memory
@@ -29,10 +30,10 @@ class Looks:
     """
 
     def __init__(
-        self, settings: Settings, step: Step, data: Data, held: HeldOut | None, folder: RunFolder | None
+        self, model, settings: Settings, step: Step, data: Data, held: HeldOut | None, folder: RunFolder | None
     ):  # fmt: skip
         self.settings, self.step, self.data, self.held, self.folder = settings, step, data, held, folder
-        self.model = step.model
+        self.model = model
         if held is not None and settings.test_every is None:
             settings.test_every = held.apart(settings.steps, settings.samples_a_step)
         self.watch_every = max(1, min(settings.log_every, settings.steps // WATCHES))
@@ -122,7 +123,8 @@ class Looks:
         def watch() -> tuple[dict, dict | None]:
             return self.model.watch(*last()), self.model.watch_state() if remembers else None
 
-        self.watched, own = first(watch)
+        with self.step.trained():
+            self.watched, own = first(watch)
         if remembers:
             self.model.load_watch_state(own)
 
@@ -142,8 +144,8 @@ class Looks:
         if len(self.settings.ema) > 1 and (last or number % self.snapshot_every == 0):
             updates = self.read().updates
             if updates:  # without one there is no average
-                folder, names = self.folder.path / "averages", self.step.names()
-                first(lambda: self.step.averages.snapshot(folder, updates, names))
+                folder, names, averages = self.folder.path / "averages", self.step.names(), state.averages(self.step)
+                first(lambda: self.step.averages.snapshot(folder, updates, names, averages))
         if number % self.settings.grid_every == 0:
             path = self.folder.path / "samples" / f"{number:08d}.png"
             with self.step.averaged():

@@ -100,8 +100,9 @@ class Fit:
     device      where to train; None for where the model is
     graph       whether a step is captured as a CUDA graph; "auto" where it can.  compile: torch.compile, by blocks
     critic_steps  turns of the first player a step, each with samples of its own, before one of the others
-    parallel    how the processes that torchrun has started train as one (parallel.py): by default "ddp" where they are
-                several. `batch` is that of all, callbacks are the first one's, and there are no graphs
+    parallel    how the processes that torchrun has started train as one: by default "ddp" where they are several, each
+                with all weights (parallel.py), or "fsdp", each with its share of them (fsdp.py). `batch` is that of
+                all, callbacks are the first one's, and there are no graphs
     grid_every  steps between two pictures in `out`/samples, by default 5 a run
     callbacks   called with each log
     progress    whether `run` shows a bar
@@ -134,7 +135,7 @@ class Fit:
         own = ("self", "model", "data", "test", "out", "callbacks")
         self.settings = Settings(**{name: value for name, value in given.items() if name not in own})
         self.callbacks = _callables(callbacks)
-        self._together, self._parting = together(self.settings.parallel, self.settings.batch), processes.Parting()
+        self._together, self._parting = together(self.settings), processes.Parting()
         self.settings.progress &= self._together.rank == 0
         if isinstance(model, type) or not callable(getattr(model, "loss", None)):
             got = model.__name__ if isinstance(model, type) else type(model).__name__
@@ -154,21 +155,22 @@ class Fit:
         self.folder = None if out is None else self._folder(out, resume, keep, keep_every)
 
         settings = self.settings
+        trained, groups = self._together.split(self.model, groups)
         self.lr = torch.zeros((), dtype=torch.float32, device=self.device)
         players = {
             name: Player(group, self.lr, settings.weight_decay, settings.optimizer) for name, group in groups.items()
         }
-        averages = Averages(self.parameters, settings.ema)
+        averages = Averages([p for player in players.values() for p in player.parameters], settings.ema)
         self._step = Step(
-            players, averages, model=self.model, clip=settings.clip, micro_batch=settings.micro_batch,
+            players, averages, model=trained, clip=settings.clip, micro_batch=settings.micro_batch,
             precision=Precision(settings.precision, self.device), together=self._together,
         )  # fmt: skip
-        own = all(player.own for player in players.values())
-        captured = wanted(settings.graph, self.model, self.device, own, self._together.ranks)
+        simple = all(player.own for player in players.values())
+        captured = wanted(settings.graph, self.model, self.device, simple, self._together.ranks)
         self._take = CapturedStep(self._step, settings.graph is True) if captured else self._step
         held = None if self.test is None else HeldOut(self.model, self.test, self.device)
         self._feed = Feed(self.data, settings, self.device, self._together.rank, self._together.ranks)
-        self._looks = Looks(settings, self._step, self.data, held, self.folder)
+        self._looks = Looks(self.model, settings, self._step, self.data, held, self.folder)
         self.step, self.started, self.shown = 0, False, False  # shown: whether there is a bar
         self.before = []  # logs of the run until it was left
         self.saved = (0, 0.0)  # step, and when
@@ -184,8 +186,9 @@ class Fit:
                 stack.enter_context(self.folder.claimed())
             stack.callback(lambda: self._feed.close())  # which may be another one by then
             stack.enter_context(training(self.model))
+            train_mode(self._step.model)
             if self.settings.compile:
-                stack.enter_context(compiled(self.model))
+                stack.enter_context(compiled(self._step.model))
             try:
                 if self._start():
                     self._step.keep_average()
@@ -257,14 +260,15 @@ class Fit:
     def _start(self) -> bool:
         """Measures the data, and goes on where the run was left; whether that is its end."""
         start = None if self.folder is None else self.folder.open(self.description)
-        measure = getattr(self.model, "measure", None) or functools.partial(learn, self.model)
-        measure(self._feed.measured(MEASURED))
+        batch = self._feed.measured(MEASURED)
+        for model in {id(model): model for model in (self.model, self._step.model)}.values():
+            (getattr(model, "measure", None) or functools.partial(learn, model))(batch)
         if self.folder is not None:
             self.folder.measured(self.model)
-        state.spread(self.model, self._step)
+        state.spread(self._step)
         if start is None or start.tensors is None:
             return False
-        state.restore(self.model, self._step, start.tensors, start.numbers)
+        state.restore(self._step, start.tensors, start.numbers)
         numbers, self.before = start.numbers["run"], self.folder.history()
         self.step = start.step
         self._looks.load(numbers)
@@ -340,7 +344,7 @@ class Fit:
             return
         self._looks.read()
         with self._step.trained():
-            tensors, numbers = state.gather(self.model, self._step)
+            tensors, numbers = state.gather(self._step)
             numbers["run"] = self._looks.state()
             self.folder.save(self.step, tensors, numbers)
         with self._step.averaged():
@@ -353,10 +357,11 @@ class Fit:
         with Interrupts(self._together.ranks > 1, once=True).held():  # torchrun ends all when one has ended
             self._word.said = None  # as long as that is waited for the group stays
             everybody = self._parting.together((self.step, self._step.torn), error)
+            whole = not self._together.apart  # what one has is all
             try:
                 if everybody:
                     self._keep()
-                elif self._together.rank == 0:
+                elif self._together.rank == 0 and whole:
                     self._step.torn |= self._looks.undone is not None  # it may be in the log, which others cannot know
                     with processes.alone():
                         self._keep()
@@ -366,9 +371,11 @@ class Fit:
                 second.__context__ = error.__cause__ or error.__context__
                 raise error from second
             finally:
-                self._step.keep_average()
+                if everybody or whole:
+                    self._step.keep_average()
             if not everybody:
-                self._parting.rescued()
+                if whole:
+                    self._parting.rescued()
                 if (reason := self._parting.reason(error)) is not error:
                     raise reason from error
 

@@ -27,9 +27,6 @@ class Player:
         self.own = make is None
         self.skips = getattr(self.optimizer, "_step_supports_amp_scaling", False)
 
-    def gradients(self) -> list[Tensor]:
-        return [p.grad for p in self.parameters if p.grad is not None]
-
     def step(self, good: Tensor, lr: float) -> None:
         """A step, if `good`, () bool; else everything stays as it is."""
         if not self.own:
@@ -49,7 +46,7 @@ class Player:
         count there: tensors, and all else, by "<number>/<name>" and "group <number>/<name>"."""
         entries = {
             f"{i}/{name}": value
-            for i, parameter in enumerate(self._ordered())
+            for i, parameter in enumerate(self.ordered())
             for name, value in self.optimizer.state.get(parameter, {}).items()
         }
         entries |= {f"{place}/{name}": group[name] for place, group in self._groups() for name in _numbers(group)}
@@ -59,7 +56,7 @@ class Player:
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], rest: dict[str, object]) -> None:
         self.optimizer.state.clear()
-        ordered, groups = self._ordered(), dict(self._groups())
+        ordered, groups = self.ordered(), dict(self._groups())
         for key, value in (tensors | rest).items():
             place, _, name = key.partition("/")
             if place in groups:
@@ -71,7 +68,7 @@ class Player:
                 value = _like(value, parameter, counts=name == "step" and not (self.own or self.skips))
             self.optimizer.state[parameter][name] = value
 
-    def _ordered(self) -> list[Tensor]:
+    def ordered(self) -> list[Tensor]:
         """The parameters in the order of the optimizer, which may have put them into groups."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 

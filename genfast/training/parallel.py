@@ -6,22 +6,28 @@ rows know of each other: BatchNorm, and the free bits of a VAE, see those of the
 batch with `micro_batch`.
 """
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed
 
 from ..common import processes
+from .settings import PRECISIONS, Settings
 
 if TYPE_CHECKING:
     from .buffers import Buffers
 
 
-def together(parallel: str | None, batch: int) -> "Alone":
+Owner = Callable[[str], Tensor | None]  # of a tensor of a state, by its name: what is trained, and it is a number of
+
+
+def together(settings: Settings) -> "Alone":
     """How the processes that there are train: as `parallel` says, None for "ddp" where they are several. Raises
     ValueError where that cannot be."""
+    parallel, batch = settings.parallel, settings.batch
     rank, ranks = processes.world()
     started = "WORLD_SIZE" in os.environ or (distributed.is_available() and distributed.is_initialized())
     if parallel is not None and ranks == 1 and not started:
@@ -33,6 +39,10 @@ def together(parallel: str | None, batch: int) -> "Alone":
         return Alone()
     if batch < ranks:
         raise ValueError(f"batch must be at least the number of processes, {ranks}; got {batch}")
+    if parallel == "fsdp":
+        from .fsdp import Fsdp
+
+        return Fsdp(rank, ranks, batch, PRECISIONS[settings.precision])
     return Ddp(rank, ranks, batch)
 
 
@@ -40,6 +50,20 @@ class Alone:
     """One process, whose gradients are everybody's."""
 
     rank, ranks = 0, 1
+    apart = False  # whether another model than the user's is trained
+
+    def split(self, model: object, players: dict[str | None, dict]) -> tuple[object, dict[str | None, dict]]:
+        """Whose loss is computed, and the arguments of each player's optimizer, with what is trained here as params."""
+        return model, players
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """The parameter of that model of which this is what is trained here."""
+        return parameter
+
+    @contextlib.contextmanager
+    def computing(self, last: bool) -> Iterator[None]:
+        """Inside it a part of the gradient of a turn is found, the last one or not."""
+        yield
 
     def rows(self, here: int) -> int:
         """Of how many rows of a turn a loss is the mean, `here` of which this process has."""
@@ -52,11 +76,36 @@ class Alone:
         fine, () bool."""
         return loss, fine
 
-    def send(self, tensors: Mapping[str, Tensor]) -> None:
+    def norms(self, tensors: Sequence[Tensor], norms: Tensor) -> Tensor:
+        """Of what is trained, or its gradients, whose norms here are these: the norms of all of each."""
+        return norms
+
+    @contextlib.contextmanager
+    def shown(self, parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Inside it the model holds these values of what is trained; what was trained before, which comes back."""
+        before = [p.detach().clone() for p in parameters]
+        try:
+            self.keep(parameters, values)
+            yield before
+        finally:
+            self.keep(parameters, before)
+
+    @torch.no_grad()
+    def keep(self, parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """The model holds these values of what is trained; no second copy on a device that may be full."""
+        if values is not parameters:
+            torch._foreach_copy_([*parameters], [*values])
+
+    def gathered(self, tensors: Mapping[str, Tensor], owner: Owner) -> Mapping[str, Tensor]:
+        """The tensors of a state, as one process would have them; in others than the first they may lack numbers."""
+        return tensors
+
+    def send(self, tensors: Mapping[str, Tensor], owner: Owner) -> None:
         """The tensors become those of the first process."""
 
-    def receive(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The tensors of the first process; where those here are on the meta device, they say of what kind."""
+    def receive(self, tensors: Mapping[str, Tensor], owner: Owner) -> Mapping[str, Tensor]:
+        """The tensors of a state that the first process has read, as this one has them; where those here are on the
+        meta device, they say of what kind."""
         return tensors
 
 
@@ -95,12 +144,16 @@ class Ddp(Alone):
             self.patterns[pattern] = torch.tensor(pattern, dtype=like.dtype, device=like.device)
         return self.patterns[pattern].clone()
 
-    def send(self, tensors: Mapping[str, Tensor]) -> None:
+    def send(self, tensors: Mapping[str, Tensor], owner: Owner) -> None:
         for value in tensors.values():
             processes.send(value)
 
-    def receive(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return dict(self._received(tensors))
+    def receive(self, tensors: Mapping[str, Tensor], owner: Owner) -> Mapping[str, Tensor]:
+        return {name: self.part(value, owner(name)) for name, value in self._received(tensors)}
+
+    def part(self, value: Tensor, owner: Tensor | None) -> Tensor:
+        """What this process has of a tensor of a state."""
+        return value
 
     def _received(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         for name, value in tensors.items():

@@ -21,7 +21,7 @@ from .ema import require_lengths
 WORKERS = 1024  # processes that read data, at most
 WARMUP = 100  # steps, by default, but not more than half of all
 OFTEN = {"save_every": 10, "grid_every": 5}  # how often in a run, by default
-MODES = ("ddp",)  # of training on several processes
+MODES = ("ddp", "fsdp")  # of training on several processes
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DECAYS = {  # factor on the learning rate after the share u in [0, 1) of the steps that follow the warm-up
     "cosine": lambda u: 0.5 + 0.5 * math.cos(math.pi * u),

@@ -1,37 +1,30 @@
 """All that a run is at the end of a step, as tensors and numbers, and back."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..common.files import CorruptCheckpoint
+from .parallel import Owner
 from .step import Step
 
 
-def gather(model: object, step: Step) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, numbers) of a model in training. Tensors are those in use, not copies."""
-    tensors = {f"model/{name}": value for name, value in _values(model) if value is not None}
-    numbers = {"optimizers": {}}
-    for i, player in enumerate(step.players.values()):
-        own, rest = player.state()
-        tensors |= {f"optimizer/{i}/{name}": value for name, value in own.items()}
-        numbers["optimizers"][str(i)] = rest
-    tensors |= {f"average/{name}": value for name, value in step.averages.tensors().items()}
-    tensors |= {f"precision/{name}": value for name, value in step.precision.tensors().items()}
-    tensors["tally"] = step.tally.values
-    tensors |= {f"random/{name}": value for name, value in random_state(step.device).items()}
-    return tensors, numbers
+def gather(step: Step) -> tuple[Mapping[str, Tensor], dict]:
+    """(tensors, numbers) of a training, as one process would have them (`Alone.gathered`): those in use, not copies."""
+    tensors = _tensors(step)
+    numbers = {str(i): player.state()[1] for i, player in enumerate(step.players.values())}
+    return step.together.gathered(tensors, _owners(step)), {"optimizers": numbers}
 
 
 @torch.no_grad()
-def restore(model: object, step: Step, tensors: dict[str, Tensor], numbers: dict) -> None:
+def restore(step: Step, tensors: Mapping[str, Tensor], numbers: dict) -> None:
     """The reverse of `gather`, in all processes from the tensors of the first. Raises CorruptCheckpoint where a tensor
     is missing, left over or of another shape."""
-    tensors = step.together.receive(tensors)
+    tensors = step.together.receive(tensors, _owners(step))
     saved = part(tensors, "model/")
-    _make_buffers(model, saved, step.device)
-    values = dict(_values(model))
+    _make_buffers(step.model, saved, step.device)
+    values = _values(step)
     if wrong := {name for name, value in values.items() if value is not None} ^ saved.keys():
         raise CorruptCheckpoint(f"the state of the run has other tensors than the model: {', '.join(sorted(wrong))}")
     for name, value in saved.items():
@@ -48,11 +41,17 @@ def restore(model: object, step: Step, tensors: dict[str, Tensor], numbers: dict
 
 
 @torch.no_grad()
-def spread(model: object, step: Step) -> None:
-    """Makes all that a run is what it is in the first process."""
-    tensors, _ = gather(model, step)
-    step.together.send(tensors)
+def spread(step: Step) -> None:
+    """Makes all that a training is what it is in the first process."""
+    tensors = _tensors(step)
+    step.together.send(tensors, _owners(step))
     set_random_state(part(tensors, "random/"), step.device)
+
+
+def averages(step: Step) -> Mapping[str, Tensor]:
+    """Those of a training, by the names of `Averages.tensors`, as one process would have them."""
+    named = {f"average/{name}": value for name, value in step.averages.tensors().items()}
+    return part(step.together.gathered(named, _owners(step)), "average/")
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -69,9 +68,30 @@ def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def part(entries: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part(entries: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names begin so, without it."""
     return {name[len(prefix) :]: value for name, value in entries.items() if name.startswith(prefix)}
+
+
+def _tensors(step: Step) -> dict[str, Tensor]:
+    """All that this process has of a training."""
+    tensors = {f"model/{name}": value for name, value in _values(step).items() if value is not None}
+    for i, player in enumerate(step.players.values()):
+        tensors |= {f"optimizer/{i}/{name}": value for name, value in player.state()[0].items()}
+    tensors |= {f"average/{name}": value for name, value in step.averages.tensors().items()}
+    tensors |= {f"precision/{name}": value for name, value in step.precision.tensors().items()}
+    tensors |= {f"random/{name}": value for name, value in random_state(step.device).items()}
+    return tensors | {"tally": step.tally.values}
+
+
+def _owners(step: Step) -> Owner:
+    """Of which tensors that are trained those of a state are the numbers, or what an optimizer remembers of it."""
+    known = {f"model/{name}": p for name, p in zip(step.names(), step.parameters)}
+    lengths = range(len(step.averages.lengths))
+    known |= {f"average/{k}.{i}": p for k in lengths for i, p in enumerate(step.parameters)}
+    for i, player in enumerate(step.players.values()):
+        known |= {f"optimizer/{i}/{j}": p for j, p in enumerate(player.ordered())}
+    return lambda name: known.get(name, known.get(name.rpartition("/")[0]))
 
 
 def _make_buffers(model: object, saved: dict[str, Tensor], device: torch.device) -> None:
@@ -90,9 +110,10 @@ def _make_buffers(model: object, saved: dict[str, Tensor], device: torch.device)
             module._buffers[own] = made
 
 
-def _values(model: object) -> Iterator[tuple[str, Tensor | None]]:
-    if not isinstance(model, nn.Module):
-        yield from ((str(i), p.detach()) for i, p in enumerate(model.parameters()))
-        return
-    yield from ((name, p.detach()) for name, p in model.named_parameters())
-    yield from model.named_buffers()
+def _values(step: Step) -> dict[str, Tensor | None]:
+    """Weights and buffers: of what is trained what this process has of it."""
+    if not isinstance(step.model, nn.Module):
+        return {str(i): p.detach() for i, p in enumerate(step.model.parameters())}
+    values = {name: p.detach() for name, p in step.model.named_parameters()}
+    values |= {name: p.detach() for name, p in zip(step.names(), step.parameters)}
+    return values | dict(step.model.named_buffers())

@@ -43,7 +43,8 @@ class Step:
         self.buffers = Buffers(model)
         self.places = {}  # numbers of the parameters that have gradients, on the device, by these numbers
         # Squares of weights beyond 1e19 overflow: where they begin so, their length is found in float64.
-        self.wide = None if bool(length(self.parameters, self.device).isfinite()) else torch.float64
+        self.wide = None
+        self.wide = None if bool(self._length().isfinite()) else torch.float64
         self.torn = False  # whether something has moved since the caller last counted a step
         self.theta: list[Tensor] | None = None  # what is trained, while the model holds an average instead
 
@@ -63,7 +64,7 @@ class Step:
             losses.append(loss)
             norms.append(norm)
         self.precision.follow(good)
-        finite = length(self.parameters, self.device, self.wide) <= LONGEST
+        finite = self._length() <= LONGEST
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         self.tally.add(torch.stack(losses), norm, good, worst, finite)
         self.averages.update(self.tally.updates, good & (self.tally.at["broken"] == 0))
@@ -75,40 +76,35 @@ class Step:
         if length is not None and length not in lengths:
             raise ValueError(f"length must be one of ema, {list(lengths)}; got {length}")
         if not lengths:
-            yield
+            with self.trained():
+                yield
             return
-        before, outermost = [p.detach().clone() for p in self.parameters], self.theta is None
-        self.theta = before if outermost else self.theta
-        try:
-            self.keep_average(0 if length is None else lengths.index(length))
-            yield
-        finally:
-            _copy(self.parameters, before)
-            self.theta = None if outermost else self.theta
+        values, outermost = self.averages.values[0 if length is None else lengths.index(length)], self.theta is None
+        with self.together.shown(self.parameters, values) as before:
+            self.theta = before if outermost else self.theta
+            try:
+                yield
+            finally:
+                self.theta = None if outermost else self.theta
 
     @contextlib.contextmanager
     def trained(self) -> Iterator[None]:
         """Inside it the model holds theta, also inside `averaged`."""
-        if self.theta is None:
+        if self.theta is None and not self.together.apart:
             yield
             return
-        average = [p.detach().clone() for p in self.parameters]
-        _copy(self.parameters, self.theta)
-        try:
+        with self.together.shown(self.parameters, self.parameters if self.theta is None else self.theta):
             yield
-        finally:
-            _copy(self.parameters, average)
 
-    def keep_average(self, number: int = 0) -> None:
-        """Averaged weights in the place of theta, if there are any; no second copy on a device that may be full."""
-        if self.averages.lengths:
-            _copy(self.parameters, self.averages.values[number])
+    def keep_average(self) -> None:
+        """The model holds averaged weights in the place of theta; theta without any."""
+        self.together.keep(self.parameters, self.averages.values[0] if self.averages.lengths else self.parameters)
 
     def names(self) -> list[str]:
         """Of what is trained; of a model that is no Module, numbers."""
         named = self.model.named_parameters() if isinstance(self.model, nn.Module) else ()
         known = {id(p): name for name, p in named}
-        return [known.get(id(p), str(i)) for i, p in enumerate(self.parameters)]
+        return [known.get(id(self.together.of(p)), str(i)) for i, p in enumerate(self.parameters)]
 
     def _turn(
         self, player: Player, batch: Batch, key: Tensor, step: int, lr: float, good: Tensor, told: dict
@@ -121,9 +117,10 @@ class Step:
             loss = self._gradient(batch, key, step, told)
             here = self.buffers.fine(self.device)
             loss, everywhere = self.together.add_up(player.parameters, loss, here, self.buffers)
-            gradients = player.gradients()
+            moved = [p for p in player.parameters if p.grad is not None]
+            gradients = [p.grad for p in moved]
             self.precision.down(gradients)
-            norms = _norms(gradients, self.device)
+            norms = self.together.norms(moved, _norms(gradients, self.device))
         except BaseException:
             self.buffers.restore()
             raise
@@ -144,15 +141,21 @@ class Step:
         for first in range(0, size, part := self.micro_batch or size):
             rows = slice(first, first + part)
             piece = batch if part >= size else {k: None if v is None else v[rows] for k, v in batch.items()}
-            with self.precision.autocast():
-                losses = self.model.loss(piece, key[rows], step=step, **told)
-            if losses.shape != (len(key[rows]),):
-                wanted = f"({len(key[rows])},), one each"
-                raise ValueError(f"the model's loss must have shape {wanted}; got {tuple(losses.shape)}")
-            share = losses.sum() / rows_of_all
-            self.precision.up(share).backward()
+            with self.together.computing(last=first + part >= size):
+                with self.precision.autocast():
+                    losses = self.model.loss(piece, key[rows], step=step, **told)
+                if losses.shape != (len(key[rows]),):
+                    wanted = f"({len(key[rows])},), one each"
+                    raise ValueError(f"the model's loss must have shape {wanted}; got {tuple(losses.shape)}")
+                share = losses.sum() / rows_of_all
+                self.precision.up(share).backward()
             loss = loss + share.detach().to(self.device)
         return loss
+
+    def _length(self) -> Tensor:
+        """The norm of all that is trained, (): not finite where a number is not, or where it overflows."""
+        norms = _norms(self.parameters, self.device, self.wide)
+        return torch.linalg.vector_norm(self.together.norms(self.parameters, norms))
 
     def _first_bad(self, player: Player, norms: Tensor) -> Tensor:
         """The number, () float64, of the first parameter whose norm is not finite; -1 where all are."""
@@ -167,17 +170,6 @@ class Step:
 
 
 def _norms(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """(len(tensors),): of each; infinite where it overflows."""
+    """(len(tensors),): of each, found in its own or another dtype; infinite where it overflows."""
     found = torch._foreach_norm([t.detach() for t in tensors], 2, dtype=dtype) if tensors else []
     return torch.stack([norm.to(device) for norm in found]) if found else torch.zeros(0, device=device)
-
-
-def length(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """The norm of all numbers of the tensors, () on `device`, found in their own or another dtype: not finite where one
-    of them is not, or where it overflows."""
-    return torch.linalg.vector_norm(_norms(tensors, device, dtype))
-
-
-@torch.no_grad()
-def _copy(into: list[Tensor], values: list[Tensor]) -> None:
-    torch._foreach_copy_(into, values)
