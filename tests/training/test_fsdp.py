@@ -30,7 +30,8 @@ for mode in ("ddp", "fsdp"):
 model, data = made(unet)
 run, seen = gf.Fit(model, data, steps=1, precision="bf16", parallel="fsdp", **SETTINGS), set()
 for block in blocks(run._step.model):
-    block.register_forward_pre_hook(lambda block, _: seen.update(str(p.dtype) for p in block.parameters() if p.ndim == 4))
+    see = lambda block, _: seen.update(str(p.dtype) for p in block.parameters() if p.ndim == 4)
+    block.register_forward_pre_hook(see)
 list(run)
 found["dtypes"] = [*seen]
 fsdp.PARCEL = 20  # bytes: every weight by itself
