@@ -30,6 +30,10 @@ def unet():
     return gf.Diffusion(net), images()
 
 
+def dit():
+    return gf.Diffusion(gf.nn.DiT(channels=1, width=16, depth=2, heads=2, classes=3)), images()
+
+
 def vae():
     model = gf.VAE(perceptron(64, 16), perceptron(8, 64), latent=8, kl_warmup=200, likelihood="learned_variance")
     return model, rows()

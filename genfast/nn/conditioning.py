@@ -164,7 +164,7 @@ class Prepares(nn.Module):
     def number_vectors(self) -> None:
         """Gives every Modulation its place among the vectors of all layers, side by side in what `prepare` answers."""
         self.widths = []
-        for layer in self.modulations():
+        for layer in self.modulation_layers():
             layer.place = slice(len(self.widths), len(self.widths) + len(layer.widths))
             self.widths += layer.widths
 
@@ -176,7 +176,7 @@ class Prepares(nn.Module):
         if rows is not None and (not isinstance(rows, Tensor) or not rows.ndim):
             raise TypeError(f"rows must be a tensor (B, *); got {_kind(rows)}")
         c = self.condition(t if rows is None else rows, t, label, condition)
-        prepared = torch.cat([layer(c) for layer in self.modulations()], dim=1)
+        prepared = torch.cat([layer(c) for layer in self.modulation_layers()], dim=1)
         return prepared.to(torch.promote_types(prepared.dtype, torch.float32)) if self.only_norms else prepared
 
     def vectors(
@@ -197,6 +197,6 @@ class Prepares(nn.Module):
         if prepared.shape != (len(x), sum(self.widths)):
             raise ValueError(f"prepared must have shape ({len(x)}, {sum(self.widths)}); got {tuple(prepared.shape)}")
 
-    def modulations(self) -> list[Modulation]:
+    def modulation_layers(self) -> list[Modulation]:
         """All of them, which `prepare` reads before anything else of the network is."""
         return [module for module in self.modules() if isinstance(module, Modulation)]

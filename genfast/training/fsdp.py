@@ -143,16 +143,16 @@ def _exchanged(some: Sequence[tuple[Tensor, Tensor | None]], ranks: int) -> Iter
 
 def _sharded(model: nn.Module, parameters: Sequence[Tensor], mesh: DeviceMesh, dtype: torch.dtype | None) -> nn.Module:
     """Another model with the same weights, of which this process keeps its shares. Layers that a network reads before
-    its first block (`modulations`) are gathered together, then each block, and what is left, in its own dtype, as long
-    as a loss is computed."""
+    its first block (`modulation_layers`) are gathered together, then each block, and what is left, in its own dtype,
+    as long as a loss is computed."""
     shared = {id(p) for p in parameters if p.ndim}
     twin = copy.deepcopy(model, {id(p): p for p in model.parameters() if p.ndim})
     common = {"mesh": mesh, "ignored_params": {p for p in twin.parameters() if id(p) not in shared}}
     reduced = None if dtype is None else torch.float32
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduced, cast_forward_inputs=False)
-    groups = [part.modulations() for part in twin.modules() if hasattr(part, "modulations")]
+    groups = [part.modulation_layers() for part in twin.modules() if hasattr(part, "modulation_layers")]
     for group in [*groups, *([block] for block in blocks(twin))]:
-        if group:
+        if group and not isinstance(group[0], FSDPModule):  # which may stand in a list, too
             fully_shard(group, mp_policy=policy, **common)
     fully_shard(twin, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **common)
     for part in twin.modules():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from parallel_runs import FAMILIES, looked, stopped, trained, unet
+from parallel_runs import FAMILIES, dit, looked, stopped, trained, unet
 from several import answers, start
 
 import genfast as gf
@@ -16,7 +16,7 @@ import torch
 from genfast.common import processes
 from genfast.training import fsdp
 from genfast.training.compiled import blocks
-from parallel_runs import FAMILIES, SETTINGS, failed, gan, gf, looked, made, stopped, trained, unet
+from parallel_runs import FAMILIES, SETTINGS, dit, failed, gan, gf, looked, made, stopped, trained, unet
 
 torch.set_num_threads(1)
 processes.PARTING = 1.0
@@ -25,6 +25,7 @@ for name in ("unet", "vae"):
     make, settings = FAMILIES[name]
     found[name] = trained(make, parallel="fsdp", **settings)
 stopped(unet, 4, steps=8, out=folder / "run", parallel="fsdp")
+found["dit"] = trained(dit, 6, parallel="fsdp")
 for mode in ("ddp", "fsdp"):
     found[f"bf16 {mode}"] = trained(unet, 4, parallel=mode, precision="bf16", micro_batch=3)[0]
 model, data = made(unet)
@@ -66,11 +67,11 @@ def assert_close(values, others, **tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unet", "vae"])
-def test_losses_and_averages_are_those_of_one_process(both, name):
-    make, settings = FAMILIES[name]
+@pytest.mark.parametrize(("name", "steps"), {"unet": 40, "vae": 40, "dit": 6}.items())
+def test_losses_and_averages_are_those_of_one_process(both, name, steps):
+    make, settings = FAMILIES.get(name, (dit, {"steps": 6}))
     (losses, weights), expected = both[0][name], trained(make, **settings)
-    assert len(losses) == 40 and losses == pytest.approx(expected[0], rel=1e-6)
+    assert len(losses) == steps and losses == pytest.approx(expected[0], rel=1e-6)
     assert both[0][name] == both[1][name]
     assert_close(weights, expected[1], rtol=1e-4, atol=1e-4)
 

@@ -77,7 +77,7 @@ def lasting(logs):
 
 
 def everything(course):
-    tensors, numbers = state.gather(course.model, course._step)
+    tensors, numbers = state.gather(course._step)
     return {name: value.clone() for name, value in tensors.items()}, numbers
 
 
@@ -190,14 +190,14 @@ def test_a_model_that_was_measured_is_the_same_model(tmp_path):
 
 def test_a_state_of_another_model_is_refused():
     small, large = Fit(diffusion(), X, steps=1), Fit(gf.Diffusion(gf.nn.MLP(4, width=16, depth=2)), X, steps=1)
-    tensors, numbers = state.gather(small.model, small._step)
+    tensors, numbers = state.gather(small._step)
     with pytest.raises(CorruptCheckpoint, match=r"the state of the run has net\..* in shape \(8,.*, the model in \(16"):
-        state.restore(large.model, large._step, tensors, numbers)
+        state.restore(large._step, tensors, numbers)
     tensors.pop("model/net.blocks.0.second.bias", None) or tensors.popitem()
     names = {name for name in tensors if name.startswith("model/")}
     tensors.pop(names.pop())
     with pytest.raises(CorruptCheckpoint, match="other tensors than the model"):
-        state.restore(small.model, small._step, tensors, numbers)
+        state.restore(small._step, tensors, numbers)
 
 
 RUN = """
