@@ -4,8 +4,10 @@ The weights of a block are gathered when it is needed, forward and backward, and
 shares lie. Shares are what is trained, what the optimizer and the averages are of, and what is told of a state.
 """
 
+import atexit
 import contextlib
 import copy
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, debug, distribute_tensor
 
 from ..common import processes
 from .compiled import blocks
@@ -50,6 +52,7 @@ class Fsdp(Ddp):
             processes.send(value)
         ((name, group),) = players.items()
         self.weights = group["params"]
+        atexit.register(_forget)
         names = {id(p): name for name, p in model.named_parameters()}
         mesh = init_device_mesh(self.weights[0].device.type, (self.ranks,))
         self.trained = _sharded(model, self.weights, mesh, self.dtype)
@@ -127,6 +130,13 @@ class Fsdp(Ddp):
                 yield from _exchanged(some, self.ranks)
                 some, size = [], 0
         yield from _exchanged(some, self.ranks)
+
+
+def _forget() -> None:
+    """Torch remembers the group in what it has found about shares: one that lives as long as the interpreter aborts it
+    (`processes._leave`, which is called after this)."""
+    gc.collect()
+    getattr(debug, "_clear_sharding_prop_cache", int)()
 
 
 def _exchanged(some: Sequence[tuple[Tensor, Tensor | None]], ranks: int) -> Iterator[Tensor]:

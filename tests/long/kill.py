@@ -1,6 +1,7 @@
 """Training runs that are killed at random times, and gone on with by the same command, against one that was not.
 
-    python tests/long/kill.py [--n 20] [--steps 400] [--families diffusion vae gan] [--seed 0] [--fork] [--processes 2]
+    python tests/long/kill.py [--n 20] [--steps 400] [--families diffusion vae gan] [--seed 0] [--fork]
+        [--processes 2] [--parallel fsdp]
 
 Of each family a script with `gf.fit(..., out=RUN)` runs once to its end. Then it runs again, is killed by SIGKILL n
 times and started again each time, until it is done; at random moments, of which every other one is counted from the
@@ -9,7 +10,7 @@ and the log, but for its times and memory, must have the same bits. Printed is, 
 
 --fork: processes are forks of one that has imported everything, which saves 3 s a start.
 --processes: that train together; by turns all of them are killed, the last, and the first, and the others must end
-within a minute.
+within a minute.  --parallel: how; with "fsdp" there are no GANs.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import genfast as gf
 from genfast.common.files import TEMPORARY
 from genfast.training.log_file import LogFile
 from genfast.training.run_file import read_run
+from genfast.training.settings import MODES
 from genfast.training.states import read_state, states
 
 TIMES = {"seconds", "samples_per_second", "data_wait", "memory"}  # columns of the log that differ from run to run
@@ -219,10 +221,11 @@ def at(run):
     return int(found[0].name) if (found := states(run / "state")) else 0
 
 
-def killed(family, folder, *, n, steps, seed=0, fork=False, ranks=1):
+def killed(family, folder, *, n, steps, seed=0, fork=False, ranks=1, parallel=None):
     """Kills n times, and goes on; the steps from which it went on, and how many kills fell into a write."""
     script = folder / f"{family}.py"
-    script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=SETTINGS.format(steps=steps))))
+    settings = SETTINGS.format(steps=steps) + f", parallel={parallel!r}"
+    script.write_text(SCRIPT.format(call=FAMILIES[family].format(settings=settings)))
     whole = folder / f"{family}-whole"
     first = Child(script, whole, fork, ranks)
     first.wait_until(first.has_come_forward)
@@ -255,6 +258,7 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0, help="of the times")
     parser.add_argument("--fork", action="store_true", help="fork processes instead of starting them")
     parser.add_argument("--processes", type=int, default=1, help="that train together")
+    parser.add_argument("--parallel", choices=MODES, help="how they do")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.fork:
@@ -263,7 +267,7 @@ def main(arguments=None):
         for family in options.families:
             found, writes = killed(
                 family, Path(folder), n=options.n, steps=options.steps, seed=options.seed, fork=options.fork,
-                ranks=options.processes,
+                ranks=options.processes, parallel=options.parallel,
             )  # fmt: skip
             print(
                 f"{family}: {len(found)} kills, {writes} of them in a write, {sum(map(bool, found))} after a state; it "
