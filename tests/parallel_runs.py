@@ -8,6 +8,7 @@ from torch import nn
 import genfast as gf
 from genfast.checkpoint import MODELS
 from genfast.common import processes
+from genfast.training.states import states
 
 SETTINGS = {"batch": 16, "log_every": 1, "progress": False, "ema": (0.05, 0.1)}
 STEPS = 40
@@ -46,7 +47,18 @@ def gan():
 FAMILIES = {"unet": (unet, {}), "vae": (vae, {"micro_batch": 5}), "gan": (gan, {"critic_steps": 2})}
 
 
-class Uneven(nn.Module):
+class Saved(nn.Module):
+    """A model without arguments, as checkpoints want it."""
+
+    def config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+
+class Uneven(Saved):
     """Of two layers one is used by no row, one by those with a large number only; its buffer counts the faulty rows;
     at step 3 one row is not finite."""
 
@@ -64,22 +76,12 @@ class Uneven(nn.Module):
         losses = (y - x).square().mean(1)
         return torch.where((key[:, 1] % 16 == 2) & torch.tensor(step == 3), torch.inf, 1.0) * losses
 
-    def config(self):
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls()
-
-
-MODELS["Uneven"] = Uneven
-
 
 def uneven():
     return Uneven(), rows()[:, :4]
 
 
-class Scaled(nn.Module):
+class Scaled(Saved):
     """Of an odd number of rows, a single number, a frozen weight and a buffer that follows the data."""
 
     def __init__(self):
@@ -96,15 +98,8 @@ class Scaled(nn.Module):
     def watch(self, batch, key):
         return {"watched": self.loss(batch, key).mean().item()}
 
-    def config(self):
-        return {}
 
-    @classmethod
-    def from_config(cls, config):
-        return cls()
-
-
-MODELS["Scaled"] = Scaled
+MODELS |= {"Uneven": Uneven, "Scaled": Scaled}
 
 
 def scaled():
@@ -168,3 +163,10 @@ def failed(out, who, **settings):
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "done"
+
+
+def assert_one_has_failed(both, out):
+    """Of a run that failed in the second of two processes: the first says so, and what was saved is there."""
+    assert both[0]["one"] == "ProcessLost: process 1 of 2 has failed, KeyError: 'no such thing'"
+    assert both[1]["one"] == "KeyError: 'no such thing'"
+    assert states(out / "state")[0].name == "00000005"

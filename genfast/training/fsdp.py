@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, debug, distribute_tensor
 
 from ..common import processes
 from .compiled import blocks
+from .modes import train_mode
 from .parallel import Ddp, Owner
 
 if TYPE_CHECKING:
@@ -48,14 +49,15 @@ class Fsdp(Ddp):
                 "parallel must be 'ddp' for a model with players, whose losses have gradients of gradients, for which "
                 f"FSDP2 has freed the weights too early, and for no Module; got 'fsdp' and a {type(model).__name__}"
             )
-        for value in (*model.parameters(), *model.buffers()):
-            processes.send(value)
         ((name, group),) = players.items()
         self.weights = group["params"]
+        for p in self.weights:
+            processes.send(p)
         atexit.register(_forget)
         names = {id(p): name for name, p in model.named_parameters()}
         mesh = init_device_mesh(self.weights[0].device.type, (self.ranks,))
         self.trained = _sharded(model, self.weights, mesh, self.dtype)
+        train_mode(self.trained)
         found = dict(self.trained.named_parameters())
         shares = [found[names[id(p)]] for p in self.weights]
         own = [p.to_local().detach() if isinstance(p, DTensor) else p for p in shares]

@@ -101,8 +101,8 @@ class Fit:
     graph       whether a step is captured as a CUDA graph; "auto" where it can.  compile: torch.compile, by blocks
     critic_steps  turns of the first player a step, each with samples of its own, before one of the others
     parallel    how the processes that torchrun has started train as one: by default "ddp" where they are several, each
-                with all weights (parallel.py), or "fsdp", each with its share of them (fsdp.py). `batch` is that of
-                all, callbacks are the first one's, and there are no graphs
+                with all weights (parallel.py), or "fsdp", each with its share of them (fsdp.py; not with players).
+                `batch` is that of all, callbacks are the first one's, and there are no graphs
     grid_every  steps between two pictures in `out`/samples, by default 5 a run
     callbacks   called with each log
     progress    whether `run` shows a bar
@@ -186,7 +186,6 @@ class Fit:
                 stack.enter_context(self.folder.claimed())
             stack.callback(lambda: self._feed.close())  # which may be another one by then
             stack.enter_context(training(self.model))
-            train_mode(self._step.model)
             if self.settings.compile:
                 stack.enter_context(compiled(self._step.model))
             try:
@@ -343,10 +342,9 @@ class Fit:
         if self.saved[0] == self.step:
             return
         self._looks.read()
-        with self._step.trained():
-            tensors, numbers = state.gather(self._step)
-            numbers["run"] = self._looks.state()
-            self.folder.save(self.step, tensors, numbers)
+        tensors, numbers = state.gather(self._step)
+        numbers["run"] = self._looks.state()
+        self.folder.save(self.step, tensors, numbers)
         with self._step.averaged():
             self.folder.save_model(self.model, self.step)
         self.saved = self.step, self._looks.seconds

@@ -20,8 +20,7 @@ from .settings import PRECISIONS, Settings
 if TYPE_CHECKING:
     from .buffers import Buffers
 
-
-Owner = Callable[[str], Tensor | None]  # of a tensor of a state, by its name: what is trained, and it is a number of
+Owner = Callable[[str], Tensor | None]  # of a tensor of a state, by its name: of what is trained it is, or None
 
 
 def together(settings: Settings) -> "Alone":
@@ -40,7 +39,7 @@ def together(settings: Settings) -> "Alone":
     if batch < ranks:
         raise ValueError(f"batch must be at least the number of processes, {ranks}; got {batch}")
     if parallel == "fsdp":
-        from .fsdp import Fsdp
+        from .fsdp import Fsdp  # torch's FSDP2 takes a second to import
 
         return Fsdp(rank, ranks, batch, PRECISIONS[settings.precision])
     return Ddp(rank, ranks, batch)

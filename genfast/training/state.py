@@ -111,9 +111,10 @@ def _make_buffers(model: object, saved: dict[str, Tensor], device: torch.device)
 
 
 def _values(step: Step) -> dict[str, Tensor | None]:
-    """Weights and buffers: of what is trained what this process has of it."""
-    if not isinstance(step.model, nn.Module):
-        return {str(i): p.detach() for i, p in enumerate(step.model.parameters())}
-    values = {name: p.detach() for name, p in step.model.named_parameters()}
-    values |= {name: p.detach() for name, p in zip(step.names(), step.parameters)}
-    return values | dict(step.model.named_buffers())
+    """Weights and buffers: of what is trained what this process has of it, also while the model holds an average."""
+    theta = step.parameters if step.theta is None else step.theta
+    trained = {id(step.together.of(p)): value for p, value in zip(step.parameters, theta)}
+    whole = isinstance(step.model, nn.Module)
+    named = step.model.named_parameters() if whole else ((str(i), p) for i, p in enumerate(step.model.parameters()))
+    values = {name: trained.get(id(p), p).detach() for name, p in named}
+    return values | (dict(step.model.named_buffers()) if whole else {})

@@ -43,8 +43,7 @@ class Step:
         self.buffers = Buffers(model)
         self.places = {}  # numbers of the parameters that have gradients, on the device, by these numbers
         # Squares of weights beyond 1e19 overflow: where they begin so, their length is found in float64.
-        self.wide = None
-        self.wide = None if bool(self._length().isfinite()) else torch.float64
+        self.wide = None if bool(self._length(None).isfinite()) else torch.float64
         self.torn = False  # whether something has moved since the caller last counted a step
         self.theta: list[Tensor] | None = None  # what is trained, while the model holds an average instead
 
@@ -64,7 +63,7 @@ class Step:
             losses.append(loss)
             norms.append(norm)
         self.precision.follow(good)
-        finite = self._length() <= LONGEST
+        finite = self._length(self.wide) <= LONGEST
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         self.tally.add(torch.stack(losses), norm, good, worst, finite)
         self.averages.update(self.tally.updates, good & (self.tally.at["broken"] == 0))
@@ -89,11 +88,11 @@ class Step:
 
     @contextlib.contextmanager
     def trained(self) -> Iterator[None]:
-        """Inside it the model holds theta, also inside `averaged`."""
-        if self.theta is None and not self.together.apart:
+        """Inside it the model holds theta. Not inside `averaged`."""
+        if not self.together.apart:
             yield
             return
-        with self.together.shown(self.parameters, self.parameters if self.theta is None else self.theta):
+        with self.together.shown(self.parameters, self.parameters):
             yield
 
     def keep_average(self) -> None:
@@ -152,9 +151,10 @@ class Step:
             loss = loss + share.detach().to(self.device)
         return loss
 
-    def _length(self) -> Tensor:
-        """The norm of all that is trained, (): not finite where a number is not, or where it overflows."""
-        norms = _norms(self.parameters, self.device, self.wide)
+    def _length(self, dtype: torch.dtype | None) -> Tensor:
+        """The norm of all that is trained, (), found in its own or another dtype: not finite where a number is not, or
+        where it overflows."""
+        norms = _norms(self.parameters, self.device, dtype)
         return torch.linalg.vector_norm(self.together.norms(self.parameters, norms))
 
     def _first_bad(self, player: Player, norms: Tensor) -> Tensor:

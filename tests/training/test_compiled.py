@@ -15,6 +15,7 @@ def test_what_stands_in_lists_is_a_block():
     assert blocks(mlp) == list(mlp.net.blocks)
     unet = gf.Diffusion(gf.nn.UNet(channels=1, width=8, groups=4, multipliers=(1, 2)))
     assert len(blocks(unet)) > 4 and not {id(b) for b in blocks(unet)} & {id(unet.net)}
+    assert all(type(block).forward is not nn.Module.forward for block in blocks(unet))
     plain = gf.VAE(nn.Linear(4, 4), nn.Linear(2, 4), latent=2)
     assert blocks(plain)[:2] == [plain.encoder, plain.decoder]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from parallel_runs import FAMILIES, dit, looked, stopped, trained, unet
+from parallel_runs import FAMILIES, assert_one_has_failed, dit, looked, stopped, trained, unet
 from several import answers, start
 
 import genfast as gf
@@ -95,11 +95,8 @@ def test_looks_see_the_whole_model(both, folder, tmp_path):
         assert (values[0] is None) == (others[0] is None)
         assert_close([v or 0.0 for v in values], [v or 0.0 for v in others], rtol=1e-5, atol=1e-6)
     assert_close(weights, whole, rtol=1e-5, atol=1e-6)
-    for run in (folder, tmp_path):
-        average = [v.tolist() for v in gf.training.average(run / "looked", 0.08).state_dict().values()]
-        assert_close(
-            average, [v.tolist() for v in gf.training.average(tmp_path / "looked", 0.08).state_dict().values()]
-        )
+    averages = (gf.training.average(run / "looked", 0.08).state_dict() for run in (folder, tmp_path))
+    assert_close(*([v.tolist() for v in average.values()] for average in averages))
 
 
 @pytest.mark.slow
@@ -117,7 +114,4 @@ def test_players_are_refused(both):
 @pytest.mark.slow
 def test_an_error_in_one_ends_the_other_with_its_reason(both, folder):
     """What was saved before is there to go on from."""
-    first, second = (found["one"] for found in both)
-    assert first == "ProcessLost: process 1 of 2 has failed, KeyError: 'no such thing'"
-    assert second == "KeyError: 'no such thing'"
-    assert states(folder / "one" / "state")[0].name == "00000005"
+    assert_one_has_failed(both, folder / "one")
