@@ -1,5 +1,6 @@
 #pragma once
-// Activations and their slopes, of IEEE operations only, so that every lane and the GPU give the same bits.
+// Activations and their slopes.  On a CPU of IEEE operations only, so that all lanes give the same bits; a GPU has its
+// own exponential and quotient, for the exact ones cost it as much as its memory.
 #include "lane.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -16,11 +17,34 @@ GENFAST_HD Floats exp_within(Floats x) {
   return as_float(as_uint(power) + (as_uint(shifted) << 23));
 }
 
-// 1 / sigmoid(x) = 1 + e^-x, x held to [-88, 87].
-GENFAST_HD Floats one_plus_exp_of_minus(Floats x) {
-  return all(1.0f) + exp_within<0, -1>(at_most(at_least(x, all(-88.0f)), all(87.0f)));
+#if defined(__CUDA_ARCH__)
+// 2^scale e^(sign x) to 2^-22 + 2^-24 |x|, of any x: 0 below -87, infinity above 88.
+template <int scale = 0, int sign = 1>
+GENFAST_HD Floats quick_exp(Floats x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(fma_(x, sign * 1.4426950408889634f, float(scale))));
+  return y;
 }
-GENFAST_HD Floats sigmoid(Floats x) { return all(1.0f) / one_plus_exp_of_minus(x); }
+// a / b to 2^-22, b at least 2^-126.
+GENFAST_HD Floats quotient(Floats a, Floats b) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(b));
+  return a * inverse;
+}
+// 1 / sigmoid(x) = 1 + e^-x
+GENFAST_HD Floats one_plus_exp_of_minus(Floats x) { return 1.0f + quick_exp<0, -1>(x); }
+#else
+template <int scale = 0, int sign = 1>
+GENFAST_HD Floats quick_exp(Floats x) {
+  return exp_within<scale, sign>(x);
+}
+GENFAST_HD Floats quotient(Floats a, Floats b) { return a / b; }
+GENFAST_HD Floats one_plus_exp_of_minus(Floats x) {
+  return all(1.0f) + quick_exp<0, -1>(at_most(at_least(x, all(-88.0f)), all(87.0f)));
+}
+#endif
+
+GENFAST_HD Floats sigmoid(Floats x) { return quotient(all(1.0f), one_plus_exp_of_minus(x)); }
 
 // Each activation: y(u), and slope(u) = dy/du.
 struct Identity {
@@ -30,7 +54,7 @@ struct Identity {
 
 // u sigmoid(u)
 struct Silu {
-  GENFAST_HD static Floats value(Floats u) { return u / one_plus_exp_of_minus(u); }
+  GENFAST_HD static Floats value(Floats u) { return quotient(u, one_plus_exp_of_minus(u)); }
   GENFAST_HD static Floats slope(Floats u) {
     const Floats s = sigmoid(u);
     return s * fma_(u, all(1.0f) - s, all(1.0f));
@@ -43,9 +67,9 @@ struct Gelu {
   GENFAST_HD static Floats held(Floats u) { return at_most(at_least(u, all(-8.0f)), all(8.0f)); }  // Phi(-8) is 6e-16
   GENFAST_HD static Floats lower(Floats held) {                                                    // Phi(-a)
     const Floats a = as_float(as_uint(held) & 0x7fffffffu);
-    return exp_within<-1>(a * poly(a, -0.7978851795196533f, -0.31830158829689026f, -0.03637316823005676f,
-                                   0.004861260298639536f, -5.0992304750252515e-05f, -0.0001598528033355251f,
-                                   3.926211502403021e-05f, -4.361928404250648e-06f, 1.9206889589895582e-07f));
+    return quick_exp<-1>(a * poly(a, -0.7978851795196533f, -0.31830158829689026f, -0.03637316823005676f,
+                                  0.004861260298639536f, -5.0992304750252515e-05f, -0.0001598528033355251f,
+                                  3.926211502403021e-05f, -4.361928404250648e-06f, 1.9206889589895582e-07f));
   }
   GENFAST_HD static Floats value(Floats u) {  // max(u, 0) - a Phi(-a)
     const Floats h = held(u);
@@ -53,14 +77,14 @@ struct Gelu {
   }
   GENFAST_HD static Floats slope(Floats u) {  // Phi(u) + u phi(u)
     const Floats h = held(u), l = lower(h);
-    return fma_(h * all(0.3989422804f), exp_within(all(-0.5f) * (h * h)), u < all(0.0f) ? l : all(1.0f) - l);
+    return fma_(h * all(0.3989422804f), quick_exp(all(-0.5f) * (h * h)), u < all(0.0f) ? l : all(1.0f) - l);
   }
 };
 
 // u (1 + tanh w) / 2 = u sigmoid(2 w), w = sqrt(2 / pi) (u + 0.044715 u^3)
 struct GeluTanh {
   GENFAST_HD static Floats twice_w(Floats u) { return u * fma_(u * u, all(0.0713548162726f), all(1.5957691216057f)); }
-  GENFAST_HD static Floats value(Floats u) { return u / one_plus_exp_of_minus(twice_w(u)); }
+  GENFAST_HD static Floats value(Floats u) { return quotient(u, one_plus_exp_of_minus(twice_w(u))); }
   GENFAST_HD static Floats slope(Floats u) {
     const Floats s = sigmoid(twice_w(u)), d = fma_(u * u, all(0.2140644488178f), all(1.5957691216057f));
     return s * fma_(u * d, all(1.0f) - s, all(1.0f));
