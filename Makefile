@@ -18,7 +18,7 @@ GPU_WANTS := $(if $(GENFAST_WHEELS),,build)
 PLATFORMS := --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench test-gpu bench-gpu wheels lint format cuda-check sanitize clean
+.PHONY: help build demo test bench test-gpu bench-gpu wheels lint format cuda-check predict sanitize clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,9 @@ format: $(INSTALLED)  ## rewrites the sources as lint wants them
 cuda-check: $(INSTALLED)  ## compiles all CUDA for every architecture, without a GPU, and inspects the machine code
 	$(BIN)/python tests/csrc/cuda_check.py
 	$(BIN)/python tests/csrc/headers_check.py
+
+predict: $(INSTALLED)  ## what every kernel will take on an H200, by its machine code (OP=step; RECORD=1 writes the shares down)
+	@PYTHONPATH=tests/csrc $(BIN)/python -m predict $(if $(OP),--op $(OP)) $(if $(RECORD),--record)
 
 sanitize: $(INSTALLED)  ## the op tests under AddressSanitizer and UndefinedBehaviorSanitizer, CPU kernels and emulated CUDA
 	GENFAST_SANITIZE=1 GENFAST_CUDA=0 $(EXTENSION)

@@ -1,7 +1,8 @@
 """Compiles every CUDA file and all that calls it, without a GPU, and looks at what came out: `make cuda-check`.
 
 A kernel must not spill or use local memory.  An instantiation of a driver with `vector = true` must read and write 16
-bytes at a time.  Any warning is an error.  `cuda_check.py FILE.cu ...` checks just those.
+bytes at a time.  Any warning is an error.  A kernel that predict/ expects to be slower than its recorded share is a
+problem, a target that is missed is printed.  `cuda_check.py FILE.cu ...` checks just those.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from predict import table
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ["GENFAST_CUDA"] = "1"  # without nvcc, setup.py then stops and says why
@@ -134,6 +137,17 @@ def check_bind(source: Path, setup, toolkit: dict, folder: Path) -> None:
     compile_file([*command, "-c", str(source), "-o", str(folder / f"{source.stem}.o")], source)
 
 
+def predicted(folder: Path, sources: list[Path]) -> list[str]:
+    """Prints what the kernels that were compiled are expected to take on an H200; those that became slower."""
+    objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
+    rows = [row for row in table.rows() if all(stem in objects for stem, *_ in row.kernels)]
+    predictions = [table.predict(row, objects) for row in rows]
+    print(table.HEADER, *predictions, sep="\n")
+    for line in table.missed(predictions):
+        print("target missed:", line)
+    return [f"slower than recorded: {line}" for line in table.problems(predictions)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="*", type=Path, help="CUDA files; all there are and the glue by default")
@@ -149,11 +163,13 @@ def main() -> int:
         kernels = [kernel for job in pending for kernel in job.result()]
         for job in bound:
             job.result()
+        os.environ |= environment
+        slower = predicted(Path(folder), sources)
     if not kernels:
         raise SystemExit("cuda-check: found no kernel")
 
     print(f"{'registers':>9} {'shared':>6} {'stack':>5} {'spills':>6}  {'':6}  kernel")
-    problems = []
+    problems = slower
     for k in kernels:
         print(f"{k.registers:9} {k.shared:6} {k.stack:5} {k.spills:6}  {k.architecture:6}  {k.name.split('(')[0]}")
         problems += [f"{k.architecture}  {k.name}: {problem}" for problem in k.problems()]

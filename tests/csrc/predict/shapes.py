@@ -1,0 +1,11 @@
+"""What several descriptions share."""
+
+from .model import Launch
+
+IMAGES = 64 * 3 * 512 * 512  # values
+TYPES = {"f32": ("float", 4), "bf16": ("BFloat16", 2)}
+
+
+def tiles(read=0, write=0, marks=None, before=0, blocks=24576, elements=IMAGES, per_thread=8, **more):
+    """Of the map driver: a thread takes one tile."""
+    return Launch(256, blocks, elements, per_thread, read, write, before=before, marks=marks or {}, **more)
