@@ -34,6 +34,7 @@ from .pairwise import (
     nearest_reference,
 )
 from .reparameterize import reparameterize, reparameterize_reference
+from .residual import residual, residual_reference
 from .runge_kutta import runge_kutta, runge_kutta_reference
 from .step import SLOTS, StepTable, step, step_reference
 from .time_embedding import (
@@ -53,7 +54,8 @@ __all__ = [
     "group_norm_act", "group_norm_act_reference", "in_fast_layout", "in_layout_of", "kernel_sums",
     "kernel_sums_reference", "langevin", "langevin_reference", "layer_norm_modulate", "make_key", "nearest",
     "nearest_reference", "noise_reference", "norm_modulate_reference", "normal", "reparameterize",
-    "reparameterize_reference", "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies",
+    "reparameterize_reference", "residual", "residual_reference",
+    "rms_norm_modulate", "runge_kutta", "runge_kutta_reference", "sinusoidal_frequencies",
     "split_stream", "step", "step_reference", "stream", "swiglu", "swiglu_reference", "time_embedding",
     "time_embedding_reference", "uniform",
 ]  # fmt: skip

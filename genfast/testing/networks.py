@@ -127,6 +127,19 @@ def _dropout() -> Case:
     )  # fmt: skip
 
 
+def _residual() -> Case:
+    def inputs(shape, dtype, generator):
+        randn = base(shape, generator)[2]
+        args = {"x": randn(*shape).to(dtype), "y": randn(*shape).to(dtype), "scale": 0.5**0.5}
+        return args | {"bias": randn(shape[1])}
+
+    return Case(
+        "residual", inputs, lambda **a: (ops.residual(**a),), lambda **a: (ops.residual_reference(**a),),
+        lambda n, item: 3 * n * item, differentiable=("x", "y", "bias"), shared=("bias", "scale"),
+        shapes=((16, 128, 32, 32),), gpu_shapes=((64, 256, 64, 64), (256, 128, 32, 32)),
+    )  # fmt: skip
+
+
 _MODULATED = ("scale", "shift")
 _AFFINE = ("weight", "bias")
 CASES = (
@@ -138,6 +151,7 @@ CASES = (
     _bias_act("silu"),
     _time_embedding(),
     _dropout(),
+    _residual(),
     _glu(ops.geglu, ops.geglu_reference),
     _glu(ops.swiglu, ops.swiglu_reference),
     _norm_modulate("layer_norm_modulate", (*_MODULATED, *_AFFINE), _AFFINE),
