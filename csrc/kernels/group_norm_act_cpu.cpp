@@ -29,8 +29,8 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
     const auto apply = body.row(row);
     const typename Planar<Summing>::Row ask{summing, {}};
     for (int64_t unit = 0; unit < units_per_row(shape); ++unit) {
-      for (int64_t at = unit * kUnit; at < (unit + 1) * kUnit; at += Tile::kSize)
-        ask(AheadTile{{shape, row + width, at, Tile::kSize}});
+      for (int64_t at = unit * kUnit; at < (unit + 1) * kUnit; at += CpuTile::kSize)
+        ask(AheadTile{{shape, row + width, at, CpuTile::kSize}});
       tiles_of_unit(shape, row, unit, apply);
     }
   }

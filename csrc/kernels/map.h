@@ -4,6 +4,7 @@
 
 #include "../math/noise.h"
 #include "../math/number.h"
+#include "body.h"
 #include "with_type.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -35,7 +36,7 @@ GENFAST_HD void prefetch(const T* p, int64_t count) {
 }
 
 // 4 kLanes consecutive elements of one sample: the last tile of a row may have fewer.
-struct Tile {
+struct CpuTile {
   static constexpr int kSize = 4 * kLanes;
   struct Values {
     Floats v[4];
@@ -104,7 +105,7 @@ struct Tile {
 };
 
 // A whole one: no branch between a load and its use, so that what is loaded waits in memory, not in registers.
-struct FullTile : Tile {
+struct FullTile : CpuTile {
   template <class T>
   GENFAST_HD Values load(const T* base) const {
     Values values;
@@ -121,7 +122,7 @@ struct FullTile : Tile {
 
 // A whole one whose values are only asked for: a body applied to it reads and writes nothing, and what it computes of
 // the zeros it gets is dropped by the compiler.
-struct AheadTile : Tile {
+struct AheadTile : CpuTile {
   static Values nothing() {
     Values values;
     for (int k = 0; k < 4; ++k) values.v[k] = all(0.0f);
@@ -146,16 +147,16 @@ struct AheadTile : Tile {
 template <class Visit>
 GENFAST_HD void tile_at(const Shape& shape, int64_t row, int64_t first, Visit visit) {
   const int64_t left = shape.features - first;
-  if (left >= Tile::kSize && shape.channels == 1) [[likely]]
-    visit(FullTile{{shape, row, first, Tile::kSize}});
+  if (left >= CpuTile::kSize && shape.channels == 1) [[likely]]
+    visit(FullTile{{shape, row, first, CpuTile::kSize}});
   else
-    visit(Tile{shape, row, first, int(left < Tile::kSize ? left : Tile::kSize)});
+    visit(CpuTile{shape, row, first, int(left < CpuTile::kSize ? left : CpuTile::kSize)});
 }
 
 // Applies visit(tile) to unit `unit` of a row.
 template <class Visit>
 GENFAST_HD void tiles_of_unit(const Shape& shape, int64_t row, int64_t unit, Visit visit) {
-  for (int64_t first = unit * kUnit; first < (unit + 1) * kUnit && first < shape.features; first += Tile::kSize)
+  for (int64_t first = unit * kUnit; first < (unit + 1) * kUnit && first < shape.features; first += CpuTile::kSize)
     tile_at(shape, row, first, visit);
 }
 
@@ -210,7 +211,7 @@ class Patch {
 };
 
 // 4 kLanes consecutive values of a patch, in memory order.
-struct PatchTile : Tile {
+struct PatchTile : CpuTile {
   Patch& patch;
   template <class Noise>
   GENFAST_HD Values normal(const Noise& noise) const {
@@ -220,12 +221,12 @@ struct PatchTile : Tile {
 
  private:
   GENFAST_HD Values of_patch(const float* values) const {
-    return Tile{shape, 0, first - patch.first(), count}.load(values);
+    return CpuTile{shape, 0, first - patch.first(), count}.load(values);
   }
 };
 
 // body.row(r) holds what is shared by a row; it is applied to each of its tiles.  Work: batch * units_per_row.
-template <class Body>
+template <MapBody<FullTile> Body>
 void map(const Shape& shape, int64_t first, int64_t last, const Body& body) {
   const int64_t units = units_per_row(shape);
   const Shape flat{shape.batch, shape.features, 1};
@@ -240,8 +241,8 @@ void map(const Shape& shape, int64_t first, int64_t last, const Body& body) {
       } else if (unit % shape.channels == 0) {
         patch.move_to(unit / shape.channels * kUnit);
         const int64_t stop = patch.first() + patch.size();
-        for (int64_t at = patch.first(); at < stop; at += Tile::kSize)
-          apply(PatchTile{{flat, row, at, int(stop - at < Tile::kSize ? stop - at : Tile::kSize)}, patch});
+        for (int64_t at = patch.first(); at < stop; at += CpuTile::kSize)
+          apply(PatchTile{{flat, row, at, int(stop - at < CpuTile::kSize ? stop - at : CpuTile::kSize)}, patch});
       }
     }
   }

@@ -13,7 +13,7 @@ GENFAST_HD float sum_of(float (&accumulators)[kAccumulators], int live) {
 }
 
 // body.row(r)(tile) gives the Terms to add; body.finish(r, sums) takes the Body::kSums sums.  Work: rows.
-template <class Body>
+template <ReduceBody<FullTile> Body>
 void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
   constexpr int sums = Body::kSums;
   for (int64_t row = first; row < last; ++row) {
@@ -23,7 +23,7 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
       const int64_t end = start + kChunk < shape.features ? start + kChunk : shape.features;
       if (kLanes == 16 && end - start <= kLanes) {  // one register is the whole tree
         tile_at(shape, row, start, [&](const auto& tile) {
-          const Terms<Tile::Values, sums> terms = apply(tile);
+          const Terms<CpuTile::Values, sums> terms = apply(tile);
           for (int i = 0; i < sums; ++i) sum[i] += sum_of_lane(terms.of[i].v[0]);
         });
         continue;
@@ -34,14 +34,14 @@ void reduce(const Shape& shape, int64_t first, int64_t last, const Body& body) {
       // The chunk is brought in by the order of memory, and summed a tile's worth of accumulators at a time, in
       // registers.
       if (shape.channels == 1)
-        for (int64_t at = start; at + Tile::kSize <= end; at += Tile::kSize)
-          apply(AheadTile{{shape, row, at, Tile::kSize}});
-      for (int place = 0; place < live; place += Tile::kSize) {
-        Terms<Tile::Values, sums> total;
+        for (int64_t at = start; at + CpuTile::kSize <= end; at += CpuTile::kSize)
+          apply(AheadTile{{shape, row, at, CpuTile::kSize}});
+      for (int place = 0; place < live; place += CpuTile::kSize) {
+        Terms<CpuTile::Values, sums> total;
         for (int i = 0; i < sums; ++i)
           for (int k = 0; k < 4; ++k) total.of[i].v[k] = all(0.0f);
         const auto add = [&](const auto& tile) {
-          const Terms<Tile::Values, sums> terms = apply(tile);
+          const Terms<CpuTile::Values, sums> terms = apply(tile);
           for (int i = 0; i < sums; ++i)
             for (int k = 0; k < 4; ++k) total.of[i].v[k] = total.of[i].v[k] + terms.of[i].v[k];
         };

@@ -5,9 +5,11 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..common.checks import require_count
+from ..ops.dispatch import composed
+from .winograd import Convolution
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of dimensions of an image
-
+PLAIN = {*CONVOLUTIONS.values(), Convolution}
 
 SIZE, LAYERS = 2**24, 2**12  # the most of one argument that a network can be made of: features, and layers
 
@@ -49,6 +51,20 @@ class NormAct(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         return ops.group_norm_act(x, self.groups, self.weight, self.bias, scale, shift, act=self.act, eps=self.eps)
+
+
+def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What a convolution makes of x, and the bias that is still to be added to it; None where it is in there.
+
+    On a GPU torch adds it in a kernel of its own, which reads and writes all of the image again: it is left to whoever
+    reads the image next. On a CPU the convolution adds it for nothing. A layer with hooks, or of a type that is not
+    torch's or ours, is called as it is.
+    """
+    hooked = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    plain = type(layer) in PLAIN and layer.padding_mode == "zeros"
+    if x.device.type == "cpu" or hooked or not plain or layer.bias is None or composed(x):
+        return layer(x), None
+    return layer._conv_forward(x, layer.weight, None), layer.bias
 
 
 def zero(layer: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from .. import ops
 from ..common.checks import require_choice, require_integer, require_number, shown
 from .attention import attend, split_heads
 from .conditioning import Modulation
-from .layers import CONVOLUTIONS, NormAct
+from .layers import CONVOLUTIONS, NormAct, without_bias
 from .resample import Downsample, Pool, Repeat, Upsample
 from .winograd import Convolution
 
@@ -84,10 +84,9 @@ class Style:
     def middle_attention(self, channels: int) -> "Attention | None":
         return None if self.middle == "blocks" else Attention(channels, self, norm=self.middle == "attention")
 
-    def sum(self, x: Tensor, y: Tensor) -> Tensor:
-        """skip_scale (x + y)."""
-        total = x + y
-        return total if self.skip_scale == 1 else total.mul_(self.skip_scale)
+    def sum(self, x: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
+        """skip_scale (x + y + bias)."""
+        return ops.residual(x, y, bias, self.skip_scale)
 
 
 class ResidualBlock(nn.Module):
@@ -117,7 +116,8 @@ class ResidualBlock(nn.Module):
             hidden = self.norm_2(hidden, *own)
         if key is not None:
             hidden = ops.dropout(hidden, key, self.style.dropout, self.layer)
-        return self.style.sum(self.skip(x), self.mix_2(hidden))
+        (skip, first), (mixed, second) = without_bias(self.skip, x), without_bias(self.mix_2, hidden)
+        return self.style.sum(skip, mixed, second if first is None else first + second)
 
 
 class Attention(nn.Module):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Of torch's ops that answer with new tensors, or write to one, those that are no work for a device.
@@ -16,24 +17,51 @@ def count_launches(function: Callable[[], object], device: torch.device | str = 
     On a CPU these are the ops that are called below autograd, torch's and genfast's, one each, however many kernels
     they are on a GPU: a convolution with a bias is two there, a `_foreach_` or fused op of an optimizer some dozens.
     Views and memory without values are none, nor are reads of a number by the host. On CUDA: kernels, copies and fills
-    on the device, as the profiler has them.
+    on the device, as the profiler has them. On "meta", where networks go the ways of a GPU: ops again, a convolution
+    with a bias being two and an attention one.
     """
-    if torch.device(device).type == "cuda":
+    kind = torch.device(device).type
+    if kind == "cuda":
         return _profiled(function)
-    with _Launches() as mode:
-        function()
+    with _Launches(kind == "meta") as mode:
+        if kind != "meta":
+            function()
+        else:
+            with _Attentions(mode):
+                function()
     return mode.counts
 
 
 class _Launches(TorchDispatchMode):
-    def __init__(self):
+    def __init__(self, as_a_gpu: bool):
         super().__init__()
-        self.counts = Counter()
+        self.counts, self.as_a_gpu, self.counting = Counter(), as_a_gpu, True
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        if is_launch(op):
-            self.counts[op.overloadpacket.__name__] += 1
+        name = op.overloadpacket.__name__
+        if self.counting and is_launch(op):
+            self.counts[name] += 1
+            if self.as_a_gpu and name == "convolution" and args[2] is not None:
+                self.counts["bias of a convolution"] += 1
         return op(*args, **(kwargs or {}))
+
+
+class _Attentions(TorchFunctionMode):
+    """Counts an attention as one, which torch takes apart on a device that has no kernel for it."""
+
+    def __init__(self, launches: _Launches):
+        super().__init__()
+        self.launches = launches
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        attention = function is torch.nn.functional.scaled_dot_product_attention
+        if attention:
+            self.launches.counts["attention"] += 1
+        self.launches.counting = not attention
+        try:
+            return function(*args, **(kwargs or {}))
+        finally:
+            self.launches.counting = True
 
 
 def is_launch(op: torch._ops.OpOverload) -> bool:
