@@ -8,7 +8,7 @@ namespace genfast::inline GENFAST_ISA {
 
 template <class T, bool with_target>
 struct DiffuseBody {
-  using Packs = PacksOf<4, 4>;
+  using Packs = PacksOf<4, 4, 4>;
   DiffuseArgs p;
   struct Row {
     T* y;

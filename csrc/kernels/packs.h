@@ -1,13 +1,13 @@
 #pragma once
-// How much of a row one thread of a GPU takes.
+// How much of a row one thread of a GPU takes at a time.
 
 namespace genfast {
 
-// `number` times `width` neighboring elements (tile.cuh): a body may name its own as `Packs`.  More of them are more
-// loads in flight, and more registers.
-template <int number, int width>
+// `number` times `width` neighboring elements (tile.cuh), and registers for `blocks` blocks of threads on a
+// multiprocessor.  More packs are more loads in flight, and more registers.  A body may name its own as `Packs`.
+template <int number, int width, int blocks = 1>
 struct PacksOf {
-  static constexpr int kNumber = number, kWidth = width;
+  static constexpr int kNumber = number, kWidth = width, kSize = number * width, kBlocks = blocks;
 };
 template <class Body>
 struct PacksFor {

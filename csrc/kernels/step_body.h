@@ -9,7 +9,7 @@ namespace genfast::inline GENFAST_ISA {
 // registers.
 template <class T, int slots, bool noisy>
 struct StepBody {
-  using Packs = PacksOf<2, 4>;
+  using Packs = PacksOf<(slots < 2 ? 2 : 1), 4, 3>;
   StepArgs p;
   struct Row {
     const StepArgs& p;
@@ -26,15 +26,18 @@ struct StepBody {
       constexpr int parts = Values::kParts;
       // All loads come first: they are in flight while the noise is made.
       const Values x = tile.load(p.x);
-      Values d = tile.load(static_cast<const T*>(p.net)), u, h[slots > 0 ? slots : 1];
-      if (unconditional) u = tile.load(unconditional);
+      Values d = tile.load(static_cast<const T*>(p.net)), h[slots > 0 ? slots : 1];
       GENFAST_UNROLL
       for (int j = 0; j < slots; ++j)
         if (code.reads >> j & 1) h[j] = tile.load(slot(j));
-
-      Values next;
-      if (unconditional)
+      if (unconditional) {
+        const Values u = tile.load(unconditional);
         for (int k = 0; k < parts; ++k) d.v[k] = guided(w, d.v[k], u.v[k]);
+      }
+
+      Values next, z;
+      if constexpr (noisy)
+        if (noise.count) z = tile.normal(noise);
       for (int k = 0; k < parts; ++k) d.v[k] = denoised(c, x.v[k], d.v[k]);
       if (p.clamp)
         for (int k = 0; k < parts; ++k) d.v[k] = at_most(at_least(d.v[k], all(p.low)), all(p.high));
@@ -44,10 +47,8 @@ struct StepBody {
         if (code.reads >> j & 1)
           for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.e[j]), h[j].v[k], next.v[k]);
       if constexpr (noisy)
-        if (noise.count) {
-          const Values z = tile.normal(noise);
+        if (noise.count)
           for (int k = 0; k < parts; ++k) next.v[k] = next.v[k] + z.v[k];
-        }
       tile.store(p.x, next);
       if (p.y) {
         for (int k = 0; k < parts; ++k) next.v[k] = all(c.c_in) * next.v[k];

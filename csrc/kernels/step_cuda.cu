@@ -18,11 +18,13 @@ const char* step(const StepArgs& p, Stream stream) {
   const char* error = nullptr;
   const bool are_aligned = aligned(p.x, p.y, p.history, p.net, p.unconditional);
   with_type(p.dtype, [&](auto type) {
+    using T = decltype(type);
     with_slots(p.slots, [&](auto slots) {
+      const StepBody<T, slots == 0 ? 0 : kSlots, true> any{p};
       if (p.terms > 0)
-        error = map(p.shape, are_aligned, StepBody<decltype(type), slots, true>{p}, stream);
+        error = map(p.shape, are_aligned, StepBody<T, slots, true>{p}, any, stream);
       else
-        error = map(p.shape, are_aligned, StepBody<decltype(type), slots, false>{p}, stream);
+        error = map(p.shape, are_aligned, StepBody<T, slots, false>{p}, any, stream);
     });
   });
   return error;

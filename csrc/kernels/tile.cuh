@@ -17,28 +17,76 @@ GENFAST_HD void store_wide(uint4* to, const uint4& words) {
   *to = words;
 #endif
 }
-GENFAST_HD void store_wide(uint64_t* to, const uint64_t& word) { *to = word; }
+GENFAST_HD void store_wide(uint64_t* to, const uint64_t& word) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(uint32_t(word)), "r"(uint32_t(word >> 32)) : "memory");
+#else
+  *to = word;
+#endif
+}
 
-// A batch whose samples may be channels-last.
-struct Layout : Shape {
-  Quotient by_pixels, by_channels;
-  explicit Layout(const Shape& shape)
-      : Shape(shape),
-        by_pixels(shape.features / shape.channels, shape.features + kLongest),
-        by_channels(shape.channels, shape.features + kLongest) {}
-  static constexpr int64_t kLongest = 32;  // that a tile may reach beyond the end of a row
-  GENFAST_HD int64_t offset(int64_t e) const {
-    if (channels == 1) return e;
-    const int64_t channel = by_pixels(e);
-    return (e - channel * (features / channels)) * channels + channel;
+// `width` neighboring values, aligned, in accesses of 16 bytes, or of 8 where there are no more.
+template <int width, class T>
+struct Pack {
+  using Word = std::conditional_t<(width * sizeof(T) < 16), uint64_t, uint4>;
+  static constexpr int kEach = sizeof(Word) / sizeof(T);
+  struct Part {
+    T v[kEach];
+  };
+  static GENFAST_HD void load(const T* from, float* to) {
+    GENFAST_UNROLL
+    for (int i = 0; i < width; i += kEach) {
+      const Part part = std::bit_cast<Part>(*reinterpret_cast<const Word*>(from + i));
+      GENFAST_UNROLL
+      for (int k = 0; k < kEach; ++k) to[i + k] = widen(part.v[k]);
+    }
+  }
+  static GENFAST_HD void store(T* to, const float* from) {
+    GENFAST_UNROLL
+    for (int i = 0; i < width; i += kEach) {
+      Part part;
+      GENFAST_UNROLL
+      for (int k = 0; k < kEach; ++k) narrow(from[i + k], part.v[k]);
+      store_wide(reinterpret_cast<Word*>(to + i), std::bit_cast<Word>(part));
+    }
   }
 };
-GENFAST_HD int64_t offset_in(const Layout& layout, int64_t e) { return layout.offset(e); }
-GENFAST_HD int64_t offset_in(const Shape&, int64_t e) { return e; }
 
-// `packs` times `width` neighboring elements of one sample, the packs `stride` elements apart: 8 values of 16 bits or
-// 4 of 32, a noise counter, are one access of 16 bytes, which the threads of a warp make side by side.  `vector` says
-// that rows are contiguous and aligned.
+// A batch of any layout.
+struct Layout : Shape {
+  int64_t pixels;
+  Quotient by_pixels, by_channels;
+  bool wide;  // rows are contiguous, and four elements of any type aligned
+  Layout(const Shape& shape, bool are_wide)
+      : Shape(shape),
+        pixels(shape.features / shape.channels),
+        by_pixels(pixels),
+        by_channels(shape.channels),
+        wide(are_wide) {}
+};
+
+// Where an element of a row lies, and the ones that follow it: one division for all of them.
+struct Walk {
+  int64_t at;
+  GENFAST_HD Walk(const Shape&, int64_t e) : at(e) {}
+  GENFAST_HD void next(const Shape&) { ++at; }
+};
+struct LayoutWalk {
+  int64_t at, pixel;
+  GENFAST_HD LayoutWalk(const Layout& layout, int64_t e) {
+    const int64_t channel = layout.by_pixels(e);
+    pixel = e - channel * layout.pixels;
+    at = pixel * layout.channels + channel;
+  }
+  GENFAST_HD void next(const Layout& layout) {
+    at += layout.channels;
+    if (++pixel == layout.pixels) pixel = 0, at += 1 - layout.features;
+  }
+};
+
+// `packs` times `width` neighboring elements of one sample, the packs `stride` elements apart, so that the threads of a
+// warp access memory side by side: four float32, or eight values of 16 bits, at a time.  `vector` says that rows are
+// contiguous and aligned; where they are not, `Where` is a Shape of contiguous rows or a Layout.
 template <bool vector, int packs = 1, int width = 8, class Where = Shape>
 struct CudaTile {
   static constexpr int kSize = packs * width;
@@ -57,26 +105,14 @@ struct CudaTile {
     const T* from = base + row * shape.features;
     GENFAST_UNROLL
     for (int i = 0; i < packs; ++i) {
-      if constexpr (vector) {
-        using Word = WordOf<T>;
-        constexpr int wide = sizeof(Word) / sizeof(T);
-        struct Pack {
-          T v[wide];
-        };
-        // A pack beyond the end reads the first one again: no branch, and nobody stores it.
-        const Word* words = reinterpret_cast<const Word*>(from + first + (has(i) ? i * stride : 0));
-        GENFAST_UNROLL
-        for (int j = 0; j < width / wide; ++j) {
-          const Pack pack = std::bit_cast<Pack>(words[j]);
-          GENFAST_UNROLL
-          for (int k = 0; k < wide; ++k) values.v[i * width + j * wide + k] = widen(pack.v[k]);
-        }
+      float* to = values.v + i * width;
+      // A pack beyond the end reads the first one again: no branch, and nobody stores it.
+      if (is_wide()) {
+        Pack<width, T>::load(from + first + (has(i) ? i * stride : 0), to);
       } else {
         GENFAST_UNROLL
-        for (int k = 0; k < width; ++k) {
-          const int64_t e = first + i * stride + k;
-          values.v[i * width + k] = e < shape.features ? widen(from[offset_in(shape, e)]) : 0.0f;
-        }
+        for (int k = 0; k < width; ++k) to[k] = 0.0f;
+        each(i, [&](int k, int64_t at) { to[k] = widen(from[at]); });
       }
     }
     return values;
@@ -86,28 +122,12 @@ struct CudaTile {
     T* to = base + row * shape.features;
     GENFAST_UNROLL
     for (int i = 0; i < packs; ++i) {
-      if constexpr (vector) {
-        if (!has(i)) break;
-        using Word = WordOf<T>;
-        constexpr int wide = sizeof(Word) / sizeof(T);
-        struct Pack {
-          T v[wide];
-        };
-        Word* words = reinterpret_cast<Word*>(to + first + i * stride);
-        GENFAST_UNROLL
-        for (int j = 0; j < width / wide; ++j) {
-          Pack pack;
-          GENFAST_UNROLL
-          for (int k = 0; k < wide; ++k) narrow(values.v[i * width + j * wide + k], pack.v[k]);
-          store_wide(words + j, std::bit_cast<Word>(pack));
-        }
-      } else {
-        GENFAST_UNROLL
-        for (int k = 0; k < width; ++k) {
-          const int64_t e = first + i * stride + k;
-          if (e < shape.features) narrow(values.v[i * width + k], to[offset_in(shape, e)]);
-        }
-      }
+      const float* from = values.v + i * width;
+      if (!has(i)) break;
+      if (is_wide())
+        Pack<width, T>::store(to + first + i * stride, from);
+      else
+        each(i, [&](int k, int64_t at) { narrow(from[k], to[at]); });
     }
   }
   // Sets what lies beyond the end of the row to zero.
@@ -122,23 +142,34 @@ struct CudaTile {
   GENFAST_HD Values uniform(const NoiseRow& noise) const {
     return drawn([&](int64_t quad, float(&u)[4]) { genfast::uniform(noise, quad, u); });
   }
-  // A term at a time, of all packs: one copy of the formulas, and several counters for each step of the loop.
+  // A term at a time, of all packs: several counters to work on in each turn of the loop.
   GENFAST_HD Values normal(const NoiseSum& sum) const {
     Values total{};
-    GENFAST_NO_UNROLL
-    for (int j = 0; j < sum.count; ++j) {
-      const Values z = normal(sum.row(j));
+    sum.each([&](const NoiseRow& row, float weight) {
+      const Values z = normal(row);
       GENFAST_UNROLL
-      for (int k = 0; k < kSize; ++k) total.v[k] = fma_(sum.weights[j], z.v[k], total.v[k]);
-    }
+      for (int k = 0; k < kSize; ++k) total.v[k] = fma_(weight, z.v[k], total.v[k]);
+    });
     return total;
   }
 
  private:
-  template <class T>
-  using WordOf = std::conditional_t<(width * sizeof(T) < 16), uint64_t, uint4>;
-
   GENFAST_HD bool has(int i) const { return i == 0 || first + i * stride < shape.features; }
+  GENFAST_HD bool is_wide() const {
+    if constexpr (requires { shape.wide; })
+      return shape.wide;
+    else
+      return vector;
+  }
+  // visit(k, where it lies) for the elements of a pack that there are.
+  template <class Visit>
+  GENFAST_HD void each(int i, Visit visit) const {
+    const int64_t start = first + i * stride;
+    std::conditional_t<requires(Where w) { w.by_pixels; }, LayoutWalk, Walk> walk(shape, start);
+    GENFAST_UNROLL
+    for (int k = 0; k < width; ++k, walk.next(shape))
+      if (start + k < shape.features) visit(k, walk.at);
+  }
   template <class Draw>
   GENFAST_HD Values drawn(Draw draw) const {
     Values values;

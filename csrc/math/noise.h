@@ -55,7 +55,32 @@ struct NoiseSum {
   const uint32_t* streams;  // [count]
   const float* weights;     // [count]
   int32_t count;
-  GENFAST_HD NoiseRow row(int32_t j) const { return {seed, sample, streams[j]}; }
+  uint32_t stream;  // the first, and its weight: at hand for every tile
+  float weight;
+  GENFAST_HD NoiseSum(uint64_t seed, uint64_t sample, const uint32_t* streams, const float* weights, int32_t count)
+      : seed(seed),
+        sample(sample),
+        streams(streams),
+        weights(weights),
+        count(count),
+        stream(count > 0 ? *streams : 0),
+        weight(count > 0 ? *weights : 0.0f) {}
+  // add(row, weight) for each of them; there is one or more.
+  template <class Add>
+  GENFAST_HD void each(Add add) const {
+    NoiseRow row{seed, sample, stream};
+    float by = weight;
+    // One copy of the body: a GPU has no registers for several.
+    GENFAST_NO_UNROLL
+    for (int32_t j = 0;;) {
+#if defined(__CUDA_ARCH__)  // a new number in every turn: else the keys of all rounds wait in twenty registers
+      asm volatile("" : "+l"(row.seed));
+#endif
+      add(row, by);
+      if (++j >= count) return;
+      row.stream = streams[j], by = weights[j];
+    }
+  }
 };
 
 // From v[k] lane l = element 4 l + k to v[k] lane l = element kLanes k + l.
@@ -95,18 +120,16 @@ GENFAST_HD void normal(const NoiseRow& row, int64_t quad, Floats (&z)[4]) {
   to_memory_order(z);
 }
 
-// The same of a weighted sum; zero where it is empty.
+// The same of a weighted sum.
 GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, Floats (&total)[4]) {
   for (int k = 0; k < 4; ++k) total[k] = all(0.0f);
-  // One copy of the body: a GPU has no registers for several.
-  GENFAST_NO_UNROLL
-  for (int j = 0; j < sum.count; ++j) {
-    const Words r = random_words(sum.row(j), quad);
+  sum.each([&](const NoiseRow& row, float weight) {
+    const Words r = random_words(row, quad);
     Floats z[4];
     box_muller(r.x, r.y, z[0], z[1]);
     box_muller(r.z, r.w, z[2], z[3]);
-    for (int k = 0; k < 4; ++k) total[k] = fma_(all(sum.weights[j]), z[k], total[k]);
-  }
+    for (int k = 0; k < 4; ++k) total[k] = fma_(all(weight), z[k], total[k]);
+  });
   to_memory_order(total);
 }
 

@@ -6,26 +6,21 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-// With 2^(l-1) < d <= 2^l and m = ceil(2^(31+l) / d), of 32 bits: m d exceeds 2^(31+l) by less than d <= 2^l, so that
-// n m / 2^(31+l) exceeds n / d by less than 1 / d for every n below 2^31, and both have the same floor.
+// With 2^(l-1) < d <= 2^l and m = ceil(2^(63+l) / d), of 64 bits: m d exceeds 2^(63+l) by less than d <= 2^l, so that
+// n m / 2^(63+l) exceeds n / d by less than 1 / d for every n below 2^63, and both have the same floor.
 class Quotient {
  public:
-  static constexpr int64_t kLimit = int64_t(1) << 31;
-  // For numerators from 0 to `largest`; beyond the limit one divides after all.
-  Quotient(int64_t divisor, int64_t largest) : divisor_(divisor) {
-    if (largest >= kLimit || divisor >= kLimit) return;
-    shift_ = std::bit_width(uint64_t(divisor - 1));
-    magic_ = uint32_t(((uint64_t(1) << (31 + shift_)) + divisor - 1) / divisor);
-  }
+  explicit Quotient(int64_t divisor)
+      : shift_(std::bit_width(uint64_t(divisor - 1))),
+        magic_(uint64_t(((Product(1) << (63 + shift_)) + uint64_t(divisor - 1)) / uint64_t(divisor))) {}
   GENFAST_HD int64_t operator()(int64_t n) const {
-    if (magic_ == 0) return n / divisor_;
-    return uint32_t(uint64_t(uint32_t(n) * 2) * magic_ >> 32) >> shift_;
+    return int64_t(uint64_t(Product(uint64_t(n) * 2) * magic_ >> 64) >> shift_);
   }
 
  private:
-  int64_t divisor_;
-  uint32_t magic_ = 0;
-  int shift_ = 0;
+  __extension__ typedef unsigned __int128 Product;
+  int shift_;
+  uint64_t magic_;
 };
 
 }  // namespace genfast::inline GENFAST_ISA

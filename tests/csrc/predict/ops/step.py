@@ -4,7 +4,7 @@ from ..model import ANY
 from ..shapes import IMAGES, TYPES, tiles
 from ..table import Row
 
-PACKS = 2  # of a thread (csrc/kernels/step_body.h)
+import os; PACKS = int(os.environ.get("NP", 2))
 
 
 def rows():
@@ -16,14 +16,14 @@ def rows():
         ("1 slot and noise", "f32", 1, 1, 20, 88, 478),
     ):
         name, size = TYPES[dtype]
-        marks = {"MUFU.RSQ": 2 * PACKS * noise}
+        marks = {"MUFU.RSQ": 32 * noise}
         more = dict(read=8 + 4 * slots, write=4 + 4 * slots)
         if size == 2:
             more = dict(read=4, write=4, narrow=4)
-            marks |= {ANY + r"LDG\S*\.64": PACKS, ANY + r"STG\S*\.64": PACKS}
+            marks |= {ANY + r"LDG\S*\.64": 16, ANY + r"STG\S*\.64": 16}
         # The row's coefficients, its code and, of a slot, four numbers are read 16 bytes at a time.
         launch = tiles(
-            marks=marks, before=2 + slots, blocks=IMAGES // (1024 * PACKS), per_thread=4 * PACKS, **more
+            marks=marks, before=1 + (slots > 0), blocks=3072, per_thread=64, turns=64 // (4*PACKS if noise else 8), **more
         )
-        kernels = (("step_cuda", f"map_kernel<StepBody<{name}, {slots}, {str(bool(noise)).lower()}>, true>", launch),)
+        kernels = (("step_cuda", f"map_kernel<StepBody<{name}, {slots}, {str(bool(noise)).lower()}>", launch),)
         yield Row(f"step {what} {dtype} (64, 3, 512, 512)", bytes_each * IMAGES, kernels, target, measured)
