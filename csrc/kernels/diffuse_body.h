@@ -2,11 +2,13 @@
 #include "../math/diffuse.h"
 #include "../math/noise.h"
 #include "diffuse.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 template <class T, bool with_target>
 struct DiffuseBody {
+  using Packs = PacksOf<4, 4, 4>;
   DiffuseArgs p;
   struct Row {
     T* y;

@@ -1,150 +1,86 @@
 #pragma once
 // The CUDA driver: applies an op's body to every tile of every row.
-#include "../math/noise.h"
-#include "launch.cuh"
-#include "with_type.h"
+#include "packs.h"
+#include "tile.cuh"
 
 namespace genfast::inline GENFAST_ISA {
 
-// One 16-byte store; left alone, nvcc splits it into four on sm_80 and sm_90.
-GENFAST_HD void store_wide(uint4* to, const uint4& words) {
-#if defined(__CUDA_ARCH__)
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y), "r"(words.z),
-               "r"(words.w)
-               : "memory");
-#else
-  *to = words;
-#endif
-}
+// The row of a block, or of the threads of a block that share a y.
+__device__ inline int64_t row_of_block() { return blockIdx.z * int64_t(gridDim.y) + blockIdx.y; }
 
-// Eight consecutive elements of one sample, held by one thread: two noise counters, and 16-byte accesses where
-// `vector` says that rows are contiguous and aligned.
-template <bool vector>
-struct CudaTile {
-  static constexpr int kSize = 8;
-  static constexpr int parts() { return kSize; }
-  struct Values {
-    float v[8];
-    static constexpr int kParts = 8;
-  };
-  const Shape& shape;
-  int64_t row, first;
-
-  template <class T>
-  GENFAST_HD Values load(const T* base) const {
-    Values values;
-    if constexpr (vector) {
-      constexpr int wide = 16 / sizeof(T);
-      struct Pack {
-        T v[wide];
-      };
-      const uint4* from = reinterpret_cast<const uint4*>(base + row * shape.features + first);
-      GENFAST_UNROLL
-      for (int i = 0; i < kSize / wide; ++i) {
-        const Pack pack = std::bit_cast<Pack>(from[i]);
-        GENFAST_UNROLL
-        for (int k = 0; k < wide; ++k) values.v[i * wide + k] = widen(pack.v[k]);
-      }
-    } else {
-      GENFAST_UNROLL
-      for (int k = 0; k < kSize; ++k) values.v[k] = first + k < shape.features ? widen(base[offset(k)]) : 0.0f;
-    }
-    return values;
-  }
-  template <class T>
-  GENFAST_HD void store(T* base, const Values& values) const {
-    if constexpr (vector) {
-      constexpr int wide = 16 / sizeof(T);
-      struct Pack {
-        T v[wide];
-      };
-      uint4* to = reinterpret_cast<uint4*>(base + row * shape.features + first);
-      GENFAST_UNROLL
-      for (int i = 0; i < kSize / wide; ++i) {
-        Pack pack;
-        GENFAST_UNROLL
-        for (int k = 0; k < wide; ++k) narrow(values.v[i * wide + k], pack.v[k]);
-        store_wide(to + i, std::bit_cast<uint4>(pack));
-      }
-    } else {
-      GENFAST_UNROLL
-      for (int k = 0; k < kSize; ++k)
-        if (first + k < shape.features) narrow(values.v[k], base[offset(k)]);
-    }
-  }
-  GENFAST_HD void clear_tail(Values& values) const {
-    GENFAST_UNROLL
-    for (int k = 0; k < kSize; ++k)
-      if (first + k >= shape.features) values.v[k] = 0.0f;
-  }
-  template <class Noise>
-  GENFAST_HD Values normal(const Noise& noise) const {
-    Values values;
-    GENFAST_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float z[4];
-      genfast::normal(noise, first / 4 + half, z);
-      for (int k = 0; k < 4; ++k) values.v[4 * half + k] = z[k];
-    }
-    return values;
-  }
-  GENFAST_HD Values uniform(const NoiseRow& noise) const {
-    Values values;
-    GENFAST_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float u[4];
-      genfast::uniform(noise, first / 4 + half, u);
-      for (int k = 0; k < 4; ++k) values.v[4 * half + k] = u[k];
-    }
-    return values;
-  }
-
- private:
-  GENFAST_HD int64_t offset(int k) const {
-    const int64_t e = first + k, start = row * shape.features;
-    if (shape.channels == 1) return start + e;
-    const int64_t pixels = shape.features / shape.channels;
-    return start + e % pixels * shape.channels + e / pixels;
-  }
-};
-
-// A thread's tiles.  Channels-last: neighboring threads take neighboring channels of the same pixels.
-GENFAST_HD int64_t tile_start(const Shape& shape, int64_t tile) {
-  const int64_t pixels = shape.features / shape.channels;
-  if (shape.channels == 1 || pixels % 8 != 0) return tile * 8;
-  return tile % shape.channels * pixels + tile / shape.channels * 8;
-}
-
-// Threads along x share a row, threads along y take different ones: no division finds a thread's place.
-// At least one block a multiprocessor: without a number the compiler spills a register or two to fit three.
-template <class Body, bool vector>
-__global__ void __launch_bounds__(kThreads, 1)
+// Contiguous, aligned rows: a block takes a stretch of one, and goes on where the grid ends, so that what a row says of
+// itself is read once for many tiles.  As the row is the block's, not the thread's, what follows from it alone (the keys
+// of the noise) waits in uniform registers.
+template <class Body>
+__global__ void __launch_bounds__(kThreads, PacksFor<Body>::Type::kBlocks)
     map_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape) {
-  const int64_t tiles = (shape.features + 7) / 8;
-  for (int64_t row = blockIdx.y * int64_t(blockDim.y) + threadIdx.y; row < shape.batch;
-       row += int64_t(gridDim.y) * blockDim.y) {
-    const auto apply = body.row(row);
-    for (int64_t tile = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; tile < tiles;
-         tile += int64_t(gridDim.x) * blockDim.x)
-      apply(CudaTile<vector>{shape, row, tile_start(shape, tile)});
-  }
+  using Packs = typename PacksFor<Body>::Type;
+  const int64_t row = row_of_block();
+  if (row >= shape.batch) return;
+  const auto apply = body.row(row);
+  const int stride = blockDim.x * Packs::kWidth;
+  GENFAST_NO_UNROLL
+  for (int64_t first = int64_t(blockIdx.x) * (blockDim.x * Packs::kSize) + threadIdx.x * Packs::kWidth;
+       first < shape.features; first += int64_t(gridDim.x) * (blockDim.x * Packs::kSize))
+    apply(CudaTile<true, Packs::kNumber, Packs::kWidth>{shape, row, first, stride});
 }
 
-// `are_aligned`: every pointer that the body loads from or stores to is 16-byte aligned.
+// All others.  Threads along y take different rows, so that a short one leaves none idle; a thread takes four elements.
+// Channels-last: neighboring threads take neighboring channels of the same pixels.
+template <class Body>
+__global__ void __launch_bounds__(kThreads, 1)
+    map_any_kernel(const __grid_constant__ Body body, const __grid_constant__ Layout layout) {
+  const int64_t row = row_of_block() * blockDim.y + threadIdx.y;
+  int64_t first = 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+  if (row >= layout.batch || first >= layout.features) return;
+  if (layout.channels > 1 && layout.pixels % 4 == 0) {
+    const int64_t quad = layout.by_channels(first / 4);
+    first = (first / 4 - quad * layout.channels) * layout.pixels + quad * 4;
+  }
+  body.row(row)(CudaTile<false, 1, 4, Layout>{layout, row, first});
+}
+
+struct Blocks {
+  dim3 grid, block;
+};
+inline Blocks blocks_of(int64_t across, int64_t down, int64_t wide, int64_t rows) {
+  constexpr int64_t most = 65535;  // along y and z
+  const int64_t deep = (rows + most - 1) / most;
+  return {dim3(unsigned(wide), unsigned((rows + deep - 1) / deep), unsigned(deep)),
+          dim3(unsigned(across), unsigned(down))};
+}
+// A row of `tiles` each block, in no more blocks than keep every multiprocessor busy to the end.
+inline Blocks blocks_of_rows(int64_t rows, int64_t tiles) {
+  constexpr int64_t enough = 3072;
+  const int64_t across = tiles < kThreads ? (tiles + 31) / 32 * 32 : kThreads, all = (tiles + across - 1) / across;
+  const int64_t turns = all * rows > enough ? all * rows / enough : 1;
+  return blocks_of(across, 1, (all + turns - 1) / turns, rows);
+}
+inline Blocks blocks_of_any(int64_t rows, int64_t tiles) {
+  const int64_t across = tiles < kThreads ? tiles : kThreads, down = kThreads / across;
+  return blocks_of(across, down, (tiles + across - 1) / across, (rows + down - 1) / down);
+}
+
+// `are_aligned`: every pointer that the body loads from or stores to is 16-byte aligned.  `any`: the body for rows that
+// are short, not aligned or channels-last; the same, or one that is less special and compiled once for several.
+template <class Body, class Any>
+const char* map(const Shape& shape, bool are_aligned, const Body& body, const Any& any, Stream stream) {
+  using Packs = typename PacksFor<Body>::Type;
+  if (shape.batch == 0 || shape.features == 0) return nullptr;
+  const bool wide = are_aligned && shape.channels == 1;
+  if (wide && shape.features % Packs::kWidth == 0 && shape.features >= 16 * Packs::kSize) {
+    const Blocks at = blocks_of_rows(shape.batch, (shape.features + Packs::kSize - 1) / Packs::kSize);
+    GENFAST_KERNEL_LAUNCH((map_kernel<Body>), at.grid, at.block, 0, stream, body, shape);
+  } else {
+    const Blocks at = blocks_of_any(shape.batch, (shape.features + 3) / 4);
+    GENFAST_KERNEL_LAUNCH((map_any_kernel<Any>), at.grid, at.block, 0, stream, any,
+                          Layout(shape, wide && shape.features % 4 == 0));
+  }
+  return launch_error();
+}
 template <class Body>
 const char* map(const Shape& shape, bool are_aligned, const Body& body, Stream stream) {
-  if (shape.batch == 0 || shape.features == 0) return nullptr;
-  const int64_t tiles = (shape.features + 7) / 8;
-  int across = 1;
-  while (across < kThreads && across < tiles) across *= 2;
-  const dim3 block(across, kThreads / across);
-  const int64_t columns = (tiles + block.x - 1) / block.x, rows = (shape.batch + block.y - 1) / block.y;
-  const dim3 grid(unsigned(columns < (1 << 20) ? columns : (1 << 20)), unsigned(rows < 65535 ? rows : 65535));
-  if (are_aligned && shape.channels == 1 && shape.features % 8 == 0)
-    GENFAST_KERNEL_LAUNCH((map_kernel<Body, true>), grid, block, 0, stream, body, shape);
-  else
-    GENFAST_KERNEL_LAUNCH((map_kernel<Body, false>), grid, block, 0, stream, body, shape);
-  return launch_error();
+  return map(shape, are_aligned, body, body, stream);
 }
 
 }  // namespace genfast::inline GENFAST_ISA

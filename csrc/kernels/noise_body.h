@@ -1,12 +1,14 @@
 #pragma once
 #include "../math/noise.h"
 #include "noise.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 // out = z or u of each row's key.
 template <class T, Distribution distribution>
 struct NoiseBody {
+  using Packs = PacksOf<4, 4, 4>;
   NoiseArgs p;
   struct Row {
     T* out;

@@ -1,17 +1,20 @@
 #pragma once
 #include "../math/noise.h"
+#include "packs.h"
 #include "step.h"
 
 namespace genfast::inline GENFAST_ISA {
 
-// `with_history`: some row of the plan reads or writes a slot.  A plan without needs half the registers.
-template <class T, bool with_history>
+// `slots`: how many of history there are.  `noisy`: some row of the plan has noise.  A plan without needs half the
+// registers.
+template <class T, int slots, bool noisy>
 struct StepBody {
+  using Packs = PacksOf<(slots < 2 ? 2 : 1), 4, 3>;
   StepArgs p;
   struct Row {
     const StepArgs& p;
     StepCoefficients c;
-    const SlotCoefficients* slots;
+    const SlotCoefficients* of_slots;
     StepCode code;
     NoiseSum noise;
     const T* unconditional;  // null where the sample is not guided
@@ -20,42 +23,44 @@ struct StepBody {
     template <class Tile>
     GENFAST_HD void operator()(const Tile& tile) const {
       using Values = typename Tile::Values;
-      constexpr int parts = Values::kParts, history = with_history ? kSlots : 0;
+      constexpr int parts = Values::kParts;
       // All loads come first: they are in flight while the noise is made.
       const Values x = tile.load(p.x);
-      Values d = tile.load(static_cast<const T*>(p.net)), u, h[kSlots];
-      if (unconditional) u = tile.load(unconditional);
+      Values d = tile.load(static_cast<const T*>(p.net)), h[slots > 0 ? slots : 1];
       GENFAST_UNROLL
-      for (int j = 0; j < history; ++j)
+      for (int j = 0; j < slots; ++j)
         if (code.reads >> j & 1) h[j] = tile.load(slot(j));
-
-      Values next;
-      if (unconditional)
+      if (unconditional) {
+        const Values u = tile.load(unconditional);
         for (int k = 0; k < parts; ++k) d.v[k] = guided(w, d.v[k], u.v[k]);
+      }
+
+      Values next, z;
+      if constexpr (noisy)
+        if (noise.count) z = tile.normal(noise);
       for (int k = 0; k < parts; ++k) d.v[k] = denoised(c, x.v[k], d.v[k]);
       if (p.clamp)
         for (int k = 0; k < parts; ++k) d.v[k] = at_most(at_least(d.v[k], all(p.low)), all(p.high));
       for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.b), d.v[k], all(c.a) * x.v[k]);
       GENFAST_UNROLL
-      for (int j = 0; j < history; ++j)
+      for (int j = 0; j < slots; ++j)
         if (code.reads >> j & 1)
           for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.e[j]), h[j].v[k], next.v[k]);
-      if (noise.count) {
-        const Values z = tile.normal(noise);
-        for (int k = 0; k < parts; ++k) next.v[k] = next.v[k] + z.v[k];
-      }
+      if constexpr (noisy)
+        if (noise.count)
+          for (int k = 0; k < parts; ++k) next.v[k] = next.v[k] + z.v[k];
       tile.store(p.x, next);
       if (p.y) {
         for (int k = 0; k < parts; ++k) next.v[k] = all(c.c_in) * next.v[k];
         tile.store(static_cast<T*>(p.y), next);
       }
-      for (int i = 0; i < history; ++i)
+      for (int i = 0; i < slots; ++i)
         if (code.writes >> i & 1) {
-          const SlotCoefficients s = slots[i];
+          const SlotCoefficients s = of_slots[i];
           Values to;
           for (int k = 0; k < parts; ++k) to.v[k] = fma_(all(s.q), d.v[k], all(s.p) * x.v[k]);
           GENFAST_UNROLL
-          for (int j = 0; j < history; ++j)
+          for (int j = 0; j < slots; ++j)
             if (code.reads >> j & 1)
               for (int k = 0; k < parts; ++k) to.v[k] = fma_(all(s.m[j]), h[j].v[k], to.v[k]);
           tile.store(slot(i), to);

@@ -6,9 +6,9 @@ namespace genfast::cpu::GENFAST_ISA {
 void step(const StepArgs& p, int64_t first, int64_t last) {
   with_type(p.dtype, [&](auto type) {
     if (p.history)
-      map(p.shape, first, last, StepBody<decltype(type), true>{p});
+      map(p.shape, first, last, StepBody<decltype(type), kSlots, true>{p});
     else
-      map(p.shape, first, last, StepBody<decltype(type), false>{p});
+      map(p.shape, first, last, StepBody<decltype(type), 0, true>{p});
   });
 }
 

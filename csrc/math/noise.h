@@ -17,6 +17,19 @@ GENFAST_HD NoiseRow noise_row(const int64_t* keys, int64_t r, uint32_t stream) {
   return {uint64_t(keys[2 * r]), uint64_t(keys[2 * r + 1]), stream};
 }
 
+// The square root, correctly rounded, of a number in [1e-30, 45]: what a GPU computes for sqrt, without the way round for
+// numbers that this one cannot be (tests/long/roots.cpp tries them all).
+GENFAST_HD Floats root_within(Floats a) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(a));
+  const float g = a * y, h = 0.5f * y;
+  return fmaf(fmaf(-g, g, a), h, g);
+#else
+  return sqrt_(a);
+#endif
+}
+
 // Box-Muller: two words of random bits to two independent N(0, 1) values, at most 6.77 in magnitude.
 // Radius: u = (r1 + 1/2) / 2^32 in (0, 1], L = -ln u by a minimax polynomial of -ln(1 + f)/f on [sqrt(1/2), sqrt(2)),
 // relative error 2.7e-8.  Angle: the low 30 bits of r2 in [-pi/4, pi/4]; turned by 45 degrees, (c - s, c + s) absorb
@@ -29,7 +42,7 @@ GENFAST_HD void box_muller(Uints r1, Uints r2, Floats& first, Floats& second) {
   const Floats p =
       poly(f, -1.0f, 0.49999988079071045f, -0.3333418369293213f, 0.2500215470790863f, -0.19956977665424347f,
            0.16560696065425873f, -0.14949095249176025f, 0.14377330243587494f, -0.08743945509195328f);
-  const Floats radius = sqrt_(at_least(fma_(p, f, to_float(e) * all(-0.693147180559945f)), all(1e-30f)));
+  const Floats radius = root_within(at_least(fma_(p, f, to_float(e) * all(-0.693147180559945f)), all(1e-30f)));
   Floats s, c;
   sine_cosine(to_float((Ints)(r2 << 2)) * all(3.6572951981679e-10f), s, c);  // (pi / 4) 2^-31
   first = as_float(as_uint(radius * (c - s)) ^ (r2 & 0x80000000u));
@@ -42,6 +55,32 @@ struct NoiseSum {
   const uint32_t* streams;  // [count]
   const float* weights;     // [count]
   int32_t count;
+  uint32_t stream;  // the first, and its weight: at hand for every tile
+  float weight;
+  GENFAST_HD NoiseSum(uint64_t seed, uint64_t sample, const uint32_t* streams, const float* weights, int32_t count)
+      : seed(seed),
+        sample(sample),
+        streams(streams),
+        weights(weights),
+        count(count),
+        stream(count > 0 ? *streams : 0),
+        weight(count > 0 ? *weights : 0.0f) {}
+  // add(row, weight) for each of them; there is one or more.
+  template <class Add>
+  GENFAST_HD void each(Add add) const {
+    NoiseRow row{seed, sample, stream};
+    float by = weight;
+    // One copy of the body: a GPU has no registers for several.
+    GENFAST_NO_UNROLL
+    for (int32_t j = 0;;) {
+#if defined(__CUDA_ARCH__)  // a new number in every turn: else the keys of all rounds wait in twenty registers
+      asm volatile("" : "+l"(row.seed));
+#endif
+      add(row, by);
+      if (++j >= count) return;
+      row.stream = streams[j], by = weights[j];
+    }
+  }
 };
 
 // From v[k] lane l = element 4 l + k to v[k] lane l = element kLanes k + l.
@@ -81,18 +120,16 @@ GENFAST_HD void normal(const NoiseRow& row, int64_t quad, Floats (&z)[4]) {
   to_memory_order(z);
 }
 
-// The same of a weighted sum; zero where it is empty.
+// The same of a weighted sum.
 GENFAST_HD void normal(const NoiseSum& sum, int64_t quad, Floats (&total)[4]) {
   for (int k = 0; k < 4; ++k) total[k] = all(0.0f);
-  // One copy of the body: a GPU has no registers for several.
-  GENFAST_NO_UNROLL
-  for (int j = 0; j < sum.count; ++j) {
-    const Words r = random_words({sum.seed, sum.sample, sum.streams[j]}, quad);
+  sum.each([&](const NoiseRow& row, float weight) {
+    const Words r = random_words(row, quad);
     Floats z[4];
     box_muller(r.x, r.y, z[0], z[1]);
     box_muller(r.z, r.w, z[2], z[3]);
-    for (int k = 0; k < 4; ++k) total[k] = fma_(all(sum.weights[j]), z[k], total[k]);
-  }
+    for (int k = 0; k < 4; ++k) total[k] = fma_(all(weight), z[k], total[k]);
+  });
   to_memory_order(total);
 }
 

@@ -10,7 +10,15 @@ namespace genfast::inline GENFAST_ISA {
 using Wide = uint64_t;
 GENFAST_HD Wide wide(uint32_t a) { return a; }
 GENFAST_HD Wide counters(uint32_t first) { return first; }
-GENFAST_HD Wide multiply(Wide a, uint32_t m) { return uint64_t(uint32_t(a)) * m; }
+GENFAST_HD Wide multiply(Wide a, uint32_t m) {
+#if defined(__CUDA_ARCH__)  // left alone, nvcc adds a zero to the high half
+  Wide product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(uint32_t(a)), "r"(m));
+  return product;
+#else
+  return uint64_t(uint32_t(a)) * m;
+#endif
+}
 GENFAST_HD Wide high_xor(Wide product, Wide b, uint32_t k) { return (product >> 32) ^ b ^ k; }
 GENFAST_HD Uints low_halves(Wide a) { return uint32_t(a); }
 #elif GENFAST_LANES == 8
