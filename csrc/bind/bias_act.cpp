@@ -47,20 +47,19 @@ std::tuple<Tensor, Tensor> bias_act_backward(Tensor x, std::optional<Tensor> bia
   if (need_bias)
     to_bias = bias ? allocate("bias_act_backward", *bias, bias->sizes(), ScalarType::Float)
                    : check.empty(ScalarType::Float, {features});
-  const BiasActBackwardArgs args{grad_x.data_ptr(), x.data_ptr(), from, columns, type, activation, check.rows};
+  BiasActBackwardArgs args{grad_x.data_ptr(), x.data_ptr(), from, columns, nullptr, type, activation, check.rows};
+  if (need_bias && batch > 0) {
+    float* sums = static_cast<float*>(to_bias.data_ptr());
+    args.parts = args.units() > 1 ? check.scratch<float>(args.units() * features) : sums;
+  }
   GENFAST_RUN(bias_act_backward, x, args);
   if (need_bias && batch == 0) {
     x.call().zero(to_bias);
-  } else if (need_bias) {
-    BiasSumsArgs sums{static_cast<float*>(to_bias.data_ptr()), grad_x.data_ptr(), type, check.rows};
-    if (sums.units() > 1) sums.parts = check.scratch<float>(sums.units() * features);
-    GENFAST_RUN(bias_sums, x, sums);
-    if (sums.units() > 1) {
-      AffineGradientsArgs add{};
-      add.slopes = add.offsets = sums.parts, add.stride = features, add.batch = sums.units(), add.features = features;
-      add.to_bias = static_cast<float*>(to_bias.data_ptr());
-      GENFAST_RUN(affine_gradients, x, add);
-    }
+  } else if (args.parts && args.units() > 1) {
+    AffineGradientsArgs add{};
+    add.slopes = add.offsets = args.parts, add.stride = features, add.batch = args.units(), add.features = features;
+    add.to_bias = static_cast<float*>(to_bias.data_ptr());
+    GENFAST_RUN(affine_gradients, x, add);
   }
   return {grad_x, to_bias};
 }

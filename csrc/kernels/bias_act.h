@@ -15,28 +15,23 @@ struct BiasActArgs {
 };
 inline Work work(const BiasActArgs& p) { return units_of_work(p.shape); }
 
+// parts: the sums of grad_x, as it is stored, over the rows of a unit, 64 of them, in order.
 struct BiasActBackwardArgs {
   void* grad_x;  // [batch, features], of `dtype`, as are
   const void *x, *grad_y;
   const float* bias;
+  float* parts;  // [units, features], or null
   DType dtype;
   int act;
   Shape shape;
-};
-inline Work work(const BiasActBackwardArgs& p) { return units_of_work(p.shape); }
-
-// parts: [units, features] = sums over the rows of a unit, 64 of them, in order.
-struct BiasSumsArgs {
-  float* parts;
-  const void* grad_x;  // [batch, features], of `dtype`
-  DType dtype;
-  Shape shape;
   constexpr int64_t units() const { return (shape.batch + kUnit - 1) / kUnit; }
+  constexpr Shape of_parts() const { return {units(), shape.features, 1}; }
 };
-inline Work work(const BiasSumsArgs& p) { return {p.units(), kGrain / (kUnit * p.shape.features + 1)}; }
+inline Work work(const BiasActBackwardArgs& p) {
+  return p.parts ? Work{units_of_work(p.of_parts()).count, kGrain / (kUnit * kUnit)} : units_of_work(p.shape);
+}
 
 GENFAST_TWINS(bias_act, BiasActArgs)
 GENFAST_TWINS(bias_act_backward, BiasActBackwardArgs)
-GENFAST_TWINS(bias_sums, BiasSumsArgs)
 
 }  // namespace genfast

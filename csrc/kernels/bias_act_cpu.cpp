@@ -1,5 +1,5 @@
 #include "bias_act_body.h"
-#include "rows.h"
+#include "map.h"
 
 namespace genfast::cpu::GENFAST_ISA {
 
@@ -10,17 +10,12 @@ void bias_act(const BiasActArgs& p, int64_t first, int64_t last) {
 
 void bias_act_backward(const BiasActBackwardArgs& p, int64_t first, int64_t last) {
   with_type_and_act(p, [&](auto type, auto act) {
-    map(p.shape, first, last, BiasActBackwardBody<decltype(type), decltype(act)>{p});
-  });
-}
-
-void bias_sums(const BiasSumsArgs& p, int64_t first, int64_t last) {
-  with_type(p.dtype, [&](auto type) {
-    for (int64_t unit = first; unit < last; ++unit)
-      lanes(0, p.shape.features, [&](auto lane) {
-        const Floats sum = bias_sum<decltype(type)>(p, unit, [&](const auto* row) { return lane.load(row); });
-        lane.store(p.parts + unit * p.shape.features, sum);
-      });
+    using T = decltype(type);
+    using Act = decltype(act);
+    if (p.parts)
+      map(p.of_parts(), first, last, BiasActSumsBody<T, Act>{p});
+    else
+      map(p.shape, first, last, BiasActBackwardBody<T, Act>{p});
   });
 }
 

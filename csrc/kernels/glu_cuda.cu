@@ -1,12 +1,13 @@
+#include "flat.cuh"
 #include "glu_body.h"
-#include "map.cuh"
 
 namespace genfast::cuda {
 
 const char* glu(const GluArgs& p, Stream stream) {
   const char* error = nullptr;
   with_glu(p, [&](auto type, auto kind) {
-    error = map(p.shape, aligned(p.x, p.y), GluBody<decltype(type), decltype(kind)::value>{p}, stream);
+    error =
+        flat_map<decltype(type)>(p.shape, aligned(p.x, p.y), GluBody<decltype(type), decltype(kind)::value>{p}, stream);
   });
   return error;
 }
@@ -14,8 +15,8 @@ const char* glu(const GluArgs& p, Stream stream) {
 const char* glu_backward(const GluBackwardArgs& p, Stream stream) {
   const char* error = nullptr;
   with_glu(p, [&](auto type, auto kind) {
-    error = map(p.shape, aligned(p.x, p.grad_x, p.grad_y), GluBackwardBody<decltype(type), decltype(kind)::value>{p},
-                stream);
+    error = flat_map<decltype(type)>(p.shape, aligned(p.x, p.grad_x, p.grad_y),
+                                     GluBackwardBody<decltype(type), decltype(kind)::value>{p}, stream);
   });
   return error;
 }

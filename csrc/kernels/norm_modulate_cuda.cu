@@ -1,30 +1,24 @@
 #include "affine_gradients.cuh"
-#include "norm_modulate_body.h"
+#include "norm_modulate_forward.cuh"
 #include "reduce.cuh"
 
 namespace genfast::cuda {
 
-// A warp takes a row.  A thread has eight elements of every 256, its accumulators in the order of math/sum.h, and holds
-// them in registers, `steps` times eight; with steps = 0 it reads them again where it needs them.
-template <int steps, class Visit>
+// Rows of any width, one by a warp.  A thread has eight elements of every 256, its accumulators in the order of
+// math/sum.h, and reads them again where it needs them.
+template <class Visit>
 __device__ void tiles_of_thread(int64_t begin, int64_t end, Visit visit) {
-  if constexpr (steps > 0) {
-    GENFAST_UNROLL
-    for (int slot = 0; slot < steps; ++slot)
-      if (const int64_t first = begin + slot * kAccumulators + threadIdx.x * 8; first < end) visit(slot, first);
-  } else {
-    for (int64_t first = begin + threadIdx.x * 8; first < end; first += kAccumulators) visit(0, first);
-  }
+  for (int64_t first = begin + threadIdx.x * 8; first < end; first += kAccumulators) visit(first);
 }
 
-// Adds the `sums` Values that term(slot, first) gives, over a row.
-template <int steps, int sums, class Term>
+// Adds the `sums` Values that term(first) gives, over a row.
+template <int sums, class Term>
 __device__ void sum_row(int64_t features, float (&total)[sums], Term term) {
   for (float& t : total) t = 0.0f;
   for (int64_t begin = 0; begin < features; begin += kChunk) {
     float accumulators[sums][8] = {};
-    tiles_of_thread<steps>(begin, begin + kChunk < features ? begin + kChunk : features, [&](int slot, int64_t first) {
-      const auto terms = term(slot, first);
+    tiles_of_thread(begin, begin + kChunk < features ? begin + kChunk : features, [&](int64_t first) {
+      const auto terms = term(first);
       GENFAST_UNROLL
       for (int i = 0; i < sums; ++i) GENFAST_UNROLL
       for (int k = 0; k < 8; ++k)
@@ -48,7 +42,7 @@ __device__ Values<vector> load_or(const CudaTile<vector>& tile, const float* row
 }
 
 // At least one block a multiprocessor: without a number the compiler spills a register or two to fit three.
-template <class T, int steps, bool vector>
+template <class T, bool vector>
 __global__ void __launch_bounds__(kThreads, 1) norm_kernel(const __grid_constant__ NormModulateArgs p) {
   using Tile = CudaTile<vector>;
   const int64_t n = p.shape.features, rows = p.shape.batch * p.shape.tokens;
@@ -66,37 +60,32 @@ __global__ void __launch_bounds__(kThreads, 1) norm_kernel(const __grid_constant
       for (int k = 0; k < 8; ++k) v.v[k] = gated(v.v[k], by.v[k], added.v[k]);
       return v;
     };
-    Values<vector> held[steps > 0 ? steps : 1] = {};
-    const auto value = [&](int slot, int64_t first) { return steps > 0 ? held[slot] : read(first); };
-    if (steps > 0 || y)
-      tiles_of_thread<steps>(0, n, [&](int slot, int64_t first) {
-        held[slot] = read(first);
-        if (y) Tile{shape, row, first}.store(static_cast<T*>(p.v), held[slot]);
-      });
+    if (y)
+      tiles_of_thread(0, n, [&](int64_t first) { Tile{shape, row, first}.store(static_cast<T*>(p.v), read(first)); });
 
     float total[1], mean = 0.0f;
     if (!p.rms) {
       const float x_0 = widen(x[row * n]), v_0 = y ? gated(x_0, gate[0], widen(y[row * n])) : x_0;
-      sum_row<steps>(n, total, [&](int slot, int64_t first) {
-        auto v = value(slot, first);
+      sum_row(n, total, [&](int64_t first) {
+        auto v = read(first);
         GENFAST_UNROLL
         for (int k = 0; k < 8; ++k) v.v[k] = v.v[k] - v_0;
         return Terms<Values<vector>>{{v}};
       });
       mean = mean_of(v_0, *total, n);
     }
-    sum_row<steps>(n, total, [&](int slot, int64_t first) {
-      auto v = value(slot, first);
+    sum_row(n, total, [&](int64_t first) {
+      auto v = read(first);
       GENFAST_UNROLL
       for (int k = 0; k < 8; ++k) v.v[k] = (v.v[k] - mean) * (v.v[k] - mean);
       return Terms<Values<vector>>{{v}};
     });
     const Moments m{mean, rstd_of(*total, n, p.eps)};
-    tiles_of_thread<steps>(0, n, [&](int slot, int64_t first) {
+    tiles_of_thread(0, n, [&](int64_t first) {
       const Tile of_row{shape, 0, first};
       const auto weight = load_or(of_row, p.weight, 1.0f), bias = load_or(of_row, p.bias, 0.0f);
       const auto by = load_or(of_row, scale, 0.0f), add = load_or(of_row, shift, 0.0f);
-      auto v = value(slot, first);
+      auto v = read(first);
       GENFAST_UNROLL
       for (int k = 0; k < 8; ++k)
         v.v[k] = fma_(m.normalized(v.v[k]), factor(weight.v[k], by.v[k]), offset(bias.v[k], by.v[k], add.v[k]));
@@ -119,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(const __grid_constan
     const float *scale = row_of(p.scale, sample), *gate = row_of(p.gate, sample);
     const Moments at{p.mean ? p.mean[row] : 0.0f, p.rstd[row]};
     // d and x_hat
-    const auto read = [&](int, int64_t first) {
+    const auto read = [&](int64_t first) {
       const Tile tile{shape, row, first}, of_row{shape, 0, first};
       auto d = tile.load(static_cast<const T*>(p.grad_out)), x_hat = tile.load(static_cast<const T*>(p.v));
       const auto weight = load_or(of_row, p.weight, 1.0f), by = load_or(of_row, scale, 0.0f);
@@ -131,16 +120,16 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(const __grid_constan
       return Terms<Values<vector>, 2>{{d, x_hat}};
     };
     float total[2];
-    sum_row<0>(n, total, [&](int slot, int64_t first) {
-      auto terms = read(slot, first);
+    sum_row(n, total, [&](int64_t first) {
+      auto terms = read(first);
       GENFAST_UNROLL
       for (int k = 0; k < 8; ++k) terms.of[1].v[k] = terms.of[0].v[k] * terms.of[1].v[k];
       return terms;
     });
     const RowGradient gradient{at, p.mean ? total[0] / float(n) : 0.0f, total[1] / float(n)};
-    tiles_of_thread<0>(0, n, [&](int slot, int64_t first) {
+    tiles_of_thread(0, n, [&](int64_t first) {
       const Tile tile{shape, row, first};
-      auto [d, x_hat] = read(slot, first).of;
+      auto [d, x_hat] = read(first).of;
       Values<vector> too{};
       if (p.grad_v_too) too = tile.load(static_cast<const T*>(p.grad_v_too));
       GENFAST_UNROLL
@@ -202,20 +191,14 @@ static bool rows_aligned(int64_t features, std::initializer_list<Table> tables, 
 
 template <class T>
 static void launch_norm(const NormModulateArgs& p, Stream stream) {
-  const int64_t n = p.shape.features;
+  if (launch_rows<T>(p, stream)) return;
+  const bool vector =
+      rows_aligned(p.shape.features, {p.scale, p.shift, p.gate}, p.x, p.y, p.v, p.out, p.weight, p.bias);
   const dim3 grid(blocks_for(p.shape.batch * p.shape.tokens, kWarps)), block(32, kWarps);
-  if (!rows_aligned(n, {p.scale, p.shift, p.gate}, p.x, p.y, p.v, p.out, p.weight, p.bias))
-    GENFAST_KERNEL_LAUNCH((norm_kernel<T, 0, false>), grid, block, 0, stream, p);
-  else if (n <= 256)
-    GENFAST_KERNEL_LAUNCH((norm_kernel<T, 1, true>), grid, block, 0, stream, p);
-  else if (n <= 512)
-    GENFAST_KERNEL_LAUNCH((norm_kernel<T, 2, true>), grid, block, 0, stream, p);
-  else if (n <= 1024)
-    GENFAST_KERNEL_LAUNCH((norm_kernel<T, 4, true>), grid, block, 0, stream, p);
-  else if (n <= 2048)
-    GENFAST_KERNEL_LAUNCH((norm_kernel<T, 8, true>), grid, block, 0, stream, p);
+  if (vector)
+    GENFAST_KERNEL_LAUNCH((norm_kernel<T, true>), grid, block, 0, stream, p);
   else
-    GENFAST_KERNEL_LAUNCH((norm_kernel<T, 0, true>), grid, block, 0, stream, p);
+    GENFAST_KERNEL_LAUNCH((norm_kernel<T, false>), grid, block, 0, stream, p);
 }
 
 template <class T, bool vector>
