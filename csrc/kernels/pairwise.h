@@ -28,7 +28,7 @@ inline Work work(const PairwiseArgs& p) { return {p.n, 64}; }
 // for thousands of features.
 struct PairwiseMemory {
   static constexpr int64_t kRows = 128, kColumns = 256, kUnit = 32;  // of x, of y, of features: multiples of these
-  static constexpr int64_t kParts = 512;                             // blocks that look for the largest number
+  static constexpr int64_t kParts = 1024;                            // blocks that look for the largest number
 
   int64_t units, capacity, rows, columns;              // capacity: candidates of a row that there is room for
   int64_t center, x, y, points, found, counts, bytes;  // where each begins

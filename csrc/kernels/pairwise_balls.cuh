@@ -85,6 +85,22 @@ struct Balls {
   }
 };
 
+// Of a pair, by a warp: whether y_j lies in the ball of x_i, and x_i in that of y_j.
+struct Within {
+  bool x, y;
+};
+__device__ inline Within decided(const PairwiseArgs& p, int64_t i, int64_t j) {
+  const float *x = p.x + i * p.features, *y = p.y + j * p.features;
+  const double of_x = radius_at(p.radius_x, i), of_y = radius_at(p.radius_y, j);
+  const DifferenceMargin margin(p.features);
+  const float rough = roughly(x, y, p.features);
+  const bool in_x = rough <= margin.nearer(of_x), in_y = rough <= margin.nearer(of_y);
+  if ((in_x || rough > margin.farther(of_x)) && (in_y || rough > margin.farther(of_y)) && rough < INFINITY)
+    return {in_x, in_y};
+  const double d = exactly(x, y, p.features);
+  return {d <= of_x, d <= of_y};
+}
+
 // A warp decides the open pairs of a row.
 __global__ void __launch_bounds__(kThreads)
     open_kernel(const __grid_constant__ PairwiseArgs p, const __grid_constant__ Balls balls) {
@@ -98,8 +114,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int w = 0; w < 32; ++w)
       for (unsigned bits = __shfl_sync(0xffffffffu, mine, w); bits; bits &= bits - 1) {
         const int64_t j = balls.y.index((first + w) * 32 + std::countr_zero(bits));
-        const double d = exactly(p.x + i * p.features, p.y + j * p.features, p.features);
-        const bool in_x = d <= radius_at(p.radius_x, i), in_y = d <= radius_at(p.radius_y, j);
+        const auto [in_x, in_y] = decided(p, i, j);
         of_row[0] += in_x, of_row[1] += in_y;
         if (lane == 0) balls.of_y.add(j, for_y(in_x, in_y));
       }

@@ -85,16 +85,22 @@ class Row {
     __syncwarp();
     if (count == 0) return;
     if (lane() == 0) found_.counts[row_] = 0;
-    if (count > unsigned(found_.capacity))
-      for (int64_t q = 0; q < found_.y.count; ++q) compute(q);
-    else
-      likeliest_first(int(count));
+    count > unsigned(found_.capacity) ? all() : likeliest_first(int(count));
     const Point point = found_.x.of[row_];
     if (lane() == 0) found_.x.balls[row_] = margin_.ball(margin_.reach(distance_[p_.k - 1]), point);
   }
 
  private:
   static __device__ int lane() { return int(threadIdx.x % 32); }
+
+  // There were too many to list them.
+  __device__ void all() const {
+    const DifferenceMargin margin(p_.features);
+    for (int q = 0; q < found_.y.count; ++q) {
+      const float rough = roughly(x(), y(q), p_.features);
+      if (!(rough > margin.farther(distance_[p_.k - 1]) && rough < INFINITY)) compute(q);
+    }
+  }
 
   // By lower bounds of their distances, until one is beyond the k nearest so far.
   __device__ void likeliest_first(int count) const {
@@ -123,10 +129,12 @@ class Row {
     }
   }
 
-  __device__ void compute(int64_t q) const {
+  __device__ const float* x() const { return p_.x + i_ * p_.features; }
+  __device__ const float* y(int q) const { return p_.y + found_.y.index(q) * p_.features; }
+
+  __device__ void compute(int q) const {
     const int64_t j = found_.y.index(q);
-    if (p_.exclude_self && j == i_) return;
-    insert(exactly(p_.x + i_ * p_.features, p_.y + j * p_.features, p_.features), j);
+    if (!p_.exclude_self || j != i_) insert(exactly(x(), y(q), p_.features), j);
   }
 
   // Puts (d, j) into the sorted list, whose last one falls out.

@@ -2,8 +2,7 @@
 // Points as tensor cores want them: float16, each point by a power of two of its own, in tiles of 128 points and 32
 // features that a block copies into its shared memory as they lie.
 #include "../math/number.h"
-#include "launch.cuh"
-#include "pairwise_body.h"
+#include "pairwise_exact.cuh"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -31,11 +30,6 @@ struct Part {
 __device__ inline float largest_of_warp(float v) {
   GENFAST_UNROLL
   for (int distance = 16; distance > 0; distance /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, distance));
-  return v;
-}
-__device__ inline float sum_of_warp(float v) {
-  GENFAST_UNROLL
-  for (int distance = 16; distance > 0; distance /= 2) v = v + __shfl_xor_sync(0xffffffffu, v, distance);
   return v;
 }
 __device__ inline bool is_finite(float v) { return fabsf(v) < INFINITY; }

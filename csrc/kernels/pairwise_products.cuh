@@ -99,27 +99,4 @@ const char* multiply_parts(const After& after, int64_t units, Stream stream) {
   return launch(products_kernel<1, After>, 1, kProductThreads<1>, kStageBytes<1>);
 }
 
-// |x - y|^2 in float64, in the order of math/pair.h, by a warp: thread k and thread k + 16 have partial sum k.
-__device__ inline double exactly(const float* x, const float* y, int64_t n) {
-  constexpr int ahead = 8;
-  double sum = 0.0;
-  int64_t d = threadIdx.x % kPartial;
-  const auto add = [&](float a, float b) {
-    const double difference = double(a) - double(b);
-    sum = sum + difference * difference;
-  };
-  for (; d + (ahead - 1) * kPartial < n; d += ahead * kPartial) {
-    float a[ahead], b[ahead];
-    GENFAST_UNROLL
-    for (int i = 0; i < ahead; ++i) a[i] = x[d + i * kPartial], b[i] = y[d + i * kPartial];
-    GENFAST_UNROLL
-    for (int i = 0; i < ahead; ++i) add(a[i], b[i]);
-  }
-  for (; d < n; d += kPartial) add(x[d], y[d]);
-  GENFAST_UNROLL
-  for (int distance = kPartial / 2; distance > 0; distance /= 2)
-    sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
-  return sum;
-}
-
 }  // namespace genfast::inline GENFAST_ISA

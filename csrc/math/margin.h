@@ -20,6 +20,26 @@ GENFAST_HD double relative_error(int64_t features) {
 // More than twice that of a squared distance in float64.
 GENFAST_HD double exact_error(int64_t features) { return (double(features) + 64.0) * 0x1p-52; }
 
+// Of a squared distance that was computed as a float32 sum of squared differences.
+class DifferenceMargin {
+ public:
+  GENFAST_HD explicit DifferenceMargin(int64_t features)
+      : relative_(relative_error(features) + 4.0 * exact_error(features) + kFloatSlack),
+        absolute_((double(features) + 1.0) * 0x1p-126) {}
+  // Above this, unless it is infinite, the float64 one surely is above `squared`.
+  GENFAST_HD float farther(double squared) const {
+    return squared < 0.0 ? -1.0f : float(squared * (1.0 + 2.0 * relative_) + 2.0 * absolute_);
+  }
+  // Up to this it surely is at most `squared`.
+  GENFAST_HD float nearer(double squared) const {
+    const double least = squared * (1.0 - 2.0 * relative_) - 2.0 * absolute_;
+    return least > 0.0 ? float(least < 3e38 ? least : 3e38) : -1.0f;
+  }
+
+ private:
+  double relative_, absolute_;
+};
+
 // A rounded point: |b|^2 as float32 sums have it, and a bound of |v - b|.
 struct Rounded {
   float square, error;
