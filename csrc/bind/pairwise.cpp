@@ -66,9 +66,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pairwise(Tensor x, Tensor y, std::opt
   p.in_x = static_cast<int64_t*>(of_x.data_ptr()), p.over_x = p.in_x + p.n;
   p.over_y = static_cast<int64_t*>(of_y.data_ptr()), p.in_y = p.over_y + p.m;
 
-  const int64_t span = segment_span(p.n, p.m), segments = (p.m + span - 1) / span;
-  const int64_t scratch = runs_cuda_twin(x) && segments > 1 ? segments * p.n * std::min(k, span) : 0;
-  p.lists_distance = check.scratch<double>(scratch), p.lists_index = check.scratch<int64_t>(scratch);
+  if (runs_cuda_twin(x)) p.scratch = check.scratch<char>(PairwiseMemory(p).bytes);
 
   std::vector<float> center;
   if (x.is_cpu()) {

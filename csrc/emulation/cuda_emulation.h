@@ -6,7 +6,8 @@
 // CUDA toolkit is needed.
 #include <cmath>
 
-#include "warp.h"
+#include "async.h"
+#include "mma.h"
 
 #define __global__
 #define __device__

@@ -11,10 +11,10 @@ namespace emulation {
 
 inline float of_bf16(unsigned bits) { return std::bit_cast<float>(bits << 16); }
 inline float of_f16(unsigned bits) {
-  const int exponent = int(bits >> 10 & 31), fraction = int(bits & 1023);
-  const float sign = bits & 0x8000 ? -1.0f : 1.0f;
-  if (exponent == 31) return fraction ? NAN : sign * INFINITY;
-  return sign * std::ldexp(float(exponent ? fraction + 1024 : fraction), std::max(exponent, 1) - 25);
+  const unsigned magnitude = bits & 0x7fff, sign = (bits & 0x8000) << 16;
+  const float normal = std::bit_cast<float>((magnitude << 13) + (magnitude < 0x7c00 ? 0x38000000u : 0x70000000u));
+  const float value = magnitude < 0x400 ? float(magnitude) * 0x1p-24f : normal;
+  return std::bit_cast<float>(std::bit_cast<unsigned>(value) | sign);
 }
 
 // sums += A B.
@@ -39,5 +39,16 @@ inline void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]
 }
 inline void mma_bf16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma<of_bf16>(sums, a, b); }
 inline void mma_f16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma<of_f16>(sums, a, b); }
+
+// ldmatrix: four 8 x 8 matrices of 2-byte numbers, of which lane l says where row l % 8 of matrix l / 8 lies in shared
+// memory.  Lane 4 g + t gets of each the numbers 2 t and 2 t + 1 of row g.
+inline void load_matrices(unsigned (&to)[4], const void* row) {
+  if (!current->block->shared.find(row, 16)) fail("a matrix that is not in shared memory");
+  if (reinterpret_cast<uintptr_t>(row) & 15) fail("a matrix that is not aligned");
+  const OfWarp<const char*> all = exchange(static_cast<const char*>(row));
+  const unsigned group = current->linear % 32 / 4, member = current->linear % 4;
+  for (unsigned i = 0; i < 4; ++i) std::memcpy(to + i, all[8 * i + group] + 4 * member, 4);
+  __syncwarp();
+}
 
 }  // namespace emulation

@@ -3,12 +3,14 @@
 //
 // A sum of n float32 products in any order, rounded to nearest or not, subnormals kept or flushed, is off by at most
 // g / (1 - g) times the sum of their magnitudes, g = 2 n 2^-24 (Higham 2002, Accuracy and Stability of Numerical
-// Algorithms, section 3.1), and by 2^-126 for each result that was flushed.
+// Algorithms, section 3.1), and by 2^-126 for each result that was flushed.  Tensor cores add four products or more to
+// a sum at a time, all cut to the last place of the largest: 3 n 2^-24 at most.
 #include "lane.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 constexpr double kFloatSlack = 0x1p-22;  // more than a conversion to float32 rounds
+constexpr double kPairSlack = 0x1p-20;   // more than the float32 operations of one pair round
 
 // The relative error of such sums, those of squares and the last few operations included.
 GENFAST_HD double relative_error(int64_t features) {
@@ -48,6 +50,18 @@ struct Limits {
   float outside, inside;
 };
 
+// A rounded point whose numbers were divided by `scale` before their products: what each of its pairs is compared with.
+struct alignas(16) Point {
+  float scale, outer, inner, error;  // half of |b|^2, at most and at least
+};
+
+// The ball of one point i, of pairs (i, j) whose float32 sum of products, scaled back, is `dot`.
+struct alignas(16) Ball {
+  float reach, outside, least, inside;
+  GENFAST_HD bool surely_out(float dot, const Point& j) const { return fmaf(reach, j.error, dot - j.outer) < outside; }
+  GENFAST_HD bool surely_in(float dot, const Point& j) const { return fmaf(-least, j.error, dot - j.inner) >= inside; }
+};
+
 // Of sums of products of rounded points b = round(v), v = scale x - center: closeness = b_i.b_j - |b_j|^2 / 2, so that
 // |b_i - b_j|^2 = |b_i|^2 - 2 closeness.  With error_i >= |v_i - b_i| the triangle inequality gives
 //
@@ -85,6 +99,31 @@ class Margin {
     return {float(outside), least > 0.0 ? float(inside) : INFINITY};
   }
 
+  // ---- of one pair, in float32: for products by tensor cores ----
+  GENFAST_HD Point point(const Rounded& b, float scale) const {
+    if (!(b.error < INFINITY)) return {scale, -INFINITY, INFINITY, INFINITY};  // not finite: nothing is known of it
+    const double square = b.square, error = b.error;
+    return {scale, down(0.5 * (square * (1.0 - relative_) - error * error * (1.0 + kPairSlack))),
+            up(0.5 * square * (1.0 + relative_)), b.error};
+  }
+  GENFAST_HD Ball ball(double reach, const Point& point) const {
+    if (reach < 0.0) return {0.0f, INFINITY, 0.0f, INFINITY};
+    if (!(point.error < INFINITY)) return {0.0f, -INFINITY, 0.0f, INFINITY};
+    if (reach > 0x1p100) return {0.0f, -INFINITY, 0.0f, -INFINITY};  // all that is finite
+    const double most = reach + point.error, least = reach * (1.0 - 3.0 * exact_) - point.error;
+    const double outside = point.outer - 0.5 * (absolute_ + most * most * (1.0 + kPairSlack));
+    const double inside = point.inner + 0.5 * (absolute_ - least * least * (1.0 - kPairSlack));
+    if (!(least > 0.0)) return {up(most * (1.0 + kPairSlack)), down(outside), 0.0f, INFINITY};
+    return {up(most * (1.0 + kPairSlack)), down(outside), up(least), up(inside)};
+  }
+  // The scaled distance is surely not less.
+  GENFAST_HD float at_least(const Point& i, const Point& j, float dot) const {
+    const float squared = 2.0f * ((i.outer + j.outer) - dot) - float(absolute_);
+    if (!(squared > 0.0f)) return 0.0f;
+    const float least = sqrtf(squared) * float(1.0 - kPairSlack) - (i.error + j.error) * float(1.0 + kPairSlack);
+    return least > 0.0f ? least : 0.0f;
+  }
+
   // A reach, after scaling, that surely holds a pair of this closeness.
   GENFAST_HD double reach_of(double closeness, double square, double errors, double rounding) const {
     const double squared = square - 2.0 * closeness + rounding;
@@ -92,6 +131,9 @@ class Margin {
   }
 
  private:
+  GENFAST_HD static float down(double v) { return float(v - fabs(v) * kFloatSlack); }
+  GENFAST_HD static float up(double v) { return float(v + fabs(v) * kFloatSlack); }
+
   double scale_, relative_, absolute_, exact_;
 };
 
