@@ -6,7 +6,7 @@
 // CUDA toolkit is needed.
 #include <cmath>
 
-#include "warp.h"
+#include "cluster.h"
 
 #define __global__
 #define __device__
