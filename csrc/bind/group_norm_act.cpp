@@ -3,6 +3,7 @@
 #include <optional>
 #include <tuple>
 
+#include "../kernels/group_norm_act_split.h"
 #include "affine.h"
 #include "op.h"
 
@@ -33,10 +34,13 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   return p;
 }
 
-// Scratch: the sums of both directions, and what the CUDA twin needs beside them.
-static void take_scratch(const Checker& check, const Tensor& x, GroupNorm& p) {
-  p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
-  if (runs_cuda_twin(x)) p.partial = check.scratch<float>(group_norm_act_partial(p.maps));
+// How many values the CUDA twins read and write at once.
+static int wide(const GroupNorm& p, std::initializer_list<const void*> tensors) {
+  const int wide = p.dtype == DType::float32 ? 4 : 8;
+  if ((p.maps.last ? p.maps.channels : p.maps.pixels) % wide) return 1;
+  for (const void* tensor : tensors)
+    if (reinterpret_cast<uintptr_t>(tensor) & 15) return 1;
+  return wide;
 }
 
 // (y, moments): mean and rstd, (2, N, groups)
@@ -48,13 +52,20 @@ std::tuple<Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional wei
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   GroupNorm& p = args.norm;
   Tensor y = check.empty(x.scalar_type());
+  args.y = y.data_ptr(), p.wide = wide(p, {p.x, args.y});
   const int64_t count = p.maps.batch * groups;
   Tensor moments =
       keep_moments ? check.empty(ScalarType::Float, {2, p.maps.batch, groups}) : check.nothing(ScalarType::Float);
-  p.mean = keep_moments ? static_cast<float*>(moments.data_ptr()) : check.scratch<float>(2 * count);
+  const int64_t parts = runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, false).parts() : 0;
+  if (keep_moments)
+    p.mean = static_cast<float*>(moments.data_ptr());
+  else if (parts != 1)
+    p.mean = check.scratch<float>(2 * count);
   p.rstd = p.mean + count;
-  take_scratch(check, x, p);
-  args.y = y.data_ptr();
+  if (parts == 0)
+    p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
+  else if (parts > 1)
+    p.partial = check.scratch<float>(4 * count * parts);
   if (x.numel() > 0)
     GENFAST_RUN(group_norm_act, x, args);
   else if (keep_moments)
@@ -79,9 +90,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
   AffineGradients affine(check, "group_norm_act_backward", p.maps.batch, p.maps.channels, needs, weight, bias);
   affine.args.scale = p.scale, affine.args.scale_stride = p.scale_stride;
   Tensor dx = check.empty(x.scalar_type());
-  take_scratch(check, x, p);
-  args.dx = dx.data_ptr();
-  args.means = reinterpret_cast<GroupMeans*>(check.scratch<float>(2 * p.maps.batch * groups));
+  args.dx = dx.data_ptr(), p.wide = wide(p, {p.x, args.dy, args.dx});
+  p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
+  const Cut cut = runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, true) : Cut{};
+  if (cut.parts() > 1) p.partial = check.scratch<float>(2 * p.maps.batch * p.maps.channels * cut.pieces());
+  if (cut.parts() != 1) args.means = reinterpret_cast<GroupMeans*>(check.scratch<float>(2 * p.maps.batch * groups));
   p.mean = static_cast<float*>(moments.data_ptr()), p.rstd = p.mean + p.maps.batch * groups;
   if (x.numel() > 0) {
     GENFAST_RUN(group_norm_act_backward, x, args);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "async.h"
+#include "cluster.h"
 #include "mma.h"
 
 #define __global__

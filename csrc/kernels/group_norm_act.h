@@ -25,8 +25,9 @@ struct GroupNorm {
   int64_t scale_stride, shift_stride;  //
   float *mean, *rstd;                  // [batch, groups]
   float* sums;                         // [batch, 2, channels]: scratch; backward: of dL/du and dL/du x_hat
-  float* partial;                      // scratch of the CUDA twin; see group_norm_act_partial
+  float* partial;                      // scratch of the CUDA twin; see group_norm_act_split.h
   int activation;                      // an Activation
+  int wide;                            // CUDA: values of a pack, 16 bytes where maps allow it, else 1
 };
 
 struct GroupNormActArgs {
@@ -43,6 +44,7 @@ struct alignas(8) GroupMeans {
 struct GroupNormActBackwardArgs {
   GroupNorm norm;
   const void* dy;     // as x
+  const void* more;   // as x, added to dx; or null
   void* dx;           // as x
   GroupMeans* means;  // [batch, groups] scratch
 };
@@ -50,12 +52,6 @@ struct GroupNormActBackwardArgs {
 // Channels-last sums are taken over units of 32 pixels in order, then over the units in order; the others in the order
 // of math/sum.h.
 constexpr int64_t kPixels = 32;
-
-// Floats of scratch that the CUDA twins need.
-inline int64_t group_norm_act_partial(const Maps& maps) {
-  const int64_t parts = maps.last ? (maps.pixels + kPixels - 1) / kPixels : chunks_per_row(maps.pixels);
-  return maps.batch * maps.channels * parts * 2;
-}
 
 // The fewest groups whose channels fill registers.
 inline int64_t groups_of_registers(const GroupNorm& p) {

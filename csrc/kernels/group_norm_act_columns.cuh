@@ -1,167 +1,88 @@
 #pragma once
-// The passes of group norm over channels-last maps, CUDA: a thread takes eight neighboring channels, or one, and walks
-// over pixels.
-#include "group_norm_act_body.h"
-#include "map.cuh"
+// Sums over the pixels of channels-last maps: a thread has a column, a pack of neighboring channels, of some pixels.
+#include "group_norm_act_meet.cuh"
 
 namespace genfast::inline GENFAST_ISA {
 
-// Where a thread stands: channels from `channel` on, unit `unit` of pixels of sample `n`.  Its values are a CudaTile of
-// the row (n, pixel) of a matrix [batch * pixels, channels].
-template <bool vector>
-struct ColumnPlace {
-  static constexpr int kWide = vector ? 8 : 1;
-  int64_t channel, unit, n;
-};
+// Where a thread of a block stands in its slab.
+template <class T, int packs>
+struct SlabPart {
+  static constexpr int kWide = Packs<T, true>::kWide;
+  int64_t n, channel, first_group;  // of the slab, the first
+  int groups;
+  int part, count, width;  // pixels; channels
+  int column, row, rows;
+  int64_t base, stride;  // in packs: of the thread's first pixel; to its next
+  bool inside;           // of the slab
+  int mine = 0;          // pixels of the thread
 
-template <class Pass, bool vector>
-struct ColumnParameters {
-  float of[ColumnPlace<vector>::kWide][Pass::kParameters];
-  GENFAST_HD ColumnParameters(const Pass& pass, int64_t n, int64_t channel) {
+  GENFAST_HD SlabPart(const GroupNorm& p, const SlabSplit& split, int64_t first_sample)
+      : n(first_sample + blockIdx.z), rows(split.rows) {
+    const unsigned at = blockIdx.x, slab = split.parts > 1 ? at / unsigned(split.parts) : at;
+    part = int(at - slab * unsigned(split.parts));
+    channel = int64_t(slab) * split.slab;
+    const int64_t first = part * split.per_part, left = p.maps.pixels - first, across = p.maps.channels - channel;
+    count = left < split.per_part ? int(left) : int(split.per_part);
+    width = across < split.slab ? int(across) : split.slab;
+    row = divided(int(threadIdx.x), split.of_columns), column = int(threadIdx.x) - row * split.columns;
+    first_group = int64_t(slab) * split.groups, groups = int(std::min(p.groups - first_group, int64_t(split.groups)));
+    inside = row < rows && column * kWide < width;
     GENFAST_UNROLL
-    for (int k = 0; k < ColumnPlace<vector>::kWide; ++k)
-      pass.parameters(n, (channel + k) / channels_per_group(pass.p.norm), channel + k, of[k]);
+    for (int k = 0; k < packs; ++k) mine += inside && k * rows + row < count;
+    stride = rows * (p.maps.channels / kWide);
+    base = (n * p.maps.pixels + first + row) * (p.maps.channels / kWide) + channel / kWide + column;
   }
+  GENFAST_HD bool has(int k) const { return k < mine; }
+  GENFAST_HD int64_t place(int k) const { return base + k * stride; }
 };
 
-// The values of one pixel.
-template <class Pass, bool vector>
-struct ColumnValues {
-  static constexpr int kWide = ColumnPlace<vector>::kWide;
-  float of[Pass::kInputs][kWide];
-  GENFAST_HD ColumnValues(const Pass& pass, const Shape& matrix, int64_t row, int64_t channel) {
-    GENFAST_UNROLL
-    for (int i = 0; i < Pass::kInputs; ++i) {
-      if constexpr (vector) {
-        const auto values = CudaTile<true>{matrix, row, channel}.load(pass.input(i));
-        GENFAST_UNROLL
-        for (int k = 0; k < kWide; ++k) of[i][k] = values.v[k];
-      } else {
-        of[i][0] = widen(pass.input(i)[row * matrix.features + channel]);
-      }
-    }
+// Shared memory of a block for the sums of its channels: what each row of threads has, then of some rows together.
+struct ColumnSums {
+  float* room;
+  const SlabSplit& split;
+  int wide;
+
+  GENFAST_HD static int64_t floats(const SlabSplit& split, int wide) {
+    return int64_t(split.threads) * wide + split.some * split.slab;
   }
-};
-
-// Calls visit(place) for every place of the grid's stride; x: channels, y: units of pixels and samples.
-template <bool vector, class Visit>
-GENFAST_HD void each_place(const Maps& maps, int64_t units, Visit visit) {
-  constexpr int wide = ColumnPlace<vector>::kWide;
-  const int64_t across = (maps.channels + wide - 1) / wide;
-  for (int64_t down = blockIdx.y * int64_t(blockDim.y) + threadIdx.y; down < maps.batch * units;
-       down += int64_t(gridDim.y) * blockDim.y)
-    for (int64_t column = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; column < across;
-         column += int64_t(gridDim.x) * blockDim.x)
-      visit(ColumnPlace<vector>{column * wide, down % units, down / units});
-}
-
-// partial: [batch, units, 2, channels]
-template <class Pass, bool vector>
-__global__ void __launch_bounds__(kThreads, 1)
-    sum_columns_kernel(const __grid_constant__ Pass pass, float* partial, int64_t units) {
-  constexpr int wide = ColumnPlace<vector>::kWide;
-  const Maps& maps = pass.p.norm.maps;
-  const Shape matrix{maps.batch * maps.pixels, maps.channels, 1};
-  each_place<vector>(maps, units, [&](const auto& place) {
-    const ColumnParameters<Pass, vector> q(pass, place.n, place.channel);
-    float sums[2][wide] = {};
-    const int64_t end = (place.unit + 1) * kPixels < maps.pixels ? (place.unit + 1) * kPixels : maps.pixels;
-    GENFAST_NO_UNROLL
-    for (int64_t pixel = place.unit * kPixels; pixel < end; ++pixel) {
-      const ColumnValues<Pass, vector> values(pass, matrix, place.n * maps.pixels + pixel, place.channel);
+  // Adds up what the threads have of their column.
+  template <int wide>
+  __device__ void add(int row, int column, const float (&mine)[wide]) const {
+    struct alignas(16) Four {
+      float v[4];
+    };
+    const int slab = split.slab, rows = split.rows, some = split.some;
+    if (row < rows) {
+      float* to = room + row * slab + column * wide;
       GENFAST_UNROLL
-      for (int k = 0; k < wide; ++k) {
-        float in[Pass::kInputs], terms[2];
-        for (int i = 0; i < Pass::kInputs; ++i) in[i] = values.of[i][k];
-        pass.sum(in, q.of[k], terms);
-        sums[0][k] = sums[0][k] + terms[0], sums[1][k] = sums[1][k] + terms[1];
-      }
+      for (int j = 0; j < wide; j += 4)
+        *reinterpret_cast<Four*>(to + j) = {mine[j], mine[j + 1], mine[j + 2], mine[j + 3]};
     }
-    float* to = partial + (place.n * units + place.unit) * 2 * maps.channels + place.channel;
-    GENFAST_UNROLL
-    for (int i = 0; i < 2; ++i) GENFAST_UNROLL
-    for (int k = 0; k < wide; ++k) to[i * maps.channels + k] = sums[i][k];
-  });
-}
-
-// A thread adds the units of one sum of one channel.
-static __global__ void __launch_bounds__(kThreads)
-    add_units_kernel(float* sums, const float* partial, int64_t batch, int64_t units, int64_t columns) {
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < batch * columns;
-       i += int64_t(gridDim.x) * kThreads) {
-    const float* from = partial + i / columns * units * columns + i % columns;
+    __syncthreads();
+    const int thread = int(threadIdx.x), from = some > 1 ? divided(thread, split.of_slab) : 0;
+    float* to = of_some();
+    for (int c = thread - from * slab; c < slab && from < some; c += int(blockDim.x)) {
+      float sum = 0.0f;
+      for (int r = from; r < rows; r += some) sum = sum + room[r * slab + c];
+      to[from * slab + c] = sum;
+    }
+    __syncthreads();
+  }
+  __device__ float of_channel(int c) const {
+    const float* from = of_some();
     float sum = 0.0f;
-    for (int64_t unit = 0; unit < units; ++unit) sum = sum + from[unit * columns];
-    sums[i] = sum;
+    for (int s = 0; s < split.some; ++s) sum = sum + from[s * split.slab + c];
+    return sum;
   }
-}
-
-constexpr int64_t kMappedPixels = 4;
-
-template <class Pass, bool vector>
-__global__ void __launch_bounds__(kThreads, 1) map_columns_kernel(const __grid_constant__ Pass pass, int64_t units) {
-  constexpr int wide = ColumnPlace<vector>::kWide;
-  const Maps& maps = pass.p.norm.maps;
-  const Shape matrix{maps.batch * maps.pixels, maps.channels, 1};
-  each_place<vector>(maps, units, [&](const auto& place) {
-    const ColumnParameters<Pass, vector> q(pass, place.n, place.channel);
-    const int64_t end = (place.unit + 1) * kMappedPixels < maps.pixels ? (place.unit + 1) * kMappedPixels : maps.pixels;
-    GENFAST_NO_UNROLL
-    for (int64_t pixel = place.unit * kMappedPixels; pixel < end; ++pixel) {
-      const int64_t row = place.n * maps.pixels + pixel;
-      const ColumnValues<Pass, vector> values(pass, matrix, row, place.channel);
-      float out[wide];
-      GENFAST_UNROLL
-      for (int k = 0; k < wide; ++k) {
-        float in[Pass::kInputs];
-        for (int i = 0; i < Pass::kInputs; ++i) in[i] = values.of[i][k];
-        out[k] = pass.map(in, q.of[k]);
-      }
-      if constexpr (vector) {
-        typename CudaTile<true>::Values packed;
-        GENFAST_UNROLL
-        for (int k = 0; k < wide; ++k) packed.v[k] = out[k];
-        CudaTile<true>{matrix, row, place.channel}.store(pass.output(), packed);
-      } else {
-        narrow(out[0], pass.output()[row * matrix.features + place.channel]);
-      }
-    }
-  });
-}
-
-struct ColumnGrid {
-  dim3 grid, block;
-  ColumnGrid(int64_t across, int64_t down) {
-    unsigned x = 1;
-    while (x < 32 && int64_t(x) < across) x *= 2;
-    block = dim3(x, kThreads / x);
-    const int64_t rows = (down + block.y - 1) / block.y;
-    grid = dim3(unsigned((across + x - 1) / x), unsigned(rows < 65535 ? rows : 65535));
+  // Of channels [begin, begin + count), found by a warp.
+  __device__ float of_group(int begin, int count) const {
+    float sum = 0.0f;
+    for (int c = int(threadIdx.x % 32); c < count; c += 32) sum = sum + of_channel(begin + c);
+    return warp_sum(sum);
   }
+
+ private:
+  GENFAST_HD float* of_some() const { return room + split.threads * wide; }
 };
-
-template <class Pass, bool vector>
-const char* sum_columns(const Pass& pass, Stream stream) {
-  const GroupNorm& p = pass.p.norm;
-  constexpr int wide = ColumnPlace<vector>::kWide;
-  const int64_t units = (p.maps.pixels + kPixels - 1) / kPixels, columns = 2 * p.maps.channels;
-  const ColumnGrid at((p.maps.channels + wide - 1) / wide, p.maps.batch * units);
-  GENFAST_KERNEL_LAUNCH((sum_columns_kernel<Pass, vector>), at.grid, at.block, 0, stream, pass, p.partial, units);
-  if (const char* error = launch_error()) return error;
-  const int64_t blocks = (p.maps.batch * columns + kThreads - 1) / kThreads;
-  GENFAST_KERNEL_LAUNCH(add_units_kernel, dim3(unsigned(blocks < (1 << 20) ? blocks : (1 << 20))), dim3(kThreads), 0,
-                        stream, p.sums, p.partial, p.maps.batch, units, columns);
-  return launch_error();
-}
-
-template <class Pass, bool vector>
-const char* map_columns(const Pass& pass, Stream stream) {
-  const Maps& maps = pass.p.norm.maps;
-  constexpr int wide = ColumnPlace<vector>::kWide;
-  const int64_t units = (maps.pixels + kMappedPixels - 1) / kMappedPixels;
-  const ColumnGrid at((maps.channels + wide - 1) / wide, maps.batch * units);
-  GENFAST_KERNEL_LAUNCH((map_columns_kernel<Pass, vector>), at.grid, at.block, 0, stream, pass, units);
-  return launch_error();
-}
 
 }  // namespace genfast::inline GENFAST_ISA

@@ -1,151 +1,76 @@
-#include <type_traits>
-
-#include "group_norm_act_body.h"
-#include "group_norm_act_columns.cuh"
-#include "reduce.cuh"
+#include "group_norm_act_groups_backward.cuh"
+#include "group_norm_act_slabs.cuh"
+#include "group_norm_act_slabs_backward.cuh"
 
 namespace genfast::cuda {
 
-// The activation is chosen at run time: a uniform branch costs nothing beside memory, four times the kernels would.
-struct AnyActivation {
-  int which;
-  GENFAST_HD float value(float u) const {
-    return with_activation(Activation(which), [&](auto act) { return act.value(u); });
-  }
-  GENFAST_HD float slope(float u) const {
-    return with_activation(Activation(which), [&](auto act) { return act.slope(u); });
-  }
-};
+// A grid has at most so many samples; more are told apart by launches.
+constexpr int64_t kMostSamples = 65535;
 
-// A thread visits one group of one sample: visit(n, group).
-template <class Visit>
-__global__ void __launch_bounds__(kThreads)
-    groups_kernel(const __grid_constant__ Visit visit, int64_t batch, int64_t groups) {
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < batch * groups; i += int64_t(gridDim.x) * kThreads)
-    visit(i / groups, i % groups);
+template <class Args, class Split>
+using Kernel = void (*)(Args, Split, int64_t, Stage);
+
+// A block a part; `units`: the groups or slabs of a sample.
+template <class Args, class Split>
+static const char* launch_parts(Kernel<Args, Split> kernel, const Args& args, const Split& split, int64_t units,
+                                size_t shared_bytes, Stage stage, Stream stream) {
+  const int64_t batch = args.norm.maps.batch;
+  for (int64_t first = 0; first < batch; first += kMostSamples) {
+    Launch how;
+    how.grid = dim3(unsigned(units * split.parts), 1, unsigned(std::min(batch - first, kMostSamples)));
+    how.block = dim3(split.threads), how.shared_bytes = shared_bytes;
+    if (stage == Stage::whole) how.cluster = dim3(split.parts);
+    if (const char* error = launch(kernel, how, stream, args, split, first, stage)) return error;
+  }
+  return nullptr;
 }
 
-template <class Visit>
-static const char* each_group(const GroupNorm& p, const Visit& visit, Stream stream) {
-  GENFAST_KERNEL_LAUNCH((groups_kernel<Visit>), dim3(blocks_for(p.maps.batch * p.groups, kThreads)), dim3(kThreads), 0,
-                        stream, visit, p.maps.batch, p.groups);
-  return launch_error();
+// In one launch where a block or a cluster holds all that is summed up; else in two that read alike, and between them
+// the sums of all parts are put together.
+template <class Args, class Split>
+static const char* run(Kernel<Args, Split> kernel, const Args& args, const Split& split, int64_t units,
+                       size_t shared_bytes, Stream stream) {
+  if (split.parts == 1 || (split.parts <= kMostParts && clusters()))
+    return launch_parts(kernel, args, split, units, shared_bytes, Stage::whole, stream);
+  if (const char* error = launch_parts(kernel, args, split, units, shared_bytes, Stage::sums, stream)) return error;
+  const Launch how{dim3(unsigned(args.norm.maps.batch * args.norm.groups)), dim3(kThreads)};
+  if (const char* error = launch<Args, Split>(together_kernel<Split>, how, stream, args, split)) return error;
+  return launch_parts(kernel, args, split, units, shared_bytes, Stage::rest, stream);
 }
 
 template <class T>
-struct Start {
-  GroupNorm p;
-  GENFAST_HD void operator()(int64_t n, int64_t group) const { set_pivot<T>(p, n, group); }
-};
-template <class Args>
-struct Finish {
-  Args args;
-  GENFAST_HD void operator()(int64_t n, int64_t group) const { finish_group(args, n, group); }
-};
-
-// A block takes a whole group: sums it, finishes it and maps it, in one launch.  The second reading finds in the cache
-// what the first brought.
-constexpr int64_t kGroupBytes = 128 << 10;
-constexpr int kMostWarps = 16;
-
-template <class Summing, class Mapping, bool vector, class Args>
-__global__ void __launch_bounds__(32 * kMostWarps, 1)
-    group_kernel(const __grid_constant__ Args args, const __grid_constant__ Planar<Summing> summing,
-                 const __grid_constant__ Planar<Mapping> mapping) {
+static const char* norm(const GroupNormActArgs& args, Stream stream) {
   const GroupNorm& p = args.norm;
-  const Shape shape{p.maps.batch * p.maps.channels, p.maps.pixels, 1};
-  const int64_t per_group = p.per_group;
-  const bool first_thread = threadIdx.x == 0 && threadIdx.y == 0;
-  for (int64_t work = blockIdx.x; work < p.maps.batch * p.groups; work += gridDim.x) {
-    const int64_t begin = work * per_group, end = begin + per_group;
-    if constexpr (std::is_same_v<Args, GroupNormActArgs>) {
-      if (first_thread) set_pivot<typename Summing::Type>(p, work / p.groups, work % p.groups);
-      __syncthreads();
-    }
-    for (int64_t row = begin + threadIdx.y; row < end; row += blockDim.y) {
-      float sum[2] = {};
-      const auto apply = summing.row(row);
-      for (int64_t start = 0; start < p.maps.pixels; start += kChunk) {
-        float chunk[2];
-        sum_chunk<vector>(shape, apply, row, start, chunk);
-        sum[0] = sum[0] + chunk[0], sum[1] = sum[1] + chunk[1];
-      }
-      if (threadIdx.x == 0) summing.finish(row, sum);
-    }
-    __syncthreads();
-    if (first_thread) finish_group(args, work / p.groups, work % p.groups);
-    __syncthreads();
-    for (int64_t row = begin + threadIdx.y; row < end; row += blockDim.y) {
-      const auto apply = mapping.row(row);
-      for (int64_t first = threadIdx.x * 8; first < p.maps.pixels; first += 32 * 8)
-        apply(CudaTile<vector>{shape, row, first});
-    }
-  }
+  const Cut cut = cut_of(p, false);
+  constexpr Block small = kSlabBlocks[0], large = kSlabBlocks[1];
+  if (cut.slabs)
+    return run(cut.block.threads == small.threads ? slab_kernel<T, small.threads, small.packs, 3>
+                                                  : slab_kernel<T, large.threads, large.packs, 1>,
+               args, cut.slab, up(p.maps.channels, cut.slab.slab), slab_bytes(cut.slab, p.wide), stream);
+  return run(cut.wide > 1 ? group_kernel<T, true> : group_kernel<T, false>, args, cut.group, p.groups,
+             sizeof(Pair) * cut.group.channels, stream);
 }
 
-template <bool vector, class Summing, class Mapping, class Args>
-static const char* whole_groups(const Args& args, const Summing& summing, const Mapping& mapping, Stream stream) {
+template <class T>
+static const char* norm(const GroupNormActBackwardArgs& args, Stream stream) {
   const GroupNorm& p = args.norm;
-  const int64_t per_group = p.per_group;
-  const unsigned warps = unsigned(per_group < kMostWarps ? per_group : kMostWarps);
-  GENFAST_KERNEL_LAUNCH((group_kernel<Summing, Mapping, vector, Args>), dim3(blocks_for(p.maps.batch * p.groups, 1)),
-                        dim3(32, warps), 0, stream, args, Planar<Summing>{summing}, Planar<Mapping>{mapping});
-  return launch_error();
-}
-
-template <class Summing>
-static const char* sum(const Summing& pass, bool are_aligned, Stream stream) {
-  const GroupNorm& p = pass.p.norm;
-  if (!p.maps.last) return reduce(rows_of(p.maps), are_aligned, Planar<Summing>{pass}, p.partial, stream);
-  if (are_aligned && p.maps.channels % 8 == 0) return sum_columns<Summing, true>(pass, stream);
-  return sum_columns<Summing, false>(pass, stream);
-}
-
-template <class Mapping>
-static const char* apply(const Mapping& pass, bool are_aligned, Stream stream) {
-  const Maps& maps = pass.p.norm.maps;
-  if (!maps.last) return map(rows_of(maps), are_aligned, Planar<Mapping>{pass}, stream);
-  if (are_aligned && maps.channels % 8 == 0) return map_columns<Mapping, true>(pass, stream);
-  return map_columns<Mapping, false>(pass, stream);
-}
-
-template <class Summing, class Mapping, class Args>
-static const char* run(const Args& args, bool are_aligned, const Summing& summing, const Mapping& mapping,
-                       Stream stream) {
-  const GroupNorm& p = args.norm;
-  if (p.maps.batch * p.maps.channels * p.maps.pixels == 0) return nullptr;
-  const int64_t per_group = p.per_group;
-  const bool fits = per_group * p.maps.pixels * int64_t(sizeof(typename Summing::Type)) <= kGroupBytes;
-  const bool fills_warps = per_group >= 4 || p.maps.pixels <= kChunk;
-  if (!p.maps.last && fits && fills_warps) {
-    if (are_aligned && p.maps.pixels % 8 == 0) return whole_groups<true>(args, summing, mapping, stream);
-    return whole_groups<false>(args, summing, mapping, stream);
-  }
-  if constexpr (std::is_same_v<Args, GroupNormActArgs>)
-    if (const char* error = each_group(p, Start<typename Summing::Type>{p}, stream)) return error;
-  if (const char* error = sum(summing, are_aligned, stream)) return error;
-  if (const char* error = each_group(p, Finish<Args>{args}, stream)) return error;
-  return apply(mapping, are_aligned, stream);
+  const Cut cut = cut_of(p, true);
+  if (cut.slabs)
+    return run(slab_backward_kernel<T>, args, cut.slab, up(p.maps.channels, cut.slab.slab),
+               slab_backward_bytes(cut.slab, p.wide), stream);
+  return run(cut.wide > 1 ? group_backward_kernel<T, true> : group_backward_kernel<T, false>, args, cut.group, p.groups,
+             group_backward_bytes(cut.group), stream);
 }
 
 const char* group_norm_act(const GroupNormActArgs& p, Stream stream) {
   const char* error = nullptr;
-  with_type(p.norm.dtype, [&](auto type) {
-    using T = decltype(type);
-    const AnyActivation act{p.norm.activation};
-    error = run(p, aligned(p.norm.x, p.y), MomentsPass<T>{p}, ApplyPass<T, AnyActivation>{p, act}, stream);
-  });
+  with_type(p.norm.dtype, [&](auto type) { error = norm<decltype(type)>(p, stream); });
   return error;
 }
 
 const char* group_norm_act_backward(const GroupNormActBackwardArgs& p, Stream stream) {
   const char* error = nullptr;
-  with_type(p.norm.dtype, [&](auto type) {
-    using T = decltype(type);
-    const AnyActivation act{p.norm.activation};
-    error = run(p, aligned(p.norm.x, p.dy, p.dx), SlopesPass<T, AnyActivation>{p, act},
-                GradientPass<T, AnyActivation>{p, act}, stream);
-  });
+  with_type(p.norm.dtype, [&](auto type) { error = norm<decltype(type)>(p, stream); });
   return error;
 }
 

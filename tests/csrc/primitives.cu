@@ -147,7 +147,7 @@ static bool product_is_right(bool half, const char*& error) {
   float *c = numbers<float>(128, 0, 1), *d = numbers<float>(128);
   for (size_t i = 0; i < 256; ++i) a[i] = narrow_integer(number_of_a(i / 16, i % 16), half);
   for (size_t i = 0; i < 128; ++i) b[i] = narrow_integer(number_of_b(i % 16, i / 16), half);
-  error = launch(half ? product<true> : product<false>, {1, 32}, a, b, c, d);
+  error = launch(half ? product<true> : product<false>, {1, 32}, nullptr, a, b, c, d);
   return equal(d, 128, number_of_d);
 }
 
@@ -156,21 +156,21 @@ int main() {
   const float* in = numbers<float>(1024, 0, 1);
   float *out = numbers<float>(1024), *other = numbers<float>(1024);
 
-  error = launch(sum_of_cluster, {12, 64, 64 * sizeof(float), 4}, in, out);
+  error = launch(sum_of_cluster, {12, 64, 64 * sizeof(float), 4}, nullptr, in, out);
   report("cluster", error,
          equal(out, 12 * 64, [](size_t i) { return 1001.0f * float(4 * (i / 256 * 256 + i % 64) + 64 * 6); }));
-  error = launch(pass_on, {6, 32, 0, 2}, out);
+  error = launch(pass_on, {6, 32, 0, 2}, nullptr, out);
   report("cluster arrives and waits", error,
          equal(out, 6 * 32, [](size_t i) { return float((i / 32) ^ 1) + 100.0f * float(i / 32 % 2); }));
 
   for (size_t i = 0; i < 160; ++i) out[i] = float(i);
-  error = launch(around, {5, 32, 0, 1, true}, out, other);
+  error = launch(around, {5, 32, 0, 1, true}, nullptr, out, other);
   report("cooperative grid", error, equal(out, 160, [](size_t i) { return float((i + 128) % 160); }));
-  error = launch(sum_of_team, {8, 32, 0, 1, true}, in, other, numbers<unsigned>(5), out, 5);
+  error = launch(sum_of_team, {8, 32, 0, 1, true}, nullptr, in, other, numbers<unsigned>(5), out, 5);
   report("team", error, equal(out, 5 * 128, [](size_t i) { return 128.0f * float(i / 128 * 128) + 64.0f * 127; }));
 
   Quad* quads = static_cast<Quad*>(shared_with_host(sizeof(Quad) * 96));
-  error = launch(through_a_ring, {1, 32}, reinterpret_cast<const Quad*>(in), quads, 3);
+  error = launch(through_a_ring, {1, 32}, nullptr, reinterpret_cast<const Quad*>(in), quads, 3);
   report("asynchronous copies", error,
          equal(quads->v, 384, [](size_t i) { return float(i / 128 * 128 + (31 - i / 4 % 32) * 4 + i % 4); }));
   for (bool half : {false, true}) {

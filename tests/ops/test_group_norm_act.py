@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from genfast import ops
+from genfast._extension import extension
 
 # (N, C, *), groups: one channel a group, one group, 32 groups, one pixel, odd sizes, widths that fill no register.
 SHAPES = [
@@ -139,6 +140,39 @@ def test_small_tensors_in_half_precision_and_frozen_ones():
     assert all(g.dtype == torch.bfloat16 and g.abs().sum() > 0 for g in grads)
     leaf = x.float().requires_grad_()
     assert ops.group_norm_act(leaf, 2, weight).sum().backward() is None and leaf.grad is not None
+
+
+# Groups that one block holds, a cluster, or neither; slices of channels, whole channels, single values; slabs of many
+# groups and of one, narrower ones at the end.
+LARGE = [
+    ((2, 8, 64, 64), 2),
+    ((1, 2, 200, 210), 1),
+    ((1, 6, 181, 97), 2),
+    ((2, 96, 40, 36), 3),
+    ((1, 40, 23, 64), 4),
+    ((1, 1040, 4, 4), 1),
+    ((1, 8, 250, 300), 1),
+    ((3, 2000, 2), 1),
+]
+
+
+@pytest.mark.skipif(not extension.build_info()["emulated"], reason="what a block may have is emulated")
+@pytest.mark.parametrize("kib", [48, 99, 163, 227])
+@pytest.mark.parametrize(("shape", "groups"), LARGE, ids=str)
+def test_parts_of_a_group_whatever_a_block_may_have(shape, groups, kib):
+    extension.set_shared_memory(kib << 10)
+    for layout, dtype in itertools.product(laid_out(shape), (torch.float32, torch.bfloat16)):
+        tensors = arguments(shape, dtype, mean=2.0)
+        x, *small = (t.detach().requires_grad_() for t in tensors)
+        y = ops.group_norm_act(x.contiguous(memory_format=layout), groups, *small)
+        dy = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+        found = y, *torch.autograd.grad(y, (x, *small), dy)
+        leaves = [t.double().requires_grad_() for t in tensors]
+        exact = ops.group_norm_act_reference(leaves[0], groups, *leaves[1:])
+        expected = exact, *torch.autograd.grad(exact, leaves, dy.double())
+        for a, b in zip(found, expected):
+            near = 1e-4 if a.ndim < x.ndim else 8 * torch.finfo(dtype).eps
+            assert (a.double() - b).abs().max() <= near * b.abs().max(), (layout, dtype, a.shape)
 
 
 X = torch.zeros(2, 6, 4, 4)

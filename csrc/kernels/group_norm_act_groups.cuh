@@ -1,0 +1,144 @@
+#pragma once
+// Group norm where the values of a channel are neighbors, or, channels-last, where channels fill no packs: a block
+// holds a group, or a part of one.
+#include "group_norm_act_meet.cuh"
+
+namespace genfast::inline GENFAST_ISA {
+
+// The part of a block: packs [first, first + count) of a group, whose channels begin at `channel`.
+struct GroupPart {
+  int64_t n, group, channel, slice;
+  int part, channels, count;
+
+  GENFAST_HD GroupPart(const GroupNorm& p, const GroupSplit& split, int64_t n_, int64_t group_, int part_)
+      : n(n_), group(group_), part(part_) {
+    const int block = split.slices > 1 ? part / split.slices : part;
+    slice = split.slices > 1 ? int64_t(part - block * split.slices) * split.per_slice : 0;
+    const int64_t first = int64_t(block) * split.channels, channels_left = p.per_group - first;
+    const int64_t packs_left = split.per_channel - slice;
+    channel = group * p.per_group + first;
+    channels = channels_left < split.channels ? int(channels_left) : split.channels;
+    count = channels * (packs_left < split.per_slice ? int(packs_left) : split.per_slice);
+  }
+  // Of this block, in a grid of parts of groups, and samples from `first` on.
+  GENFAST_HD static GroupPart here(const GroupNorm& p, const GroupSplit& split, int64_t first) {
+    const unsigned at = blockIdx.x, group = split.parts > 1 ? at / unsigned(split.parts) : at;
+    return {p, split, first + blockIdx.z, group, int(at - group * unsigned(split.parts))};
+  }
+};
+
+// The packs of a thread: a warp has neighboring ones.  Pack k is pack i(k) of the part; where it lies in memory, and of
+// which channel it is.
+template <class T, bool vector, int packs>
+struct GroupPlaces {
+  static constexpr int kWide = Packs<T, vector>::kWide;
+  int first, count;
+  int64_t base, channels;
+  int per_slice;
+  unsigned inverse;
+  bool last;
+  GENFAST_HD GroupPlaces(const GroupNorm& p, const GroupSplit& split, const GroupPart& part)
+      : first(int(threadIdx.x / 32 * (32 * packs) + threadIdx.x % 32)),
+        count(part.count),
+        base((part.n * p.maps.channels + part.channel) * split.per_channel + part.slice + first),
+        channels(p.maps.channels),
+        per_slice(split.per_slice),
+        inverse(split.inverse),
+        last(!vector && p.maps.last) {
+    if (last) base = (part.n * p.maps.pixels + part.slice) * channels + part.channel;
+  }
+  GENFAST_HD bool has(int k) const { return first + 32 * k < count; }
+  GENFAST_HD int channel(int k) const { return divided(first + 32 * k, inverse); }
+  GENFAST_HD int64_t operator()(int k) const {
+    if constexpr (!vector) {
+      const int c = channel(k);
+      if (last) return base + (first + 32 * k - c * per_slice) * channels + c;
+    }
+    return base + 32 * k;
+  }
+};
+
+template <class T, bool vector>
+__global__ void __launch_bounds__(1024, 1)
+    group_kernel(const __grid_constant__ GroupNormActArgs args, const __grid_constant__ GroupSplit split,
+                 const __grid_constant__ int64_t first_sample, const __grid_constant__ Stage stage) {
+  using Pack = Packs<T, vector>;
+  constexpr int packs = kGroupBlocks[0].packs, wide = Pack::kWide;
+  GENFAST_DYNAMIC_SHARED(Pair, line);  // of the channels: slope, offset
+  GENFAST_SHARED(float[32], room);
+  GENFAST_SHARED(float[32], more_room);
+  GENFAST_SHARED(Moments, told);
+  const GroupNorm& p = args.norm;
+  const GroupPart part = GroupPart::here(p, split, first_sample);
+  GroupPlaces<T, vector, packs> place(p, split, part);
+  const int threads = int(blockDim.x), thread = int(threadIdx.x);
+
+  typename Pack::Word held[packs];
+  GENFAST_UNROLL
+  for (int k = 0; k < packs; ++k) held[k] = place.has(k) ? Pack::load(p.x, place(k)) : Pack::zero();
+  for (int c = thread; c < part.channels; c += threads)
+    line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
+
+  Pair moments;  // of the group: mean, rstd
+  if (stage != Stage::rest) {
+    const float count = float(part.count * wide);
+    float sum = 0.0f, squares = 0.0f;
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      float v[wide];
+      Pack::unpack(held[k], v);
+      sum = sum + sum_of(v);
+    }
+    const float mean = block_sum(sum, room) / count;
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      float v[wide];
+      Pack::unpack(held[k], v);
+      if (place.has(k)) {
+        GENFAST_UNROLL
+        for (int j = 0; j < wide; ++j) v[j] = v[j] - mean, squares = fma_(v[j], v[j], squares);
+      }
+    }
+    const Moments own{mean, block_sum(squares, more_room), count};
+    if (stage == Stage::sums) {
+      Moments* to = reinterpret_cast<Moments*>(p.partial) + (part.n * p.groups + part.group) * split.parts;
+      if (thread == 0) to[part.part] = own;
+      return;
+    }
+    if (split.parts == 1) {
+      moments = {mean, 1.0f / sqrtf(own.squares / count + args.eps)};
+    } else {
+      if (thread == 0) told = own;
+      cluster_sync();
+      moments = put_together(split.parts, float(p.per_group * p.maps.pixels), args.eps,
+                             [&](int q) { return *shared_of(&told, q); });
+      cluster_arrive();
+    }
+    if (p.mean && thread == 0 && part.part == 0) {
+      const int64_t at = part.n * p.groups + part.group;
+      p.mean[at] = moments.first, p.rstd[at] = moments.second;
+    }
+  } else {
+    const int64_t at = part.n * p.groups + part.group;
+    moments = {p.mean[at], p.rstd[at]};
+    __syncthreads();
+  }
+
+  find_again(place.base);
+  with_activation_of(p, [&](auto act) {
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      if (!place.has(k)) continue;
+      const Pair of_channel = line[place.channel(k)];
+      const float slope = of_channel.first * moments.second;
+      float v[wide];
+      Pack::unpack(held[k], v);
+      GENFAST_UNROLL
+      for (int j = 0; j < wide; ++j) v[j] = act.value(fma_(v[j] - moments.first, slope, of_channel.second));
+      Pack::store(args.y, place(k), Pack::pack(v));
+    }
+  });
+  if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
+}
+
+}  // namespace genfast::inline GENFAST_ISA

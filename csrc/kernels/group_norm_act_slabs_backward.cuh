@@ -1,0 +1,135 @@
+#pragma once
+// The backward of group norm over channels-last maps: a block holds some pixels of a slab, those of a cluster all.
+#include "group_norm_act_columns.cuh"
+
+namespace genfast::inline GENFAST_ISA {
+
+// Shared memory beside the sums: of each channel its moments, its line, and what the block tells.
+inline size_t slab_backward_bytes(const SlabSplit& split, int wide) {
+  return sizeof(float) * (ColumnSums::floats(split, wide) + 6 * split.slab);
+}
+
+template <class T>
+__global__ void __launch_bounds__(512, 1)
+    slab_backward_kernel(const __grid_constant__ GroupNormActBackwardArgs args, const __grid_constant__ SlabSplit split,
+                         const __grid_constant__ int64_t first_sample, const __grid_constant__ Stage stage) {
+  using Pack = Packs<T, true>;
+  constexpr int packs = kSlabBlocksBackward[0].packs, wide = Pack::kWide;
+  GENFAST_DYNAMIC_SHARED(Pair, channels);    // of the channels: sums of du and du x_hat
+  Pair* const line = channels + split.slab;  // slope rstd, offset; then the means of the group
+  Pair* const moments = line + split.slab;   // mean, rstd
+  const ColumnSums sums{reinterpret_cast<float*>(moments + split.slab), split, wide};
+  const GroupNorm& p = args.norm;
+  SlabPart<T, packs> part(p, split, first_sample);
+  const int per_group = int(p.per_group), groups = part.groups, lane = int(threadIdx.x % 32);
+  const int thread = int(threadIdx.x), threads = int(blockDim.x), warp = thread / 32, warps = threads / 32;
+  const int64_t at = part.n * p.groups + part.first_group;
+
+  typename Pack::Word x[packs], dy[packs];
+  GENFAST_UNROLL
+  for (int k = 0; k < packs; ++k) {
+    x[k] = part.has(k) ? Pack::load(p.x, part.place(k)) : Pack::zero();
+    dy[k] = part.has(k) ? Pack::load(args.dy, part.place(k)) : Pack::zero();
+  }
+  for (int c = thread; c < part.width; c += threads) {
+    const int64_t group = at + divided(c, split.of_group);
+    moments[c] = {p.mean[group], p.rstd[group]};
+    line[c] = {moments[c].second * slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
+  }
+  __syncthreads();
+
+  const int first = part.inside ? part.column * wide : 0;
+  float mean[wide], sum[wide] = {}, times[wide] = {};
+  GENFAST_UNROLL
+  for (int j = 0; j < wide; ++j) mean[j] = moments[first + j].first;
+  {
+    Pair u[wide];
+    GENFAST_UNROLL
+    for (int j = 0; j < wide; ++j) u[j] = line[first + j];
+    with_activation_of(p, [&](auto act) {
+      GENFAST_UNROLL
+      for (int k = 0; k < packs; ++k) {
+        if (!part.has(k)) continue;
+        float v[wide], du[wide];
+        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+        GENFAST_UNROLL
+        for (int j = 0; j < wide; ++j) {
+          const float centered = v[j] - mean[j];
+          du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
+          sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
+          du[j] = u[j].first * du[j];
+        }
+        dy[k] = Pack::pack(du);
+      }
+    });
+  }
+
+  if (stage != Stage::rest) {
+    sums.add(part.row, part.column, sum);
+    for (int c = thread; c < part.width; c += threads) channels[c].first = sums.of_channel(c);
+    sums.add(part.row, part.column, times);
+    for (int c = thread; c < part.width; c += threads) {
+      channels[c].second = moments[c].second * sums.of_channel(c);
+      if (stage == Stage::sums)
+        reinterpret_cast<Pair*>(p.partial)[(part.n * split.parts + part.part) * p.maps.channels + part.channel + c] =
+            channels[c];
+    }
+    if (stage == Stage::sums) return;
+    if (split.parts > 1) cluster_sync();
+    for (int c = thread; c < part.width; c += threads) {
+      Pair of[kMostParts], all{0.0f, 0.0f};
+      GENFAST_UNROLL
+      for (int q = 0; q < kMostParts; ++q)
+        of[q] = q < split.parts ? *shared_of(&channels[c], q) : Pair{0.0f, 0.0f};  // on their way at once
+      GENFAST_UNROLL
+      for (int q = 0; q < kMostParts; ++q) all = {all.first + of[q].first, all.second + of[q].second};
+      if (part.part == 0) {
+        float* to = p.sums + 2 * part.n * p.maps.channels + part.channel + c;
+        to[0] = all.first, to[p.maps.channels] = all.second;
+      }
+      line[c] = {line[c].first * all.first, line[c].first * all.second};
+    }
+    if (split.parts > 1) cluster_arrive();
+  }
+  __syncthreads();
+  for (int g = warp; g < groups; g += warps) {
+    const int begin = g * per_group;
+    GroupMeans means;
+    if (stage == Stage::rest) {
+      means = args.means[at + g];
+    } else {
+      const float count = float(p.per_group * p.maps.pixels);
+      Pair group{0.0f, 0.0f};
+      for (int c = begin + lane; c < begin + per_group; c += 32)
+        group = {group.first + line[c].first, group.second + line[c].second};
+      means = {warp_sum(group.first) / count, moments[begin].second * warp_sum(group.second) / count};
+    }
+    for (int c = begin + lane; c < begin + per_group; c += 32) line[c] = {means.plain, means.times};
+  }
+  __syncthreads();
+
+  if (part.inside) {
+    find_again(part.base);
+    Pair means[wide];
+    GENFAST_UNROLL
+    for (int j = 0; j < wide; ++j) means[j] = line[first + j];
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      if (!part.has(k)) continue;
+      float v[wide], du[wide];
+      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+      GENFAST_UNROLL
+      for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
+      if (args.more) {
+        typename Pack::Word more = Pack::load(args.more, part.place(k));
+        Pack::unpack(more, du);
+        GENFAST_UNROLL
+        for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+      }
+      Pack::store(args.dx, part.place(k), Pack::pack(v));
+    }
+  }
+  if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
+}
+
+}  // namespace genfast::inline GENFAST_ISA

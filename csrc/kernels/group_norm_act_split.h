@@ -1,0 +1,124 @@
+#pragma once
+// How the CUDA twins cut a sample into the parts that blocks hold: by its shape, never by the batch.
+#include <algorithm>
+#include <numeric>
+
+#include "group_norm_act.h"
+
+namespace genfast::inline GENFAST_ISA {
+
+inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// i / d is the upper half of 2 i times this, for i d below 2^31.
+inline unsigned inverse_of(int64_t d) { return unsigned(up(int64_t(1) << 31, d)); }
+GENFAST_HD int divided(int i, unsigned inverse) {
+#if defined(__CUDA_ARCH__)
+  return int(__umulhi(2u * unsigned(i), inverse));
+#else
+  return int(uint64_t(2u * unsigned(i)) * inverse >> 32);
+#endif
+}
+
+// The threads of a block, and the packs that each holds.
+struct Block {
+  int threads, packs;
+};
+
+// Group by group: a part is some whole channels of a group, or of a large channel a slice.
+struct GroupSplit {
+  int64_t per_channel;                         // packs
+  int channels, slices, per_slice, parts = 0;  // of a part; of a channel; packs; of a group
+  int threads;                                 // of a block
+  unsigned inverse;                            // of per_slice
+
+  GroupSplit() = default;
+  GroupSplit(const GroupNorm& p, Block block) : per_channel(p.maps.pixels / p.wide) {
+    constexpr int64_t kMostChannels = 2048;  // there is a table of them
+    const int64_t most = int64_t(block.threads) * block.packs;
+    slices = int(up(per_channel, most)), per_slice = int(up(per_channel, slices));
+    const int64_t fitting = slices > 1 ? 1 : std::min(most / per_slice, kMostChannels);
+    channels = int(up(p.per_group, up(p.per_group, fitting)));
+    parts = int(up(p.per_group, channels)) * slices;
+    threads = int(up(up(int64_t(channels) * per_slice, block.packs), 32) * 32);
+    inverse = inverse_of(per_slice);
+  }
+  // Where, in scratch, of a sample, the sums of a part of a group are; and of a piece of a channel.
+  GENFAST_HD int64_t place_of_group(const GroupNorm&, int64_t group, int part) const { return group * parts + part; }
+  GENFAST_HD int pieces() const { return slices; }
+  GENFAST_HD int64_t place_of_channel(const GroupNorm&, int64_t channel, int piece) const {
+    return channel * slices + piece;
+  }
+};
+
+// Channels-last: a part is some pixels of a slab, of whole groups and whole packs.
+struct SlabSplit {
+  int slab, columns, rows, parts = 0;      // channels; packs that hold them; pixels at a time
+  int64_t per_part;                        // pixels
+  int threads, groups;                     // of a block; of a slab
+  int some;                                // sums of a channel that a block begins with
+  unsigned of_slab, of_columns, of_group;  // inverses of slab, columns, and channels of a group
+
+  SlabSplit() = default;
+  SlabSplit(const GroupNorm& p, Block block) : threads(block.threads) {
+    constexpr int64_t kMostChannels = 1024, kLeastBytes = 64;  // of a slab; that a pixel of a slab takes
+    const int64_t unit = std::lcm(p.per_group, int64_t(p.wide));
+    int64_t width = unit * up(kLeastBytes * p.wide / 16, unit);
+    width = std::min(width, p.maps.channels);
+    if (width > kMostChannels || width / p.wide > threads) return;
+    const auto holds = [&](int64_t channels) { return threads / (channels / p.wide) * block.packs; };
+    while (2 * width <= std::min(p.maps.channels, kMostChannels) && 2 * width / p.wide <= threads &&
+           holds(2 * width) >= p.maps.pixels)
+      width *= 2;
+    slab = int(width), columns = int(width / p.wide), rows = threads / columns;
+    parts = int(up(p.maps.pixels, holds(width))), per_part = up(p.maps.pixels, parts);
+    groups = int(width / p.per_group), some = std::max(threads / slab, 1);
+    of_slab = inverse_of(slab), of_columns = inverse_of(columns), of_group = inverse_of(p.per_group);
+  }
+  GENFAST_HD int64_t place_of_group(const GroupNorm& p, int64_t group, int part) const {
+    return part * p.groups + group;
+  }
+  GENFAST_HD int pieces() const { return parts; }
+  GENFAST_HD int64_t place_of_channel(const GroupNorm& p, int64_t channel, int piece) const {
+    return piece * p.maps.channels + channel;
+  }
+};
+
+// Parts of one launch are the blocks of a cluster; more, or where there are none, are gone through twice.
+constexpr int kMostParts = 8;
+struct Cut {
+  bool slabs = false;
+  Block block;
+  GroupSplit group;
+  SlabSplit slab;
+  int wide = 1;
+  int parts() const { return slabs ? slab.parts : group.parts; }
+  int pieces() const { return slabs ? slab.pieces() : group.pieces(); }
+};
+
+// The first of the blocks whose threads hold all there is; else those of a cluster; else of the first.
+template <class Split, size_t count>
+void choose(const GroupNorm& p, const Block (&blocks)[count], Split& split, Block& chosen) {
+  for (int most : {1, kMostParts})
+    for (Block block : blocks)
+      if (const Split found(p, block); found.parts > 0 && found.parts <= most)
+        return void((split = found, chosen = block));
+  split = Split(p, chosen = blocks[0]);
+}
+
+constexpr Block kGroupBlocks[] = {{512, 8}, {1024, 8}}, kSlabBlocks[] = {{256, 8}, {512, 16}};
+constexpr Block kGroupBlocksBackward[] = {{256, 4}, {512, 4}}, kSlabBlocksBackward[] = {{256, 4}, {512, 4}};
+
+inline Cut cut_of(const GroupNorm& p, bool backward) {
+  Cut cut;
+  cut.wide = p.maps.last ? 1 : p.wide;
+  if (p.maps.last && p.wide > 1) {
+    choose(p, backward ? kSlabBlocksBackward : kSlabBlocks, cut.slab, cut.block);
+    if (cut.slab.parts > 0) return cut.slabs = true, cut;
+  }
+  GroupNorm alike = p;
+  alike.wide = cut.wide;
+  choose(alike, backward ? kGroupBlocksBackward : kGroupBlocks, cut.group, cut.block);
+  return cut;
+}
+
+}  // namespace genfast::inline GENFAST_ISA
