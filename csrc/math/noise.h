@@ -72,7 +72,7 @@ struct NoiseSum {
     float by = weight;
     // One copy of the body: a GPU has no registers for several.
     GENFAST_NO_UNROLL
-    for (int32_t j = 0;;) {
+    for (int32_t j = 0; true;) {
 #if defined(__CUDA_ARCH__)  // a new number in every turn: else the keys of all rounds wait in twenty registers
       asm volatile("" : "+l"(row.seed));
 #endif
