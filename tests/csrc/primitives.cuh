@@ -1,18 +1,14 @@
 #pragma once
-// What blocks of a cluster, of a grid and of a team tell each other, asynchronous copies and products of matrices: on a
-// GPU by PTX, on the host by csrc/emulation.  A primitive moves to csrc/kernels with the first kernel that uses it.
-#include "../../csrc/kernels/launch.cuh"
+// What blocks of a cluster, of a grid and of a team tell each other, and products of matrices: on a GPU by PTX, on the
+// host by csrc/emulation.  A primitive moves to csrc/kernels with the first kernel that uses it.
+#include "../../csrc/kernels/async.cuh"
 
 #if defined(GENFAST_EMULATE)
-#include "../../csrc/emulation/async.h"
 #include "../../csrc/emulation/cluster.h"
 #include "../../csrc/emulation/mma.h"
 
 namespace genfast {
 
-using emulation::async_commit;
-using emulation::async_copy;
-using emulation::async_wait;
 using emulation::await;
 using emulation::cluster_arrive;
 using emulation::cluster_blocks;
@@ -107,17 +103,6 @@ __device__ inline void await(const unsigned* counter, unsigned least) {
   do {
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
   } while (seen < least);
-}
-
-// ---- copies of 16 bytes from global to shared memory ----
-__device__ inline void async_copy(void* to, const void* from) {
-  const unsigned at = unsigned(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
-}
-__device__ inline void async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int pending>
-__device__ inline void async_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
 // ---- sums += A B, of 16 x 16 and 16 x 8 numbers, by a warp; csrc/emulation/mma.h says who holds which ----
