@@ -90,7 +90,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
   AffineGradients affine(check, "norm_modulate_backward", batch, features, needs, weight, bias);
   affine.args.scale = args.scale.data, affine.args.scale_stride = args.scale.stride;
   args.modulation = affine.wanted();
-  const int64_t units = check.tokens.units(), sums = 2 * args.modulation + y.has_value();
+  args.unit = runs_cuda_twin(v) ? kTokensOfBlock : kTokens;
+  const int64_t units = args.units(), sums = 2 * args.modulation + y.has_value();
   Tensor grad_v = need_v ? check.empty(type) : check.nothing(type);
   Tensor grad_y = gate ? check.empty(type) : check.nothing(type);
   Tensor columns = y ? check.empty(ScalarType::Float, {batch, sums, features}) : check.nothing(ScalarType::Float);

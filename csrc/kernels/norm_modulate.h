@@ -4,9 +4,9 @@
 
 namespace genfast {
 
-// Sums over the tokens of a sample are taken in units of 64 tokens, which are also the work of the CPU twin; then the
-// units are added in order.
-constexpr int64_t kTokens = 64;
+// Sums over the tokens of a sample are taken in units, of 64 tokens on a CPU, where they are also the work, and of 32
+// on a GPU; then the units are added in order.
+constexpr int64_t kTokens = 64, kTokensOfBlock = 32;
 
 struct Tokens {
   int64_t batch, tokens, features;
@@ -50,7 +50,9 @@ struct NormModulateBackwardArgs {
   Table scale, gate;         // null: 0, no grad_y
   bool modulation;           // whether the first two sums are wanted
   DType dtype;
+  int64_t unit;  // tokens
   Tokens shape;
+  constexpr int64_t units() const { return (shape.tokens + unit - 1) / unit; }
   // sum grad_out, sum grad_out x_hat; sum grad_v y
   constexpr int64_t column_sums() const { return 2 * modulation + (y != nullptr); }
 };

@@ -1,5 +1,5 @@
 #include "affine_gradients.cuh"
-#include "norm_modulate_forward.cuh"
+#include "norm_modulate_backward.cuh"
 #include "reduce.cuh"
 
 namespace genfast::cuda {
@@ -148,10 +148,10 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(const __grid_constan
 template <class T, bool vector>
 __global__ void __launch_bounds__(32) columns_kernel(const __grid_constant__ NormModulateBackwardArgs p) {
   using Tile = CudaTile<vector>;
-  const int64_t n = p.shape.features, units = p.shape.units(), sums = p.column_sums();
+  const int64_t n = p.shape.features, units = p.units(), sums = p.column_sums();
   const Shape shape{p.shape.batch * p.shape.tokens, n, 1};
   for (int64_t unit = blockIdx.y; unit < p.shape.batch * units; unit += gridDim.y) {
-    const int64_t sample = unit / units, begin = unit % units * kTokens, end = begin + kTokens;
+    const int64_t sample = unit / units, begin = unit % units * p.unit, end = begin + p.unit;
     const int64_t start = sample * p.shape.tokens, last = start + (end < p.shape.tokens ? end : p.shape.tokens);
     for (int64_t first = (blockIdx.x * int64_t(32) + threadIdx.x) * 8; first < n;
          first += gridDim.x * int64_t(32) * 8) {
@@ -209,7 +209,7 @@ static const char* launch_backward(const NormModulateBackwardArgs& p, Stream str
     if (const char* error = launch_error()) return error;
   }
   if (p.column_sums() == 0) return nullptr;
-  const int64_t units = p.shape.batch * p.shape.units();
+  const int64_t units = p.shape.batch * p.units();
   const dim3 grid(blocks_for(p.shape.features, 256), unsigned(units < 65535 ? units : 65535));
   GENFAST_KERNEL_LAUNCH((columns_kernel<T, vector>), grid, dim3(32), 0, stream, p);
   return launch_error();
@@ -230,6 +230,10 @@ const char* norm_modulate_backward(const NormModulateBackwardArgs& p, Stream str
   const char* error = nullptr;
   with_type(p.dtype, [&](auto type) {
     using T = decltype(type);
+    if (launch_rows_backward<T>(p, stream)) {
+      error = launch_error();
+      return;
+    }
     error = vector ? launch_backward<T, true>(p, stream) : launch_backward<T, false>(p, stream);
   });
   return error;

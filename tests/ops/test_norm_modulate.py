@@ -45,6 +45,41 @@ def test_error_is_at_most_twice_that_of_torch(features, mean, shape):
             assert a.dtype == dtype and error <= 2 * allowed + slack, (dtype, rms, name, error, allowed)
 
 
+# Widths for each way to share a row among the threads of a block, on a GPU; the last is too wide for all of them.
+WIDTHS = [(torch.bfloat16, n) for n in (504, 768, 1152, 2040, 3072, 6136, 6152)]
+WIDTHS += [(torch.float32, n) for n in (252, 384, 640, 1020, 1152, 3068, 3076)] + [(torch.float16, n) for n in (64, 2048)]
+
+
+@pytest.mark.skipif(not EMULATED, reason="a GPU has the shared memory that it has")
+@pytest.mark.parametrize("kib", [48, 99, 163, 227])
+def test_rows_for_every_block_of_threads(kib, restore):
+    extension.set_shared_memory(kib << 10)
+    for dtype, features in WIDTHS:
+        x, y, upstream, other = (normal32(2, 35, features, seed=i).to(dtype) for i in range(4))
+        gate, scale, shift = (normal32(2, features, seed=i).to(dtype) for i in range(4, 7))
+
+        def results(norm, wide, tensors=(x, y, gate, scale, shift), upstream=(upstream, other)):
+            leaves = [t.to(torch.float64 if wide else t.dtype).requires_grad_() for t in tensors]
+            out = norm(*leaves)
+            return *out, *torch.autograd.grad(out, leaves, [u.to(out[0].dtype) for u in upstream])
+
+        def fused_residual(x, y, gate, scale, shift):
+            return ops.gate_residual_norm_modulate(x, gate, y, scale, shift)
+
+        def plain_residual(x, y, gate, scale, shift):
+            v = x + gate[:, None] * y
+            return v, ops.norm_modulate_reference(v, scale, shift)
+
+        ours, theirs = results(fused_residual, False), results(plain_residual, False)
+        exact = results(plain_residual, True)
+        for name, a, b, c in zip(["v", "n", "x", "y", "gate", "scale", "shift"], ours, theirs, exact, strict=True):
+            error, allowed = (a.double() - c).abs().max(), (b.double() - c).abs().max()
+            slack = 8 * torch.finfo(torch.float32).eps * c.abs().max()
+            assert a.dtype == dtype and error <= 2 * allowed + slack, (dtype, features, name, error, allowed)
+        whole, each = ops.layer_norm_modulate(x, scale, shift), (slice(0, 1), slice(1, 2))
+        assert torch.equal(whole, torch.cat([ops.layer_norm_modulate(x[i], scale[i], shift[i]) for i in each]))
+
+
 def fused(x, scale, shift, weight, rms):
     function = ops.rms_norm_modulate if rms else ops.layer_norm_modulate
     return function(x, scale, shift, weight=weight)

@@ -1,0 +1,177 @@
+#pragma once
+// The backward of a norm, of rows that a block of threads holds: what it reads is on its way to shared memory some rows
+// ahead, and sums over tokens grow in registers.
+#include "async.cuh"
+#include "norm_modulate_forward.cuh"
+
+namespace genfast::inline GENFAST_ISA {
+
+struct alignas(8) Two {
+  float x, y;
+};
+
+// The sums of two numbers over a block.  Two places in turn, so that one barrier will do.
+struct PairSum {
+  Two (*of_warps)[8];  // [2]
+  int place = 0;
+  __device__ Two operator()(float a, float b) {
+    // The lower half of the warp goes on with the sum of a, the upper one with that of b.
+    const bool upper = threadIdx.x & 16;
+    float mine = (upper ? b : a) + __shfl_xor_sync(0xffffffffu, upper ? a : b, 16);
+    for (int distance = 8; distance > 0; distance /= 2) mine = mine + __shfl_xor_sync(0xffffffffu, mine, distance);
+    Two* to = of_warps[place];
+    place ^= 1;
+    if (threadIdx.x % 32 == 0) to[threadIdx.x / 32].x = mine;
+    if (threadIdx.x % 32 == 16) to[threadIdx.x / 32].y = mine;
+    __syncthreads();
+    Two sum = to[0];
+    for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) sum.x = sum.x + to[warp].x, sum.y = sum.y + to[warp].y;
+    return sum;
+  }
+};
+
+// Rows that are under way or at hand.
+constexpr int ahead_stages(int packs, bool more) { return more ? 2 : packs == 1 ? 4 : 3; }
+
+// A block takes the rows of one unit.  `more`: there is a gate, or something else comes to v.
+template <class T, int packs, bool more>
+__global__ void __launch_bounds__(256) rows_backward_kernel(const __grid_constant__ NormModulateBackwardArgs p) {
+  constexpr int size = kPack<T>, inputs = more ? 4 : 2, stages = ahead_stages(packs, more);
+  GENFAST_DYNAMIC_SHARED(uint4, ring);  // [stage][input][pack][thread]
+  GENFAST_SHARED(Two[2][8], of_warps);
+  GENFAST_SHARED(Two[kTokensOfBlock], moments);
+  const int n = int(p.shape.features), count = n / size, threads = blockDim.x, lane = threadIdx.x;
+  const int64_t units = p.units(), sample = blockIdx.x / units, begin = blockIdx.x % units * p.unit;
+  const int64_t first = sample * p.shape.tokens + begin;
+  const int rows = int(begin + p.unit < p.shape.tokens ? p.unit : p.shape.tokens - begin);
+  const auto inside = [&](int i) { return i * threads + lane < count; };
+
+  const T* from[inputs] = {static_cast<const T*>(p.grad_out), static_cast<const T*>(p.v)};
+  if constexpr (more) from[2] = static_cast<const T*>(p.grad_v_too), from[3] = static_cast<const T*>(p.y);
+  const int64_t start = first * n + lane * size;
+  const auto slot = [&](int stage, int input, int i) -> uint4& {
+    return ring[((stage * inputs + input) * packs + i) * threads + lane];
+  };
+  const auto read_ahead = [&](int row, int stage) {
+    if (row < rows) GENFAST_UNROLL
+    for (int input = 0; input < inputs; ++input)
+      if (input < 2 || from[input]) GENFAST_UNROLL
+    for (int i = 0; i < packs; ++i)
+      if (inside(i)) async_copy(&slot(stage, input, i), from[input] + start + int64_t(row) * n + i * threads * size);
+    async_commit();
+  };
+  for (int i = 0; i < packs; ++i)
+    if (!inside(i))
+      for (int at = 0; at < stages * inputs; ++at) slot(0, at, i) = uint4{};
+  GENFAST_UNROLL
+  for (int row = 0; row < stages - 1; ++row) read_ahead(row, row);
+  for (int row = lane; row < rows; row += threads)
+    moments[row] = {p.mean ? p.mean[first + row] : 0.0f, p.rstd[first + row]};
+  float factors[packs][size], gates[more ? packs : 1][size];
+  GENFAST_UNROLL
+  for (int i = 0; i < packs; ++i) {
+    const int pack = inside(i) ? i * threads + lane : 0;
+    float scale[size];
+    columns_of<T>(p.weight, pack, 1.0f, factors[i]), columns_of<T>(row_of(p.scale, sample), pack, 0.0f, scale);
+    GENFAST_UNROLL
+    for (int k = 0; k < size; ++k) factors[i][k] = factor(factors[i][k], scale[k]);
+    if constexpr (more) columns_of<T>(row_of(p.gate, sample), pack, 0.0f, gates[i]);
+  }
+  __syncthreads();
+
+  const float inverse = 1.0f / float(n);
+  PairSum add_up{of_warps};
+  float grads[packs][size] = {}, slopes[packs][size] = {}, to_gate[more ? packs : 1][size] = {};
+  GENFAST_NO_UNROLL
+  for (int row = 0, stage = 0; row < rows; ++row, stage = stage + 1 == stages ? 0 : stage + 1) {
+    read_ahead(row + stages - 1, stage == 0 ? stages - 1 : stage - 1);
+    const Moments at{moments[row].x, moments[row].y};
+    async_wait<stages - 1>();
+    float d[packs][size], x_hat[packs][size], sum = 0.0f, product = 0.0f;
+    GENFAST_UNROLL
+    for (int i = 0; i < packs; ++i) {
+      unpack<T>(slot(stage, 0, i), d[i]), unpack<T>(slot(stage, 1, i), x_hat[i]);
+      GENFAST_UNROLL
+      for (int k = 0; k < size; ++k) {
+        x_hat[i][k] = at.normalized(x_hat[i][k]);
+        grads[i][k] = grads[i][k] + d[i][k], slopes[i][k] = fma_(d[i][k], x_hat[i][k], slopes[i][k]);
+        d[i][k] = d[i][k] * factors[i][k];
+        sum = sum + d[i][k], product = fma_(d[i][k], x_hat[i][k], product);
+      }
+    }
+    const Two total = add_up(sum, product);
+    const RowGradient gradient{at, p.mean ? total.x * inverse : 0.0f, total.y * inverse};
+    if (!p.grad_v) continue;
+    GENFAST_UNROLL
+    for (int i = 0; i < packs; ++i) {
+      if (!inside(i)) continue;
+      const int64_t to = start + int64_t(row) * n + i * threads * size;
+      float too[size] = {};
+      if constexpr (more)
+        if (p.grad_v_too) unpack<T>(slot(stage, 2, i), too);
+      GENFAST_UNROLL
+      for (int k = 0; k < size; ++k) d[i][k] = gradient(d[i][k], x_hat[i][k], too[k]);
+      const uint4 stored = packed<T>(d[i]);
+      store_wide(reinterpret_cast<uint4*>(static_cast<T*>(p.grad_v) + to), stored);
+      if constexpr (more) {
+        if (p.y) {
+          unpack<T>(slot(stage, 3, i), too), unpack<T>(stored, x_hat[i]);
+          GENFAST_UNROLL
+          for (int k = 0; k < size; ++k) to_gate[i][k] = fma_(x_hat[i][k], too[k], to_gate[i][k]);
+        }
+        if (p.grad_y) {
+          GENFAST_UNROLL
+          for (int k = 0; k < size; ++k) d[i][k] = gates[i][k] * d[i][k];
+          store_wide(reinterpret_cast<uint4*>(static_cast<T*>(p.grad_y) + to), packed<T>(d[i]));
+        }
+      }
+    }
+  }
+
+  float* sums = p.columns + blockIdx.x * p.column_sums() * n + lane * size;
+  const auto store = [&](float* to, const float (&values)[size], int i) {
+    GENFAST_UNROLL
+    for (int k = 0; k < size; k += 4)
+      store_wide(reinterpret_cast<uint4*>(to + i * threads * size + k), packed<float>(values + k));
+  };
+  GENFAST_UNROLL
+  for (int i = 0; i < packs; ++i) {
+    if (!inside(i)) continue;
+    if (p.modulation) store(sums, grads[i], i), store(sums + n, slopes[i], i);
+    if constexpr (more)
+      if (p.y) store(sums + (p.column_sums() - 1) * n, to_gate[i], i);
+  }
+}
+
+// Whether the rows fit, and so were taken.
+template <class T>
+bool launch_rows_backward(const NormModulateBackwardArgs& p, Stream stream) {
+  const int64_t count = p.shape.features / kPack<T>, blocks = p.shape.batch * p.units();
+  const int packs = count <= 256   ? 1
+                    : count <= 512 ? 2
+                                   : 3,
+            threads = int((count + 32 * packs - 1) / (32 * packs)) * 32;
+  if (!aligned(p.grad_v, p.grad_y, p.columns, p.grad_out, p.grad_v_too, p.v, p.y) || p.shape.features % kPack<T> != 0 ||
+      threads > 256 || blocks >= int64_t(1) << 31)
+    return false;
+  const bool more = p.grad_v_too || p.y || p.grad_y;
+  const size_t bytes = size_t(ahead_stages(packs, more)) * (more ? 4 : 2) * packs * threads * 16;
+  if (bytes + 1024 > shared_memory()) return false;
+  const auto launch = [&]<int packs>() {
+    if (more)
+      GENFAST_KERNEL_LAUNCH((rows_backward_kernel<T, packs, true>), dim3(unsigned(blocks)), dim3(threads), bytes,
+                            stream, p);
+    else
+      GENFAST_KERNEL_LAUNCH((rows_backward_kernel<T, packs, false>), dim3(unsigned(blocks)), dim3(threads), bytes,
+                            stream, p);
+  };
+  if (packs == 1)
+    launch.template operator()<1>();
+  else if (packs == 2)
+    launch.template operator()<2>();
+  else
+    launch.template operator()<3>();
+  return true;
+}
+
+}  // namespace genfast::inline GENFAST_ISA
