@@ -5,36 +5,32 @@ namespace genfast::cuda {
 
 static_assert(kTree == kSide && kSegment % kTree == 0);
 
-// The tree over the 64 columns of a row, each of 16 threads holding 4 of them: columns 32, 16, 8 and 4 apart lie 8, 4,
-// 2 and 1 threads apart.
-__device__ inline double tree(double (&v)[kEach]) {
-  constexpr unsigned full_warp = 0xffffffffu;
+// The tree over the 64 columns of a row: those 32 and 16 apart are one thread's, then 8 to 1 threads apart.
+__device__ inline double tree(const double (&v)[kColumnsEach]) {
+  double sum = (v[0] + v[2]) + (v[1] + v[3]);
   GENFAST_UNROLL
-  for (int distance = kAcross / 2; distance > 0; distance /= 2) {
-    GENFAST_UNROLL
-    for (int c = 0; c < kEach; ++c) v[c] = v[c] + __shfl_xor_sync(full_warp, v[c], distance);
-  }
-  return (v[0] + v[2]) + (v[1] + v[3]);
+  for (int distance = kAcross / 2; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+  return sum;
 }
 
 // 64 rows of x against one segment of y.
 template <class Kernel, bool vector>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kBlock, 3)
     sum_segment(const __grid_constant__ KernelSumsArgs p, double* first, double* second) {
   GENFAST_SHARED(Stage, stage);
   const Kernel kernel{p.gamma, p.offset};
   const int64_t row = int64_t(blockIdx.x) * kSide, begin = int64_t(blockIdx.y) * kSegment;
   const int64_t end = begin + kSegment < p.m ? begin + kSegment : p.m;
-  double total[kEach][2] = {};
+  double total[kRowsEach][2] = {};
   for (int64_t column = begin; column < end; column += kSide) {
-    double sum[kEach][kEach] = {};
+    double sum[kRowsEach][kColumnsEach] = {};
     add_pairs<Kernel, vector>(p, stage, row, column, sum);
     GENFAST_UNROLL
-    for (int r = 0; r < kEach; ++r) {
-      double square[kEach];
+    for (int r = 0; r < kRowsEach; ++r) {
+      double square[kColumnsEach];
       GENFAST_UNROLL
-      for (int c = 0; c < kEach; ++c) {
-        const int64_t i = row + kEach * threadIdx.y + r, j = column + kEach * threadIdx.x + c;
+      for (int c = 0; c < kColumnsEach; ++c) {
+        const int64_t i = row + row_of(r), j = column + column_of(c);
         sum[r][c] = j >= end || (p.exclude_self && i == j) ? 0.0 : kernel.value(sum[r][c]);
         square[c] = sum[r][c] * sum[r][c];
       }
@@ -42,8 +38,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   }
   GENFAST_UNROLL
-  for (int r = 0; r < kEach; ++r) {
-    const int64_t i = row + kEach * threadIdx.y + r;
+  for (int r = 0; r < kRowsEach; ++r) {
+    const int64_t i = row + row_of(r);
     if (threadIdx.x == 0 && i < p.n)
       first[blockIdx.y * p.n + i] = total[r][0], second[blockIdx.y * p.n + i] = total[r][1];
   }
@@ -64,7 +60,7 @@ const char* kernel_sums(const KernelSumsArgs& p, Stream stream) {
   const int64_t segments = kernel_segments(p.m);
   double* first = segments > 1 ? p.partial : p.first;
   double* second = segments > 1 ? p.partial + segments * p.n : p.second;
-  const dim3 grid(unsigned(tiles(p.n)), unsigned(segments)), block(kAcross, kAcross);
+  const dim3 grid(unsigned(tiles(p.n)), unsigned(segments)), block(kAcross, kDown);
   const bool rbf = p.kernel == PairKernel::rbf;
   const auto launch = [&](auto kernel) { GENFAST_KERNEL_LAUNCH(kernel, grid, block, 0, stream, p, first, second); };
   if (aligned(p.x, p.y) && p.features % 4 == 0)

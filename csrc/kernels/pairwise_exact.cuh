@@ -25,9 +25,10 @@ __device__ inline float roughly(const float* x, const float* y, int64_t n) {
   return sum_of_warp((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-// |x - y|^2 in float64, in the order of math/pair.h, by a warp: thread k and thread k + 16 have partial sum k.
+// |x - y|^2 in float64, in the order of math/pair.h, by each half of a warp, whose thread k has partial sum k.  x and y
+// may differ from half to half.
 __device__ inline double exactly(const float* x, const float* y, int64_t n) {
-  constexpr int ahead = 8;
+  constexpr int ahead = 16;  // loads under way
   double sum = 0.0;
   int64_t d = threadIdx.x % kPartial;
   const auto add = [&](float a, float b) {

@@ -6,6 +6,7 @@ namespace genfast::inline GENFAST_ISA {
 
 using Entry = unsigned long long;  // the bits of a float, then a place in y's part: sorted as the floats, not negative
 
+constexpr Entry kNone = ~Entry(0);
 __device__ inline Entry entry(float value, int q) { return Entry(std::bit_cast<uint32_t>(value)) << 32 | Entry(q); }
 __device__ inline float value_of(Entry e) { return std::bit_cast<float>(uint32_t(e >> 32)); }
 __device__ inline int place_of(Entry e) { return int(uint32_t(e)); }
@@ -98,7 +99,7 @@ class Row {
     const DifferenceMargin margin(p_.features);
     for (int q = 0; q < found_.y.count; ++q) {
       const float rough = roughly(x(), y(q), p_.features);
-      if (!(rough > margin.farther(distance_[p_.k - 1]) && rough < INFINITY)) compute(q);
+      if (!(rough > margin.farther(distance_[p_.k - 1]) && rough < INFINITY)) compute(q, q);
     }
   }
 
@@ -111,34 +112,43 @@ class Row {
       const Point j = found_.y.of[q];
       list[e] = entry(margin_.at_least(i, j, value_of(list[e]) * i.scale * j.scale), q);
     }
-    constexpr Entry none = ~Entry(0);
-    Entry least = 0;  // less than it have all been
-    for (;;) {
-      Entry next = none;
-      for (int e = lane(); e < count; e += 32)
-        if (list[e] >= least && list[e] < next) next = list[e];
-      GENFAST_UNROLL
-      for (int distance = 16; distance > 0; distance /= 2) {
-        const Entry other = __shfl_xor_sync(0xffffffffu, next, distance);
-        next = other < next ? other : next;
-      }
-      if (next == none) return;
-      if (double(value_of(next)) > margin_.reach(distance_[p_.k - 1])) return;
-      compute(place_of(next));
-      least = next + 1;
+    for (Entry last = 0;;) {
+      const Entry first = least_from(list, count, last), second = least_from(list, count, first + 1);
+      const double reach = margin_.reach(distance_[p_.k - 1]);
+      if (first == kNone || double(value_of(first)) > reach) return;
+      const bool both = second != kNone && double(value_of(second)) <= reach;
+      compute(place_of(first), place_of(both ? second : first));
+      if (!both) return;
+      last = second + 1;
     }
+  }
+
+  // The least entry that is not less than `from`.
+  static __device__ Entry least_from(const Entry* list, int count, Entry from) {
+    Entry least = kNone;
+    for (int e = lane(); e < count; e += 32)
+      if (list[e] >= from && list[e] < least) least = list[e];
+    GENFAST_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+      const Entry other = __shfl_xor_sync(0xffffffffu, least, distance);
+      least = other < least ? other : least;
+    }
+    return least;
   }
 
   __device__ const float* x() const { return p_.x + i_ * p_.features; }
   __device__ const float* y(int q) const { return p_.y + found_.y.index(q) * p_.features; }
 
-  __device__ void compute(int q) const {
-    const int64_t j = found_.y.index(q);
-    if (!p_.exclude_self || j != i_) insert(exactly(x(), y(q), p_.features), j);
+  // One pair, or two at a time.
+  __device__ void compute(int q, int other) const {
+    const double d = exactly(x(), y(lane() < 16 ? q : other), p_.features);
+    insert(__shfl_sync(0xffffffffu, d, 0), found_.y.index(q));
+    if (other != q) insert(__shfl_sync(0xffffffffu, d, 16), found_.y.index(other));
   }
 
   // Puts (d, j) into the sorted list, whose last one falls out.
   __device__ void insert(double d, int64_t j) const {
+    if (p_.exclude_self && j == i_) return;
     const auto follows = [&](double other, int64_t at) { return d < other || (d == other && j < at); };
     for (int64_t end = p_.k; end > 0; end -= 32) {  // the last 32 first, each of which may move by one
       const int64_t at = end - 1 - lane();

@@ -191,6 +191,30 @@ def test_few_rows_and_many_columns(k):
     check(SETS["integers"](3, 2, 1), SETS["integers"](1300, 2, 2), k)
 
 
+@pytest.mark.skipif(not EMULATED, reason="the shared memory of a GPU is what it is")
+@pytest.mark.parametrize("kib", [48, 99])
+def test_wide_and_narrow_tiles(kib, restore):
+    """With 72 KiB of shared memory a block takes twice the columns."""
+    extension.set_shared_memory(kib << 10)
+    for name in ("gaussian", "tight clusters"):
+        check(SETS[name](130, 97, 1), SETS[name](515, 97, 2), 5)
+
+
+@pytest.mark.parametrize("name", ["duplicates", "tight clusters", "all the same", "one far"])
+def test_more_candidates_than_are_listed(name):
+    """A GPU lists 256 of the columns that it looks at after the first ones."""
+    y = SETS[name](1500, 6, 2)
+    check(SETS[name](30, 6, 1), y, 3)
+    check_nearest(y[:40], y[:40].contiguous(), 30, exclude_self=True)
+
+
+def test_sorted_sets():
+    """What is near lies together, far from the first columns."""
+    y = torch.cat([10 * normal32(1, 20, seed=s) + normal32(150, 20, seed=s + 1) for s in range(0, 20, 2)])
+    check(y[::37].contiguous(), y, 9)
+    check(y[::37].contiguous(), y.flip(0).contiguous(), 9)
+
+
 def test_strided_sets_and_gradients():
     wide = normal32(50, 40, seed=1).requires_grad_()
     found = ops.nearest(wide[:, ::2], wide[:, ::2], 3)
