@@ -14,7 +14,11 @@ def group_count(channels: int) -> int:
 
 
 def _group_norm_act(name: str, act: str, modulated: bool, affine: bool, add: str = "") -> Case:
-    """add: "", or what is added to x: "rows", (N, C), or "like x", of which the sum is answered too."""
+    """add: "", or what is added to x: "rows", (N, C), or "like x", of which the sum is answered too.  It is rounded
+    before it is normalized, so both are eighths: it is exact."""
+
+    def eighths(t):
+        return (t * 8).round().clamp(-60, 60) / 8
 
     def inputs(shape, dtype, generator):
         randn = base(shape, generator)[2]
@@ -28,10 +32,12 @@ def _group_norm_act(name: str, act: str, modulated: bool, affine: bool, add: str
         if modulated:
             table = 0.5 * randn(batch, 2 * channels + 3)
             args |= {"scale": table[:, :channels], "shift": table[:, channels : 2 * channels]}
+        if add:
+            args["x"] = eighths(args["x"])
         if add == "rows":
-            args |= {"add": randn(batch, channels)}
+            args |= {"add": eighths(randn(batch, channels))}
         if add == "like x":
-            args |= {"add": randn(*shape).to(dtype), "return_sum": True}
+            args |= {"add": eighths(randn(*shape)).to(dtype), "return_sum": True}
         return args
 
     def tupled(function):
@@ -40,7 +46,8 @@ def _group_norm_act(name: str, act: str, modulated: bool, affine: bool, add: str
     names = ("x", *("weight", "bias") * affine, *("scale", "shift") * modulated, *["add"] * bool(add))
     return Case(
         name, inputs, tupled(ops.group_norm_act), tupled(ops.group_norm_act_reference),
-        lambda n, item: (4 if add == "like x" else 2) * n * item, differentiable=names, shared=("weight", "bias", "groups", "act", "return_sum"),
+        lambda n, item: (4 if add == "like x" else 2) * n * item, differentiable=names,
+        shared=("weight", "bias", "groups", "act", "return_sum"),
         layouts="rounding", contract="error", shapes=((16, 128, 32, 32), (8, 256, 32, 32)),
         gpu_shapes=(
             (64, 256, 64, 64), (256, 128, 32, 32), (256, 256, 16, 16), (8, 512, 128, 128), (1, 128, 20, 256, 256),
