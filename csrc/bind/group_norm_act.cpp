@@ -34,6 +34,17 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   return p;
 }
 
+// What is added to x: like it, or a number for each channel, of a sample or of all.
+static void take_add(const Checker& check, const Tensor& x, const Optional& add, GroupNorm& p) {
+  if (!add) return;
+  if (add->dim() == x.dim() && (x.dim() > 2 || add->scalar_type() == x.scalar_type()))
+    p.like = check.data(*add, "add", x.scalar_type());
+  else if (add->dim() == 1)
+    p.add = check.row(*add, "add", p.maps.channels);
+  else
+    p.add = check.rows(*add, "add", p.maps.channels, p.add_stride);
+}
+
 // How many values the CUDA twins read and write at once.
 static int wide(const GroupNorm& p, std::initializer_list<const void*> tensors) {
   const int wide = p.dtype == DType::float32 ? 4 : 8;
@@ -43,16 +54,23 @@ static int wide(const GroupNorm& p, std::initializer_list<const void*> tensors) 
   return wide;
 }
 
-// (y, moments): mean and rstd, (2, N, groups)
-std::tuple<Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional weight, Optional bias, Optional scale,
-                                          Optional shift, int64_t activation, double eps, bool keep_moments) {
+// (y, sum, moments): x + add, where it is asked for or kept; mean and rstd, (2, N, groups)
+std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional weight, Optional bias,
+                                                  Optional scale, Optional shift, Optional add, int64_t activation,
+                                                  double eps, bool return_sum, bool keep_moments) {
   const Checker check("group_norm_act", x, "x");
   GroupNormActArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   GroupNorm& p = args.norm;
+  take_add(check, x, add, p);
   Tensor y = check.empty(x.scalar_type());
-  args.y = y.data_ptr(), p.wide = wide(p, {p.x, args.y});
+  const bool with_sum = add && (return_sum || keep_moments);
+  Tensor sum = with_sum ? check.empty(x.scalar_type()) : check.nothing(x.scalar_type());
+  p.sum = sum.data_ptr();
+  if (add && !with_sum && !runs_cuda_twin(x))
+    p.sum = check.scratch<char>(x.numel() * (p.dtype == DType::float32 ? 4 : 2));
+  args.y = y.data_ptr(), p.wide = wide(p, {p.x, p.like, p.sum, args.y});
   const int64_t count = p.maps.batch * groups;
   Tensor moments =
       keep_moments ? check.empty(ScalarType::Float, {2, p.maps.batch, groups}) : check.nothing(ScalarType::Float);
@@ -70,14 +88,15 @@ std::tuple<Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional wei
     GENFAST_RUN(group_norm_act, x, args);
   else if (keep_moments)
     x.call().zero(moments);
-  return {y, moments};
+  return {y, sum, moments};
 }
 
 // (dx, to weight, bias, scale, shift)
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tensor dy, Tensor x, Tensor moments,
                                                                            Optional weight, Optional bias,
                                                                            Optional scale, Optional shift,
-                                                                           int64_t activation, double, int64_t needs) {
+                                                                           Optional more, int64_t activation, double,
+                                                                           int64_t needs) {
   const Checker check("group_norm_act_backward", x, "x");
   GENFAST_CHECK(moments.dim() == 3, "group_norm_act_backward: moments must have shape (2, N, groups); got ",
                 name_of(moments.sizes()));
@@ -86,11 +105,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
   GroupNorm& p = args.norm;
   args.dy = check.data(dy, "dy", x.scalar_type());
+  if (more) args.more = check.data(*more, "more", x.scalar_type());
   check.table(moments, "moments", ScalarType::Float, {2, p.maps.batch, groups});
   AffineGradients affine(check, "group_norm_act_backward", p.maps.batch, p.maps.channels, needs, weight, bias);
   affine.args.scale = p.scale, affine.args.scale_stride = p.scale_stride;
   Tensor dx = check.empty(x.scalar_type());
-  args.dx = dx.data_ptr(), p.wide = wide(p, {p.x, args.dy, args.dx});
+  args.dx = dx.data_ptr(), p.wide = wide(p, {p.x, args.dy, args.more, args.dx});
   p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
   const Cut cut = runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, true) : Cut{};
   if (cut.parts() > 1) p.partial = check.scratch<float>(2 * p.maps.batch * p.maps.channels * cut.pieces());
@@ -109,11 +129,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
   m.def(
-      "group_norm_act(Tensor x, int groups, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, int activation,"
-      " float eps, bool keep_moments) -> (Tensor, Tensor)");
+      "group_norm_act(Tensor x, int groups, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, Tensor? add,"
+      " int activation, float eps, bool return_sum, bool keep_moments) -> (Tensor, Tensor, Tensor)");
   m.def(
       "group_norm_act_backward(Tensor dy, Tensor x, Tensor moments, Tensor? weight, Tensor? bias, Tensor?"
-      " scale, Tensor? shift, int activation, float eps, int needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " scale, Tensor? shift, Tensor? more, int activation, float eps, int needs) -> (Tensor, Tensor, Tensor, Tensor,"
+      " Tensor)");
 }
 GENFAST_IMPL(group_norm_act)
 GENFAST_IMPL(group_norm_act_backward)

@@ -14,14 +14,19 @@ struct Maps {
   bool last;
 };
 
-// u = a (x - mean) rstd + b with a = weight (1 + scale), b = bias (1 + scale) + shift; y = act(u).
+// x is what is given plus what is added to it, rounded to its type: u = a (x - mean) rstd + b with a = weight (1 +
+// scale), b = bias (1 + scale) + shift; y = act(u).
 struct GroupNorm {
-  const void* x;  // the maps, of `dtype`
+  const void* x;  // the maps, of `dtype`; backward: with what was added
   DType dtype;
   Maps maps;
-  int64_t groups, per_group;           // channels of each: a division that no loop repeats
-  const float *weight, *bias;          // [channels] or null: 1, 0
-  const float *scale, *shift;          // [batch, channels], rows of a stride of their own, or null: 0
+  const void* like;            // added to x: maps as x, or null
+  const float* add;            // or a number for each channel, [batch, channels] or, of stride 0, [channels]; or null
+  int64_t add_stride;          //
+  void* sum;                   // as x, what they make together: on a GPU null where it is not wanted
+  int64_t groups, per_group;   // channels of each: a division that no loop repeats
+  const float *weight, *bias;  // [channels] or null: 1, 0
+  const float *scale, *shift;  // [batch, channels], rows of a stride of their own, or null: 0
   int64_t scale_stride, shift_stride;  //
   float *mean, *rstd;                  // [batch, groups]
   float* sums;                         // [batch, 2, channels]: scratch; backward: of dL/du and dL/du x_hat

@@ -76,6 +76,22 @@ __global__ void __launch_bounds__(1024, 1)
   typename Pack::Word held[packs];
   GENFAST_UNROLL
   for (int k = 0; k < packs; ++k) held[k] = place.has(k) ? Pack::load(p.x, place(k)) : Pack::zero();
+  if (p.like || p.add) {
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      if (!place.has(k)) continue;
+      float add[wide];
+      if (p.like) {
+        typename Pack::Word like = Pack::load(p.like, place(k));
+        Pack::unpack(like, add);
+      } else {
+        const float of_channel = p.add[part.n * p.add_stride + part.channel + place.channel(k)];
+        for (float& a : add) a = of_channel;
+      }
+      held[k] = plus<Pack>(held[k], add);
+      if (p.sum) Pack::store(p.sum, place(k), held[k]);
+    }
+  }
   for (int c = thread; c < part.channels; c += threads)
     line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
 

@@ -35,6 +35,16 @@ GENFAST_HD void with_activation_of(const GroupNorm& p, const Function& f) {
   with_activation(Activation(p.activation), f);
 }
 
+// A pack and what is added to it, rounded.
+template <class Pack>
+GENFAST_HD typename Pack::Word plus(typename Pack::Word x, const float (&add)[Pack::kWide]) {
+  float v[Pack::kWide];
+  Pack::unpack(x, v);
+  GENFAST_UNROLL
+  for (int j = 0; j < Pack::kWide; ++j) v[j] = v[j] + add[j];
+  return Pack::pack(v);
+}
+
 // ---- between two launches: a block a group ----
 template <class Split>
 __global__ void __launch_bounds__(kThreads)

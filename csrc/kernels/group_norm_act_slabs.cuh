@@ -27,6 +27,21 @@ __global__ void __launch_bounds__(threads, least_blocks)
   typename Pack::Word held[packs];
   GENFAST_UNROLL
   for (int k = 0; k < packs; ++k) held[k] = part.has(k) ? Pack::load(p.x, part.place(k)) : Pack::zero();
+  if (p.like || p.add) {
+    float add[wide] = {};
+    if (p.add && part.inside)
+      for (int j = 0; j < wide; ++j) add[j] = p.add[part.n * p.add_stride + part.channel + part.column * wide + j];
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      if (!part.has(k)) continue;
+      if (p.like) {
+        typename Pack::Word like = Pack::load(p.like, part.place(k));
+        Pack::unpack(like, add);
+      }
+      held[k] = plus<Pack>(held[k], add);
+      if (p.sum) Pack::store(p.sum, part.place(k), held[k]);
+    }
+  }
   for (int c = int(threadIdx.x); c < part.width; c += threads)
     line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
 

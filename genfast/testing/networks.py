@@ -13,7 +13,13 @@ def group_count(channels: int) -> int:
     return max(g for g in range(1, min(32, max(1, channels // 4)) + 1) if channels % g == 0)
 
 
-def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
+def _group_norm_act(name: str, act: str, modulated: bool, affine: bool, add: str = "") -> Case:
+    """add: "", or what is added to x: "rows", (N, C), or "like x", of which the sum is answered too.  It is rounded
+    before it is normalized, so both are eighths: it is exact."""
+
+    def eighths(t):
+        return (t * 8).round().clamp(-60, 60) / 8
+
     def inputs(shape, dtype, generator):
         randn = base(shape, generator)[2]
         if len(shape) == 2:  # (N, features): as many channels as the features make, at most 13
@@ -26,12 +32,22 @@ def _group_norm_act(name: str, act: str, modulated: bool, affine: bool) -> Case:
         if modulated:
             table = 0.5 * randn(batch, 2 * channels + 3)
             args |= {"scale": table[:, :channels], "shift": table[:, channels : 2 * channels]}
+        if add:
+            args["x"] = eighths(args["x"])
+        if add == "rows":
+            args |= {"add": eighths(randn(batch, channels))}
+        if add == "like x":
+            args |= {"add": eighths(randn(*shape)).to(dtype), "return_sum": True}
         return args
 
-    names = ("x", *("weight", "bias") * affine, *("scale", "shift") * modulated)
+    def tupled(function):
+        return lambda **args: out if isinstance(out := function(**args), tuple) else (out,)
+
+    names = ("x", *("weight", "bias") * affine, *("scale", "shift") * modulated, *["add"] * bool(add))
     return Case(
-        name, inputs, lambda **a: (ops.group_norm_act(**a),), lambda **a: (ops.group_norm_act_reference(**a),),
-        lambda n, item: 2 * n * item, differentiable=names, shared=("weight", "bias", "groups", "act"),
+        name, inputs, tupled(ops.group_norm_act), tupled(ops.group_norm_act_reference),
+        lambda n, item: (4 if add == "like x" else 2) * n * item, differentiable=names,
+        shared=("weight", "bias", "groups", "act", "return_sum"),
         layouts="rounding", contract="error", shapes=((16, 128, 32, 32), (8, 256, 32, 32)),
         gpu_shapes=(
             (64, 256, 64, 64), (256, 128, 32, 32), (256, 256, 16, 16), (8, 512, 128, 128), (1, 128, 20, 256, 256),
@@ -147,6 +163,8 @@ CASES = (
     _group_norm_act("group_norm_film", "gelu", modulated=True, affine=False),
     _group_norm_act("group_norm_plain", "none", modulated=False, affine=True),
     _group_norm_act("group_norm_tanh", "gelu_tanh", modulated=False, affine=False),
+    _group_norm_act("group_norm_rows", "silu", modulated=False, affine=True, add="rows"),
+    _group_norm_act("group_norm_sum", "silu", modulated=True, affine=True, add="like x"),
     _bias_act("gelu_tanh"),
     _bias_act("silu"),
     _time_embedding(),

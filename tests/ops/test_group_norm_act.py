@@ -82,7 +82,7 @@ def test_gradients_are_as_right_as_those_of_torch(shape, groups):
 def test_the_variance_keeps_its_digits_under_a_large_mean(layout, mean):
     """Sums of x and x^2 themselves would lose (mean / std)^2 of 1.2e-7: a thousandth at 100."""
     x = arguments((2, 64, 32, 32), mean=mean)[0].contiguous(memory_format=layout)
-    rstd = torch.ops.genfast.group_norm_act(x, 32, None, None, None, None, 0, 0.0, True)[1][1]
+    rstd = torch.ops.genfast.group_norm_act(x, 32, None, None, None, None, None, 0, 0.0, False, True)[2][1]
     variance = x.double().reshape(2, 32, -1).var(-1, correction=0)
     assert (rstd.double().square() * variance - 1).abs().max() < 1e-6
 
@@ -90,7 +90,7 @@ def test_the_variance_keeps_its_digits_under_a_large_mean(layout, mean):
 def test_the_first_pixel_may_be_an_outlier():
     x = arguments((1, 8, 32, 32), mean=100.0)[0]
     x[:, :, 0, 0] = 0
-    rstd = torch.ops.genfast.group_norm_act(x, 2, None, None, None, None, 0, 0.0, True)[1][1]
+    rstd = torch.ops.genfast.group_norm_act(x, 2, None, None, None, None, None, 0, 0.0, False, True)[2][1]
     variance = x.double().reshape(1, 2, -1).var(-1, correction=0)
     assert (rstd.double().square() * variance - 1).abs().max() < 2e-6
 
@@ -175,6 +175,69 @@ def test_parts_of_a_group_whatever_a_block_may_have(shape, groups, kib):
             assert (a.double() - b).abs().max() <= near * b.abs().max(), (layout, dtype, a.shape)
 
 
+ADDED = {"channels": lambda N, C, shape: (C,), "rows": lambda N, C, shape: (N, C), "like x": lambda N, C, shape: shape}
+
+
+def added(kind, shape, dtype, seed=5):
+    """What is added to x, (C,), (N, C) or like it, which alone is as narrow as x."""
+    size = ADDED[kind](*shape[:2], shape)
+    add = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    return add.to(dtype) if kind == "like x" else add
+
+
+@pytest.mark.parametrize("kib", [48, 227] if extension.build_info()["emulated"] else [0])
+@pytest.mark.parametrize("kind", ADDED)
+@pytest.mark.parametrize(("shape", "groups"), [*SHAPES[1:], LARGE[0], LARGE[2], ((2, 32, 64, 64), 8)], ids=str)
+def test_what_is_added_is_rounded_then_normalized(shape, groups, kind, kib):
+    if kib:
+        extension.set_shared_memory(kib << 10)
+    for layout, dtype in itertools.product(laid_out(shape), (torch.float32, torch.bfloat16)):
+        x, *small = arguments(shape, dtype, mean=1.0)
+        x, add = x.contiguous(memory_format=layout), added(kind, shape, dtype)
+        spread = add.reshape(*add.shape, *[1] * (x.ndim - 2)) if add.ndim < x.ndim else add
+        total = (x + spread).to(dtype).contiguous(memory_format=layout)
+        y, found = ops.group_norm_act(x, groups, *small, add=add, return_sum=True)
+        assert torch.equal(found, total) and found.stride() == x.stride()
+        assert torch.equal(y, ops.group_norm_act(total, groups, *small))
+        assert torch.equal(y, ops.group_norm_act(x, groups, *small, add=add))
+        reference = ops.group_norm_act_reference(x, groups, *small, add=add, return_sum=True)
+        assert torch.equal(reference[1], total) and reference[0].dtype == dtype
+
+
+@pytest.mark.parametrize("kind", ADDED)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_of_what_is_added_and_through_the_sum(kind, layout, dtype):
+    shape = (3, 16, 8, 12)
+    x, *small = arguments(shape, dtype, mean=1.0)
+    tensors = (x, added(kind, shape, dtype), *small)
+    dy, to_sum = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+    def gradients(function, convert, outputs):
+        leaves = [convert(t).detach().requires_grad_() for t in tensors]
+        like = leaves[0].contiguous(memory_format=layout)
+        y, total = function(like, 4, *leaves[2:], add=leaves[1], return_sum=True)
+        pairs = {"both": (y, total), "y": (y,), "sum": (total,)}[outputs]
+        return torch.autograd.grad(pairs, leaves, [g.to(y) for g in (dy, to_sum)[-len(pairs) :]], allow_unused=True)
+
+    for outputs in ("both", "y", "sum"):
+        exact = gradients(ops.group_norm_act_reference, torch.Tensor.double, outputs)
+        eager = gradients(ops.group_norm_act_reference, torch.clone, outputs)
+        for a, b, c in zip(gradients(ops.group_norm_act, torch.clone, outputs), eager, exact):
+            a, c = (torch.zeros(()) if g is None else g for g in (a, c))
+            b = torch.zeros(()) if b is None else b
+            error, allowed = (a.double() - c).abs().max(), (b.double() - c).abs().max()
+            assert error <= 2 * allowed + torch.finfo(dtype).eps * max(1, c.abs().max()), (outputs, a.shape)
+
+
+def test_without_anything_added_the_sum_is_x():
+    x = arguments((2, 8, 4, 4))[0]
+    y, total = ops.group_norm_act(x, 2, return_sum=True)
+    assert total is x and torch.equal(y, ops.group_norm_act(x, 2))
+    empty = ops.group_norm_act(torch.empty(0, 8, 4), 2, add=torch.ones(8), return_sum=True)
+    assert [t.shape for t in empty] == [(0, 8, 4)] * 2
+
+
 X = torch.zeros(2, 6, 4, 4)
 BAD = {
     "groups": (lambda: ops.group_norm_act(X, 4), "groups must divide the 6 channels of x; got 4"),
@@ -188,6 +251,9 @@ BAD = {
         lambda: ops.group_norm_act(X, 2, shift=torch.ones(3, 6)),
         r"shift must have shape \(2, 6\); got \(3, 6\)",
     ),
+    "add": (lambda: ops.group_norm_act(X, 2, add=torch.ones(5)), r"add must have shape \(6,\); got \(5,\)"),
+    "add like x": (lambda: ops.group_norm_act(X, 2, add=X[:1]), r"add must have the shape of x, \(2, 6, 4, 4\); got"),
+    "add by rows": (lambda: ops.group_norm_act(X, 2, add=X[0, 0]), r"add must have shape \(2, 6\); got \(4, 4\)"),
     "act": (lambda: ops.group_norm_act(X, 2, act="relu"), "act must be one of none, silu, gelu, gelu_tanh; got 'relu'"),
 }
 
