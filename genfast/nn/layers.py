@@ -36,9 +36,10 @@ def group_count(channels: int) -> int:
 
 
 class NormAct(nn.Module):
-    """y = act((1 + scale) (weight GroupNorm(x) + bias) + shift).
+    """y = act((1 + scale) (weight GroupNorm(x + add) + bias) + shift).
 
-    x: (B, C, *), contiguous or channels-last; scale, shift: (B, C) or None -> (B, C, *) in the layout of x.
+    x: (B, C, *), contiguous or channels-last; scale, shift: (B, C) or None; add: (C,), (B, C), as x or None
+    -> (B, C, *) in the layout of x.
     (Wu and He 2018, arXiv:1803.08494; modulated as in FiLM, Perez et al. 2017, arXiv:1709.07871.)
     """
 
@@ -49,8 +50,11 @@ class NormAct(nn.Module):
             raise ValueError(f"groups must divide every number of channels; got {groups} for {channels} channels")
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        return ops.group_norm_act(x, self.groups, self.weight, self.bias, scale, shift, act=self.act, eps=self.eps)
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, *, add: Tensor | None = None
+    ) -> Tensor:
+        affine = self.weight, self.bias, scale, shift
+        return ops.group_norm_act(x, self.groups, *affine, act=self.act, eps=self.eps, add=add)
 
 
 def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -61,10 +65,15 @@ def without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     torch's or ours, is called as it is.
     """
     hooked = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    plain = type(layer) in PLAIN and layer.padding_mode == "zeros"
-    if x.device.type == "cpu" or hooked or not plain or layer.bias is None or composed(x):
+    plain = type(layer) in PLAIN and layer.padding_mode == "zeros" and layer.bias is not None
+    if hooked or not plain or not adds_a_bias_apart(x):
         return layer(x), None
     return layer._conv_forward(x, layer.weight, None), layer.bias
+
+
+def adds_a_bias_apart(x: Tensor) -> bool:
+    """Whether torch's convolutions of x add their bias in a kernel of its own."""
+    return x.device.type != "cpu" and not composed(x)
 
 
 def zero(layer: nn.Module) -> nn.Module:

@@ -109,11 +109,11 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else style.convolution(inputs, outputs, 1)
 
     def forward(self, x: Tensor, vectors: Sequence[Tensor], key: Tensor | None = None) -> Tensor:
-        hidden, own = self.mix_1(self.norm_1(x)), self.modulation.of(vectors)
+        (hidden, bias), own = without_bias(self.mix_1, self.norm_1(x)), self.modulation.of(vectors)
         if self.style.modulation == "add":
-            hidden = self.norm_2(hidden + own[0].reshape(hidden.shape[:2] + (1,) * self.style.dims))
+            hidden = self.norm_2(hidden, add=own[0] if bias is None else own[0] + bias)
         else:
-            hidden = self.norm_2(hidden, *own)
+            hidden = self.norm_2(hidden, *own, add=bias)
         if key is not None:
             hidden = ops.dropout(hidden, key, self.style.dropout, self.layer)
         (skip, first), (mixed, second) = without_bias(self.skip, x), without_bias(self.mix_2, hidden)
