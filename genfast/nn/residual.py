@@ -135,7 +135,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Of a channels-last image no copy; else one, which costs less than the bias that a product of others leaves out.
+        # Of a channels-last image no copy; of others one, for then the product adds its bias by itself.
         tokens = self.norm(x).flatten(2).transpose(1, 2).contiguous()
         mixed = attend(*split_heads(self.query_key_value(tokens), self.heads))
         return self.style.sum(x, self.output(mixed).transpose(1, 2).reshape(x.shape))

@@ -47,8 +47,8 @@ class _Launches(TorchDispatchMode):
 
 
 class _Attentions(TorchFunctionMode):
-    """Counts an attention as one, which torch takes apart on a device that has no kernel for it, and gives its heads side
-    by side, as a kernel does."""
+    """Counts an attention as one, which torch takes apart on a device that has no kernel for it, and gives its heads
+    side by side, as a kernel does."""
 
     def __init__(self, launches: _Launches):
         super().__init__()

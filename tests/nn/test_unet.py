@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genfast.nn import UNet
+from genfast import testing
+from genfast.nn import UNet, layers
 from genfast.nn.layers import NormAct
 from genfast.nn.resample import Downsample, Pool, Repeat, Upsample
 from genfast.nn.residual import Attention, ResidualBlock, Style
@@ -245,3 +246,38 @@ def test_bad_arguments_are_named(name):
         UNet(**BAD[name])
     with pytest.raises(TypeError, match="nonsense"):
         UNet(nonsense=1)
+
+
+@pytest.mark.parametrize("modulation", ["scale_shift", "add"])
+def test_a_bias_may_be_left_to_who_reads_next(modulation, monkeypatch):
+    """As on a GPU, where torch adds it in a kernel of its own: values and gradients are the same but for rounding. A
+    layer with a hook, or of the user's own, is called as it is."""
+    torch.manual_seed(0)
+    net = UNet(2, 16, (1, 2), attention=(1,), modulation=modulation)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    block = net.middle[0].block
+
+    class Own(type(block.mix_1)):
+        def forward(self, x):
+            seen.append("own")
+            return super().forward(x)
+
+    x, t, seen = torch.randn(3, 2, 8, 8), torch.rand(3), []
+    block.mix_2.register_forward_hook(lambda *_: seen.append("hook"))
+    block.mix_1.__class__ = Own
+
+    def both():
+        net.zero_grad()
+        y = net(x, t)
+        y.square().sum().backward()
+        return [y.detach(), *(p.grad.clone() for p in net.parameters())]
+
+    whole = both()
+    calls = testing.count_launches(lambda: net(x, t))
+    monkeypatch.setattr(layers, "adds_a_bias_apart", lambda x: True)
+    for apart, together in zip(both(), whole, strict=True):
+        torch.testing.assert_close(apart, together, rtol=2e-4, atol=2e-4 * float(together.abs().max()))
+    assert sorted(set(seen)) == ["hook", "own"] and len(seen) == 6
+    with torch.no_grad():
+        assert testing.count_launches(lambda: net(x, t))["residual"] == calls["residual"]
