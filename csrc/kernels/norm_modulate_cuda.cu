@@ -1,4 +1,5 @@
 #include "affine_gradients.cuh"
+#include "flat.cuh"
 #include "norm_modulate_backward.cuh"
 #include "reduce.cuh"
 
@@ -240,7 +241,7 @@ const char* norm_modulate_backward(const NormModulateBackwardArgs& p, Stream str
 }
 
 const char* add_units(const AddUnitsArgs& p, Stream stream) {
-  return map(p.shape, aligned(p.out, p.parts), AddUnitsBody{p}, stream);
+  return flat_map<float>(p.shape, aligned(p.out, p.parts), AddUnitsBody{p}, stream);
 }
 
 const char* affine_gradients(const AffineGradientsArgs& p, Stream stream) { return launch_affine_gradients(p, stream); }
