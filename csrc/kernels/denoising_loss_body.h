@@ -3,6 +3,7 @@
 #include "../math/noise.h"
 #include "../math/sum.h"
 #include "denoising_loss.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -12,6 +13,7 @@ GENFAST_HD float loss_scale(const float* weight, int64_t r, const Shape& shape) 
 
 template <class T>
 struct DenoisingLossBody {
+  using Packs = PacksOf<4, 4, 2>;
   static constexpr int kSums = 1;
   DenoisingLossArgs p;
   struct Row {
@@ -44,6 +46,7 @@ struct DenoisingLossBody {
 
 template <class T>
 struct DenoisingLossBackwardBody {
+  using Packs = PacksOf<2, 16 / sizeof(T)>;
   DenoisingLossBackwardArgs p;
   struct Row {
     const T* residual;

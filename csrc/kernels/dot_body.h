@@ -1,11 +1,13 @@
 #pragma once
 #include "../math/sum.h"
 #include "dot.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 template <class T>
 struct DotBody {
+  using Packs = PacksOf<4, 4>;
   static constexpr int kSums = 1;
   DotArgs p;
   struct Row {

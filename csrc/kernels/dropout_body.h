@@ -1,12 +1,14 @@
 #pragma once
 #include "../math/noise.h"
 #include "dropout.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 // y = scale x where u >= p, with u of each row's key; 0 elsewhere, whatever x is.
 template <class T>
 struct DropoutBody {
+  using Packs = PacksOf<2, 16 / sizeof(T)>;
   DropoutArgs p;
   struct Row {
     T* y;

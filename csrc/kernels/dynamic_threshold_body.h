@@ -1,6 +1,7 @@
 #pragma once
 #include "../math/select.h"
 #include "dynamic_threshold.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -10,6 +11,7 @@ GENFAST_HD float bounded(const DynamicThresholdArgs& p, float s) {
 }
 
 struct DynamicThresholdBody {
+  using Packs = PacksOf<2, 4>;
   DynamicThresholdArgs p;
   struct Row {
     const float* d;

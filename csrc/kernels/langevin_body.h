@@ -3,6 +3,7 @@
 #include "../math/step.h"
 #include "../math/sum.h"
 #include "langevin.h"
+#include "packs.h"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -34,6 +35,7 @@ struct ScaledScore {
 // |z|^2 and |sigma^2 g|^2 of a row, and from them how far it moves.
 template <class T>
 struct LangevinNormsBody {
+  using Packs = PacksOf<2, 4, 2>;
   static constexpr int kSums = 2;
   LangevinArgs p;
   struct Row {
@@ -61,6 +63,7 @@ struct LangevinNormsBody {
 
 template <class T>
 struct LangevinBody {
+  using Packs = PacksOf<2, 4, 3>;
   LangevinArgs p;
   struct Row {
     float* x;

@@ -2,12 +2,14 @@
 #include "../math/noise.h"
 #include "../math/reparameterize.h"
 #include "../math/sum.h"
+#include "packs.h"
 #include "reparameterize.h"
 
 namespace genfast::inline GENFAST_ISA {
 
 template <class T>
 struct ReparameterizeBody {
+  using Packs = PacksOf<2, 4, 2>;
   static constexpr int kSums = 1;
   ReparameterizeArgs p;
   struct Row {
@@ -38,6 +40,7 @@ struct ReparameterizeBody {
 
 template <class T>
 struct ReparameterizeBackwardBody {
+  using Packs = PacksOf<sizeof(T) == 4 ? 2 : 1, 16 / sizeof(T), 2>;
   ReparameterizeBackwardArgs p;
   struct Row {
     T *grad_mu, *grad_logvar;

@@ -1,5 +1,6 @@
 #pragma once
 #include "../math/sum.h"
+#include "packs.h"
 #include "runge_kutta.h"
 
 namespace genfast::inline GENFAST_ISA {
@@ -39,6 +40,7 @@ struct Stages {
 };
 
 struct RungeKuttaBody {
+  using Packs = PacksOf<2, 4>;
   RungeKuttaArgs p;
   struct Row {
     Stages stages;
@@ -52,6 +54,7 @@ struct RungeKuttaBody {
 };
 
 struct RungeKuttaErrorBody {
+  using Packs = PacksOf<2, 4>;
   static constexpr int kSums = 1;
   RungeKuttaArgs p;
   struct Row {

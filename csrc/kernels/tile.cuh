@@ -154,7 +154,11 @@ struct CudaTile {
   }
 
  private:
-  GENFAST_HD bool has(int i) const { return i == 0 || first + i * stride < shape.features; }
+  GENFAST_HD bool has(int i) const {
+    constexpr int64_t enough = 1 << 30;
+    const int64_t left = shape.features - first;
+    return i == 0 || i * stride < int(left < enough ? left : enough);
+  }
   GENFAST_HD bool is_wide() const {
     if constexpr (requires { shape.wide; })
       return shape.wide;
