@@ -11,6 +11,7 @@ namespace genfast {
 Tensor residual(Tensor x, Tensor y, std::optional<Tensor> bias, double scale) {
   const Checker check("residual", x, "x");
   ResidualArgs args{};
+  args.channels = 1;
   args.dtype = check.edge_type(x.scalar_type(), "x");
   args.x = x.data_ptr();
   args.y = check.data(y, "y", x.scalar_type());
@@ -20,11 +21,11 @@ Tensor residual(Tensor x, Tensor y, std::optional<Tensor> bias, double scale) {
   if (bias) {
     GENFAST_CHECK(x.dim() >= 2, "residual: with a bias x must have shape (B, C, *); got ", name_of(x.sizes()));
     const float* of_channel = check.row(*bias, "bias", x.size(1));
-    args.channels = x.size(1);
-    const int64_t samples = x.size(0) * args.channels, pixels = samples ? x.numel() / samples : 0;
+    const int64_t channels = x.size(1), samples = x.size(0) * channels, pixels = samples ? x.numel() / samples : 0;
     const bool last = check.shape().channels > 1 || pixels == 1;
     (last ? args.bias : args.row_bias) = of_channel;
-    args.shape = last ? Shape{x.size(0) * pixels, args.channels, 1} : Shape{samples, pixels, 1};
+    args.shape = last ? Shape{x.size(0) * pixels, channels, 1} : Shape{samples, pixels, 1};
+    if (channels > 0) args.channels = channels;
   }
   Tensor out = check.empty(x.scalar_type());
   args.out = out.data_ptr();

@@ -9,8 +9,8 @@ namespace genfast::inline GENFAST_ISA {
 __device__ inline int64_t row_of_block() { return blockIdx.z * int64_t(gridDim.y) + blockIdx.y; }
 
 // Contiguous, aligned rows: a block takes a stretch of one, and goes on where the grid ends, so that what a row says of
-// itself is read once for many tiles.  As the row is the block's, not the thread's, what follows from it alone (the keys
-// of the noise) waits in uniform registers.
+// itself is read once for many tiles.  As the row is the block's, not the thread's, what follows from it alone (the
+// keys of the noise) waits in uniform registers.
 template <class Body>
 __global__ void __launch_bounds__(kThreads, PacksFor<Body>::Type::kBlocks)
     map_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape) {
@@ -63,7 +63,7 @@ inline Blocks blocks_of_any(int64_t rows, int64_t tiles) {
 
 // `are_aligned`: every pointer that the body loads from or stores to is 16-byte aligned.  `any`: the body for rows that
 // are short, not aligned or channels-last; the same, or one that is less special and compiled once for several.
-template <class Body, class Any>
+template <MapBody<CudaTile<true>> Body, MapBody<CudaTile<true>> Any>
 const char* map(const Shape& shape, bool are_aligned, const Body& body, const Any& any, Stream stream) {
   using Packs = typename PacksFor<Body>::Type;
   if (shape.batch == 0 || shape.features == 0) return nullptr;
@@ -78,7 +78,7 @@ const char* map(const Shape& shape, bool are_aligned, const Body& body, const An
   }
   return launch_error();
 }
-template <class Body>
+template <MapBody<CudaTile<true>> Body>
 const char* map(const Shape& shape, bool are_aligned, const Body& body, Stream stream) {
   return map(shape, are_aligned, body, body, stream);
 }

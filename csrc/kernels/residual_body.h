@@ -1,4 +1,5 @@
 #pragma once
+#include "../math/quotient.h"
 #include "residual.h"
 #include "with_type.h"
 
@@ -7,6 +8,7 @@ namespace genfast::inline GENFAST_ISA {
 template <class T>
 struct ResidualBody {
   ResidualArgs p;
+  Quotient by_channels{p.channels};
   struct Row {
     T* out;
     const T *x, *y;
@@ -26,7 +28,7 @@ struct ResidualBody {
     }
   };
   GENFAST_HD Row row(int64_t r) const {
-    const float of_row = p.row_bias ? p.row_bias[uint64_t(r) % uint64_t(p.channels)] : -0.0f;  // adds nothing to -0
+    const float of_row = p.row_bias ? p.row_bias[r - by_channels(r) * p.channels] : -0.0f;  // adds nothing to -0
     return {static_cast<T*>(p.out),
             static_cast<const T*>(p.x),
             static_cast<const T*>(p.y),

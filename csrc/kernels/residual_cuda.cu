@@ -1,4 +1,4 @@
-#include "map.cuh"
+#include "flat.cuh"
 #include "residual_body.h"
 
 namespace genfast::cuda {
@@ -6,7 +6,8 @@ namespace genfast::cuda {
 const char* residual(const ResidualArgs& p, Stream stream) {
   const char* error = nullptr;
   with_type(p.dtype, [&](auto type) {
-    error = map(p.shape, aligned(p.out, p.x, p.y, p.bias), ResidualBody<decltype(type)>{p}, stream);
+    using T = decltype(type);
+    error = flat_map<T>(p.shape, aligned(p.out, p.x, p.y, p.bias), ResidualBody<T>{p}, stream);
   });
   return error;
 }

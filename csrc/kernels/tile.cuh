@@ -2,6 +2,7 @@
 // What one thread of a CUDA driver holds of a row.
 #include "../math/noise.h"
 #include "../math/quotient.h"
+#include "body.h"
 #include "launch.cuh"
 #include "with_type.h"
 
