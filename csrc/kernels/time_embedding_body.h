@@ -8,25 +8,43 @@ namespace genfast::inline GENFAST_ISA {
 // Pieces of kLanes frequencies in a row; at least one, for the zeros.
 GENFAST_HD int64_t pieces(const TimeEmbeddingArgs& p) { return p.count > kLanes ? (p.count + kLanes - 1) / kLanes : 1; }
 
+// Of the frequencies from p on `count` are there; zeros stand for the others.
+GENFAST_HD Doubles some_frequencies(const double* p, int count) {
+  if constexpr (kLanes == 1) return count > 0 ? *p : 0.0;
+  constexpr int width = sizeof(Doubles) / sizeof(double);
+  if (count >= width) [[likely]]
+    return load_lane(p);
+  double buffer[width] = {};
+  for (int i = 0; i < count; ++i) buffer[i] = p[i];
+  return load_lane(buffer);
+}
+
 template <class T>
 GENFAST_HD void embed(const TimeEmbeddingArgs& p, int64_t row, int64_t piece) {
+  constexpr int width = sizeof(Doubles) / sizeof(double);
   const int64_t first = piece * kLanes;
   const int n = p.count - first < kLanes ? int(p.count - first) : kLanes;
-  float rest[kLanes] = {};
+  float rest[kLanes];
   struct {
     uint32_t of[kLanes];
-  } quarters = {};
-  for (int i = 0; i < n; ++i) {
-    const Angle a = angle(p.t[row], p.frequencies[first + i]);
-    rest[i] = a.rest, quarters.of[i] = a.quarters;
+  } quarters;
+  for (int i = 0; i < kLanes; i += width) {
+    const Angles a = angles(all(p.t[row]), some_frequencies(p.frequencies + first + i, n - i));
+    double wide[2][width];
+    store_lane(wide[0], a.rest), store_lane(wide[1], a.quarters);
+    for (int k = 0; k < width; ++k) rest[i + k] = float(wide[0][k]), quarters.of[i + k] = uint32_t(int32_t(wide[1][k]));
   }
   Floats sine, cosine;
   sine_cosine(load_lane(rest), std::bit_cast<Uints>(quarters), sine, cosine);
-  T left[kLanes], right[kLanes];
-  store_lane(left, p.flip ? cosine : sine);
-  store_lane(right, p.flip ? sine : cosine);
+  const Floats left = p.flip ? cosine : sine, right = p.flip ? sine : cosine;
   T* out = static_cast<T*>(p.out) + row * p.width;
-  for (int i = 0; i < n; ++i) out[first + i] = left[i], out[p.count + first + i] = right[i];
+  if (n == kLanes) {
+    store_lane(out + first, left), store_lane(out + p.count + first, right);
+  } else if constexpr (kLanes > 1) {
+    T some[2][kLanes];
+    store_lane(some[0], left), store_lane(some[1], right);
+    for (int i = 0; i < n; ++i) out[first + i] = some[0][i], out[p.count + first + i] = some[1][i];
+  }
   if (piece == 0)
     for (int64_t k = 2 * p.count; k < p.width; ++k) out[k] = T{};
 }

@@ -1,6 +1,6 @@
 #pragma once
 // Sine and cosine of IEEE operations only, so that every lane and the GPU give the same bits.
-#include "lane.h"
+#include "wide.h"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -12,18 +12,17 @@ GENFAST_HD void sine_cosine(Floats a, Floats& sine, Floats& cosine) {
                 fma_(all(-0.5f), a2, all(1.0f)));
 }
 
-// An angle: `quarters` of a turn, 0 to 3, and `rest` radians, at most pi / 4 in magnitude.
-struct Angle {
-  float rest;
-  uint32_t quarters;
+// Angles: `quarters` of a turn, 0 to 3, and `rest` radians, at most pi / 4 in magnitude.
+struct Angles {
+  Doubles rest, quarters;
 };
 
 // t * frequency radians modulo a turn.  The turns are counted and taken off in float64, so that a large t loses
 // nothing.  What is not finite has a NaN for its rest.
-GENFAST_HD Angle angle(double t, double frequency) {
-  const double quarters = t * (frequency * 0.63661977236758138), whole = floor(quarters + 0.5);
-  const double odd = whole - 4.0 * floor(0.25 * whole);
-  return {float((quarters - whole) * 1.5707963267948966), uint32_t(int32_t(odd > 0.0 ? odd : 0.0))};
+GENFAST_HD Angles angles(Doubles t, Doubles frequency) {
+  const Doubles quarters = t * (frequency * all(0.63661977236758138)), whole = floor_(quarters + all(0.5));
+  const Doubles odd = whole - all(4.0) * floor_(all(0.25) * whole);
+  return {(quarters - whole) * all(1.5707963267948966), odd > all(0.0) ? odd : all(0.0)};
 }
 
 GENFAST_HD void sine_cosine(Floats rest, Uints quarters, Floats& sine, Floats& cosine) {

@@ -11,6 +11,7 @@ GENFAST_HD Doubles all(double a) { return a; }
 GENFAST_HD Doubles fma_(Doubles a, Doubles b, Doubles c) { return fma(a, b, c); }
 GENFAST_HD Doubles load_lane(const double* p) { return *p; }
 GENFAST_HD void store_lane(double* p, Doubles a) { *p = a; }
+GENFAST_HD Doubles floor_(Doubles a) { return floor(a); }
 
 #elif GENFAST_LANES == 8
 
@@ -21,6 +22,7 @@ GENFAST_HD Doubles fma_(Doubles a, Doubles b, Doubles c) {
 }
 GENFAST_HD Doubles load_lane(const double* p) { return (Doubles)_mm256_loadu_pd(p); }
 GENFAST_HD void store_lane(double* p, Doubles a) { _mm256_storeu_pd(p, (__m256d)a); }
+GENFAST_HD Doubles floor_(Doubles a) { return (Doubles)_mm256_floor_pd((__m256d)a); }
 
 #else
 
@@ -31,6 +33,7 @@ GENFAST_HD Doubles fma_(Doubles a, Doubles b, Doubles c) {
 }
 GENFAST_HD Doubles load_lane(const double* p) { return (Doubles)_mm512_loadu_pd(p); }
 GENFAST_HD void store_lane(double* p, Doubles a) { _mm512_storeu_pd(p, (__m512d)a); }
+GENFAST_HD Doubles floor_(Doubles a) { return (Doubles)_mm512_floor_pd((__m512d)a); }
 
 #endif
 
