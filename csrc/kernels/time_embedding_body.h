@@ -10,32 +10,29 @@ GENFAST_HD int64_t pieces(const TimeEmbeddingArgs& p) { return p.count > kLanes 
 
 // Of the frequencies from p on `count` are there; zeros stand for the others.
 GENFAST_HD Doubles some_frequencies(const double* p, int count) {
-  if constexpr (kLanes == 1) return count > 0 ? *p : 0.0;
-  constexpr int width = sizeof(Doubles) / sizeof(double);
+#if GENFAST_LANES == 1
+  return count > 0 ? *p : 0.0;
+#else
+  constexpr int width = kLanes / kHalves;
   if (count >= width) [[likely]]
     return load_lane(p);
   double buffer[width] = {};
   for (int i = 0; i < count; ++i) buffer[i] = p[i];
   return load_lane(buffer);
+#endif
 }
 
 template <class T>
 GENFAST_HD void embed(const TimeEmbeddingArgs& p, int64_t row, int64_t piece) {
-  constexpr int width = sizeof(Doubles) / sizeof(double);
   const int64_t first = piece * kLanes;
   const int n = p.count - first < kLanes ? int(p.count - first) : kLanes;
-  float rest[kLanes];
-  struct {
-    uint32_t of[kLanes];
-  } quarters;
-  for (int i = 0; i < kLanes; i += width) {
-    const Angles a = angles(all(p.t[row]), some_frequencies(p.frequencies + first + i, n - i));
-    double wide[2][width];
-    store_lane(wide[0], a.rest), store_lane(wide[1], a.quarters);
-    for (int k = 0; k < width; ++k) rest[i + k] = float(wide[0][k]), quarters.of[i + k] = uint32_t(int32_t(wide[1][k]));
+  Doubles frequencies[kHalves];
+  for (int i = 0; i < kHalves; ++i) {
+    const int before = i * kLanes / kHalves;
+    frequencies[i] = some_frequencies(p.frequencies + first + before, n - before);
   }
   Floats sine, cosine;
-  sine_cosine(load_lane(rest), std::bit_cast<Uints>(quarters), sine, cosine);
+  sine_cosine(angles(all(p.t[row]), frequencies), sine, cosine);
   const Floats left = p.flip ? cosine : sine, right = p.flip ? sine : cosine;
   T* out = static_cast<T*>(p.out) + row * p.width;
   if (n == kLanes) {
