@@ -8,25 +8,40 @@ namespace genfast::inline GENFAST_ISA {
 // Pieces of kLanes frequencies in a row; at least one, for the zeros.
 GENFAST_HD int64_t pieces(const TimeEmbeddingArgs& p) { return p.count > kLanes ? (p.count + kLanes - 1) / kLanes : 1; }
 
+// Of the frequencies from p on `count` are there; zeros stand for the others.
+GENFAST_HD Doubles some_frequencies(const double* p, int count) {
+#if GENFAST_LANES == 1
+  return count > 0 ? *p : 0.0;
+#else
+  constexpr int width = kLanes / kHalves;
+  if (count >= width) [[likely]]
+    return load_lane(p);
+  double buffer[width] = {};
+  for (int i = 0; i < count; ++i) buffer[i] = p[i];
+  return load_lane(buffer);
+#endif
+}
+
 template <class T>
 GENFAST_HD void embed(const TimeEmbeddingArgs& p, int64_t row, int64_t piece) {
   const int64_t first = piece * kLanes;
   const int n = p.count - first < kLanes ? int(p.count - first) : kLanes;
-  float rest[kLanes] = {};
-  struct {
-    uint32_t of[kLanes];
-  } quarters = {};
-  for (int i = 0; i < n; ++i) {
-    const Angle a = angle(p.t[row], p.frequencies[first + i]);
-    rest[i] = a.rest, quarters.of[i] = a.quarters;
+  Doubles frequencies[kHalves];
+  for (int i = 0; i < kHalves; ++i) {
+    const int before = i * kLanes / kHalves;
+    frequencies[i] = some_frequencies(p.frequencies + first + before, n - before);
   }
   Floats sine, cosine;
-  sine_cosine(load_lane(rest), std::bit_cast<Uints>(quarters), sine, cosine);
-  T left[kLanes], right[kLanes];
-  store_lane(left, p.flip ? cosine : sine);
-  store_lane(right, p.flip ? sine : cosine);
+  sine_cosine(angles(all(p.t[row]), frequencies), sine, cosine);
+  const Floats left = p.flip ? cosine : sine, right = p.flip ? sine : cosine;
   T* out = static_cast<T*>(p.out) + row * p.width;
-  for (int i = 0; i < n; ++i) out[first + i] = left[i], out[p.count + first + i] = right[i];
+  if (n == kLanes) {
+    store_lane(out + first, left), store_lane(out + p.count + first, right);
+  } else if constexpr (kLanes > 1) {
+    T some[2][kLanes];
+    store_lane(some[0], left), store_lane(some[1], right);
+    for (int i = 0; i < n; ++i) out[first + i] = some[0][i], out[p.count + first + i] = some[1][i];
+  }
   if (piece == 0)
     for (int64_t k = 2 * p.count; k < p.width; ++k) out[k] = T{};
 }
