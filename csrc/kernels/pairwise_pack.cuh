@@ -128,7 +128,7 @@ class Packer {
     }
     square = sum_of_warp(square), error = sum_of_warp(error);
     if (lane() > 0) return;
-    const Margin margin(features_, scale_);
+    const PairMargin margin(features_, scale_);
     const Rounded rounded = margin.rounded(square, error);
     const Point point = margin.point({rounded.square, finite ? rounded.error : INFINITY}, down);
     const double reach = part_.nearest ? double(INFINITY) : margin.reach(there ? radius_at(part_.radius, j) : -1.0);
