@@ -18,19 +18,21 @@ inline float of_f16(unsigned bits) {
   return std::bit_cast<float>(std::bit_cast<unsigned>(value) | sign);
 }
 
-// The last of 24 bits of a number, and what is left of another one down to there.
-inline double last_place(double of) {
-  return std::bit_cast<double>(std::bit_cast<uint64_t>(of) & 0x7ff0000000000000) * 0x1p-23;
+// What is left of a value where the 24 bits of another one end.
+inline double cut(double value, double of) {
+  constexpr uint64_t exponents = 0x7ff0000000000000, twice_bias = uint64_t(2046) << 52;
+  const uint64_t power = std::bit_cast<uint64_t>(of) & exponents;
+  return double(int64_t(value * std::bit_cast<double>(twice_bias - power) * 0x1p23)) * std::bit_cast<double>(power) *
+         0x1p-23;
 }
-inline double cut(double value, double place) { return std::trunc(value / place) * place; }
 
-// The sum of terms that are cut to the last place of the largest, itself cut to 24 bits.
+// The sum of terms that are cut where the largest ends, itself cut to 24 bits.
 inline float cut_sum(const double (&terms)[5]) {
   double largest = 0, sum = 0, exact = 0;
   for (double term : terms) largest = std::max(largest, std::fabs(term)), exact += term;
   if (!(largest > 0 && std::fabs(exact) < INFINITY)) return float(exact);
-  for (double term : terms) sum += cut(term, last_place(largest));
-  return sum == 0 ? 0.0f : float(cut(sum, last_place(sum)));
+  for (double term : terms) sum += cut(term, largest);
+  return sum == 0 ? 0.0f : float(cut(sum, sum));
 }
 
 // sums += A B.
@@ -41,21 +43,20 @@ inline void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]
   };
   if (current->block->warps[current->linear / 32].barrier.live != 32) fail("a product of matrices by part of a warp");
   const OfWarp<Fragments> all = exchange(Fragments{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
-  const auto half = [](unsigned pair, unsigned k) { return double(widen(k % 2 ? pair >> 16 : pair & 0xffff)); };
   const unsigned group = current->linear % 32 / 4, member = current->linear % 4;
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned lower = i / 2, column = 2 * member + i % 2;
-    float sum = sums[i];
-    for (unsigned k = 0; k < 16; k += 4) {
-      double terms[5] = {sum};
-      for (unsigned j = 0; j < 4; ++j) {
-        const unsigned lane = (k + j) % 8 / 2, second = k / 8;
-        terms[1 + j] = half(all[4 * group + lane].a[2 * second + lower], j) * half(all[4 * column + lane].b[second], j);
-      }
-      sum = cut_sum(terms);
+  float rows[2][16], columns[2][16];
+  const auto unpack = [](float* to, unsigned pair) { to[0] = widen(pair & 0xffff), to[1] = widen(pair >> 16); };
+  for (unsigned k = 0; k < 16; k += 2)
+    for (unsigned i = 0; i < 2; ++i) {
+      unpack(rows[i] + k, all[4 * group + k % 8 / 2].a[k / 8 * 2 + i]);
+      unpack(columns[i] + k, all[4 * (2 * member + i) + k % 8 / 2].b[k / 8]);
     }
-    sums[i] = sum;
-  }
+  for (unsigned i = 0; i < 4; ++i)
+    for (unsigned k = 0; k < 16; k += 4) {
+      double terms[5] = {sums[i]};
+      for (unsigned j = 0; j < 4; ++j) terms[1 + j] = double(rows[i / 2][k + j]) * double(columns[i % 2][k + j]);
+      sums[i] = cut_sum(terms);
+    }
 }
 inline void mma_bf16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma<of_bf16>(sums, a, b); }
 inline void mma_f16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma<of_f16>(sums, a, b); }

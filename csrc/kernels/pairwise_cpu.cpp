@@ -28,6 +28,15 @@ static void each_bit(uint64_t bits, Visit visit) {
   for (; bits; bits &= bits - 1) visit(std::countr_zero(bits));
 }
 
+// Puts (d, j) into a sorted list of k, whose last one falls out.
+static void insert(double* distance, int64_t* index, int64_t k, double d, int64_t j) {
+  const auto follows = [&](int64_t at) { return d < distance[at] || (d == distance[at] && j < index[at]); };
+  int64_t at = k - 1;
+  if (!follows(at)) return;
+  for (; at > 0 && follows(at - 1); --at) distance[at] = distance[at - 1], index[at] = index[at - 1];
+  distance[at] = d, index[at] = j;
+}
+
 // The largest of some points: what holds of it, holds of all.
 struct Largest {
   double square = 0, error = 0;

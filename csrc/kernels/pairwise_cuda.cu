@@ -35,8 +35,11 @@ class Call {
   }
 
   const char* run() {
-    if (const char* error = launch(largest_kernel, PairwiseMemory::kParts, stream_, p_, parts_)) return error;
-    if (const char* error = launch(center_kernel, p_.features / kThreads + 1, stream_, p_, parts_, scale_, center_))
+    const int64_t eights = (p_.n + p_.m) * p_.features / kThreads / 8 + 1;
+    const int parts = int(std::min(eights, PairwiseMemory::kParts));
+    if (const char* error = launch(largest_kernel, parts, stream_, p_, parts_)) return error;
+    if (const char* error =
+            launch(center_kernel, p_.features / kThreads + 1, stream_, p_, parts_, parts, scale_, center_))
       return error;
     for (int64_t first = 0; first < p_.n; first += memory_.rows) {
       if (const char* error = pack(x_, first, memory_.rows, PairwiseMemory::kRows)) return error;

@@ -1,5 +1,6 @@
 #pragma once
 // The distance of one pair, by a warp.
+#include "../math/pair_margin.h"
 #include "launch.cuh"
 #include "pairwise_body.h"
 

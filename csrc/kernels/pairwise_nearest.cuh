@@ -165,7 +165,7 @@ class Row {
 
   const PairwiseArgs& p_;
   const Candidates& found_;
-  const Margin margin_;
+  const PairMargin margin_;
   const int64_t row_, i_;
   double* const distance_;
   int64_t* const index_;

@@ -60,11 +60,11 @@ __global__ void __launch_bounds__(kThreads) largest_kernel(const __grid_constant
 }
 
 // scale, a power of two that brings the largest magnitude to 2^38, and the mean of up to 64 of y, times that.
-__global__ void __launch_bounds__(kThreads)
-    center_kernel(const __grid_constant__ PairwiseArgs p, const float* parts, float* scale, float* center) {
+__global__ void __launch_bounds__(kThreads) center_kernel(const __grid_constant__ PairwiseArgs p, const float* parts,
+                                                          int count_of_parts, float* scale, float* center) {
   constexpr int64_t samples = 64;
   float largest = 0.0f;
-  for (int i = int(threadIdx.x % 32); i < PairwiseMemory::kParts; i += 32) largest = fmaxf(largest, parts[i]);
+  for (int i = int(threadIdx.x % 32); i < count_of_parts; i += 32) largest = fmaxf(largest, parts[i]);
   largest = largest_of_warp(largest);
   const int exponent = int(std::bit_cast<uint32_t>(largest) >> 23) - 127;  // -127 for what is subnormal
   const int power = largest > 0.0f ? (38 - exponent < 120 ? 38 - exponent : 120) : 0;
@@ -128,7 +128,7 @@ class Packer {
     }
     square = sum_of_warp(square), error = sum_of_warp(error);
     if (lane() > 0) return;
-    const Margin margin(features_, scale_);
+    const PairMargin margin(features_, scale_);
     const Rounded rounded = margin.rounded(square, error);
     const Point point = margin.point({rounded.square, finite ? rounded.error : INFINITY}, down);
     const double reach = part_.nearest ? double(INFINITY) : margin.reach(there ? radius_at(part_.radius, j) : -1.0);
