@@ -6,6 +6,7 @@
 // CUDA toolkit is needed.
 #include <cmath>
 
+#include "async.h"
 #include "warp.h"
 
 #define __global__

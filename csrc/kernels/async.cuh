@@ -3,8 +3,6 @@
 #include "launch.cuh"
 
 #if defined(GENFAST_EMULATE)
-#include "../emulation/async.h"
-
 namespace genfast {
 
 using emulation::async_commit;
