@@ -26,9 +26,12 @@ struct BiasActBackwardArgs {
   Shape shape;
   constexpr int64_t units() const { return (shape.batch + kUnit - 1) / kUnit; }
   constexpr Shape of_parts() const { return {units(), shape.features, 1}; }
+  // Of a unit, each some columns: with few units more of them, for the threads of a CPU.
+  constexpr int64_t columns() const { return units() < 16 ? 512 : 4096; }
+  constexpr int64_t pieces() const { return (shape.features + columns() - 1) / columns(); }
 };
 inline Work work(const BiasActBackwardArgs& p) {
-  return p.parts ? Work{units_of_work(p.of_parts()).count, kGrain / (kUnit * kUnit)} : units_of_work(p.shape);
+  return p.parts ? Work{p.units() * p.pieces(), 1} : units_of_work(p.shape);
 }
 
 GENFAST_TWINS(bias_act, BiasActArgs)
