@@ -54,7 +54,9 @@ def exact(rows: int, d: int, each: int, launches: int) -> Launch:
 def kernels(n: int, d: int, balls: bool):
     stem, most = "pairwise_cuda", 16384 if balls else 8192
     multiply, across = ("products_kernel<1, Balls>", 1) if balls else ("products_kernel<2, Candidates>", 2)
-    most_x, most_y = evenly(n, min((32 << 20) // (2 * d), most), 128), evenly(n, min((16 << 20) // (2 * d), 16384), 256)
+    most_x = evenly(n, min((32 << 20) // (2 * d), most), 128)
+    left = ((48 << 20) - 2 * d * most_x >> 20 << 20) // (2 * d) // 256 * 256
+    most_y = evenly(n, min(left, (128 << 20) // most_x if balls else 65536), 256)
     yield stem, "largest_kernel", Launch(256, 1024, 2 * n * d, 2 * n * d // (1024 * 256), narrow=4)
     for rows in parts(n, most_x):
         pieces = list(parts(n, most_y) if balls else columns(n, most_y))
