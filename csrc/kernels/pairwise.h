@@ -46,7 +46,9 @@ struct PairwiseMemory {
     capacity = std::clamp(up(8 * p.k, kColumns), kColumns, 32 * kColumns);
     const int64_t of_point = 2 * kUnit * units, of_row = p.k > 0 ? 8 * capacity : 0;
     rows = evenly(p.n, std::min({most(32, of_point, kRows), most(16, of_row, kRows), int64_t(16384)}), kRows);
-    columns = evenly(p.m, std::min(most(16, of_point, kColumns), int64_t(16384)), kColumns);
+    const int64_t left = std::max<int64_t>(0, (int64_t(48) << 20) - rows * of_point) >> 20;  // few rows leave more
+    const int64_t bits = (int64_t(128) << 20) / rows;                                        // of the pairs, for balls
+    columns = evenly(p.m, std::min(most(left, of_point, kColumns), p.k > 0 ? int64_t(65536) : bits), kColumns);
     const auto place = [&](int64_t size) {
       const int64_t begin = bytes;
       bytes += up(size, 256);

@@ -26,6 +26,7 @@ __device__ inline bool any_of_warp(unsigned v) {
 }
 
 struct Balls {
+  static constexpr bool kWide = false;
   Part x, y;
   Counts of_x, of_y;
   unsigned* open;  // [rows][words]: a bit a pair, 64 columns a warp

@@ -14,6 +14,7 @@ __device__ inline int place_of(Entry e) { return int(uint32_t(e)); }
 // Lists, in any order, the pairs that the balls of x do not exclude.
 class Candidates {
  public:
+  static constexpr bool kWide = true;
   Part x, y;
   unsigned* counts;  // [rows], which goes on where a list is full
   Entry* lists;      // [rows, capacity]: the bits of the sum of products

@@ -94,8 +94,9 @@ const char* multiply_parts(const After& after, int64_t units, Stream stream) {
                           after.y.tiles, int(units));
     return launch_error();
   };
-  if (shared_memory() >= size_t(kStageBytes<2>) * kStages)
-    return launch(products_kernel<2, After>, 2, kProductThreads<2>, kStageBytes<2>);
+  if constexpr (After::kWide)  // which halves what is read of x; of the others two blocks share a multiprocessor
+    if (shared_memory() >= size_t(kStageBytes<2>) * kStages)
+      return launch(products_kernel<2, After>, 2, kProductThreads<2>, kStageBytes<2>);
   return launch(products_kernel<1, After>, 1, kProductThreads<1>, kStageBytes<1>);
 }
 

@@ -38,10 +38,10 @@ def pack(points: int, d: int) -> Launch:
     return Launch(256, points // 8, points * d, d // 32, read=4, write=2, passes=2, turns=d // 256)
 
 
-def products(rows: int, count: int, units: int) -> Launch:
-    marks = {"HMMA": 64 * units, "LDGSTS": 6 * units}
-    blocks = up(rows, 128) // 128 * (up(count, 256) // 256)
-    return Launch(256, blocks, rows * count, 128, marks=marks, turns=units)
+def products(rows: int, count: int, units: int, across: int) -> Launch:
+    marks = {"HMMA": 64 * units, "LDGSTS": (4 + 4 * across) // across * units}
+    blocks = up(rows, 128) // 128 * (up(count, 128 * across) // (128 * across))
+    return Launch(128 * across, blocks, rows * count, 128, marks=marks, turns=units)
 
 
 def exact(rows: int, d: int, each: int, launches: int) -> Launch:
@@ -52,15 +52,18 @@ def exact(rows: int, d: int, each: int, launches: int) -> Launch:
 
 
 def kernels(n: int, d: int, balls: bool):
-    stem, most = "pairwise_cuda", 8192 if not balls else 16384
-    most_x, most_y = evenly(n, min((32 << 20) // (2 * d), most), 128), evenly(n, min((16 << 20) // (2 * d), 16384), 256)
+    stem, most = "pairwise_cuda", 16384 if balls else 8192
+    multiply, across = ("products_kernel<1, Balls>", 1) if balls else ("products_kernel<2, Candidates>", 2)
+    most_x = evenly(n, min((32 << 20) // (2 * d), most), 128)
+    left = ((48 << 20) - 2 * d * most_x >> 20 << 20) // (2 * d) // 256 * 256
+    most_y = evenly(n, min(left, (128 << 20) // most_x if balls else 65536), 256)
     yield stem, "largest_kernel", Launch(256, 1024, 2 * n * d, 2 * n * d // (1024 * 256), narrow=4)
     for rows in parts(n, most_x):
         pieces = list(parts(n, most_y) if balls else columns(n, most_y))
         yield stem, "pack_kernel", pack(rows, d)
         for count in pieces:
             yield stem, "pack_kernel", pack(count, d)
-            yield stem, f"products_kernel<2, {'Balls' if balls else 'Candidates'}>", products(rows, count, d // 32)
+            yield stem, multiply, products(rows, count, d // 32, across)
         yield stem, "open_kernel" if balls else "decide_kernel", exact(rows, d, 2 if balls else EXACT, len(pieces))
 
 
