@@ -65,20 +65,16 @@ struct NoiseSum {
         count(count),
         stream(count > 0 ? *streams : 0),
         weight(count > 0 ? *weights : 0.0f) {}
-  // add(row, weight) for each of them; there is one or more.
+  // add(row, weight) for each of them.
   template <class Add>
   GENFAST_HD void each(Add add) const {
     NoiseRow row{seed, sample, stream};
     float by = weight;
     // One copy of the body: a GPU has no registers for several.
     GENFAST_NO_UNROLL
-    for (int32_t j = 0;;) {
-#if defined(__CUDA_ARCH__)  // a new number in every turn: else the keys of all rounds wait in twenty registers
-      asm volatile("" : "+l"(row.seed));
-#endif
+    for (int32_t j = 0; j < count;) {
       add(row, by);
-      if (++j >= count) return;
-      row.stream = streams[j], by = weights[j];
+      if (++j < count) row.stream = streams[j], by = weights[j];
     }
   }
 };
