@@ -9,7 +9,7 @@ namespace genfast::inline GENFAST_ISA {
 // registers.
 template <class T, int slots, bool noisy>
 struct StepBody {
-  using Packs = PacksOf<(slots < 2 ? 2 : 1), 4, 3>;
+  using Packs = PacksOf<(slots < 2 ? 2 : 1), 4, (slots < 2 ? 3 : 2)>;
   StepArgs p;
   struct Row {
     const StepArgs& p;
