@@ -9,8 +9,8 @@ namespace genfast::inline GENFAST_ISA {
 __device__ inline int64_t row_of_block() { return blockIdx.z * int64_t(gridDim.y) + blockIdx.y; }
 
 // Contiguous, aligned rows: a block takes a stretch of one, and goes on where the grid ends, so that what a row says of
-// itself is read once for many tiles.  As the row is the block's, not the thread's, what follows from it alone (the keys
-// of the noise) waits in uniform registers.
+// itself is read once for many tiles.  As the row is the block's, not the thread's, what follows from it alone (the
+// keys of the noise) waits in uniform registers.
 template <class Body>
 __global__ void __launch_bounds__(kThreads, PacksFor<Body>::Type::kBlocks)
     map_kernel(const __grid_constant__ Body body, const __grid_constant__ Shape shape) {

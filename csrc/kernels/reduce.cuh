@@ -7,9 +7,9 @@ namespace genfast::inline GENFAST_ISA {
 
 constexpr unsigned kFullWarp = 0xffffffffu;
 
-// The tree of math/sum.h over a warp: thread i holds accumulators 4 i to 4 i + 3 and, 128 further, four more.  Those 64,
-// 32, 16, 8 and 4 apart lie 16, 8, 4, 2 and 1 threads away; at the first two of these steps a thread passes on half of
-// what it holds and keeps the other half, so that those 2 and 1 apart come to lie 16 and 8 threads away.
+// The tree of math/sum.h over a warp: thread i holds accumulators 4 i to 4 i + 3 and, 128 further, four more.  Those
+// 64, 32, 16, 8 and 4 apart lie 16, 8, 4, 2 and 1 threads away; at the first two of these steps a thread passes on half
+// of what it holds and keeps the other half, so that those 2 and 1 apart come to lie 16 and 8 threads away.
 __device__ inline float sum_of_warp(float (&v)[8]) {
   GENFAST_UNROLL
   for (int k = 0; k < 4; ++k) v[k] = v[k] + v[k + 4];
@@ -28,8 +28,8 @@ __device__ inline float sum_of_warp(float (&v)[8]) {
   return sum;
 }
 
-// A warp sums the chunk of a row that begins at `start`; every thread gets the sums.  A thread takes `packs` of four at a
-// time, each 128 elements behind the one before; `Where` as in tile.cuh.
+// A warp sums the chunk of a row that begins at `start`; every thread gets the sums.  A thread takes `packs` of four at
+// a time, each 128 elements behind the one before; `Where` as in tile.cuh.
 template <bool vector, int packs = 2, int sums, class Where, class Apply>
 __device__ inline void sum_chunk(const Where& shape, const Apply& apply, int64_t row, int64_t start,
                                  float (&to)[sums]) {
@@ -80,9 +80,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   sum_chunks<Body, false>(body, layout, partial, row_of_block() * blockDim.z + threadIdx.z, chunk, chunks);
 }
 
-// Adds the chunks of a row in order, a thread alone where they are few, else a warp: it brings `kHeld` of them at a time
-// to shared memory, where each of its threads adds all.  Beyond the last one there are zeros, which change no sum that
-// began as one.
+// Adds the chunks of a row in order, a thread alone where they are few, else a warp: it brings `kHeld` of them at a
+// time to shared memory, where each of its threads adds all.  Beyond the last one there are zeros, which change no sum
+// that began as one.
 constexpr int kHeld = 128, kFew = 8;
 struct alignas(16) Four {
   float v[4];

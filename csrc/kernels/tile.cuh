@@ -137,10 +137,10 @@ struct CudaTile {
       if (vector ? !has(k / width) : first + k / width * stride + k % width >= shape.features) values.v[k] = 0.0f;
   }
   GENFAST_HD Values normal(const NoiseRow& noise) const {
-    return drawn([&](int64_t quad, float(&z)[4]) { genfast::normal(noise, quad, z); });
+    return drawn([&](int64_t quad, float (&z)[4]) { genfast::normal(noise, quad, z); });
   }
   GENFAST_HD Values uniform(const NoiseRow& noise) const {
-    return drawn([&](int64_t quad, float(&u)[4]) { genfast::uniform(noise, quad, u); });
+    return drawn([&](int64_t quad, float (&u)[4]) { genfast::uniform(noise, quad, u); });
   }
   // A term at a time, of all packs: several counters to work on in each turn of the loop.
   GENFAST_HD Values normal(const NoiseSum& sum) const {

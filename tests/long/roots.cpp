@@ -1,6 +1,6 @@
 // A GPU's square root in math/noise.h (root_within) without a GPU: every float32 in [1e-30, 45], and in place of the
-// approximation of 1 / sqrt(x), which is at most 2^-22.9 off, every float32 within 2 units in the last place of it.  Each
-// must give the correctly rounded root.  2 minutes on two cores:
+// approximation of 1 / sqrt(x), which is at most 2^-22.9 off, every float32 within 2 units in the last place of it.
+// Each must give the correctly rounded root.  2 minutes on two cores:
 //   g++ -std=c++20 -O3 -march=x86-64-v3 -ffp-contract=off -pthread tests/long/roots.cpp -o /tmp/roots && /tmp/roots
 #include <atomic>
 #include <bit>
