@@ -13,7 +13,7 @@ GENFAST_HD float loss_scale(const float* weight, int64_t r, const Shape& shape) 
 
 template <class T>
 struct DenoisingLossBody {
-  using Packs = PacksOf<4, 4, 3>;
+  using Packs = PacksOf<4, 4, 2>;
   static constexpr int kSums = 1;
   DenoisingLossArgs p;
   struct Row {
