@@ -223,15 +223,18 @@ def test_cuda_check_rejects_a_kernel(tmp_path, text, complaint):
     "old, new, complaint",
     [
         ("", "", ""),
-        ("if constexpr (vector) {", "if constexpr (false) {", "loads a tile element by element"),
-        ("store_wide(to + i, std::bit_cast<uint4>(pack));", "to[i] = std::bit_cast<uint4>(pack);", "stores narrower"),
+        ("return vector;", "return false;", "no wide load"),
+        (
+            "Pack<width, T>::store(to + first + i * stride, from);",
+            "each(i, [&](int k, int64_t at) { narrow(from[k], to[at]); });",
+            "stores narrower",
+        ),
     ],
     ids=["as it is", "loads", "stores"],
 )
 def test_cuda_check_wants_wide_accesses(tmp_path, old, new, complaint):
-    """The second: one 16-byte store in the source that nvcc splits into four."""
     done = cuda_check(
-        copy_with(tmp_path, old and "kernels/map.cuh", old, new) / "csrc/kernels/dynamic_threshold_cuda.cu"
+        copy_with(tmp_path, old and "kernels/tile.cuh", old, new) / "csrc/kernels/dynamic_threshold_cuda.cu"
     )
     assert done.returncode == bool(complaint), done.stdout + done.stderr
     assert complaint in done.stdout
@@ -264,8 +267,8 @@ def rebuild(module: str, stem: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_emulation_sees_a_planted_off_by_one(tmp_path):
     """A CUDA kernel that takes the last element of a row for one beyond it."""
-    old = "first + k < shape.features ? widen"
-    copy_with(tmp_path, "kernels/map.cuh", old, old.replace("first + k", "first + k + 1"))
+    old = "if (start + k < shape.features) visit"
+    copy_with(tmp_path, "kernels/tile.cuh", old, old.replace("start + k", "start + k + 1"))
     rebuild("_C_emulate", "diffuse_cuda", tmp_path)
     tests = ("-m", "pytest", "tests/ops/test_ops.py", "-k", "cuda_twin and (diffuse or normal)")
     done = python(*tests, cwd=tmp_path, GENFAST_EMULATE="1")

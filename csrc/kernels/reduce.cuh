@@ -34,13 +34,19 @@ template <bool vector, int packs = 2, int sums, class Where, class Apply>
 __device__ inline void sum_chunk(const Where& shape, const Apply& apply, int64_t row, int64_t start,
                                  float (&to)[sums]) {
   float accumulators[sums][8] = {};
-  for (int64_t first = start + threadIdx.x * 4; first < start + kChunk && first < shape.features;
-       first += packs * kAccumulators / 2) {
-    const auto terms = apply(CudaTile<vector, packs, 4, Where>{shape, row, first, kAccumulators / 2});
-    GENFAST_UNROLL
-    for (int i = 0; i < sums; ++i) GENFAST_UNROLL
-    for (int k = 0; k < 4 * packs; ++k) accumulators[i][k % 8] = accumulators[i][k % 8] + terms.of[i].v[k];
-  }
+  const auto add = [&]<bool whole>() {
+    for (int64_t first = start + threadIdx.x * 4; first < start + kChunk && (whole || first < shape.features);
+         first += packs * kAccumulators / 2) {
+      const auto terms = apply(CudaTile<vector, packs, 4, Where, whole>{shape, row, first, kAccumulators / 2});
+      GENFAST_UNROLL
+      for (int i = 0; i < sums; ++i) GENFAST_UNROLL
+      for (int k = 0; k < 4 * packs; ++k) accumulators[i][k % 8] = accumulators[i][k % 8] + terms.of[i].v[k];
+    }
+  };
+  if (vector && start + kChunk <= shape.features)
+    add.template operator()<vector>();
+  else
+    add.template operator()<false>();
   GENFAST_UNROLL
   for (int i = 0; i < sums; ++i) to[i] = sum_of_warp(accumulators[i]);
 }

@@ -9,7 +9,7 @@ namespace genfast::inline GENFAST_ISA {
 // registers.
 template <class T, int slots, bool noisy>
 struct StepBody {
-  using Packs = PacksOf<(slots < 2 ? 2 : 1), 4, 3>;
+  using Packs = PacksOf<(slots < 2 ? 2 : 1), 4, (slots < 2 ? 3 : 2)>;
   StepArgs p;
   struct Row {
     const StepArgs& p;
@@ -36,8 +36,9 @@ struct StepBody {
       }
 
       Values next, z;
-      if constexpr (noisy)
-        if (noise.count) z = tile.normal(noise);
+      // A GPU makes the noise while what was loaded is on its way; a CPU has the registers for it afterwards.
+      const bool has_noise = noisy && noise.count;
+      if (kLanes == 1 && has_noise) z = tile.normal(noise);
       for (int k = 0; k < parts; ++k) d.v[k] = denoised(c, x.v[k], d.v[k]);
       if (p.clamp)
         for (int k = 0; k < parts; ++k) d.v[k] = at_most(at_least(d.v[k], all(p.low)), all(p.high));
@@ -46,9 +47,10 @@ struct StepBody {
       for (int j = 0; j < slots; ++j)
         if (code.reads >> j & 1)
           for (int k = 0; k < parts; ++k) next.v[k] = fma_(all(c.e[j]), h[j].v[k], next.v[k]);
-      if constexpr (noisy)
-        if (noise.count)
-          for (int k = 0; k < parts; ++k) next.v[k] = next.v[k] + z.v[k];
+      if (has_noise) {
+        if (kLanes > 1) z = tile.normal(noise);
+        for (int k = 0; k < parts; ++k) next.v[k] = next.v[k] + z.v[k];
+      }
       tile.store(p.x, next);
       if (p.y) {
         for (int k = 0; k < parts; ++k) next.v[k] = all(c.c_in) * next.v[k];

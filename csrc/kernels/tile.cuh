@@ -87,8 +87,9 @@ struct LayoutWalk {
 
 // `packs` times `width` neighboring elements of one sample, the packs `stride` elements apart, so that the threads of a
 // warp access memory side by side: four float32, or eight values of 16 bits, at a time.  `vector` says that rows are
-// contiguous and aligned; where they are not, `Where` is a Shape of contiguous rows or a Layout.
-template <bool vector, int packs = 1, int width = 8, class Where = Shape>
+// contiguous and aligned; where they are not, `Where` is a Shape of contiguous rows or a Layout.  `whole`: no pack lies
+// beyond the end.
+template <bool vector, int packs = 1, int width = 8, class Where = Shape, bool whole = false>
 struct CudaTile {
   static constexpr int kSize = packs * width;
   static constexpr int parts() { return kSize; }
@@ -138,10 +139,10 @@ struct CudaTile {
       if (vector ? !has(k / width) : first + k / width * stride + k % width >= shape.features) values.v[k] = 0.0f;
   }
   GENFAST_HD Values normal(const NoiseRow& noise) const {
-    return drawn([&](int64_t quad, float(&z)[4]) { genfast::normal(noise, quad, z); });
+    return drawn([&](int64_t quad, float (&z)[4]) { genfast::normal(noise, quad, z); });
   }
   GENFAST_HD Values uniform(const NoiseRow& noise) const {
-    return drawn([&](int64_t quad, float(&u)[4]) { genfast::uniform(noise, quad, u); });
+    return drawn([&](int64_t quad, float (&u)[4]) { genfast::uniform(noise, quad, u); });
   }
   // A term at a time, of all packs: several counters to work on in each turn of the loop.
   GENFAST_HD Values normal(const NoiseSum& sum) const {
@@ -156,6 +157,7 @@ struct CudaTile {
 
  private:
   GENFAST_HD bool has(int i) const {
+    if constexpr (whole) return true;
     constexpr int64_t enough = 1 << 30;
     const int64_t left = shape.features - first;
     return i == 0 || i * stride < int(left < enough ? left : enough);

@@ -17,8 +17,8 @@ GENFAST_HD NoiseRow noise_row(const int64_t* keys, int64_t r, uint32_t stream) {
   return {uint64_t(keys[2 * r]), uint64_t(keys[2 * r + 1]), stream};
 }
 
-// The square root, correctly rounded, of a number in [1e-30, 45]: what a GPU computes for sqrt, without the way round for
-// numbers that this one cannot be (tests/long/roots.cpp tries them all).
+// The square root, correctly rounded, of a number in [1e-30, 45]: on a GPU the instructions of its own sqrt, without the
+// way round for numbers below 2^-101, which this one cannot be (tests/long/roots.cpp).
 GENFAST_HD Floats root_within(Floats a) {
 #if defined(__CUDA_ARCH__)
   float y;
@@ -65,20 +65,16 @@ struct NoiseSum {
         count(count),
         stream(count > 0 ? *streams : 0),
         weight(count > 0 ? *weights : 0.0f) {}
-  // add(row, weight) for each of them; there is one or more.
+  // add(row, weight) for each of them.
   template <class Add>
   GENFAST_HD void each(Add add) const {
     NoiseRow row{seed, sample, stream};
     float by = weight;
     // One copy of the body: a GPU has no registers for several.
     GENFAST_NO_UNROLL
-    for (int32_t j = 0; true;) {
-#if defined(__CUDA_ARCH__)  // a new number in every turn: else the keys of all rounds wait in twenty registers
-      asm volatile("" : "+l"(row.seed));
-#endif
+    for (int32_t j = 0; j < count;) {
       add(row, by);
-      if (++j >= count) return;
-      row.stream = streams[j], by = weights[j];
+      if (++j < count) row.stream = streams[j], by = weights[j];
     }
   }
 };

@@ -1,8 +1,9 @@
 """Compiles every CUDA file and all that calls it, without a GPU, and looks at what came out: `make cuda-check`.
 
-A kernel must not spill or use local memory.  An instantiation of a driver with `vector = true` must read and write 16
-bytes at a time.  Any warning is an error.  A kernel that predict/ expects to be slower than its recorded share is a
-problem, a target that is missed is printed.  `cuda_check.py FILE.cu ...` checks just those.
+A kernel must not spill or use local memory.  The drivers for aligned rows, map_kernel and reduce_kernel, must read and
+write 16 bytes at a time, or 8 of four values of 16 bits.  Any warning is an error.  A kernel that predict/ expects to
+be slower than its recorded share is a problem, a target that is missed is printed.  `cuda_check.py FILE.cu ...` checks
+just those.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from predict import table
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ["GENFAST_CUDA"] = "1"  # without nvcc, setup.py then stops and says why
-TILE = 8  # elements that a thread holds (csrc/kernels/map.cuh)
+TILE = 12  # more loads than a row has coefficients, fewer than a thread has elements (csrc/kernels/packs.h)
 
 
 def load_setup():
@@ -55,18 +56,19 @@ class Kernel:
             yield f"spills {self.spills} bytes"
         if self.stack or self.count("LDL|STL"):
             yield f"uses local memory: a stack frame of {self.stack} bytes"
-        driver = re.search(r"\b(map|reduce)_kernel<(.*), true>\(", self.name)
+        driver = re.search(r"\b(map|reduce)_kernel<(.*)>\(", self.name)
         if driver is None:
             return
-        if "NoiseBody" not in driver[2] and not self.count(r"LDG\..*128"):
-            yield "has no 16-byte load"
+        wide = r".*(128|64)" if re.search("BFloat16|Half", driver[2]) else r".*128"  # four of 16 bits are 8 bytes
+        if "NoiseBody" not in driver[2] and not self.count(r"LDG\." + wide):
+            yield "has no wide load"
         if self.count(r"LDG?\.E(?!.*128)(?!.*64)") >= TILE:  # a few coefficients of the row are narrow
             yield "loads a tile element by element"
-        if not self.count(r"STG\..*128") and "reduce" not in driver[1]:
-            yield "has no 16-byte store"
-        narrow = self.count(r"STG?\.E(?!.*128)")
+        if not self.count(r"STG\." + wide) and driver[1] == "map":
+            yield "has no wide store"
+        narrow = self.count(r"STG?\.E(?!.*128)(?!.*64)")
         if narrow > (driver[1] == "reduce"):  # a reduction stores its sum
-            yield f"has {narrow} stores narrower than 16 bytes"
+            yield f"has {narrow} stores narrower than 8 bytes"
 
 
 def demangled(names) -> list[str]:

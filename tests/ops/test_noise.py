@@ -136,3 +136,21 @@ def test_shapes():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "rows, features",
+    [
+        pytest.param(65_537, 256, id="more rows than a grid has along y"),
+        pytest.param(70_001, 4, id="short ones, several a block"),
+        pytest.param(3_100, 4_100, id="more tiles than blocks, and a last one that is not full"),
+    ],
+)
+def test_the_cuda_twin_of_many_rows(rows, features, restore, request):
+    emulated = extension.build_info()["emulated"]
+    key = make_key(11, rows)
+    found = normal(key if emulated else key.to(request.getfixturevalue("cuda")), (features,)).cpu()
+    if emulated:
+        extension.set_emulating(False)
+    assert torch.equal(found, normal(key, (features,)))

@@ -4,26 +4,24 @@ from ..model import ANY
 from ..shapes import IMAGES, TYPES, tiles
 from ..table import Row
 
-import os; PACKS = int(os.environ.get("NP", 2))
+PACKS = 2  # of a thread at a time (csrc/kernels/step_body.h); it takes 64 elements in all
 
 
 def rows():
-    for what, dtype, slots, noise, bytes_each, target, measured in (
-        ("ODE", "f32", 0, 0, 12, 92, 153),
-        ("ODE, next input", "bf16", 0, 0, 12, None, 159),
-        ("DDPM", "f32", 0, 1, 12, 86, 204),
-        ("1 slot", "f32", 1, 0, 20, 92, 354),
-        ("1 slot and noise", "f32", 1, 1, 20, 88, 478),
+    for what, dtype, slots, noise, target, measured in (
+        ("ODE", "f32", 0, 0, 92, 153),
+        ("ODE, next input", "bf16", 0, 0, None, 159),
+        ("DDPM", "f32", 0, 1, 86, 204),
+        ("1 slot", "f32", 1, 0, 92, 354),
+        ("1 slot and noise", "f32", 1, 1, 88, 478),
     ):
         name, size = TYPES[dtype]
-        marks = {"MUFU.RSQ": 32 * noise}
-        more = dict(read=8 + 4 * slots, write=4 + 4 * slots)
         if size == 2:
-            more = dict(read=4, write=4, narrow=4)
-            marks |= {ANY + r"LDG\S*\.64": 16, ANY + r"STG\S*\.64": 16}
-        # The row's coefficients, its code and, of a slot, four numbers are read 16 bytes at a time.
-        launch = tiles(
-            marks=marks, before=1 + (slots > 0), blocks=3072, per_thread=64, turns=64 // (4*PACKS if noise else 8), **more
-        )
-        kernels = (("step_cuda", f"map_kernel<StepBody<{name}, {slots}, {str(bool(noise)).lower()}>", launch),)
-        yield Row(f"step {what} {dtype} (64, 3, 512, 512)", bytes_each * IMAGES, kernels, target, measured)
+            marks, moved = {ANY + r"LDG\S*\.64": 16, ANY + r"STG\S*\.64": 16}, dict(read=4, write=4, narrow=4)
+        else:
+            marks, moved = {"MUFU.RSQ": 32 * noise}, dict(read=8 + 4 * slots, write=4 + 4 * slots)
+        # Read 16 bytes at a time: four of the row's coefficients and, with slots, its code.
+        launch = tiles(blocks=3072, per_thread=64, turns=16 // PACKS, before=1 + (slots > 0), marks=marks, **moved)
+        kernel = f"map_kernel<StepBody<{name}, {slots}, {str(bool(noise)).lower()}>"
+        least = sum(moved.values()) * IMAGES
+        yield Row(f"step {what} {dtype} (64, 3, 512, 512)", least, (("step_cuda", kernel, launch),), target, measured)
