@@ -20,7 +20,7 @@ static void with_sums(const BiasActBackwardArgs& p, int64_t first, int64_t last)
     float* sums = p.parts + unit * n;
     std::fill(sums + begin, sums + end, 0.0f);
     for (int64_t row = unit * kUnit; row < std::min((unit + 1) * kUnit, p.shape.batch); ++row)
-      for (int64_t at = begin; at < end; at += Tile::kSize)
+      for (int64_t at = begin; at < end; at += CpuTile::kSize)
         tile_at(p.shape, row, at, [&](const auto& tile) {
           const auto g = gradient.template store<Act>(tile, bias_of(tile, p.bias));
           auto sum = tile.load(sums - row * n);

@@ -17,8 +17,8 @@ GENFAST_HD NoiseRow noise_row(const int64_t* keys, int64_t r, uint32_t stream) {
   return {uint64_t(keys[2 * r]), uint64_t(keys[2 * r + 1]), stream};
 }
 
-// The square root, correctly rounded, of a number in [1e-30, 45]: on a GPU the instructions of its own sqrt, without the
-// way round for numbers below 2^-101, which this one cannot be (tests/long/roots.cpp).
+// The square root, correctly rounded, of a number in [1e-30, 45]: on a GPU the instructions of its own sqrt, without
+// the way round for numbers below 2^-101, which this one cannot be (tests/long/roots.cpp).
 GENFAST_HD Floats root_within(Floats a) {
 #if defined(__CUDA_ARCH__)
   float y;

@@ -8,9 +8,9 @@ CHUNKS = 3 * 512 * 512 // 2048  # of an image (csrc/math/sum.h)
 
 
 def forward(name, size):
-    """A warp sums 2,048 elements, a thread four packs of four in each of four turns; then a warp adds a row's chunks."""
+    """A warp sums 2,048 elements, a thread four packs of four in each of four turns; then one adds a row's chunks."""
     marks = {"MUFU.RSQ": 32} | ({ANY + r"LDG\S*\.64": 2 + 16} if size == 2 else {})
-    read = dict(read=8) if size == 4 else dict(read=4, narrow=2)
+    read = {"read": 8} if size == 4 else {"read": 4, "narrow": 2}
     main = Launch(256, 64 * CHUNKS // 8, IMAGES, 64, store="none", marks=marks, turns=4, once={"SHFL": 8}, **read)
     finish = Launch(256, 8, 0, 0, marks={ANY + r"LDS\S*128": CHUNKS // 4, ANY + r"LDG\.E$": CHUNKS // 32 + 1})
     return (

@@ -10,7 +10,7 @@ PACKS = 4  # of a thread (csrc/kernels/diffuse_body.h)
 def rows():
     for what, target, measured in (("f32", 82, 133), ("bf16", 70, 133)):
         name, size = TYPES[what]
-        write = dict(write=4) if size == 4 else dict(narrow=2)
+        write = {"write": 4} if size == 4 else {"narrow": 2}
         marks = {"MUFU.RSQ": 32} | ({ANY + r"STG\S*\.64": 16} if size == 2 else {})
         launch = tiles(read=4, marks=marks, blocks=3072, per_thread=64, turns=16 // PACKS, **write)
         kernels = (("diffuse_cuda", f"map_kernel<DiffuseBody<{name}, false>", launch),)

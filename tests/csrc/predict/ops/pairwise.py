@@ -1,7 +1,8 @@
-"""nearest, k = 5, and balls as small as those.  x and y are two sets.  The share is of the 790 TFLOP/s of dense float16 products, not of a copy.
+"""nearest, k = 5, and balls as small as those.  x and y are two sets.  The share is of the 790 TFLOP/s of dense float16
+products, not of a copy.
 
-Multiprocessors also wait for L2 here, which the model does not know: a block of 128 x 256 points takes 24 KiB for each 32
-features, at some 27 bytes a cycle 890 cycles, in which the products of 6 cycles each take 768.
+Multiprocessors also wait for L2 here, which the model does not know: a block of 128 x 256 points takes 24 KiB for each
+32 features, at some 27 bytes a cycle 890 cycles, in which the products of 6 cycles each take 768.
 """
 
 from ..model import COPY, Launch

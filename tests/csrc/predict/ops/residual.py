@@ -19,5 +19,6 @@ def rows():
     elements = batch * channels * height * width
     for dtype, (name, size) in TYPES.items():
         for layout in ("NCHW", "NHWC"):
-            kernels = (("residual_cuda", f"flat_kernel<ResidualBody<{name}>, {16 // size}", launch(elements, size, layout == "NHWC")),)
+            kernel = f"flat_kernel<ResidualBody<{name}>, {16 // size}"
+            kernels = (("residual_cuda", kernel, launch(elements, size, layout == "NHWC")),)
             yield Row(f"residual {dtype} {SHAPE} {layout}", 3 * size * elements, kernels, 88)

@@ -17,9 +17,9 @@ def rows():
     ):
         name, size = TYPES[dtype]
         if size == 2:
-            marks, moved = {ANY + r"LDG\S*\.64": 16, ANY + r"STG\S*\.64": 16}, dict(read=4, write=4, narrow=4)
+            marks, moved = {ANY + r"LDG\S*\.64": 16, ANY + r"STG\S*\.64": 16}, {"read": 4, "write": 4, "narrow": 4}
         else:
-            marks, moved = {"MUFU.RSQ": 32 * noise}, dict(read=8 + 4 * slots, write=4 + 4 * slots)
+            marks, moved = {"MUFU.RSQ": 32 * noise}, {"read": 8 + 4 * slots, "write": 4 + 4 * slots}
         # Read 16 bytes at a time: four of the row's coefficients and, with slots, its code.
         launch = tiles(blocks=3072, per_thread=64, turns=16 // PACKS, before=1 + (slots > 0), marks=marks, **moved)
         kernel = f"map_kernel<StepBody<{name}, {slots}, {str(bool(noise)).lower()}>"
