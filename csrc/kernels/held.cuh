@@ -34,17 +34,21 @@ struct Packs {
   }
   static GENFAST_HD Word pack(const float (&from)[kWide]) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (vector && sizeof(T) == 2) {
+    constexpr bool by_two = vector && sizeof(T) == 2;
+#else
+    constexpr bool by_two = false;
+#endif
+    if constexpr (by_two) {
       uint32_t w[4];
       GENFAST_UNROLL
       for (int i = 0; i < 4; ++i) w[i] = two(from[2 * i], from[2 * i + 1], T{});
       return {w[0], w[1], w[2], w[3]};
+    } else {
+      Values values;
+      GENFAST_UNROLL
+      for (int j = 0; j < kWide; ++j) narrow(from[j], values.v[j]);
+      return std::bit_cast<Word>(values);
     }
-#endif
-    Values values;
-    GENFAST_UNROLL
-    for (int j = 0; j < kWide; ++j) narrow(from[j], values.v[j]);
-    return std::bit_cast<Word>(values);
   }
 
  private:

@@ -1,4 +1,4 @@
-// The square root of math/noise.h on a GPU (root_within), every float32 in [1e-30, 45], without a GPU.
+// The square root of math/box_muller.h on a GPU (root_within), every float32 in [1e-30, 45], without a GPU.
 //
 // It is an approximation of 1 / sqrt(x) and two fused steps.  nvcc's own sqrt is these five instructions, with a test
 // before them whether x is in [2^-101, 2^127); so in our range both give the same bits, whatever the approximation is,
@@ -6,7 +6,7 @@
 // approximation that is 1 / sqrt(x) correctly rounded, all roots must be right; printed is how many are not where it is
 // 1 or 2 units in the last place off (a few hundred of 882 million).  A minute on two cores:
 //
-//   g++ -std=c++20 -O3 -march=x86-64-v3 -ffp-contract=off -pthread tests/long/roots.cpp -o /tmp/roots && /tmp/roots
+//   g++ -std=c++20 -O3 -march=x86-64-v3 -ffp-contract=off -pthread tests/long/roots.cpp -o roots && ./roots
 #include <atomic>
 #include <bit>
 #include <cmath>
