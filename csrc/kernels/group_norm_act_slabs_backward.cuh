@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(512, 1)
     with_activation_of(p, [&](auto act) {
       GENFAST_UNROLL
       for (int k = 0; k < packs; ++k) {
-        if (!part.has(k)) continue;
+        if (sizeof(T) == 2 && !part.has(k)) continue;  // pack by pack: all at once they do not fit in registers
         float v[wide], du[wide];
         Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
         GENFAST_UNROLL
@@ -113,21 +113,27 @@ __global__ void __launch_bounds__(512, 1)
     Pair means[wide];
     GENFAST_UNROLL
     for (int j = 0; j < wide; ++j) means[j] = line[first + j];
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) {
-      if (!part.has(k)) continue;
-      float v[wide], du[wide];
-      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+    const auto finish = [&](auto with_more) {
       GENFAST_UNROLL
-      for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
-      if (args.more) {
-        typename Pack::Word more = Pack::load(args.more, part.place(k));
-        Pack::unpack(more, du);
+      for (int k = 0; k < packs; ++k) {
+        float v[wide], du[wide];
+        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
         GENFAST_UNROLL
-        for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+        for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
+        if (!part.has(k)) continue;
+        if constexpr (with_more) {
+          typename Pack::Word more = Pack::load(args.more, part.place(k));
+          Pack::unpack(more, du);
+          GENFAST_UNROLL
+          for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+        }
+        Pack::store(args.dx, part.place(k), Pack::pack(v));
       }
-      Pack::store(args.dx, part.place(k), Pack::pack(v));
-    }
+    };
+    if (args.more)
+      finish(std::true_type{});
+    else
+      finish(std::false_type{});
   }
   if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
 }

@@ -26,7 +26,7 @@ struct Packs {
   // To unpack is cheaper than to hold unpacked what is needed again: the compiler is not to know that it is the same.
   static GENFAST_HD void unpack(Word& word, float (&to)[kWide]) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (vector && sizeof(T) == 2) asm volatile("" : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w));
+    if constexpr (vector && sizeof(T) == 2) asm("" : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w));
 #endif
     const Values values = std::bit_cast<Values>(word);
     GENFAST_UNROLL
@@ -65,7 +65,7 @@ struct Packs {
 // What is found again is not to be held meanwhile: the compiler is not to know that it is the same.
 GENFAST_HD void find_again([[maybe_unused]] int64_t& place) {
 #if defined(__CUDA_ARCH__)
-  asm volatile("" : "+l"(place));
+  asm("" : "+l"(place));
 #endif
 }
 
@@ -87,6 +87,20 @@ __device__ inline float warp_sum(float v) {
   GENFAST_UNROLL
   for (int distance = 16; distance > 0; distance /= 2) v = v + __shfl_xor_sync(0xffffffffu, v, distance);
   return v;
+}
+
+struct alignas(8) Pair {
+  float first, second;
+};
+
+// The sums of two numbers over a warp: half of it has one of them, half the other, until the end.
+__device__ inline Pair warp_sum(const Pair& v) {
+  const bool upper = threadIdx.x & 16;
+  float sum = (upper ? v.second : v.first) + __shfl_xor_sync(0xffffffffu, upper ? v.first : v.second, 16);
+  GENFAST_UNROLL
+  for (int distance = 8; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+  const float other = __shfl_xor_sync(0xffffffffu, sum, 16);
+  return upper ? Pair{other, sum} : Pair{sum, other};
 }
 
 // Every thread gets the sum over the block, of at most 32 warps.  `room` is for this sum alone.
