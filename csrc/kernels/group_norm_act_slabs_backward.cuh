@@ -42,27 +42,29 @@ __global__ void __launch_bounds__(512, 1)
   float mean[wide], sum[wide] = {}, times[wide] = {};
   GENFAST_UNROLL
   for (int j = 0; j < wide; ++j) mean[j] = moments[first + j].first;
-  {
-    Pair u[wide];
+  with_activation_of(p, [&](auto act) {
+    int column = first;
     GENFAST_UNROLL
-    for (int j = 0; j < wide; ++j) u[j] = line[first + j];
-    with_activation_of(p, [&](auto act) {
-      GENFAST_UNROLL
-      for (int k = 0; k < packs; ++k) {
-        if (sizeof(T) == 2 && !part.has(k)) continue;  // pack by pack: all at once they do not fit in registers
-        float v[wide], du[wide];
-        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
-        GENFAST_UNROLL
-        for (int j = 0; j < wide; ++j) {
-          const float centered = v[j] - mean[j];
-          du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
-          sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
-          du[j] = u[j].first * du[j];
-        }
-        dy[k] = Pack::pack(du);
+    for (int k = 0; k < packs; ++k) {
+      if (sizeof(T) == 2) {  // pack by pack, the lines read again: all at once they do not fit in registers
+        find_again(column);
+        if (!part.has(k)) continue;
       }
-    });
-  }
+      Pair u[wide];
+      GENFAST_UNROLL
+      for (int j = 0; j < wide; ++j) u[j] = line[column + j];
+      float v[wide], du[wide];
+      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+      GENFAST_UNROLL
+      for (int j = 0; j < wide; ++j) {
+        const float centered = v[j] - mean[j];
+        du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
+        sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
+        du[j] = u[j].first * du[j];
+      }
+      dy[k] = Pack::pack(du);
+    }
+  });
 
   if (stage != Stage::rest) {
     sums.add(part.row, part.column, sum);

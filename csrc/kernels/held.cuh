@@ -68,6 +68,11 @@ GENFAST_HD void find_again([[maybe_unused]] int64_t& place) {
   asm("" : "+l"(place));
 #endif
 }
+GENFAST_HD void find_again([[maybe_unused]] int& place) {
+#if defined(__CUDA_ARCH__)
+  asm("" : "+r"(place));
+#endif
+}
 
 // The sum of a few values, in pairs.
 template <int count>
