@@ -34,21 +34,24 @@ struct Packs {
   }
   static GENFAST_HD Word pack(const float (&from)[kWide]) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (vector && sizeof(T) == 2) {
-      uint32_t w[4];
-      GENFAST_UNROLL
-      for (int i = 0; i < 4; ++i) w[i] = two(from[2 * i], from[2 * i + 1], T{});
-      return {w[0], w[1], w[2], w[3]};
-    }
+    constexpr bool by_two = vector && sizeof(T) == 2;
+#else
+    constexpr bool by_two = false;
 #endif
-    Values values;
-    GENFAST_UNROLL
-    for (int j = 0; j < kWide; ++j) narrow(from[j], values.v[j]);
-    return std::bit_cast<Word>(values);
+    if constexpr (by_two) {
+      return {two(from[0], from[1], T{}), two(from[2], from[3], T{}), two(from[4], from[5], T{}),
+              two(from[6], from[7], T{})};
+    } else {
+      Values values;
+      GENFAST_UNROLL
+      for (int j = 0; j < kWide; ++j) narrow(from[j], values.v[j]);
+      return std::bit_cast<Word>(values);
+    }
   }
 
  private:
-#if defined(__CUDA_ARCH__)  // two values by one instruction
+  // Two values by one instruction.
+#if defined(__CUDA_ARCH__)
   static GENFAST_HD uint32_t two(float low, float high, BFloat16) {
     uint32_t both;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
