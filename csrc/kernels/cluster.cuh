@@ -6,7 +6,7 @@
 namespace genfast {
 
 // Whether the device has clusters of eight blocks: sm_90 and sm_100, which the 227 KiB of a block tell.
-inline bool clusters() { return shared_memory() > (200 << 10); }
+inline bool has_clusters() { return shared_memory() > (200 << 10); }
 
 }  // namespace genfast
 

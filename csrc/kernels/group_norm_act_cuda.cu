@@ -30,7 +30,7 @@ static const char* launch_parts(Kernel<Args, Split> kernel, const Args& args, co
 template <class Args, class Split>
 static const char* run(Kernel<Args, Split> kernel, const Args& args, const Split& split, int64_t units,
                        size_t shared_bytes, Stream stream) {
-  if (split.parts == 1 || (split.parts <= kMostParts && clusters()))
+  if (split.parts == 1 || (split.parts <= kMostParts && has_clusters()))
     return launch_parts(kernel, args, split, units, shared_bytes, Stage::whole, stream);
   if (const char* error = launch_parts(kernel, args, split, units, shared_bytes, Stage::sums, stream)) return error;
   const Launch how{dim3(unsigned(args.norm.maps.batch * args.norm.groups)), dim3(kThreads)};

@@ -48,7 +48,10 @@ struct GroupPlaces {
     if (last) base = (part.n * p.maps.pixels + part.slice) * channels + part.channel;
   }
   GENFAST_HD bool has(int k) const { return first + 32 * k < count; }
-  GENFAST_HD int channel(int k) const { return divided(first + 32 * k, inverse); }
+  GENFAST_HD int channel(int k) const {  // of a pack beyond the last one that of the last
+    const int i = first + 32 * k;
+    return divided(i < count ? i : count - 1, inverse);
+  }
   GENFAST_HD int64_t operator()(int k) const {
     if constexpr (!vector) {
       const int c = channel(k);
@@ -144,14 +147,13 @@ __global__ void __launch_bounds__(1024, 1)
   with_activation_of(p, [&](auto act) {
     GENFAST_UNROLL
     for (int k = 0; k < packs; ++k) {
-      if (!place.has(k)) continue;
       const Pair of_channel = line[place.channel(k)];
       const float slope = of_channel.first * moments.second;
       float v[wide];
       Pack::unpack(held[k], v);
       GENFAST_UNROLL
       for (int j = 0; j < wide; ++j) v[j] = act.value(fma_(v[j] - moments.first, slope, of_channel.second));
-      Pack::store(args.y, place(k), Pack::pack(v));
+      if (place.has(k)) Pack::store(args.y, place(k), Pack::pack(v));
     }
   });
   if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block

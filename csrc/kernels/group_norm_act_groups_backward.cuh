@@ -26,6 +26,10 @@ __global__ void __launch_bounds__(512, 1)
   const GroupPlaces<T, vector, packs> place(p, split, part);
   const int thread = int(threadIdx.x), lane = thread % 32, warp = thread / 32, warps = int(blockDim.x / 32);
 
+  // Where a warp has packs of one channel only, its sums need no shared memory.
+  const bool even = split.channels == 1 || split.per_slice % (32 * packs) == 0;
+  Pair sums{0.0f, 0.0f};
+
   typename Pack::Word x[packs], dy[packs];
   GENFAST_UNROLL
   for (int k = 0; k < packs; ++k) {
@@ -41,7 +45,6 @@ __global__ void __launch_bounds__(512, 1)
   with_activation_of(p, [&](auto act) {
     GENFAST_UNROLL
     for (int k = 0; k < packs; ++k) {
-      if (!place.has(k)) continue;
       const Pair of_channel = line[place.channel(k)];
       float v[wide], du[wide];
       Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
@@ -51,7 +54,9 @@ __global__ void __launch_bounds__(512, 1)
         du[j] = du[j] * act.slope(fma_(v[j], of_channel.first, of_channel.second));
         v[j] = du[j] * v[j];
       }
-      of_packs[place.first + 32 * k] = {sum_of(du), sum_of(v)};
+      const Pair of_pack{sum_of(du), sum_of(v)};
+      sums = {sums.first + of_pack.first, sums.second + of_pack.second};
+      if (!even && place.has(k)) of_packs[place.first + 32 * k] = of_pack;
       GENFAST_UNROLL
       for (int j = 0; j < wide; ++j) du[j] = of_channel.first * du[j];
       dy[k] = Pack::pack(du);
@@ -60,38 +65,55 @@ __global__ void __launch_bounds__(512, 1)
 
   GroupMeans means;
   if (stage != Stage::rest) {
-    __syncthreads();
+    const auto tell = [&](int c, const Pair& of_channel) {
+      const int64_t channel = part.n * p.maps.channels + part.channel + c;
+      if (stage == Stage::sums)
+        reinterpret_cast<Pair*>(p.partial)[channel * split.slices + part.part % split.slices] = of_channel;
+      else if (split.slices > 1)
+        told[1] = of_channel;
+      else
+        p.sums[channel + part.n * p.maps.channels] = of_channel.first,
+                                  p.sums[channel + (part.n + 1) * p.maps.channels] = of_channel.second;
+    };
     Pair group{0.0f, 0.0f};
-    for (int c = warp; c < part.channels; c += warps) {  // a warp a channel
-      const int begin = c * split.per_slice, end = begin + split.per_slice;
-      float sum = 0.0f, times = 0.0f;
-      for (int i = begin + lane; i < end && i < part.count; i += 32)
-        sum = sum + of_packs[i].first, times = times + of_packs[i].second;
-      sum = warp_sum(sum), times = rstd * warp_sum(times);
-      group.first = fma_(line[c].first, sum, group.first), group.second = fma_(line[c].first, times, group.second);
-      if (lane == 0) {
-        const int64_t channel = part.n * p.maps.channels + part.channel + c;
-        if (stage == Stage::sums)
-          reinterpret_cast<Pair*>(p.partial)[channel * split.slices + part.part % split.slices] = {sum, times};
-        else if (split.slices > 1)
-          told[1] = {sum, times};
-        else
-          p.sums[channel + part.n * p.maps.channels] = sum, p.sums[channel + (part.n + 1) * p.maps.channels] = times;
+    if (even) {
+      sums = warp_sum(sums);
+      if (lane == 0) of_warps[warp] = {sums.first, rstd * sums.second};
+      __syncthreads();
+      const int per_channel = split.channels == 1 ? warps : split.per_slice / (32 * packs);
+      if (lane < warps) {
+        const float slope = line[split.channels == 1 ? 0 : divided(lane * 32 * packs, split.inverse)].first;
+        group = {slope * of_warps[lane].first, slope * of_warps[lane].second};
       }
+      group = warp_sum(group);
+      if (thread < part.channels) {
+        Pair of_channel{0.0f, 0.0f};
+        for (int w = thread * per_channel; w < (thread + 1) * per_channel; ++w)
+          of_channel = {of_channel.first + of_warps[w].first, of_channel.second + of_warps[w].second};
+        tell(thread, of_channel);
+      }
+    } else {
+      __syncthreads();
+      for (int c = warp; c < part.channels; c += warps) {  // a warp a channel
+        Pair of_channel{0.0f, 0.0f};
+        for (int i = c * split.per_slice + lane; i < (c + 1) * split.per_slice; i += 32)
+          of_channel = {of_channel.first + of_packs[i].first, of_channel.second + of_packs[i].second};
+        of_channel = warp_sum(of_channel), of_channel.second = rstd * of_channel.second;
+        group = {fma_(line[c].first, of_channel.first, group.first),
+                 fma_(line[c].first, of_channel.second, group.second)};
+        if (lane == 0) tell(c, of_channel);
+      }
+      if (lane == 0) of_warps[warp] = group;
+      __syncthreads();
+      group = warp_sum(lane < warps ? of_warps[lane] : Pair{0.0f, 0.0f});
     }
     if (stage == Stage::sums) return;
-    if (lane == 0) of_warps[warp] = group;
-    __syncthreads();
-    group = lane < warps ? of_warps[lane] : Pair{0.0f, 0.0f};
-    group = {warp_sum(group.first), warp_sum(group.second)};
     if (split.parts > 1) {
       if (thread == 0) told[0] = group;
       cluster_sync();
-      group = lane < split.parts ? *shared_of(&told[0], lane) : Pair{0.0f, 0.0f};
-      group = {warp_sum(group.first), warp_sum(group.second)};
+      group = warp_sum(lane < split.parts ? *shared_of(&told[0], lane) : Pair{0.0f, 0.0f});
       if (split.slices > 1 && part.slice == 0 && warp == 0) {
-        Pair channel = lane < split.slices ? *shared_of(&told[1], part.part + lane) : Pair{0.0f, 0.0f};
-        channel = {warp_sum(channel.first), warp_sum(channel.second)};
+        const Pair channel = warp_sum(lane < split.slices ? *shared_of(&told[1], part.part + lane) : Pair{0.0f, 0.0f});
         float* to = p.sums + 2 * part.n * p.maps.channels + part.channel;
         if (lane == 0) to[0] = channel.first, to[p.maps.channels] = channel.second;
       }
@@ -103,21 +125,27 @@ __global__ void __launch_bounds__(512, 1)
     means = args.means[at];
   }
 
-  GENFAST_UNROLL
-  for (int k = 0; k < packs; ++k) {
-    if (!place.has(k)) continue;
-    float v[wide], du[wide];
-    Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+  const auto finish = [&](auto with_more) {
     GENFAST_UNROLL
-    for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean, means.times, means.plain);
-    if (args.more) {
-      typename Pack::Word more = Pack::load(args.more, place(k));
-      Pack::unpack(more, du);
+    for (int k = 0; k < packs; ++k) {
+      float v[wide], du[wide];
+      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
       GENFAST_UNROLL
-      for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+      for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean, means.times, means.plain);
+      if (!place.has(k)) continue;
+      if constexpr (with_more) {
+        typename Pack::Word more = Pack::load(args.more, place(k));
+        Pack::unpack(more, du);
+        GENFAST_UNROLL
+        for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+      }
+      Pack::store(args.dx, place(k), Pack::pack(v));
     }
-    Pack::store(args.dx, place(k), Pack::pack(v));
-  }
+  };
+  if (args.more)
+    finish(std::true_type{});
+  else
+    finish(std::false_type{});
   if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
 }
 

@@ -10,10 +10,6 @@ namespace genfast::inline GENFAST_ISA {
 // In one launch, or in two with the moments of all parts put together between them.
 enum class Stage : int { whole, sums, rest };
 
-struct alignas(8) Pair {
-  float first, second;
-};
-
 // Of `count` values: their mean, and the sum of squares of what they differ from it by.
 struct alignas(16) Moments {
   float mean, squares, count;
@@ -83,16 +79,16 @@ __global__ void __launch_bounds__(kThreads)
   float* to = p.sums + 2 * n * p.maps.channels;
   Pair group{0.0f, 0.0f};
   for (int64_t c = first + threadIdx.x / 32; c < first + p.per_group; c += kWarps) {
-    float sum = 0.0f, times = 0.0f;
+    Pair sums{0.0f, 0.0f};
     for (int q = lane; q < pieces; q += 32) {
       const Pair piece = from[split.place_of_channel(p, c, q)];
-      sum = sum + piece.first, times = times + piece.second;
+      sums = {sums.first + piece.first, sums.second + piece.second};
     }
-    sum = warp_sum(sum), times = warp_sum(times);
+    sums = warp_sum(sums);
     if (lane != 0) continue;
-    to[c] = sum, to[p.maps.channels + c] = times;
+    to[c] = sums.first, to[p.maps.channels + c] = sums.second;
     const float slope = slope_of(p, n, c);
-    group = {fma_(slope, sum, group.first), fma_(slope, times, group.second)};
+    group = {fma_(slope, sums.first, group.first), fma_(slope, sums.second, group.second)};
   }
   const float count = float(p.per_group * p.maps.pixels), rstd = p.rstd[at];
   const float plain = block_sum(group.first, room) / count, product = block_sum(group.second, more_room) / count;

@@ -111,12 +111,11 @@ __global__ void __launch_bounds__(threads, least_blocks)
     with_activation_of(p, [&](auto act) {
       GENFAST_UNROLL
       for (int k = 0; k < packs; ++k) {
-        if (!part.has(k)) continue;
         float v[wide];
         Pack::unpack(held[k], v);
         GENFAST_UNROLL
         for (int j = 0; j < wide; ++j) v[j] = act.value(fma_(v[j] - mean[j], u[j].first, u[j].second));
-        Pack::store(args.y, part.place(k), Pack::pack(v));
+        if (part.has(k)) Pack::store(args.y, part.place(k), Pack::pack(v));
       }
     });
   }

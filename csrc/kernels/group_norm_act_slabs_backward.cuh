@@ -42,27 +42,29 @@ __global__ void __launch_bounds__(512, 1)
   float mean[wide], sum[wide] = {}, times[wide] = {};
   GENFAST_UNROLL
   for (int j = 0; j < wide; ++j) mean[j] = moments[first + j].first;
-  {
-    Pair u[wide];
+  with_activation_of(p, [&](auto act) {
+    int column = first;
     GENFAST_UNROLL
-    for (int j = 0; j < wide; ++j) u[j] = line[first + j];
-    with_activation_of(p, [&](auto act) {
-      GENFAST_UNROLL
-      for (int k = 0; k < packs; ++k) {
+    for (int k = 0; k < packs; ++k) {
+      if (sizeof(T) == 2) {  // pack by pack, the lines read again: all at once they do not fit in registers
+        find_again(column);
         if (!part.has(k)) continue;
-        float v[wide], du[wide];
-        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
-        GENFAST_UNROLL
-        for (int j = 0; j < wide; ++j) {
-          const float centered = v[j] - mean[j];
-          du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
-          sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
-          du[j] = u[j].first * du[j];
-        }
-        dy[k] = Pack::pack(du);
       }
-    });
-  }
+      Pair u[wide];
+      GENFAST_UNROLL
+      for (int j = 0; j < wide; ++j) u[j] = line[column + j];
+      float v[wide], du[wide];
+      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+      GENFAST_UNROLL
+      for (int j = 0; j < wide; ++j) {
+        const float centered = v[j] - mean[j];
+        du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
+        sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
+        du[j] = u[j].first * du[j];
+      }
+      dy[k] = Pack::pack(du);
+    }
+  });
 
   if (stage != Stage::rest) {
     sums.add(part.row, part.column, sum);
@@ -113,21 +115,27 @@ __global__ void __launch_bounds__(512, 1)
     Pair means[wide];
     GENFAST_UNROLL
     for (int j = 0; j < wide; ++j) means[j] = line[first + j];
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) {
-      if (!part.has(k)) continue;
-      float v[wide], du[wide];
-      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+    const auto finish = [&](auto with_more) {
       GENFAST_UNROLL
-      for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
-      if (args.more) {
-        typename Pack::Word more = Pack::load(args.more, part.place(k));
-        Pack::unpack(more, du);
+      for (int k = 0; k < packs; ++k) {
+        float v[wide], du[wide];
+        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
         GENFAST_UNROLL
-        for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+        for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
+        if (!part.has(k)) continue;
+        if constexpr (with_more) {
+          typename Pack::Word more = Pack::load(args.more, part.place(k));
+          Pack::unpack(more, du);
+          GENFAST_UNROLL
+          for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
+        }
+        Pack::store(args.dx, part.place(k), Pack::pack(v));
       }
-      Pack::store(args.dx, part.place(k), Pack::pack(v));
-    }
+    };
+    if (args.more)
+      finish(std::true_type{});
+    else
+      finish(std::false_type{});
   }
   if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
 }

@@ -26,7 +26,7 @@ struct Packs {
   // To unpack is cheaper than to hold unpacked what is needed again: the compiler is not to know that it is the same.
   static GENFAST_HD void unpack(Word& word, float (&to)[kWide]) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (vector && sizeof(T) == 2) asm volatile("" : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w));
+    if constexpr (vector && sizeof(T) == 2) asm("" : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w));
 #endif
     const Values values = std::bit_cast<Values>(word);
     GENFAST_UNROLL
@@ -39,10 +39,8 @@ struct Packs {
     constexpr bool by_two = false;
 #endif
     if constexpr (by_two) {
-      uint32_t w[4];
-      GENFAST_UNROLL
-      for (int i = 0; i < 4; ++i) w[i] = two(from[2 * i], from[2 * i + 1], T{});
-      return {w[0], w[1], w[2], w[3]};
+      return {two(from[0], from[1], T{}), two(from[2], from[3], T{}), two(from[4], from[5], T{}),
+              two(from[6], from[7], T{})};
     } else {
       Values values;
       GENFAST_UNROLL
@@ -52,7 +50,8 @@ struct Packs {
   }
 
  private:
-#if defined(__CUDA_ARCH__)  // two values by one instruction
+  // Two values by one instruction.
+#if defined(__CUDA_ARCH__)
   static GENFAST_HD uint32_t two(float low, float high, BFloat16) {
     uint32_t both;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
@@ -69,7 +68,12 @@ struct Packs {
 // What is found again is not to be held meanwhile: the compiler is not to know that it is the same.
 GENFAST_HD void find_again([[maybe_unused]] int64_t& place) {
 #if defined(__CUDA_ARCH__)
-  asm volatile("" : "+l"(place));
+  asm("" : "+l"(place));
+#endif
+}
+GENFAST_HD void find_again([[maybe_unused]] int& place) {
+#if defined(__CUDA_ARCH__)
+  asm("" : "+r"(place));
 #endif
 }
 
@@ -91,6 +95,20 @@ __device__ inline float warp_sum(float v) {
   GENFAST_UNROLL
   for (int distance = 16; distance > 0; distance /= 2) v = v + __shfl_xor_sync(0xffffffffu, v, distance);
   return v;
+}
+
+struct alignas(8) Pair {
+  float first, second;
+};
+
+// The sums of two numbers over a warp: half of it has one of them, half the other, until the end.
+__device__ inline Pair warp_sum(const Pair& v) {
+  const bool upper = threadIdx.x & 16;
+  float sum = (upper ? v.second : v.first) + __shfl_xor_sync(0xffffffffu, upper ? v.first : v.second, 16);
+  GENFAST_UNROLL
+  for (int distance = 8; distance > 0; distance /= 2) sum = sum + __shfl_xor_sync(0xffffffffu, sum, distance);
+  const float other = __shfl_xor_sync(0xffffffffu, sum, 16);
+  return upper ? Pair{other, sum} : Pair{sum, other};
 }
 
 // Every thread gets the sum over the block, of at most 32 warps.  `room` is for this sum alone.
