@@ -22,7 +22,7 @@ BOUNDS = {
 GPU_BOUNDS = {
     "ddpm_cifar10": {"forward": 247, "bfloat16": 393},
     "dit_s_2": {"forward": 106, "bfloat16": 119},
-    "demo": {"forward": 66, "bfloat16": 120},
+    "demo": {"forward": 68, "bfloat16": 120},
 }
 
 
