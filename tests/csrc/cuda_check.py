@@ -143,11 +143,7 @@ def predicted(folder: Path, sources: list[Path]) -> list[str]:
     """Prints what the kernels that were compiled are expected to take on an H200; those that became slower."""
     objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
     rows = [row for row in table.rows() if all(stem in objects for stem, *_ in row.kernels)]
-    predictions = [table.predict(row, objects) for row in rows]
-    print(table.HEADER, *predictions, sep="\n")
-    for line in table.missed(predictions):
-        print("target missed:", line)
-    return [f"slower than recorded: {line}" for line in table.problems(predictions)]
+    return [f"slower than recorded: {line}" for line in table.problems(table.report(rows, objects))]
 
 
 def main() -> int:

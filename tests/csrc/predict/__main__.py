@@ -41,13 +41,7 @@ def main() -> int:
         ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count()))) as pool,
     ):
         objects = dict(pool.map(lambda stem: compiled(stem, setup, toolkit, Path(folder)), sorted(stems)))
-        print(table.HEADER)
-        predictions = []
-        for row in rows:
-            predictions.append(table.predict(row, objects))
-            print(predictions[-1], flush=True)
-    for line in table.missed(predictions):
-        print("target missed:", line)
+        predictions = table.report(rows, objects)
     if args.record:
         table.record(predictions, not args.op)
         return 0

@@ -8,7 +8,7 @@ from functools import cache
 from .sass import find
 from .walk import walk
 
-SMS, SCHEDULERS, GHZ, L2_BYTES, SHARED = 132, 4, 1.98, 40e6, 227 * 1024
+SMS, SCHEDULERS, GHZ, SHARED = 132, 4, 1.98, 227 * 1024
 BYTES_PER_US = 4.29e6  # of copies of 2 GiB and of 256 MiB, START_US taken off
 COPY = 4.266e6  # bytes a microsecond of the copy that shares are of
 START_US, NEXT_US = 5.0, 2.5  # of the first launch, and of each that follows
@@ -44,13 +44,9 @@ class Launch:
     shared: int = 0  # dynamic, bytes a block
     before: int = 0  # 16-byte loads of parameters ahead of the first of x
     after: int = 0  # and behind the last one
-    active: float = 1.0  # the part of the warps that has work
-    block_bytes: float = 0.0  # what a block reads and writes between two passes: what the cache must hold
     extra_launches: int = 0  # small ones, of torch
     load: str = ANY + r"LDG\S*\.128"
     store: str = ANY + r"STG\S*\.128"
-    stream: str = ""  # the loads that come from DRAM where these are not all of `load`
-    streamed: int = 0  # and how many there are more than those of x
     marks: dict = field(default_factory=dict, hash=False)  # pattern: how many of these the path has at least
     once: dict = field(default_factory=dict, hash=False)  # of these, what is not in the loop
     critical: dict = field(default_factory=dict, hash=False)  # and what only the thread has for which the others wait
@@ -110,22 +106,20 @@ def counted(path, name, launch):
     pipes = {p: c * sum(bool(re.match(o, i.op)) for i in hot) for p, (c, o) in PIPES.items()}
     pipes["lsu"] += pipes.pop("wide")
     resident = blocks_per_sm(launch.threads, kernel.registers, kernel.shared + launch.shared)
-    return pipes, [(slow, launch.streamed + loads)], kernel.registers, resident
+    return pipes, [(slow, loads)], kernel.registers, resident
 
 
 def bottlenecks(path, name, launch):
     """Microseconds of each bottleneck, and what was counted."""
     pipes, paths, registers, resident = counted(path, name, launch)
-    cycles = [alone(p, launch.stream or launch.load, launch.before, count) for p, count in paths]
+    cycles = [alone(p, launch.load, launch.before, count) for p, count in paths]
     cycles = cycles[0] + (cycles[-1] - cycles[0]) * (launch.turns - 2) / 2
     waves, warps = launch.blocks / (SMS * resident), math.ceil(launch.threads / 32)
-    held = resident * SMS * launch.block_bytes
-    misses = (launch.passes - 1) * max(0.0, 1 - L2_BYTES / held) if held else 0
-    scale = launch.active * math.ceil(launch.blocks / SMS) * warps / SCHEDULERS / GHZ / 1e3
-    times = {"dram": (launch.bytes + launch.elements * launch.read * misses) / BYTES_PER_US}
+    scale = math.ceil(launch.blocks / SMS) * warps / SCHEDULERS / GHZ / 1e3
+    times = {"dram": launch.bytes / BYTES_PER_US}
     times["wait"] = (math.ceil(waves) if waves < 8 else waves) * cycles / GHZ / 1e3
     times |= {p: c * scale for p, c in pipes.items()}
-    per_byte = pipes["issue"] * launch.active * launch.blocks * launch.threads / launch.bytes if launch.bytes else 0.0
+    per_byte = pipes["issue"] * launch.blocks * launch.threads / launch.bytes if launch.bytes else 0.0
     latencies = cycles / DRAM
     return times, {"per_byte": per_byte, "registers": registers, "warps": resident * warps, "latencies": latencies}
 

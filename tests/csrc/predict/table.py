@@ -25,7 +25,6 @@ class Row:
     kernels: tuple[tuple[str, str, Launch], ...]  # stem of csrc/kernels/<stem>.cu, how the kernel's name begins, launch
     target: float | None = None  # % of a copy's speed
     measured: float | None = None  # us on an H200, of genfast as it was (27 November 2026)
-    extra_us: float = 0.0  # of what is not ours: torch's kernels in the same call
 
     def share(self, us: float) -> float:
         return 100 * self.least / us / COPY
@@ -71,12 +70,24 @@ def rows(op: str = "") -> list[Row]:
 
 def predict(row: Row, objects: dict[str, Path]) -> Prediction:
     """`objects`: compiled, by the stem of the source."""
-    total, longest = START_US - NEXT_US + row.extra_us, ({}, {})
+    total, longest = START_US - NEXT_US, ({}, {})
     for stem, name, launch in row.kernels:
         times, facts = bottlenecks(str(objects[stem]), name, launch)
         total += NEXT_US * (1 + launch.extra_launches) + together(times)
         longest = max(longest, (times, facts), key=lambda found: together(found[0]))
     return Prediction(row, total, *longest)
+
+
+def report(found: list[Row], objects: dict[str, Path]) -> list[Prediction]:
+    """Predicts and prints the table, and then the targets that are missed."""
+    print(HEADER)
+    predictions = []
+    for row in found:
+        predictions.append(predict(row, objects))
+        print(predictions[-1], flush=True)
+    for line in missed(predictions):
+        print("target missed:", line)
+    return predictions
 
 
 def recorded() -> dict[str, float]:

@@ -1,7 +1,7 @@
 """bias_act, its backward, and that with the gradient of bias: 65,536 tokens of 4,608."""
 
 from ..model import Launch
-from ..shapes import TYPES
+from ..shapes import TYPES, flat
 from ..table import Row
 
 ROWS, WIDTH, UNIT = 65_536, 4_608, 64
@@ -13,13 +13,12 @@ def rows():
     for act in ("GeluTanh", "Gelu", "Silu"):
         for dtype, (name, size) in TYPES.items():
             wide, of_bias = 16 // size, 4 // size  # loads of a pack's bias
-            blocks = elements // wide // 256
-            forward = Launch(256, blocks, elements, wide, size, size, after=of_bias)
-            backward = Launch(256, blocks, elements, wide, 2 * size, size, after=of_bias)
+            forward = flat(elements, size, 1, 1, after=of_bias)
+            backward = flat(elements, size, 2, 1, after=of_bias)
             # A thread takes a pack of 64 rows; two MUFU an element.
             sums = Launch(
-                256, blocks // UNIT, elements, wide * UNIT, 2 * size, narrow=size + 4 / UNIT, before=of_bias,
-                store="none", marks={"MUFU": 2 * wide * UNIT}, turns=UNIT,
+                256, elements // wide // 256 // UNIT, elements, wide * UNIT, 2 * size, narrow=size + 4 / UNIT,
+                before=of_bias, store="none", marks={"MUFU": 2 * wide * UNIT}, turns=UNIT,
             )  # fmt: skip
             for what, body, launch, moved, target in (
                 ("", "BiasActBody", forward, 2, 88),

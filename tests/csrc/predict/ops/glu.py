@@ -1,7 +1,6 @@
 """geglu and swiglu, forward and backward: 65,536 tokens of 4,608."""
 
-from ..model import Launch
-from ..shapes import TYPES
+from ..shapes import TYPES, flat
 from ..table import Row
 
 ROWS, WIDTH = 65_536, 4_608
@@ -14,7 +13,7 @@ def rows():
         for dtype, (of_type, size) in TYPES.items():
             wide = 16 // size
             for what, body, read, write in (("", "GluBody", 2, 1), (" backward", "GluBackwardBody", 3, 2)):
-                launch = Launch(256, elements // wide // 256, elements, wide, read * size, write * size)
+                launch = flat(elements, size, read, write)
                 kernels = (("glu_cuda", f"flat_kernel<{body}<{of_type}, {kind}>, {wide}", launch),)
                 measured = None if what else MEASURED.get((name, dtype))
                 least = (read + write) * size * elements
