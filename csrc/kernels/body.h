@@ -15,7 +15,8 @@
 // A tile loads and stores by the base of the tensor, of any type of memory: it adds its row and its place itself, so
 // bases are those of row 0 (a table of one row's length goes in minus row * features).  Values are kParts lanes `v[k]`:
 // a formula goes over them, never over elements.  normal(noise) and uniform(noise) are the tile's own elements of the
-// noise.  What lies beyond the end of a row loads as zero and is not stored.
+// noise.  What lies beyond the end of a row loads as zero, or, where a tile is several packs, as its first pack again,
+// and is not stored; clear_tail makes it zero.
 //
 // Drivers choose the size of a tile and how memory is walked; a body must not ask.  So a body never reads an element
 // that another tile holds, nor what it has stored itself.

@@ -133,13 +133,7 @@ __global__ void __launch_bounds__(512, 1)
       GENFAST_UNROLL
       for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean, means.times, means.plain);
       if (!place.has(k)) continue;
-      if constexpr (with_more) {
-        typename Pack::Word more = Pack::load(args.more, place(k));
-        Pack::unpack(more, du);
-        GENFAST_UNROLL
-        for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
-      }
-      Pack::store(args.dx, place(k), Pack::pack(v));
+      store_gradient<Pack, decltype(with_more)::value>(args, place(k), v);
     }
   };
   if (args.more)

@@ -41,6 +41,19 @@ GENFAST_HD typename Pack::Word plus(typename Pack::Word x, const float (&add)[Pa
   return Pack::pack(v);
 }
 
+// Stores the gradient of a pack, with what comes to it through the sum that was answered.
+template <class Pack, bool with_more>
+GENFAST_HD void store_gradient(const GroupNormActBackwardArgs& args, int64_t place, float (&v)[Pack::kWide]) {
+  if constexpr (with_more) {
+    float more[Pack::kWide];
+    typename Pack::Word word = Pack::load(args.more, place);
+    Pack::unpack(word, more);
+    GENFAST_UNROLL
+    for (int j = 0; j < Pack::kWide; ++j) v[j] = v[j] + more[j];
+  }
+  Pack::store(args.dx, place, Pack::pack(v));
+}
+
 // ---- between two launches: a block a group ----
 template <class Split>
 __global__ void __launch_bounds__(kThreads)

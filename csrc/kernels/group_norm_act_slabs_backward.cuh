@@ -123,13 +123,7 @@ __global__ void __launch_bounds__(512, 1)
         GENFAST_UNROLL
         for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
         if (!part.has(k)) continue;
-        if constexpr (with_more) {
-          typename Pack::Word more = Pack::load(args.more, part.place(k));
-          Pack::unpack(more, du);
-          GENFAST_UNROLL
-          for (int j = 0; j < wide; ++j) v[j] = v[j] + du[j];
-        }
-        Pack::store(args.dx, part.place(k), Pack::pack(v));
+        store_gradient<Pack, decltype(with_more)::value>(args, part.place(k), v);
       }
     };
     if (args.more)
