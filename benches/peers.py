@@ -113,6 +113,7 @@ def composed_ops(contiguous: bool = False) -> Iterator[None]:
         "reparameterize": lambda mu, logvar, key, **_: _reparameterize(mu, logvar),
         "dropout": lambda x, key, p, layer: F.dropout(x, p), "time_embedding": time_embedding,
         "group_norm_act": ops.group_norm_act_reference, "bias_act": ops.bias_act_reference,
+        "residual": ops.residual_reference,
         "geglu": ops.geglu_reference, "swiglu": ops.swiglu_reference, "layer_norm_modulate": norm_modulate,
         "rms_norm_modulate": functools.partial(norm_modulate, rms=True), "gate_residual_norm_modulate": gated,
     }  # fmt: skip

@@ -279,7 +279,7 @@ def test_emulation_sees_a_planted_off_by_one(tmp_path):
 @pytest.mark.slow
 def test_sanitizer_sees_a_planted_read(tmp_path):
     """A CPU kernel that reads one element beyond the end of a tensor of torch's."""
-    copy_with(tmp_path, "kernels/map.h", "left >= Tile::kSize", "left + 1 >= Tile::kSize")
+    copy_with(tmp_path, "kernels/map.h", "left >= CpuTile::kSize", "left + 1 >= CpuTile::kSize")
     rebuild("_C_sanitize", "diffuse_cpu", tmp_path)
     sanitized = fuzz.sanitized()
     tests = ("-m", "pytest", "-p", "no:cacheprovider", "-s", "tests/ops/test_ops.py", "-k")
