@@ -137,10 +137,12 @@ def ninja_file(output: Path, objects: Path) -> str:
     """The whole build as ninja statements."""
     cxx, toolkit, torch = compiler(), cuda(), need("torch")
     link = f"-L{torch}/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -Wl,-rpath,'$$ORIGIN/../torch/lib'"
-    lines, built = [], []
+    # One memory of what was built, for an emulated build takes the CPU kernels of the ordinary one.
+    lines, built = [f"builddir = {ROOT / 'build'}"], []
+    shared = objects if SANITIZE else ROOT / "build" / "cpu"
 
-    def build(source: Path, by: str, flags: str, suffix: str = "") -> None:
-        target = objects / (source.stem + suffix + ".o")
+    def build(source: Path, by: str, flags: str, suffix: str = "", folder: Path = objects) -> None:
+        target = folder / (source.stem + suffix + ".o")
         lines.append(f"build {target}: {by} {source}\n  flags = {flags}")
         built.append(str(target))
 
@@ -154,7 +156,7 @@ def ninja_file(output: Path, objects: Path) -> str:
     kernels = ROOT / "csrc" / "kernels"
     for source in sorted(kernels.glob("*_cpu.cpp")):
         for isa, (lanes, flags) in ISAS.items():
-            build(source, "cxx", f"-DGENFAST_ISA={isa} -DGENFAST_LANES={lanes} {flags}", "_" + isa)
+            build(source, "cxx", f"-DGENFAST_ISA={isa} -DGENFAST_LANES={lanes} {flags}", "_" + isa, shared)
     for source in sorted(kernels.glob("*.cu")):
         if toolkit:
             build(source, "nvcc", "")

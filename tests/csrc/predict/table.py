@@ -1,7 +1,10 @@
 """The table of `make predict`: what each op is expected to take at the sizes that were measured."""
 
+import functools
 import importlib.util
 import json
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +82,13 @@ def predict(row: Row, objects: dict[str, Path]) -> Prediction:
 
 
 def report(found: list[Row], objects: dict[str, Path]) -> list[Prediction]:
-    """Predicts and prints the table, and then the targets that are missed."""
+    """Predicts, a row in each process, and prints the table, and then the targets that are missed."""
     print(HEADER)
     predictions = []
-    for row in found:
-        predictions.append(predict(row, objects))
-        print(predictions[-1], flush=True)
+    with ProcessPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count()))) as pool:
+        for prediction in pool.map(functools.partial(predict, objects=objects), found):
+            predictions.append(prediction)
+            print(prediction, flush=True)
     for line in missed(predictions):
         print("target missed:", line)
     return predictions
