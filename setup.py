@@ -123,13 +123,15 @@ def nvcc_flags(toolkit: dict) -> str:
     ptx = f"-gencode arch=compute_{architectures[-1]},code=compute_{architectures[-1]}"
     return (
         f"-std=c++20 -O3 -fmad=false --expt-relaxed-constexpr {codes} {ptx} "
-        "-Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off -DGENFAST_ISA=cuda -DGENFAST_LANES=1"
+        "-Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off -DGENFAST_ISA=cuda -DGENFAST_LANES=1 "
+        "-Xcompiler -Wall,-Wextra,-Wno-unknown-pragmas"
     )
 
 
 def rule(name: str, command: str, depends: bool = True) -> str:
-    """A ninja rule; `depends`: the compiler writes down which headers a file includes."""
+    """A ninja rule; `depends`: the compiler writes down which headers a file includes.  Its words stay in a .log."""
     dependencies = "\n  depfile = $out.d\n  deps = gcc" if depends else ""
+    command += " > $out.log 2>&1; status=$$?; cat $out.log; exit $$status"
     return f"rule {name}\n  command = {command}{dependencies}\n  description = {name} $out"
 
 

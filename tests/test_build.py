@@ -208,7 +208,7 @@ UNUSED_VARIABLE = "__global__ void planted(float* out) { int unused = 3; }"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text, complaint",
-    [(INDEXED_ARRAY, "local memory"), (TOO_MANY_REGISTERS, "spills"), (UNUSED_VARIABLE, "does not compile cleanly")],
+    [(INDEXED_ARRAY, "local memory"), (TOO_MANY_REGISTERS, "local memory"), (UNUSED_VARIABLE, "does not compile cleanly")],
     ids=["local array", "spill", "warning"],
 )
 def test_cuda_check_rejects_a_kernel(tmp_path, text, complaint):

@@ -1,16 +1,15 @@
-"""Compiles every CUDA file and all that calls it, without a GPU, and looks at what came out: `make cuda-check`.
+"""Builds the extension with CUDA, without a GPU, and looks at what came out: `make cuda-check`.
 
-A kernel must not spill or use local memory.  The drivers for aligned rows, map_kernel and reduce_kernel, must read and
-write 16 bytes at a time, or 8 of four values of 16 bits.  Any warning is an error.  A kernel that predict/ expects to
-be slower than its recorded share is a problem, a target that is missed is printed.  `cuda_check.py FILE.cu ...` checks
-just those.
+A kernel must not use local memory, as one that spills does.  The drivers for aligned rows, map_kernel and
+reduce_kernel, must read and write 16 bytes at a time, or 8 of four values of 16 bits.  Any warning is an error.  A
+kernel that predict/ expects to be slower than its recorded share is a problem, a target that is missed is printed.
+`cuda_check.py FILE.cu ...` compiles and checks just those.
 """
 
 import argparse
 import importlib.util
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -38,22 +37,19 @@ def load_setup():
 
 @dataclass
 class Kernel:
-    """One kernel for one architecture: what ptxas says of it, and its memory instructions."""
+    """One kernel for one architecture: what it uses, and its memory instructions."""
 
     name: str
     architecture: str
-    registers: int = 0
-    shared: int = 0
-    stack: int = 0
-    spills: int = 0
+    registers: int
+    stack: int
+    shared: int
     instructions: Counter = field(default_factory=Counter)
 
     def count(self, pattern: str) -> int:
         return sum(n for name, n in self.instructions.items() if re.match(pattern, name))
 
     def problems(self):
-        if self.spills:
-            yield f"spills {self.spills} bytes"
         if self.stack or self.count("LDL|STL"):
             yield f"uses local memory: a stack frame of {self.stack} bytes"
         driver = re.search(r"\b(map|reduce)_kernel<(.*)>\(", self.name)
@@ -88,37 +84,54 @@ def tools() -> dict:
     return os.environ | {"PATH": path}
 
 
-def compile_file(command: list[str], source: Path) -> str:
+def compile_file(command: list[str], source: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        errors = re.sub(r"^ptxas info.*\n|^    \d+ bytes stack frame.*\n", "", done.stderr, flags=re.M)
-        raise SystemExit(f"cuda-check: {source.name} does not compile cleanly:\n{done.stdout}{errors}")
-    return done.stderr
+        raise SystemExit(f"cuda-check: {source.name} does not compile cleanly:\n{done.stdout}{done.stderr}")
 
 
-def kernels_of(source: Path, setup, toolkit: dict, environment: dict, folder: Path) -> list[Kernel]:
-    """Compiles a .cu and reads ptxas's report and the machine code of each kernel."""
+def compiled(source: Path, setup, toolkit: dict, folder: Path) -> Path:
+    """The object of a .cu, as the build makes it."""
     target = folder / f"{source.stem}.o"
-    strict = ["-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Wno-unknown-pragmas,-Werror", "-Xptxas", "-v"]
+    strict = ["-Werror", "all-warnings", "-Xcompiler", "-Werror"]
     command = [toolkit["nvcc"], "-ccbin", setup.compiler(), *setup.nvcc_flags(toolkit).split(), *strict]
-    report = compile_file([*command, "-c", str(source), "-o", str(target)], source)
+    compile_file([*command, "-c", str(source), "-o", str(target)], source)
+    return target
+
+
+def build() -> tuple[dict[Path, Path], int]:
+    """Builds the extension: the objects of the CUDA files, and how many others there are.  Warnings are errors."""
+    if subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT).returncode:
+        raise SystemExit("cuda-check: the build failed")
+    folder, sources = ROOT / "build" / "_C", sorted((ROOT / "csrc" / "kernels").glob("*.cu"))
+    objects = {source: folder / f"{source.stem}.o" for source in sources}
+    glue = [folder / f"{source.stem}_bind.o" for source in sorted((ROOT / "csrc" / "bind").glob("*.cpp"))]
+    for target in [*objects.values(), *glue]:
+        if said := target.with_suffix(".o.log").read_text():
+            raise SystemExit(f"cuda-check: {target.name} was not compiled cleanly:\n{said}")
+    return objects, len(glue)
+
+
+def kernels_of(target: Path, environment: dict) -> list[Kernel]:
+    """The kernels of an object: what they use, and their machine code."""
+
+    def printed(what: str) -> str:
+        done = subprocess.run(["cuobjdump", what, str(target)], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"cuda-check: cuobjdump failed on {target.name}:\n{done.stdout[-500:]}{done.stderr}")
+        return done.stdout
+
     kernels = {}
-    for part in report.split("Compiling entry function ")[1:]:
-        name, architecture = re.match(r"'(\S+)' for '(\S+)'", part).groups()
-        number = lambda pattern, part=part: sum(int(n) for n in re.findall(pattern, part))  # noqa: E731
-        kernels[architecture, name] = Kernel(
-            name,
-            architecture,
-            registers=number(r"Used (\d+) registers"),
-            shared=number(r"(\d+) bytes smem"),
-            stack=number(r"(\d+) bytes stack frame"),
-            spills=number(r"(\d+) bytes spill"),
-        )
-    sass = subprocess.run(["cuobjdump", "-sass", str(target)], env=environment, capture_output=True, text=True)
-    if sass.returncode:
-        raise SystemExit(f"cuda-check: cuobjdump failed on {source.name}:\n{sass.stdout[-500:]}{sass.stderr}")
+    for line in printed("-res-usage").splitlines():
+        if match := re.match(r"arch = (sm_\d+)", line):
+            architecture = match[1]
+        elif match := re.match(r" Function (\S+):", line):
+            name = match[1]
+        elif match := re.match(r"  REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line):
+            registers, stack, shared, local = map(int, match.groups())
+            kernels[architecture, name] = Kernel(name, architecture, registers, stack + local, shared)
     seen = set()
-    for line in sass.stdout.splitlines():
+    for line in printed("-sass").splitlines():
         if match := re.search(r"code for (sm_\d+)", line):
             architecture = match[1]
         elif match := re.search(r"Function : (\S+)", line):
@@ -127,51 +140,42 @@ def kernels_of(source: Path, setup, toolkit: dict, environment: dict, folder: Pa
         elif match := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@\S+\s+)?((?:LD|ST)[GL]?\.\S+|LDL|STL)", line):
             kernel.instructions[match[1]] += 1
     if seen != set(kernels):
-        raise SystemExit(f"cuda-check: machine code and report of {source.name} name different kernels")
+        raise SystemExit(f"cuda-check: usage and machine code of {target.name} name different kernels")
     for kernel, name in zip(kernels.values(), demangled(k.name for k in kernels.values()), strict=True):
         kernel.name = name
     return list(kernels.values())
 
 
-def check_bind(source: Path, setup, toolkit: dict, folder: Path) -> None:
-    """Compiles the CUDA side of a glue file; needs torch's headers, not its CUDA."""
-    command = [setup.compiler(), *shlex.split(f"{setup.cxx_flags()} -O0 {setup.bind_flags(toolkit)} -Werror")]
-    compile_file([*command, "-c", str(source), "-o", str(folder / f"{source.stem}.o")], source)
-
-
-def predicted(folder: Path, sources: list[Path]) -> list[str]:
+def predicted(objects: dict[str, Path]) -> list[str]:
     """Prints what the kernels that were compiled are expected to take on an H200; those that became slower."""
-    objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
     rows = [row for row in table.rows() if all(stem in objects for stem, *_ in row.kernels)]
     return [f"slower than recorded: {line}" for line in table.problems(table.report(rows, objects))]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="*", type=Path, help="CUDA files; all there are and the glue by default")
-    sources = parser.parse_args().sources
+    parser.add_argument("sources", nargs="*", type=Path, help="CUDA files; by default the build, and the primitives")
+    sources, glue, objects = parser.parse_args().sources, 0, {}
     setup = load_setup()
     toolkit, environment = setup.cuda(), tools()
-    glue = [] if sources else sorted((ROOT / "csrc" / "bind").glob("*.cpp"))
-    sources = sources or [*sorted((ROOT / "csrc" / "kernels").glob("*.cu")), ROOT / "tests" / "csrc" / "primitives.cu"]
+    if not sources:
+        sources, (objects, glue) = [ROOT / "tests" / "csrc" / "primitives.cu"], build()
     jobs = int(os.environ.get("MAX_JOBS", os.cpu_count()))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        pending = [pool.submit(kernels_of, s, setup, toolkit, environment, Path(folder)) for s in sources]
-        bound = [pool.submit(check_bind, s, setup, toolkit, Path(folder)) for s in glue]
-        kernels = [kernel for job in pending for kernel in job.result()]
-        for job in bound:
-            job.result()
+        targets = pool.map(lambda source: compiled(source, setup, toolkit, Path(folder)), sources)
+        objects |= dict(zip(sources, targets, strict=True))
+        kernels = [k for found in pool.map(lambda o: kernels_of(o, environment), objects.values()) for k in found]
         os.environ |= environment
-        slower = predicted(Path(folder), sources)
+        slower = predicted({source.stem: target for source, target in objects.items()})
     if not kernels:
         raise SystemExit("cuda-check: found no kernel")
 
-    print(f"{'registers':>9} {'shared':>6} {'stack':>5} {'spills':>6}  {'':6}  kernel")
+    print(f"{'registers':>9} {'shared':>6} {'stack':>5}  {'':6}  kernel")
     problems = slower
     for k in kernels:
-        print(f"{k.registers:9} {k.shared:6} {k.stack:5} {k.spills:6}  {k.architecture:6}  {k.name.split('(')[0]}")
+        print(f"{k.registers:9} {k.shared:6} {k.stack:5}  {k.architecture:6}  {k.name.split('(')[0]}")
         problems += [f"{k.architecture}  {k.name}: {problem}" for problem in k.problems()]
-    print(f"{len(kernels)} kernels in {len(sources)} CUDA files, {len(glue)} glue files: ", end="")
+    print(f"{len(kernels)} kernels in {len(objects)} CUDA files, {glue} glue files: ", end="")
     print(f"{len(problems)} problems" if problems else "no warning, no spill, no local memory; wide accesses where due")
     for problem in problems:
         print("   ", problem)
