@@ -57,18 +57,21 @@ class Strip {
   void sum(float* sums) const {  // [2, channels] of the sample
     float* to[2] = {sums + first_, sums + maps_.channels + first_};
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
-      const int64_t end = ask_for_next(pixel);
+      const int64_t end = end_of_unit(pixel);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
         const Inputs inputs(*this, at);
         Floats unit[2][Block::kCount];
         for (int j = 0; j < Block::kCount; ++j) unit[0][j] = unit[1][j] = all(0.0f);
+        // What is a unit further is asked for meanwhile: not all at once, for computing would wait for it.
         for (int64_t each = pixel; each < end; ++each) {
           GENFAST_UNROLL
           for (int j = 0; j < Block::kCount; ++j) {
             Floats in[Pass::kInputs], terms[2];
             inputs.load(each, columns, j, in);
+            for (const auto* from : inputs.from)
+              __builtin_prefetch(from + (each + kPixels) * inputs.stride + j * kLanes);
             pass_.sum(in, q.of[j], terms);
             if constexpr (requires { pass_.keep(); })
               columns.store(pass_.keep() + place(at) + each * inputs.stride, j, terms[0]);
@@ -86,7 +89,7 @@ class Strip {
 
   void map() const {
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
-      const int64_t end = ask_for_next(pixel);
+      const int64_t end = end_of_unit(pixel);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
@@ -126,15 +129,7 @@ class Strip {
       for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
     }
   };
-  // Asks for the unit of pixels after the one that starts at `pixel`, by the order of memory: its own order is a few
-  // registers of channels at a time.  Returns where this one ends.
-  int64_t ask_for_next(int64_t pixel) const {
-    const int64_t end = pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels;
-    for (int i = 0; i < Pass::kInputs; ++i)
-      for (int64_t each = end; each < end + kPixels && each < maps_.pixels; ++each)
-        prefetch(pass_.input(i) + place(0) + each * maps_.channels, width_);
-    return end;
-  }
+  int64_t end_of_unit(int64_t pixel) const { return pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels; }
   int64_t place(int64_t at) const { return n_ * maps_.pixels * maps_.channels + first_ + at; }
 
   const Pass& pass_;
