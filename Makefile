@@ -46,7 +46,7 @@ demo: build  ## trains on real digits, draws new ones, writes out/
 test: build  ## the whole suite, then the op tests through the CUDA kernels, emulated on the host
 	@GENFAST_EMULATE=1 $(EXTENSION)
 	@GENFAST_SANITIZE=scalar GENFAST_CUDA=0 $(EXTENSION)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	GENFAST_EMULATE=1 $(BIN)/python -m pytest -n 2 tests/ops/test_ops.py
 
 bench: build  ## times every op, sampling loop, network and metric against plain torch and peers

@@ -16,6 +16,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "cuda" in item.fixturenames:
             item.add_marker("gpu")
+    # Files with slow tests come first, so that processes that share the files end together.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,7 @@ def check(rows, table):
 QUICK = {"networks": ["--cases", "dit_s_2"], "loops": [], "training": [], "metrics": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bench", QUICK)
 def test_quick_run_counts_its_work(bench, tmp_path):
     file = tmp_path / "rows.json"

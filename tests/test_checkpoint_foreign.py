@@ -85,6 +85,7 @@ def refused(folder):
         assert torch.equal(torch.get_rng_state(), state) and time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
 def test_foreign_manifests(tmp_path, number):
     gf.save(list(models())[number], tmp_path, extra={"step": 3})

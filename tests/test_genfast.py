@@ -47,6 +47,7 @@ def test_names_are_resolved_on_first_use():
     assert found[0] == "EDM" and "torch" in found and not {"genfast.gan", "genfast.training"} & set(found)
 
 
+@pytest.mark.slow
 def test_each_name_may_come_first():
     """None needs another one to be imported before it: each in a process of its own, forked where torch is there."""
     program = """

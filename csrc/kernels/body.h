@@ -6,11 +6,9 @@
 // elements that one thread holds:
 //
 //   map      apply(tile) loads, computes on the values and stores.  Tiles come in any order and on any thread, so it
-//   may
-//            touch nothing else of the row.
+//            may touch nothing else of the row.
 //   reduce   apply(tile) gives the Terms to add, Body::kSums of them, zero beyond the end of the row (clear_tail).  It
-//   is
-//            called once a tile; the driver adds in the one order of math/sum.h and calls finish(r, sums).
+//            is called once a tile; the driver adds in the one order of math/sum.h and calls finish(r, sums).
 //
 // A tile loads and stores by the base of the tensor, of any type of memory: it adds its row and its place itself, so
 // bases are those of row 0 (a table of one row's length goes in minus row * features).  Values are kParts lanes `v[k]`:

@@ -56,7 +56,8 @@ def spectral_norm(net: nn.Module) -> None:
         for name, length in (("weight_u", len(matrix)), ("weight_v", matrix.shape[1])):
             layer.register_buffer(name, F.normalize(matrix.new_empty(length).normal_(), dim=0, eps=SMALLEST))
         layer.__class__ = _spectral(type(layer))
-        layer._power_method(matrix, STEPS)
+        if not matrix.is_meta:  # a network that is being loaded gets its directions with the weights
+            layer._power_method(matrix, STEPS)
 
 
 @functools.cache

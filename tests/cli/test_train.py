@@ -208,6 +208,7 @@ def test_what_stops_it_says_how_to_go_on(monkeypatch, capsys):
     assert not capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_run(genfast, tmp_path, number, code):
     """And the command that it names goes on from there."""

@@ -32,6 +32,7 @@ def run(calls: int, memory: int, **build: str) -> dict:
 BUILDS = {"": {}, "emulate": {"GENFAST_EMULATE": "1"}, "sanitize": fuzz.sanitized()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", BUILDS)
 def test_any_arguments_are_answered_or_refused(build):
     """No crash; what is answered was written, whatever memory held before; a refusal names the op and an argument."""

@@ -58,8 +58,9 @@ def test_a_resample_has_every_class_and_tests_on_others():
         assert problem.sizes[-1] + len(problem.x) // 3 <= len(problem.x)
 
 
+@pytest.mark.slow
 def test_what_it_finds():
-    finding = bias_variance.study(seed=0, progress=False, repeats=8)
+    finding = bias_variance.study(seed=0, progress=False, repeats=4)
     assert finding.picture().startswith(b"\x89PNG") and [row[0] for row in finding.rows].count("digits") == 4
     for name in ("tumours", "digits"):
         rows = [row for row in finding.rows if row[0] == name]

@@ -24,6 +24,7 @@ def test_the_numbers_of_known_clouds():
     assert blurred["recall"] > 0.95 and blurred["precision"] == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_runs():
     found = study.study(steps=200, samples=500, progress=False)
     rows = {row[0]: dict(zip(found.columns, row)) for row in found.rows}

@@ -44,6 +44,7 @@ def test_the_copier(fitted):
     assert abs(squared.mean() - 64) < 4 * (128 / 500) ** 0.5
 
 
+@pytest.mark.slow
 def test_what_it_finds():
     finding = study.study(seed=0, progress=False, held_out=200)
     assert finding.holds, str(finding)

@@ -32,6 +32,7 @@ def finding():
     return linear_vae.study(progress=False, steps=500)
 
 
+@pytest.mark.slow
 def test_it_is_ppca_and_not_above(finding):
     x = gf.data.digits().x.flatten(1).double()
     learned, held, nothing = finding.rows

@@ -1,5 +1,6 @@
 """torch.compile by blocks: which, and that nothing of it stays."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -32,6 +33,7 @@ def test_names_of_weights_stay_and_nothing_is_compiled_afterwards(monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_by_compiled_blocks_is_that_of_plain_ones():
     def run(**settings):
         torch.manual_seed(0)

@@ -171,6 +171,7 @@ def test_ctrl_c_is_quiet(tmp_path):
     assert (found.returncode, found.stdout, found.stderr) == (0, "stopped\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the file is sparse, and memory is counted in KiB")
 def test_twenty_gigabytes_train_in_two(tmp_path):
     """With and without workers: a process holds what it reads."""

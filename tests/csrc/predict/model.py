@@ -73,9 +73,7 @@ def alone(path, stream, first, count):
             groups.append(copied)
         elif i.op.startswith("DEPBAR.LE"):
             now = max([now, *groups[: len(groups) - int(i.text.rsplit("0x", 1)[1], 16)]])
-        cycles = {"LDG": CACHE, "LD.": 200, "ATO": 700, "RED": 700}.get(
-            i.op[:3], 30
-        )  # LD: another block's shared memory
+        cycles = LATENCY.get(i.op[:3], 30)
         if stream.match(i.name):
             cycles = DRAM if first <= seen < first + count else CACHE
             seen += 1
