@@ -57,18 +57,26 @@ def sanitized() -> dict[str, str]:
     return {"GENFAST_SANITIZE": "1", "LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": options}
 
 
-def valid_calls() -> dict:
-    """Every raw op, first derivatives among them, with arguments that it takes."""
+def calls_of(case, shapes: tuple, dtype: torch.dtype = torch.float32) -> dict:
+    """Every raw op that a case calls with inputs of these shapes, first derivatives among them, with its arguments."""
     with Recorded() as recorded:
-        for case in CASES.values():
-            for shape in ((3, 16), (2, 4, 3, 5)):
-                args = case.inputs(shape, torch.float32, torch.Generator().manual_seed(0))
-                for name in case.differentiable:
-                    args[name] = args[name].clone().requires_grad_()
-                outputs = [out for out in case.op(**args) if out is not None and out.requires_grad]
-                if outputs:
-                    torch.autograd.backward([out.float().sum() for out in outputs])
+        for shape in shapes:
+            args = case.inputs(shape, dtype, torch.Generator().manual_seed(0))
+            for name in case.differentiable:
+                args[name] = args[name].clone().requires_grad_()
+            outputs = [out for out in case.op(**args) if out is not None and out.requires_grad]
+            if outputs:
+                torch.autograd.backward([out.float().sum() for out in outputs])
     return recorded.calls
+
+
+def valid_calls() -> dict:
+    """Every raw op with arguments that it takes."""
+    known = {}
+    for case in CASES.values():
+        for op, calls in calls_of(case, ((3, 16), (2, 4, 3, 5))).items():
+            known.setdefault(op, []).extend(calls)
+    return known
 
 
 def laid_out(t: torch.Tensor, draw: random.Random) -> torch.Tensor:

@@ -198,6 +198,15 @@ class Checker {
     return static_cast<T*>(found);
   }
 
+  // Where what lies at t begins, which is read: for a CUDA twin a copy of it, where that is no multiple of 16 bytes. Of
+  // ops whose order of sums would follow from the place otherwise; such places are rare.
+  const void* aligned(const Tensor& t) const {
+    if (!runs_cuda_twin(t) || reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0) return t.data_ptr();
+    void* copy = scratch<std::byte>(t.nbytes());
+    copy_memory(copy, t);
+    return copy;
+  }
+
   // `value` as the float32 that the kernel works with, in [least, most], or (least, most] for `above`.  What is not 0
   // must not become it.
   float number(double value, const char* name, double least, double most, bool above = false) const {

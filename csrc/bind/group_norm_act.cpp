@@ -18,7 +18,7 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   GENFAST_CHECK(x.dim() >= 2, op, ": x must have shape (N, C, *); got ", name_of(x.sizes()));
   GroupNorm p{};
   p.dtype = check.edge_type(x.scalar_type(), "x");
-  p.x = x.data_ptr();
+  p.x = check.aligned(x);
   p.maps = {x.size(0), x.size(1), 1, check.shape().channels > 1};
   for (int64_t i = 2; i < x.dim(); ++i) p.maps.pixels *= x.size(i);
   p.maps.last = p.maps.last || p.maps.pixels == 1;
@@ -27,6 +27,8 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
                 " channels of x; got ", groups);
   GENFAST_CHECK(activation >= 0 && activation <= 3, op, ": activation must lie in [0, 3]; got ", activation);
   p.activation = int(activation), p.per_group = p.maps.channels / groups;
+  p.wide = p.dtype == DType::float32 ? 4 : 8;
+  if ((p.maps.last ? p.maps.channels : p.maps.pixels) % p.wide) p.wide = 1;
   if (weight) p.weight = check.row(*weight, "weight", p.maps.channels);
   if (bias) p.bias = check.row(*bias, "bias", p.maps.channels);
   if (scale) p.scale = check.rows(*scale, "scale", p.maps.channels, p.scale_stride);
@@ -34,24 +36,21 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   return p;
 }
 
+// A tensor like x, aligned: the order of sums follows from the width of what is read.
+static const void* like(const Checker& check, const Tensor& t, const char* name, const Tensor& x) {
+  check.data(t, name, x.scalar_type());
+  return check.aligned(t);
+}
+
 // What is added to x: like it, or a number for each channel, of a sample or of all.
 static void take_add(const Checker& check, const Tensor& x, const Optional& add, GroupNorm& p) {
   if (!add) return;
   if (add->dim() == x.dim() && (x.dim() > 2 || add->scalar_type() == x.scalar_type()))
-    p.like = check.data(*add, "add", x.scalar_type());
+    p.like = like(check, *add, "add", x);
   else if (add->dim() == 1)
     p.add = check.row(*add, "add", p.maps.channels);
   else
     p.add = check.rows(*add, "add", p.maps.channels, p.add_stride);
-}
-
-// How many values the CUDA twins read and write at once.
-static int wide(const GroupNorm& p, std::initializer_list<const void*> tensors) {
-  const int wide = p.dtype == DType::float32 ? 4 : 8;
-  if ((p.maps.last ? p.maps.channels : p.maps.pixels) % wide) return 1;
-  for (const void* tensor : tensors)
-    if (reinterpret_cast<uintptr_t>(tensor) & 15) return 1;
-  return wide;
 }
 
 // (y, sum, moments): x + add, where it is asked for or kept; mean and rstd, (2, N, groups)
@@ -70,7 +69,7 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Opti
   p.sum = sum.data_ptr();
   if (add && !with_sum && !runs_cuda_twin(x))
     p.sum = check.scratch<char>(x.numel() * (p.dtype == DType::float32 ? 4 : 2));
-  args.y = y.data_ptr(), p.wide = wide(p, {p.x, p.like, p.sum, args.y});
+  args.y = y.data_ptr();
   const int64_t count = p.maps.batch * groups;
   Tensor moments =
       keep_moments ? check.empty(ScalarType::Float, {2, p.maps.batch, groups}) : check.nothing(ScalarType::Float);
@@ -104,13 +103,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
   GroupNormActBackwardArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
   GroupNorm& p = args.norm;
-  args.dy = check.data(dy, "dy", x.scalar_type());
-  if (more) args.more = check.data(*more, "more", x.scalar_type());
+  args.dy = like(check, dy, "dy", x);
+  if (more) args.more = like(check, *more, "more", x);
   check.table(moments, "moments", ScalarType::Float, {2, p.maps.batch, groups});
   AffineGradients affine(check, "group_norm_act_backward", p.maps.batch, p.maps.channels, needs, weight, bias);
   affine.args.scale = p.scale, affine.args.scale_stride = p.scale_stride;
   Tensor dx = check.empty(x.scalar_type());
-  args.dx = dx.data_ptr(), p.wide = wide(p, {p.x, args.dy, args.more, args.dx});
+  args.dx = dx.data_ptr();
   p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
   const Cut cut = runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, true) : Cut{};
   if (cut.parts() > 1) p.partial = check.scratch<float>(2 * p.maps.batch * p.maps.channels * cut.pieces());

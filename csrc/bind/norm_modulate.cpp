@@ -29,6 +29,11 @@ struct TokenChecker : Checker {
     if (t) found.data = rows(*t, name, tokens.features, found.stride);
     return found;
   }
+  // Another tensor like x.
+  const void* tokens_of(const Tensor& t, const char* name, ScalarType type) const {
+    data(t, name, type);
+    return aligned(t);
+  }
   int64_t count() const { return tokens.batch * tokens.tokens; }
 };
 
@@ -39,8 +44,8 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   GENFAST_CHECK(y.has_value() == gate.has_value(), "norm_modulate: y and gate go together");
   NormModulateArgs args{};
   args.dtype = check.edge_type(x.scalar_type(), y ? "residual" : "x");
-  args.x = x.data_ptr();
-  if (y) args.y = check.data(*y, "y", x.scalar_type());
+  args.x = check.aligned(x);
+  if (y) args.y = check.tokens_of(*y, "y", x.scalar_type());
   args.gate = check.per_sample(gate, "gate");
   args.weight = check.vector(weight, "weight");
   args.bias = check.vector(bias, "bias");
@@ -72,10 +77,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
   const ScalarType type = v.scalar_type();
   NormModulateBackwardArgs args{};
   args.dtype = check.edge_type(type, "v");
-  args.v = v.data_ptr();
-  args.grad_out = check.data(grad_out, "grad_out", type);
-  if (grad_v_too) args.grad_v_too = check.data(*grad_v_too, "grad_v_too", type);
-  if (y) args.y = check.data(*y, "y", type);
+  args.v = check.aligned(v);
+  args.grad_out = check.tokens_of(grad_out, "grad_out", type);
+  if (grad_v_too) args.grad_v_too = check.tokens_of(*grad_v_too, "grad_v_too", type);
+  if (y) args.y = check.tokens_of(*y, "y", type);
   const bool rms = moments.dim() > 0 && moments.size(0) == 1;
   check.table(moments, "moments", ScalarType::Float, {2 - rms, check.count()});
   args.mean = rms ? nullptr : static_cast<const float*>(moments.data_ptr());

@@ -56,6 +56,16 @@ struct DeviceScope {
 };
 #endif
 
+// A copy of the tensor's memory, on its device.
+inline void copy_memory([[maybe_unused]] void* to, const Tensor& from) {
+  const Unlocked unlocked(from.call());
+  const DeviceScope scope(from);
+#if defined(GENFAST_CUDA) || defined(GENFAST_EMULATE)
+  const char* error = cuda::copy(to, from.data_ptr(), size_t(from.nbytes()), current_stream(from));
+  GENFAST_CHECK(error == nullptr, "genfast: ", error);
+#endif
+}
+
 // GENFAST_RUN(op, tensor, args) runs the twin of the tensor's device.
 #define GENFAST_RUN_CPU(op, args) \
   on_threads(work(args), [&](int64_t first, int64_t last) { cpu::op(args, first, last); })

@@ -2,11 +2,16 @@
 #include "launch.cuh"
 
 #if defined(GENFAST_EMULATE)
+#include <cstring>
 
 namespace genfast {
 
 size_t shared_memory() { return emulation::device.shared_memory; }
 void cuda::set_shared_memory(size_t bytes) { emulation::device.shared_memory = bytes; }
+const char* cuda::copy(void* to, const void* from, size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+  return nullptr;
+}
 
 }  // namespace genfast
 #else
@@ -39,6 +44,11 @@ const char* unsupported() {
     std::snprintf(answer.words, sizeof answer.words, "no kernels for sm_%d%d", major, minor);
   });
   return answer.words[0] ? answer.words : nullptr;
+}
+
+const char* copy(void* to, const void* from, size_t bytes, Stream stream) {
+  const cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+  return error == cudaSuccess ? launch_error() : cudaGetErrorString(error);
 }
 
 }  // namespace genfast::cuda

@@ -8,9 +8,10 @@ import functools
 import itertools
 from pathlib import Path
 
+import fuzz
 import pytest
 import torch
-from cases import channels_last, equal, expanded, make, run, sliced, transposed, widen
+from cases import channels_last, equal, expanded, make, run, shifted, sliced, transposed, widen
 from torch.overrides import BaseTorchFunctionMode
 
 import genfast.ops
@@ -194,6 +195,32 @@ def test_strides_of_what_is_read(case, laid, shape):
         else:
             packed = to(given, lambda t: t.clone(memory_format=torch.contiguous_format))
             assert equal(case.op(**apart), run(case, args | packed)), name
+
+
+PLANNED = ("coefficients", "codes")  # of a plan, whose op refuses them elsewhere
+
+
+@every_case
+@pytest.mark.parametrize("shape", [(3, 7, 328), (2, 8, 4, 6)])
+def test_the_place_in_memory(case, shape, twin):
+    """An op and its backward give the same bits of tensors that begin anywhere: one after the other, and all."""
+    def answers(op, places, args):
+        args = to(args, torch.clone)
+        args |= to({at: args[at] for at in places}, shifted)
+        outs = op(*args.values())
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        return [t for t in (*outs, *args.values()) if isinstance(t, torch.Tensor)]  # some are written to
+
+    for dtype in case.dtypes:
+        for op, calls in fuzz.calls_of(case, (shape,), dtype).items():
+            names = [argument.name for argument in op._schema.arguments]
+            for args in (dict(enumerate(call)) for call in calls):
+                expected = twin(functools.partial(answers, op, ()), args)
+                tensors = [at for at, value in args.items() if isinstance(value, torch.Tensor | list)]
+                tensors = [at for at in tensors if names[at] not in PLANNED]
+                for places in (*([at] for at in tensors), tensors):
+                    found = twin(functools.partial(answers, op, places), args)
+                    assert equal(found, expected), (op, dtype, [names[at] for at in places])
 
 
 @every_case

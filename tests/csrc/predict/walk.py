@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 END = -1
+ROUNDS = 1  # of the search for the bound
 CALL = 1000  # instructions that a call stands for: slow paths drop out
 
 
@@ -43,17 +44,33 @@ def to_end(blocks, price) -> dict[int, float] | None:
     return None
 
 
-def bound_of(blocks, cost, adds, kinds: int):
-    """What a match of each pattern is worth at most before a cycle would earn, and the price from each block to the end
-    under these: the bound of a Lagrangian relaxation."""
-    worth, bound, price = [0.0] * kinds, to_end(blocks, cost), cost
-    for k in range(kinds):
+def matched(blocks, least, adds, kind: int) -> int:
+    """How often the way of the least price matches a pattern."""
+    start, count = 0, 0
+    for _ in blocks:
+        if start == END:
+            break
+        count += adds[start][kind]
+        start = min((n for n in blocks[start][1] if n in least), key=least.get)
+    return count
+
+
+def bound_of(blocks, cost, adds, goal):
+    """What a match of each pattern is worth at most before a cycle would earn, or a way match more than its goal, and
+    the price from each block to the end under these: the bound of a Lagrangian relaxation."""
+    worth, bound, price = [0.0] * len(goal), to_end(blocks, cost), cost
+    for k in [*range(len(goal))] * ROUNDS:
+        price = {s: c + worth[k] * adds[s][k] for s, c in price.items()}
         low, high = 0.0, 1000.0
         for _ in range(12):
             middle = (low + high) / 2
             found = to_end(blocks, {s: c - middle * adds[s][k] for s, c in price.items()})
-            low, high, bound = (middle, high, found) if found else (low, middle, bound)
+            if found and matched(blocks, found, adds, k) <= goal[k]:
+                low, bound = middle, found
+            else:
+                high = middle
         worth[k], price = low, {s: c - low * adds[s][k] for s, c in price.items()}
+        bound = to_end(blocks, price) or bound
     return worth, bound
 
 
@@ -68,7 +85,7 @@ def walk(code, wants):
     for start, (end, _) in blocks.items():
         cost[start] = end - start + CALL * sum("CALL" in i.name for i in code[start:end])
         adds[start] = tuple(sum(p.match(i.name) is not None for i in code[start:end]) for p in patterns)
-    worth, bound = bound_of(blocks, cost, adds, len(goal))
+    worth, bound = bound_of(blocks, cost, adds, goal)
     first = (0, (0,) * len(goal))
     best, came, queue = {first: 0}, {}, [(0.0, 0, *first)]
     while queue:

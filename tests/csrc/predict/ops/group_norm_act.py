@@ -1,0 +1,120 @@
+"""group_norm_act: maps of 32 groups, and SiLU, both layouts; cut as csrc/kernels/group_norm_act_split.h cuts them."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+from ..model import ANY, Launch
+from ..shapes import TYPES
+from ..table import Row
+
+STEM, GROUPS, CLUSTER = "group_norm_act_cuda", 32, 8
+LAYOUTS = "NCHW", "NHWC"
+SHAPES = {  # %: forward; backward of each layout
+    ("bf16", 64, 256, 64, 64): (80, 74, 70), ("f32", 64, 256, 64, 64): (88, 88, 88),
+    ("bf16", 8, 512, 128, 128): (80, 74, 70), ("f32", 8, 512, 128, 128): (88, 88, 88),
+    ("bf16", 256, 128, 32, 32): (74, 68, 68), ("f32", 256, 128, 32, 32): (86, 84, 84),
+    ("bf16", 256, 256, 16, 16): (65, 60, 60), ("bf16", 1, 128, 20, 256, 256): (63, None, None),
+}  # fmt: skip
+MEASURED = {  # us, of each layout
+    ("bf16", 64, 256, 64, 64): (237, 300), ("f32", 64, 256, 64, 64): (301, 304), ("bf16", 8, 512, 128, 128): (221, 366),
+    ("bf16", 256, 128, 32, 32): (160, 155), ("bf16", 256, 256, 16, 16): (181, 96),
+    ("bf16", 1, 128, 20, 256, 256): (599, None),
+}  # fmt: skip
+
+
+@dataclass
+class Cut:
+    """Of a sample: blocks, and what each has."""
+
+    threads: int
+    packs: int  # of a thread
+    parts: int  # blocks of a group or a slab
+    units: int  # groups or slabs
+    channels: int  # of a block
+
+
+def up(a, b):
+    return -(-a // b)
+
+
+def whole_groups(threads, packs, channels, pixels, wide):
+    per_group, per_channel = channels // GROUPS, pixels // wide
+    slices = up(per_channel, threads * packs)
+    per_slice = up(per_channel, slices)
+    fitting = 1 if slices > 1 else threads * packs // per_slice
+    own = up(per_group, up(per_group, fitting))
+    return Cut(up(own * per_slice, packs * 32) * 32, packs, up(per_group, own) * slices, GROUPS, own)
+
+
+def slabs(threads, packs, channels, pixels, wide):
+    slab = max(4 * wide, channels // GROUPS)
+    while 2 * slab <= channels and threads * wide // (2 * slab) * packs >= pixels:
+        slab *= 2
+    return Cut(threads, packs, up(pixels, threads * wide // slab * packs), channels // slab, slab)
+
+
+def cut(blocks, size, shape, last):
+    """The first that needs one block; else a cluster; else the first."""
+    pixels = math.prod(shape[2:])
+    found = [(slabs if last else whole_groups)(*block, shape[1], pixels, 16 // size) for block in blocks]
+    return next((c for most in (1, CLUSTER) for c in found if c.parts <= most), found[0])
+
+
+def guarded(marks):
+    return {ANY + pattern: count for pattern, count in marks.items()}
+
+
+def launches(kernel, args, found, marks, told, critical, inputs, shape, size, shared, last):
+    """One, or where no cluster holds a group, two and what is between them.  `told`: marks where parts meet."""
+    elements, each = math.prod(shape), found.packs * 16 // size
+    silu = {"MUFU.EX2": each, "MUFU.RCP": each}
+    launch = functools.partial(
+        Launch, found.threads, shape[0] * found.units * found.parts, elements, each, inputs * size, shared=shared
+    )
+    if found.parts <= CLUSTER:
+        met, critical = (told, critical) if found.parts > 1 else ({}, {})
+        return [(kernel, launch(size, marks=guarded(silu | marks | met), critical=guarded(critical)))]
+    sums = launch(marks=guarded((silu if inputs > 1 else {}) | marks))
+    between = Launch(256, shape[0] * GROUPS, 0, 0, marks=guarded({"SHFL": 20}))
+    together = f"together_kernel<{('Group', 'Slab')[last]}Split>({args}"
+    return [(kernel, sums), (together, between), (kernel, launch(size, marks=guarded(silu)))]
+
+
+def forward(dtype, shape, last):
+    name, size = TYPES[dtype]
+    found = cut(((256, 8), (512, 16)) if last else ((512, 8), (1024, 8)), size, shape, last)
+    if last:
+        kernel = f"slab_kernel<{name}, {found.threads}, {found.packs}, {3 if found.packs == 8 else 1}>"
+        shared = 4 * (found.threads * 16 // size + max(found.threads, found.channels) + 4 * found.channels)
+        marks, told = {"SHFL": 20, "LDS": 40}, {r"LD\.E": 2}
+    else:
+        kernel, shared = f"group_kernel<{name}, true>", 8 * found.channels
+        marks, told = {"SHFL": 20}, {"SHFL": 30, r"LD\.E": 2}
+    return launches(kernel, "GroupNormActArgs", found, marks, told, {}, 1, shape, size, shared, last)
+
+
+def backward(dtype, shape, last):
+    name, size = TYPES[dtype]
+    found = cut(((256, 4), (512, 4)), size, shape, last)
+    if last:
+        kernel = f"slab_backward_kernel<{name}>"
+        shared = 4 * (found.threads * 16 // size + max(found.threads, found.channels) + 6 * found.channels)
+        marks, told, critical = {"SHFL": 10, "LDS": 40}, {}, {r"LD\.E": 8}
+    else:
+        kernel, shared = f"group_backward_kernel<{name}, true>", 8 * (found.channels + found.threads * found.packs)
+        marks, told, critical = {"SHFL": 14, "LDS": found.packs}, {"SHFL": 21}, {}
+    return launches(kernel, "GroupNormActBackwardArgs", found, marks, told, critical, 2, shape, size, shared, last)
+
+
+def rows():
+    for (dtype, *sizes), (target, *targets) in SHAPES.items():
+        shape, size = tuple(sizes), TYPES[dtype][1]
+        measured, moved = MEASURED.get((dtype, *shape), (None, None)), size * math.prod(shape)
+        for last, layout in enumerate(LAYOUTS[: 2 if len(shape) == 4 else 1]):
+            what = f"{dtype} {shape} {layout}"
+            kernels = tuple((STEM, *launch) for launch in forward(dtype, shape, last))
+            yield Row(f"group_norm_act {what}", 2 * moved, kernels, target, measured[last])
+            if targets[last]:
+                kernels = tuple((STEM, *launch) for launch in backward(dtype, shape, last))
+                yield Row(f"group_norm_act backward {what}", 3 * moved, kernels, targets[last])
