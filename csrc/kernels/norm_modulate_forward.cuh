@@ -43,9 +43,8 @@ struct ColumnTables {
   static constexpr int kQuads = kPack<T> / 4;
   uint4* memory;
   int packs;
-  __device__ void store(int table, int pack, const float* values) const {
-    GENFAST_UNROLL
-    for (int q = 0; q < kQuads; ++q) memory[(table * kQuads + q) * packs + pack] = packed<float>(values + 4 * q);
+  __device__ void store(int table, int quad, const float* values) const {
+    memory[(table * kQuads + quad % kQuads) * packs + quad / kQuads] = packed<float>(values);
   }
   __device__ void load(int table, int pack, float* values) const {
     GENFAST_UNROLL
@@ -53,38 +52,43 @@ struct ColumnTables {
   }
 };
 
-// The columns of a pack of a row, which may begin anywhere; `missing` where there is no row.  T is what the tensor is
-// made of, Of what the row is.
-template <class T, class Of>
-__device__ void columns_of(const Of* row, int pack, float missing, float* values) {
-  const Of* from = row + pack * kPack<T>;
-  const bool wide = reinterpret_cast<uintptr_t>(row) % 16 == 0;
+// Four columns of a row, which may begin anywhere; `missing` where there is no row.
+template <class Of>
+__device__ void quad_of(const Of* row, int quad, float missing, float* values) {
+  const Of* from = row + 4 * quad;
+  const bool wide = reinterpret_cast<uintptr_t>(row) % (4 * sizeof(Of)) == 0;
   GENFAST_UNROLL
-  for (int k = 0; k < kPack<T>; ++k) values[k] = row && !wide ? widen(from[k]) : missing;
-  if (row && wide) GENFAST_UNROLL
-  for (int k = 0; k < kPack<T>; k += kPack<Of>) unpack<Of>(load_wide(from + k), values + k);
+  for (int k = 0; k < 4; ++k) values[k] = row && !wide ? widen(from[k]) : missing;
+  if (row && wide) Pack<4, Of>::load(from, values);
 }
+
+// The columns of a pack of a row of floats.
+template <class T>
+__device__ void columns_of(const float* row, int pack, float missing, float* values) {
+  GENFAST_UNROLL
+  for (int k = 0; k < kPack<T>; k += 4) quad_of(row, (pack * kPack<T> + k) / 4, missing, values + k);
+}
+
 // Of a sample: what its rows are multiplied with, what is added to them, and the gate.  Of: what the small tensors are
 // made of.
 template <class Of, bool gated_sum, class T>
 __device__ void make_tables(const NormModulateArgs& p, int64_t sample, const ColumnTables<T>& tables) {
-  constexpr int size = kPack<T>;
-  const auto columns = [&](const Small& small, int64_t row, int pack, float missing, float* values) {
-    columns_of<T>(static_cast<const Of*>(small.data) + row * small.stride, pack, missing, values);
+  const auto columns = [&](const Small& small, int64_t row, int quad, float missing, float* values) {
+    quad_of(static_cast<const Of*>(small.data) + row * small.stride, quad, missing, values);
   };
-  for (int pack = threadIdx.x; pack < tables.packs; pack += 32 * kRowWarps) {
-    float weight[size], bias[size], scale[size], shift[size];
-    columns(p.weight, 0, pack, 1.0f, weight), columns(p.bias, 0, pack, 0.0f, bias);
-    columns(p.scale, sample, pack, 0.0f, scale), columns(p.shift, sample, pack, 0.0f, shift);
+  for (int quad = threadIdx.x; quad < int(p.shape.features) / 4; quad += 32 * kRowWarps) {
+    float weight[4], bias[4], scale[4], shift[4];
+    columns(p.weight, 0, quad, 1.0f, weight), columns(p.bias, 0, quad, 0.0f, bias);
+    columns(p.scale, sample, quad, 0.0f, scale), columns(p.shift, sample, quad, 0.0f, shift);
     GENFAST_UNROLL
-    for (int k = 0; k < size; ++k) {
+    for (int k = 0; k < 4; ++k) {
       shift[k] = offset(bias[k], scale[k], shift[k]);
       weight[k] = factor(weight[k], scale[k]);
     }
-    tables.store(0, pack, weight), tables.store(1, pack, shift);
+    tables.store(0, quad, weight), tables.store(1, quad, shift);
     if constexpr (gated_sum) {
-      columns(p.gate, sample, pack, 0.0f, bias);
-      tables.store(2, pack, bias);
+      columns(p.gate, sample, quad, 0.0f, bias);
+      tables.store(2, quad, bias);
     }
   }
 }
