@@ -7,7 +7,7 @@
 
 namespace genfast {
 
-// Checks of x: (*, D), contiguous, and of bias: (D,) float32; `rows` is x as [batch, D].
+// Checks of x: (*, D), contiguous, and of bias: (D,); `rows` is x as [batch, D].
 struct ColumnChecker : Checker {
   Shape rows{1, 0, 1};
   ColumnChecker(const char* op, const Tensor& x) : Checker(op, x, "x") {
@@ -28,7 +28,8 @@ Tensor bias_act(Tensor x, std::optional<Tensor> bias, int64_t act) {
   const ColumnChecker check("bias_act", x);
   const DType type = check.edge_type(x.scalar_type(), "x");
   Tensor y = check.empty(x.scalar_type());
-  const BiasActArgs args{y.data_ptr(), x.data_ptr(), check.columns(bias), type, check.activation(act), check.rows};
+  const Small small = bias ? check.small_row(*bias, "bias", check.rows.features) : Small{};
+  const BiasActArgs args{y.data_ptr(), x.data_ptr(), small, type, check.activation(act), check.rows};
   GENFAST_RUN(bias_act, x, args);
   return y;
 }

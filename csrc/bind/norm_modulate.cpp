@@ -24,10 +24,15 @@ struct TokenChecker : Checker {
   const float* vector(const Optional& t, const char* name) const {
     return t ? row(*t, name, tokens.features) : nullptr;
   }
-  Table per_sample(const Optional& t, const char* name) const {
-    Table found{};
+  Small per_sample(const Optional& t, const char* name) const {
+    Small found{};
     if (t) found.data = rows(*t, name, tokens.features, found.stride);
     return found;
+  }
+  // Of float32 or the type of x, for all samples or for each.
+  Small small(const Optional& t, const char* name, bool each) const {
+    if (!t) return {};
+    return each ? small_rows(*t, name, tokens.features) : small_row(*t, name, tokens.features);
   }
   // Another tensor like x.
   const void* tokens_of(const Tensor& t, const char* name, ScalarType type) const {
@@ -46,11 +51,15 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   args.dtype = check.edge_type(x.scalar_type(), y ? "residual" : "x");
   args.x = check.aligned(x);
   if (y) args.y = check.tokens_of(*y, "y", x.scalar_type());
-  args.gate = check.per_sample(gate, "gate");
-  args.weight = check.vector(weight, "weight");
-  args.bias = check.vector(bias, "bias");
-  args.scale = check.per_sample(scale, "scale");
-  args.shift = check.per_sample(shift, "shift");
+  args.gate = check.small(gate, "gate", true);
+  args.weight = check.small(weight, "weight", false);
+  args.bias = check.small(bias, "bias", false);
+  args.scale = check.small(scale, "scale", true);
+  args.shift = check.small(shift, "shift", true);
+  for (const Small& one : {args.gate, args.weight, args.bias, args.scale, args.shift})
+    for (const Small& other : {args.gate, args.weight, args.bias, args.scale, args.shift})
+      GENFAST_CHECK(!one.data || !other.data || one.narrow == other.narrow,
+                    "norm_modulate: gate, weight, bias, scale and shift must be of one type");
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   args.rms = rms;
   args.shape = check.tokens;
@@ -93,7 +102,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
 
   const auto [batch, tokens, features] = check.tokens;
   AffineGradients affine(check, "norm_modulate_backward", batch, features, needs, weight, bias);
-  affine.args.scale = args.scale.data, affine.args.scale_stride = args.scale.stride;
+  affine.args.scale = static_cast<const float*>(args.scale.data), affine.args.scale_stride = args.scale.stride;
   args.modulation = affine.wanted();
   args.unit = runs_cuda_twin(v) ? kTokensOfBlock : kTokens;
   const int64_t units = args.units(), sums = 2 * args.modulation + y.has_value();

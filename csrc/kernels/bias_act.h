@@ -6,9 +6,9 @@ namespace genfast {
 
 // y = act(x + bias); `act` as in math/activation.h.
 struct BiasActArgs {
-  void* y;            // [batch, features], of `dtype`
-  const void* x;      // [batch, features], of `dtype`
-  const float* bias;  // [features], or null: zeros
+  void* y;        // [batch, features], of `dtype`
+  const void* x;  // [batch, features], of `dtype`
+  Small bias;     // [features]; null: zeros
   DType dtype;
   int act;
   Shape shape;

@@ -7,12 +7,19 @@ namespace genfast::inline GENFAST_ISA {
 
 // The bias of a tile's columns, or what leaves every x + bias as it is.  `bias`: where a row would begin whose columns
 // it is, as a tile adds row * features itself.
-template <class Tile>
-GENFAST_HD auto bias_of(const Tile& tile, const float* bias) {
+template <class Tile, class T>
+GENFAST_HD auto bias_of(const Tile& tile, const T* bias) {
   if (bias) return tile.load(bias - tile.row * tile.shape.features);
   typename Tile::Values none;
   for (int k = 0; k < none.kParts; ++k) none.v[k] = all(-0.0f);
   return none;
+}
+
+// The same; T is what the tile is made of.
+template <class T, class Tile>
+GENFAST_HD auto bias_of(const Tile& tile, const Small& bias) {
+  if (std::is_same_v<T, float> || !bias.narrow) return bias_of(tile, static_cast<const float*>(bias.data));
+  return bias_of(tile, static_cast<const T*>(bias.data));
 }
 
 template <class T, class Act>
@@ -21,11 +28,11 @@ struct BiasActBody {
   struct Row {
     T* y;
     const T* x;
-    const float* bias;
+    Small bias;
     template <class Tile>
     GENFAST_HD void operator()(const Tile& tile) const {
       auto u = tile.load(x);
-      const auto b = bias_of(tile, bias);
+      const auto b = bias_of<T>(tile, bias);
       for (int k = 0; k < u.kParts; ++k) u.v[k] = Act::value(u.v[k] + b.v[k]);
       tile.store(y, u);
     }

@@ -6,8 +6,8 @@ namespace genfast::cuda {
 const char* bias_act(const BiasActArgs& p, Stream stream) {
   const char* error = nullptr;
   with_type_and_act(p, [&](auto type, auto act) {
-    error = flat_map<decltype(type)>(p.shape, aligned(p.x, p.y, p.bias), BiasActBody<decltype(type), decltype(act)>{p},
-                                     stream);
+    error = flat_map<decltype(type)>(p.shape, aligned(p.x, p.y, p.bias.data),
+                                     BiasActBody<decltype(type), decltype(act)>{p}, stream);
   });
   return error;
 }

@@ -16,20 +16,14 @@ inline Work tokens_of_work(const Tokens& shape) {
   return {shape.features ? shape.batch * shape.units() : 0, kGrain / (kTokens * shape.features + 1)};
 }
 
-// [batch, features], rows `stride` apart; or null.
-struct Table {
-  const float* data;
-  int64_t stride;
-};
-
 // v = residual + gate y, or x alone; out = (1 + scale) (weight x_hat + bias) + shift with x_hat = (v - mean) rstd.
 struct NormModulateArgs {
-  void* out;                   // [batch, tokens, features] of `dtype`, as x, y and v
-  void* v;                     // null without a gate
-  float *mean, *rstd;          // [batch, tokens], or null: not kept; mean also null for the rms variant
-  const void *x, *y;           // x is the residual where y is not null
-  const float *weight, *bias;  // [features], or null: 1 and 0
-  Table scale, shift, gate;    // null: 0, 0, no gate
+  void* out;                 // [batch, tokens, features] of `dtype`, as x, y and v
+  void* v;                   // null without a gate
+  float *mean, *rstd;        // [batch, tokens], or null: not kept; mean also null for the rms variant
+  const void *x, *y;         // x is the residual where y is not null
+  Small weight, bias;        // [features]; null: 1 and 0; of one type, as are
+  Small scale, shift, gate;  // [batch, features]; null: 0, 0, no gate
   float eps;
   bool rms;  // x_hat = v / sqrt(mean v^2 + eps)
   DType dtype;
@@ -47,7 +41,7 @@ struct NormModulateBackwardArgs {
   const void* y;             // null: the sum for the gate is not wanted
   const float *mean, *rstd;  // [batch, tokens]; mean null for the rms variant
   const float* weight;       // [features], or null: 1
-  Table scale, gate;         // null: 0, no grad_y
+  Small scale, gate;         // of float32; null: 0, no grad_y
   bool modulation;           // whether the first two sums are wanted
   DType dtype;
   int64_t unit;  // tokens

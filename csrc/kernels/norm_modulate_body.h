@@ -30,8 +30,9 @@ struct RowGradient {
   }
 };
 
-GENFAST_HD const float* row_of(const Table& table, int64_t sample) {
-  return table.data ? table.data + sample * table.stride : nullptr;
+// Of float32; null where there is none.
+GENFAST_HD const float* row_of(const Small& small, int64_t sample) {
+  return static_cast<const float*>(small.data) + sample * small.stride;
 }
 
 struct AddUnitsBody {

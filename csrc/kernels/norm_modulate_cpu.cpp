@@ -15,6 +15,20 @@ struct Rows {
   float* operator[](int i) const { return data.get() + i * features; }
 };
 
+// A row of small numbers in float32: as it lies, or in `room`.
+template <class T>
+static const float* wide_row(const Small& small, int64_t sample, int64_t features, float* room) {
+  const float* row = nullptr;
+  if (!small.data) return row;
+  with_row<T>(small, sample, [&](const auto* from) {
+    if constexpr (std::is_same_v<decltype(from), const float*>)
+      row = from;
+    else
+      lanes(0, features, [&](auto lane) { lane.store(room, lane.load(from)); }), row = room;
+  });
+  return row;
+}
+
 // visit(sample, unit, first token, last token) for each unit of work.
 template <class Visit>
 static void units(const Tokens& shape, int64_t first, int64_t last, Visit visit) {
@@ -84,14 +98,16 @@ static Moments moments(const Sum<T>& sum, int64_t features, float eps, bool rms)
 template <class T>
 static void forward(const NormModulateArgs& p, int64_t first, int64_t last) {
   const int64_t n = p.shape.features;
-  const Rows rows(3, n);
+  const Rows rows(8, n);
   float *factors = rows[0], *offsets = rows[1], *scratch = rows[2];
+  const float *weight = wide_row<T>(p.weight, 0, n, rows[3]), *bias = wide_row<T>(p.bias, 0, n, rows[4]);
   units(p.shape, first, last, [&](int64_t, int64_t sample, int64_t begin, int64_t end) {
-    const float *scale = row_of(p.scale, sample), *shift = row_of(p.shift, sample), *gate = row_of(p.gate, sample);
+    const float *scale = wide_row<T>(p.scale, sample, n, rows[5]), *shift = wide_row<T>(p.shift, sample, n, rows[6]);
+    const float* gate = wide_row<T>(p.gate, sample, n, rows[7]);
     lanes(0, n, [&](auto lane) {
       const Floats s = load_or(lane, scale, 0.0f);
-      lane.store(factors, factor(load_or(lane, p.weight, 1.0f), s));
-      lane.store(offsets, offset(load_or(lane, p.bias, 0.0f), s, load_or(lane, shift, 0.0f)));
+      lane.store(factors, factor(load_or(lane, weight, 1.0f), s));
+      lane.store(offsets, offset(load_or(lane, bias, 0.0f), s, load_or(lane, shift, 0.0f)));
     });
     for (int64_t row = begin; row < end; ++row) {
       const Sum<T> sum(p, row * n, gate, scratch);

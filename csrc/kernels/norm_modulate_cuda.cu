@@ -33,12 +33,19 @@ __device__ void sum_row(int64_t features, float (&total)[sums], Term term) {
 template <bool vector>
 using Values = typename CudaTile<vector>::Values;
 
-template <bool vector>
-__device__ Values<vector> load_or(const CudaTile<vector>& tile, const float* row, float missing) {
+template <class Row, bool vector>
+__device__ Values<vector> load_or(const CudaTile<vector>& tile, const Row* row, float missing) {
   if (row) return tile.load(row);
   Values<vector> values;
   GENFAST_UNROLL
   for (int k = 0; k < 8; ++k) values.v[k] = missing;
+  return values;
+}
+
+template <class T, bool vector>
+__device__ Values<vector> load_or(const CudaTile<vector>& tile, const Small& small, int64_t sample, float missing) {
+  Values<vector> values;
+  with_row<T>(small, sample, [&](const auto* row) { values = load_or(tile, row, missing); });
   return values;
 }
 
@@ -51,12 +58,11 @@ __global__ void __launch_bounds__(kThreads, 1) norm_kernel(const __grid_constant
   const T *x = static_cast<const T*>(p.x), *y = static_cast<const T*>(p.y);
   for (int64_t row = blockIdx.x * int64_t(kWarps) + threadIdx.y; row < rows; row += int64_t(gridDim.x) * kWarps) {
     const int64_t sample = row / p.shape.tokens;
-    const float *scale = row_of(p.scale, sample), *shift = row_of(p.shift, sample), *gate = row_of(p.gate, sample);
     const auto read = [&](int64_t first) {
       const Tile tile{shape, row, first};
       auto v = tile.load(x);
       if (!y) return v;
-      const auto added = tile.load(y), by = Tile{shape, 0, first}.load(gate);
+      const auto added = tile.load(y), by = load_or<T>(Tile{shape, 0, first}, p.gate, sample, 0.0f);
       GENFAST_UNROLL
       for (int k = 0; k < 8; ++k) v.v[k] = gated(v.v[k], by.v[k], added.v[k]);
       return v;
@@ -66,7 +72,8 @@ __global__ void __launch_bounds__(kThreads, 1) norm_kernel(const __grid_constant
 
     float total[1], mean = 0.0f;
     if (!p.rms) {
-      const float x_0 = widen(x[row * n]), v_0 = y ? gated(x_0, gate[0], widen(y[row * n])) : x_0;
+      float v_0 = widen(x[row * n]);
+      if (y) with_row<T>(p.gate, sample, [&](const auto* gate) { v_0 = gated(v_0, widen(*gate), widen(y[row * n])); });
       sum_row(n, total, [&](int64_t first) {
         auto v = read(first);
         GENFAST_UNROLL
@@ -84,8 +91,8 @@ __global__ void __launch_bounds__(kThreads, 1) norm_kernel(const __grid_constant
     const Moments m{mean, rstd_of(*total, n, p.eps)};
     tiles_of_thread(0, n, [&](int64_t first) {
       const Tile of_row{shape, 0, first};
-      const auto weight = load_or(of_row, p.weight, 1.0f), bias = load_or(of_row, p.bias, 0.0f);
-      const auto by = load_or(of_row, scale, 0.0f), add = load_or(of_row, shift, 0.0f);
+      const auto weight = load_or<T>(of_row, p.weight, 0, 1.0f), bias = load_or<T>(of_row, p.bias, 0, 0.0f);
+      const auto by = load_or<T>(of_row, p.scale, sample, 0.0f), add = load_or<T>(of_row, p.shift, sample, 0.0f);
       auto v = read(first);
       GENFAST_UNROLL
       for (int k = 0; k < 8; ++k)
@@ -184,9 +191,9 @@ __global__ void __launch_bounds__(32) columns_kernel(const __grid_constant__ Nor
 
 // Whether rows can be read 16 bytes at a time.
 template <class... Pointers>
-static bool rows_aligned(int64_t features, std::initializer_list<Table> tables, const Pointers*... pointers) {
+static bool rows_aligned(int64_t features, std::initializer_list<Small> tables, const Pointers*... pointers) {
   bool yes = features % 8 == 0 && aligned(pointers...);
-  for (const Table& table : tables) yes = yes && aligned(table.data) && table.stride % 4 == 0;
+  for (const Small& table : tables) yes = yes && aligned(table.data) && table.stride % (table.narrow ? 8 : 4) == 0;
   return yes;
 }
 
@@ -194,7 +201,7 @@ template <class T>
 static void launch_norm(const NormModulateArgs& p, Stream stream) {
   if (launch_rows<T>(p, stream)) return;
   const bool vector =
-      rows_aligned(p.shape.features, {p.scale, p.shift, p.gate}, p.x, p.y, p.v, p.out, p.weight, p.bias);
+      rows_aligned(p.shape.features, {p.weight, p.bias, p.scale, p.shift, p.gate}, p.x, p.y, p.v, p.out);
   const dim3 grid(blocks_for(p.shape.batch * p.shape.tokens, kWarps)), block(32, kWarps);
   if (vector)
     GENFAST_KERNEL_LAUNCH((norm_kernel<T, true>), grid, block, 0, stream, p);

@@ -43,9 +43,8 @@ struct ColumnTables {
   static constexpr int kQuads = kPack<T> / 4;
   uint4* memory;
   int packs;
-  __device__ void store(int table, int pack, const float* values) const {
-    GENFAST_UNROLL
-    for (int q = 0; q < kQuads; ++q) memory[(table * kQuads + q) * packs + pack] = packed<float>(values + 4 * q);
+  __device__ void store(int table, int quad, const float* values) const {
+    memory[(table * kQuads + quad % kQuads) * packs + quad / kQuads] = packed<float>(values);
   }
   __device__ void load(int table, int pack, float* values) const {
     GENFAST_UNROLL
@@ -53,15 +52,45 @@ struct ColumnTables {
   }
 };
 
-// The columns of a pack of a row of floats, which may begin anywhere; `missing` where there is no row.
+// Four columns of a row, which may begin anywhere; `missing` where there is no row.
+template <class Of>
+__device__ void quad_of(const Of* row, int quad, float missing, float* values) {
+  const Of* from = row + 4 * quad;
+  const bool wide = reinterpret_cast<uintptr_t>(row) % (4 * sizeof(Of)) == 0;
+  GENFAST_UNROLL
+  for (int k = 0; k < 4; ++k) values[k] = row && !wide ? widen(from[k]) : missing;
+  if (row && wide) Pack<4, Of>::load(from, values);
+}
+
+// The columns of a pack of a row of floats.
 template <class T>
 __device__ void columns_of(const float* row, int pack, float missing, float* values) {
-  const float* from = row + pack * kPack<T>;
-  const bool wide = reinterpret_cast<uintptr_t>(row) % 16 == 0;
   GENFAST_UNROLL
-  for (int k = 0; k < kPack<T>; ++k) values[k] = row && !wide ? from[k] : missing;
-  if (row && wide) GENFAST_UNROLL
-  for (int k = 0; k < kPack<T>; k += 4) unpack<float>(load_wide(from + k), values + k);
+  for (int k = 0; k < kPack<T>; k += 4) quad_of(row, (pack * kPack<T> + k) / 4, missing, values + k);
+}
+
+// Of a sample: what its rows are multiplied with, what is added to them, and the gate.  Of: what the small tensors are
+// made of.
+template <class Of, bool gated_sum, class T>
+__device__ void make_tables(const NormModulateArgs& p, int64_t sample, const ColumnTables<T>& tables) {
+  const auto columns = [&](const Small& small, int64_t row, int quad, float missing, float* values) {
+    quad_of(static_cast<const Of*>(small.data) + row * small.stride, quad, missing, values);
+  };
+  for (int quad = threadIdx.x; quad < int(p.shape.features) / 4; quad += 32 * kRowWarps) {
+    float weight[4], bias[4], scale[4], shift[4];
+    columns(p.weight, 0, quad, 1.0f, weight), columns(p.bias, 0, quad, 0.0f, bias);
+    columns(p.scale, sample, quad, 0.0f, scale), columns(p.shift, sample, quad, 0.0f, shift);
+    GENFAST_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      shift[k] = offset(bias[k], scale[k], shift[k]);
+      weight[k] = factor(weight[k], scale[k]);
+    }
+    tables.store(0, quad, weight), tables.store(1, quad, shift);
+    if constexpr (gated_sum) {
+      columns(p.gate, sample, quad, 0.0f, bias);
+      tables.store(2, quad, bias);
+    }
+  }
 }
 
 // A thread's part of a row: as it lies in memory, or, where it is a sum that is not kept in memory, in float32.
@@ -80,31 +109,19 @@ struct HeldRow {
   }
 };
 
-// Block b takes `rows` rows of one sample, of which it has `blocks` blocks.
+// Block b takes `rows` rows of one sample, of which it has `blocks` blocks.  `narrow`: the small tensors are of T.
 template <class T, int packs, int warps, bool gated_sum>
 __global__ void __launch_bounds__(32 * kRowWarps)
-    rows_kernel(const __grid_constant__ NormModulateArgs p, int rows, int blocks) {
+    rows_kernel(const __grid_constant__ NormModulateArgs p, int rows, int blocks, bool narrow) {
   constexpr int size = kPack<T>, step = 32 * warps, teams = kRowWarps / warps;
   GENFAST_DYNAMIC_SHARED(uint4, memory);
   GENFAST_SHARED(float[2][kRowWarps], of_warps);
   const int n = int(p.shape.features), count = n / size, sample = blockIdx.x / blocks;
   const ColumnTables<T> tables{memory, count};
-  for (int pack = threadIdx.x; pack < count; pack += 32 * kRowWarps) {
-    float weight[size], bias[size], scale[size], shift[size];
-    columns_of<T>(p.weight, pack, 1.0f, weight), columns_of<T>(p.bias, pack, 0.0f, bias);
-    columns_of<T>(row_of(p.scale, sample), pack, 0.0f, scale),
-        columns_of<T>(row_of(p.shift, sample), pack, 0.0f, shift);
-    GENFAST_UNROLL
-    for (int k = 0; k < size; ++k) {
-      shift[k] = offset(bias[k], scale[k], shift[k]);
-      weight[k] = factor(weight[k], scale[k]);
-    }
-    tables.store(0, pack, weight), tables.store(1, pack, shift);
-    if constexpr (gated_sum) {
-      columns_of<T>(row_of(p.gate, sample), pack, 0.0f, bias);
-      tables.store(2, pack, bias);
-    }
-  }
+  if (std::is_same_v<T, float> || !narrow)
+    make_tables<float, gated_sum>(p, sample, tables);
+  else
+    make_tables<T, gated_sum>(p, sample, tables);
   __syncthreads();
 
   const int64_t begin = int64_t(blockIdx.x % blocks) * rows, first = sample * p.shape.tokens + begin;
@@ -193,15 +210,18 @@ bool launch_rows(NormModulateArgs p, Stream stream) {
       bytes + 64 > shared_memory())
     return false;
   if (!p.scale.data && !p.shift.data && !p.gate.data) p.shape = {1, p.shape.batch * p.shape.tokens, p.shape.features};
+  const bool narrow = p.weight.narrow || p.bias.narrow || p.scale.narrow || p.shift.narrow || p.gate.narrow;
   const auto launch = [&]<int packs, int warps>() {
     const int rows = rows_of_block(p.shape, kRowWarps / warps);
     const int64_t blocks = (p.shape.tokens + rows - 1) / rows;
     if (blocks * p.shape.batch >= int64_t(1) << 31) return false;
     const dim3 grid(unsigned(blocks * p.shape.batch)), block(32 * kRowWarps);
     if (p.y)
-      GENFAST_KERNEL_LAUNCH((rows_kernel<T, packs, warps, true>), grid, block, bytes, stream, p, rows, int(blocks));
+      GENFAST_KERNEL_LAUNCH((rows_kernel<T, packs, warps, true>), grid, block, bytes, stream, p, rows, int(blocks),
+                            narrow);
     else
-      GENFAST_KERNEL_LAUNCH((rows_kernel<T, packs, warps, false>), grid, block, bytes, stream, p, rows, int(blocks));
+      GENFAST_KERNEL_LAUNCH((rows_kernel<T, packs, warps, false>), grid, block, bytes, stream, p, rows, int(blocks),
+                            narrow);
     return true;
   };
   if (count <= 64) return launch.template operator()<2, 1>();

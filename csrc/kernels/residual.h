@@ -9,8 +9,8 @@ namespace genfast {
 struct ResidualArgs {
   void* out;  // [batch, features], of `dtype`, as are
   const void *x, *y;
-  const float* bias;      // [features], or null
-  const float* row_bias;  // [channels], or null
+  Small bias;      // [features], or null
+  Small row_bias;  // [channels], or null
   int64_t channels;
   float scale;
   DType dtype;

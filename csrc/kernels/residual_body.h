@@ -12,15 +12,17 @@ struct ResidualBody {
   struct Row {
     T* out;
     const T *x, *y;
-    const float* bias;
+    Small bias;
     Floats of_row, scale;
     template <class Tile>
     GENFAST_HD void operator()(const Tile& tile) const {
       auto sum = tile.load(x);
       const auto y = tile.load(this->y);
-      if (bias) {
-        const auto b = tile.load(bias - tile.row * tile.shape.features);  // a tile adds row * features itself
-        for (int k = 0; k < sum.kParts; ++k) sum.v[k] = scale * (sum.v[k] + (y.v[k] + b.v[k]));
+      if (bias.data) {
+        with_row<T>(bias, 0, [&](const auto* row) {
+          const auto b = tile.load(row - tile.row * tile.shape.features);  // a tile adds row * features itself
+          for (int k = 0; k < sum.kParts; ++k) sum.v[k] = scale * (sum.v[k] + (y.v[k] + b.v[k]));
+        });
       } else {
         for (int k = 0; k < sum.kParts; ++k) sum.v[k] = scale * (sum.v[k] + (y.v[k] + of_row));
       }
@@ -28,7 +30,9 @@ struct ResidualBody {
     }
   };
   GENFAST_HD Row row(int64_t r) const {
-    const float of_row = p.row_bias ? p.row_bias[r - by_channels(r) * p.channels] : -0.0f;  // adds nothing to -0
+    float of_row = -0.0f;  // adds nothing to -0
+    if (p.row_bias.data)
+      with_row<T>(p.row_bias, 0, [&](const auto* row) { of_row = widen(row[r - by_channels(r) * p.channels]); });
     return {static_cast<T*>(p.out),
             static_cast<const T*>(p.x),
             static_cast<const T*>(p.y),

@@ -7,7 +7,7 @@ const char* residual(const ResidualArgs& p, Stream stream) {
   const char* error = nullptr;
   with_type(p.dtype, [&](auto type) {
     using T = decltype(type);
-    error = flat_map<T>(p.shape, aligned(p.out, p.x, p.y, p.bias), ResidualBody<T>{p}, stream);
+    error = flat_map<T>(p.shape, aligned(p.out, p.x, p.y, p.bias.data), ResidualBody<T>{p}, stream);
   });
   return error;
 }

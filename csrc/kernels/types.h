@@ -22,6 +22,14 @@ inline int64_t units_per_row(const Shape& shape) {
   return (shape.features / shape.channels + kUnit - 1) / kUnit * shape.channels;
 }
 
+// Numbers that go with a tensor: a row for each sample, `stride` apart, or with stride 0 one for all.  Of float32, or,
+// `narrow`, of the tensor's own type.  Null: none.
+struct Small {
+  const void* data;
+  int64_t stride;
+  bool narrow;
+};
+
 // How the work of an op is shared out among the threads of a CPU: `count` pieces, at least `grain` of them a thread.
 // work(args) says it, beside each Args; the CPU twin takes a range of the pieces.
 struct Work {

@@ -31,9 +31,19 @@ GENFAST_HD Floats quotient(Floats a, Floats b) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(b));
   return a * inverse;
 }
-// 1 / sigmoid(x) = 1 + e^-x
+// 1 / sigmoid(x) = 1 + e^-x; then, by one instruction, what at_least and at_most are but for the sign of a zero.
 GENFAST_HD Floats one_plus_exp_of_minus(Floats x) { return 1.0f + quick_exp<0, -1>(x); }
+GENFAST_HD Floats larger(Floats a, Floats b) {
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(a) : "f"(b));
+  return a;
+}
+GENFAST_HD Floats smaller(Floats a, Floats b) {
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(a) : "f"(b));
+  return a;
+}
 #else
+GENFAST_HD Floats larger(Floats a, Floats b) { return at_least(a, b); }
+GENFAST_HD Floats smaller(Floats a, Floats b) { return at_most(a, b); }
 template <int scale = 0, int sign = 1>
 GENFAST_HD Floats quick_exp(Floats x) {
   return exp_within<scale, sign>(x);
@@ -64,19 +74,18 @@ struct Silu {
 // u Phi(u), Phi the normal distribution function.  With a = |u|, 2 Phi(-a) = e^(a q(a)), q a minimax polynomial on
 // [0, 8] for the error of a Phi(-a), 8e-9: one formula for the center and for the tail, where 1 + erf would cancel.
 struct Gelu {
-  GENFAST_HD static Floats held(Floats u) { return at_most(at_least(u, all(-8.0f)), all(8.0f)); }  // Phi(-8) is 6e-16
-  GENFAST_HD static Floats lower(Floats held) {                                                    // Phi(-a)
-    const Floats a = as_float(as_uint(held) & 0x7fffffffu);
+  GENFAST_HD static Floats size(Floats u) { return as_float(as_uint(u) & 0x7fffffffu); }
+  GENFAST_HD static Floats lower(Floats a) {  // Phi(-a); Phi(-8) is 6e-16
     return quick_exp<-1>(a * poly(a, -0.7978851795196533f, -0.31830158829689026f, -0.03637316823005676f,
                                   0.004861260298639536f, -5.0992304750252515e-05f, -0.0001598528033355251f,
                                   3.926211502403021e-05f, -4.361928404250648e-06f, 1.9206889589895582e-07f));
   }
   GENFAST_HD static Floats value(Floats u) {  // max(u, 0) - a Phi(-a)
-    const Floats h = held(u);
-    return fma_(as_float(as_uint(h) | 0x80000000u), lower(h), at_least(u, all(0.0f)));
+    const Floats a = smaller(size(u), all(8.0f));
+    return fma_(-a, lower(a), larger(u, all(0.0f)));
   }
   GENFAST_HD static Floats slope(Floats u) {  // Phi(u) + u phi(u)
-    const Floats h = held(u), l = lower(h);
+    const Floats a = smaller(size(u), all(8.0f)), l = lower(a), h = as_float(as_uint(a) | (as_uint(u) & 0x80000000u));
     return fma_(h * all(0.3989422804f), quick_exp(all(-0.5f) * (h * h)), u < all(0.0f) ? l : all(1.0f) - l);
   }
 };

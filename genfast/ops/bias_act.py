@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .activations import ACTIVATIONS, NAMES, number_of
 from .dispatch import (
-    HALVES,
     composed,
     differentiate_again,
     one_device,
@@ -24,13 +23,12 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     """y = act(x + bias).  x: (*, D), float32, bfloat16 or float16, contiguous or copied; bias: (D,), None is zero.
 
     act: "none", "silu", "gelu", or "gelu_tanh", its approximation by tanh (Hendrycks and Gimpel 2016,
-    arXiv:1606.08415).  Computed in float32 and rounded once; a bias of another dtype is converted.  Differentiable any
-    number of times: a backward reads x again and keeps nothing else.  float64 is computed by plain torch.
+    arXiv:1606.08415).  Computed in float32 and rounded once; a bias is read in float32 or in the
+    dtype of x, and converted from others.  Differentiable any number of times: a backward reads x again and keeps
+    nothing else.  float64 is computed by plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
     number = number_of(act)
-    if getattr(x, "dtype", None) in HALVES:
-        (bias,) = widened(bias)
     if (out := _quick(x, bias, number)) is not NotImplemented:
         return out
     require_tensors("bias_act", x=x)
@@ -41,7 +39,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     if composed(x, bias):
         one_device("bias_act", x=x, bias=bias)
         return bias_act_reference(x, bias, act=act)
-    return _fused(*packed(x, None if bias is None else bias.float()), number)
+    return _fused(*packed(x, bias if bias is None or bias.dtype == x.dtype else bias.float()), number)
 
 
 def bias_act_reference(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:
@@ -67,7 +65,7 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad):
     x, bias = ctx.saved_tensors
     needs_bias = bias is not None and ctx.needs_input_grad[1]
-    grad_x, to_bias = _fused_backward(x, bias, grad.contiguous(), ctx.act, needs_bias)
+    grad_x, to_bias = _fused_backward(x, *widened(bias), grad.contiguous(), ctx.act, needs_bias)
     return grad_x, to_bias if needs_bias else None, None
 
 

@@ -202,6 +202,11 @@ def widened(*small: Tensor | None) -> list[Tensor | None]:
     return [t.float() if isinstance(t, Tensor) and t.dtype in HALVES else t for t in small]
 
 
+def widened_beside(x: Tensor, *small: Tensor | None) -> list[Tensor | None]:
+    """The same, or the tensors themselves where all are in the dtype of x, which a kernel reads as it is."""
+    return list(small) if all(t is None or t.dtype == x.dtype for t in small) else widened(*small)
+
+
 def with_rows(*tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors themselves, or contiguous copies of those whose rows, along the last dimension, have gaps."""
     return [t.contiguous() if isinstance(t, Tensor) and t.ndim and t.stride(-1) != 1 else t for t in tensors]

@@ -20,6 +20,7 @@ from .dispatch import (
     require_tensors,
     wanted,
     widened,
+    widened_beside,
     with_autograd,
     with_rows,
 )
@@ -38,16 +39,14 @@ def layer_norm_modulate(
 
     x: (B, *, D) float32, bfloat16 or float16, copied unless contiguous; scale, shift: (B, D), one row for all tokens of
     a sample, rows may have gaps (a chunk of a wider table is taken as it is); weight, bias: (D,).  None leaves a term
-    out.  Returns the shape and dtype of x.  Computed in float32 and rounded once; other dtypes of the small tensors are
-    converted.  The variance is exact for any mean, and the order of sums depends on the shape only, so a sample does
-    not depend on its batch.  Differentiable any number of times: x, mean and 1 / std are kept, and one pass gives all
-    gradients; higher derivatives, torch.func, forward-mode AD and float64 are plain torch, whose layer_norm
-    is right up to second derivatives.
+    out.  Returns the shape and dtype of x.  Computed in float32 and rounded once; the small tensors are read in
+    float32 or in the dtype of x, and converted from others.  The variance is exact for any mean, and the order of sums
+    depends on the shape only, so a sample does not depend on its batch.  Differentiable any number of times: x, mean
+    and 1 / std are kept, and one pass gives all gradients; higher derivatives, torch.func, forward-mode AD and float64
+    are plain torch, whose layer_norm is right up to second derivatives.
     Raises ValueError or RuntimeError naming the argument.  Layer normalization: Ba, Kiros, Hinton (2016),
     arXiv:1607.06450; modulated: Peebles, Xie (2022), arXiv:2212.09748, section 3.2 (adaLN).
     """
-    if getattr(x, "dtype", None) in HALVES:
-        scale, shift, weight, bias = widened(scale, shift, weight, bias)
     out = _quick(x, None, None, weight, bias, scale, shift, eps, False, False)
     return out[0] if out is not NotImplemented else _prepared(x, None, None, scale, shift, weight, bias, eps, False)[1]
 
@@ -61,8 +60,6 @@ def rms_norm_modulate(
     Arguments as of `layer_norm_modulate`; for queries and keys x: (B, heads, tokens, D) and weight: (D,).
     Zhang, Sennrich (2019), arXiv:1910.07467.
     """
-    if getattr(x, "dtype", None) in HALVES:
-        scale, shift, weight = widened(scale, shift, weight)
     out = _quick(x, None, None, weight, None, scale, shift, eps, True, False)
     return out[0] if out is not NotImplemented else _prepared(x, None, None, scale, shift, weight, None, eps, True)[1]
 
@@ -85,8 +82,6 @@ def gate_residual_norm_modulate(
     results have the dtype of residual, to which y is converted if it has another.  n is that of r in float32, before r
     is rounded: each is rounded once.
     """
-    if getattr(residual, "dtype", None) in HALVES:
-        gate, scale, shift, weight, bias = widened(gate, scale, shift, weight, bias)
     out = NotImplemented if y is None else _quick(residual, y, gate, weight, bias, scale, shift, eps, rms, False)
     if out is not NotImplemented:
         return out[1], out[0]
@@ -120,13 +115,15 @@ def _prepared(x, y, gate, scale, shift, weight, bias, eps, rms) -> tuple[Tensor,
     require_optional("norm_modulate", scale=scale, shift=shift, weight=weight, bias=bias)
     eps = as_eps(eps)
     if composed(x, y, gate, scale, shift, weight, bias):
+        if x.dtype in HALVES:
+            gate, weight, bias, scale, shift = widened(gate, weight, bias, scale, shift)
         one_device("norm_modulate", x=x, y=y, gate=gate, scale=scale, shift=shift, weight=weight, bias=bias)
         require_number("norm_modulate: eps", eps, least=0)
         if y is not None:
             alike("norm_modulate", residual=x, y=y)
         v = x if y is None else (x + _spread(gate, x) * y).to(x.dtype)
         return v, norm_modulate_reference(v, scale, shift, weight, bias, eps, rms)
-    gate, weight, bias, scale, shift = widened(gate, weight, bias, scale, shift)
+    gate, weight, bias, scale, shift = widened_beside(x, gate, weight, bias, scale, shift)
     if y is not None and y.dtype != x.dtype and y.is_floating_point():
         y = y.to(x.dtype)
     x, y = packed(x, y)
@@ -164,7 +161,8 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad_out, grad_v_too, *_):
     if not ctx.kept:
         raise RuntimeError("norm_modulate: called on tensors that need a gradient with keep_moments=False")
-    v, y, gate, weight, bias, scale, moments = ctx.saved_tensors
+    v, y, *small, moments = ctx.saved_tensors
+    gate, weight, bias, scale = widened(*small)
     need_x, need_y, need_gate, need_weight, need_bias, need_scale, need_shift, *_ = ctx.needs_input_grad
     grad_out = torch.zeros_like(v) if grad_out is None else grad_out.contiguous()
     grad_v_too = grad_v_too.contiguous() if ctx.gated and grad_v_too is not None else None

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from ..common.checks import require_number
 from .dispatch import (
-    HALVES,
     composed,
     dense,
     in_layout_of,
@@ -14,7 +13,6 @@ from .dispatch import (
     register_fake,
     require_optional,
     require_tensors,
-    widened,
     with_autograd,
 )
 
@@ -28,8 +26,6 @@ def residual(x: Tensor, y: Tensor, bias: Tensor | None = None, scale: float = 1.
     kept for it.  float64, and y of another dtype than x, are computed by plain torch.
     Raises TypeError, ValueError or RuntimeError naming the argument.
     """
-    if getattr(x, "dtype", None) in HALVES:
-        (bias,) = widened(bias)
     if (out := _quick(x, y, bias, scale)) is not NotImplemented:
         return out
     require_tensors("residual", x=x, y=y)
@@ -44,7 +40,9 @@ def residual(x: Tensor, y: Tensor, bias: Tensor | None = None, scale: float = 1.
         one_device("residual", x=x, y=y, bias=bias)
         return residual_reference(x, y, bias, scale)
     x = dense(x)
-    return _fused(x, in_layout_of(y, x), *packed(None if bias is None else bias.float()), scale)
+    return _fused(
+        x, in_layout_of(y, x), *packed(bias if bias is None or bias.dtype == x.dtype else bias.float()), scale
+    )
 
 
 def residual_reference(x: Tensor, y: Tensor, bias: Tensor | None = None, scale: float = 1.0) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import normal32
 
 from genfast import ops
 
@@ -63,6 +64,20 @@ def test_strides_and_dtypes_of_the_bias_do_not_matter():
     assert half.dtype == torch.bfloat16 and torch.equal(half, exact.bfloat16())
     gradient = torch.autograd.grad(ops.bias_act(turned, bias.requires_grad_()).sum(), bias)[0]
     assert gradient.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (5, 64), (2, 1000)])
+def test_a_bias_is_read_as_it_is(shape):
+    """The bits of the same numbers in float32, and a gradient of its own dtype."""
+    for dtype in (torch.bfloat16, torch.float16):
+        x, bias = normal32(*shape).to(dtype), normal32(shape[-1], seed=1).to(dtype)
+        for act in ops.ACTIVATIONS:
+            assert torch.equal(ops.bias_act(x, bias, act=act), ops.bias_act(x, bias.float(), act=act))
+        leaf = bias.clone().requires_grad_()
+        ops.bias_act(x, leaf).sum().backward()
+        wide = bias.float().requires_grad_()
+        ops.bias_act(x, wide).sum().backward()
+        assert torch.equal(leaf.grad, wide.grad.to(dtype))
 
 
 def test_compiled_gradients():

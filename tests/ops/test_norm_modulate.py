@@ -155,6 +155,27 @@ def test_columns_of_a_wider_table_are_taken_as_they_are():
     assert torch.equal(ops.layer_norm_modulate(x, shared), ops.layer_norm_modulate(x, shared.contiguous()))
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("features", [7, 64, 1152, 2056, 3072])
+def test_small_tensors_are_read_as_they_are(features, dtype):
+    """The bits of the same numbers in float32, wherever a row begins; all of one type, or float32 for all."""
+    x, y = normal32(2, 3, features).to(dtype), normal32(2, 3, features, seed=1).to(dtype)
+    table, row = normal32(2, 5 * features + 3, seed=2).to(dtype), normal32(2 * features + 1, seed=3).to(dtype)
+    for at in (0, 3):
+        gate, scale, shift = (table[:, at + k * features :][:, :features] for k in range(3))
+        weight, bias = row[at % 2 :][:features], row[features:][:features]
+        names = {"scale": scale, "shift": shift, "weight": weight, "bias": bias}
+        for small in (names, {"scale": scale, "shift": shift}, {"weight": weight, "bias": bias}, {"shift": shift}):
+            wide = {name: t.float() for name, t in small.items()}
+            expected = ops.layer_norm_modulate(x, **wide), *ops.gate_residual_norm_modulate(x, gate.float(), y, **wide)
+            found = ops.layer_norm_modulate(x, **small), *ops.gate_residual_norm_modulate(x, gate, y, **small)
+            assert all(map(torch.equal, found, expected)), small.keys()
+        mixed = ops.layer_norm_modulate(x, scale, shift.float(), weight=weight)
+        assert torch.equal(mixed, ops.layer_norm_modulate(x, scale.float(), shift.float(), weight=weight.float()))
+        with pytest.raises(RuntimeError, match="gate, weight, bias, scale and shift must be of one type"):
+            torch.ops.genfast.norm_modulate(x, None, None, weight, None, scale.float(), None, 1e-6, False, False)
+
+
 def test_small_tensors_of_another_dtype():
     x, y = normal32(2, 5, 16).bfloat16(), normal32(2, 5, 16, seed=1)
     scale, shift, gate = (normal32(2, 16, seed=i).requires_grad_() for i in (2, 3, 4))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import normal32
 
 from genfast import ops
 
@@ -37,6 +38,15 @@ def test_gradients_are_those_of_torch(layout):
         theirs = torch.autograd.grad(ops.residual_reference(x, y, bias, scale), (x, y, bias), weights)
         for own, their in zip(ours, theirs, strict=True):
             torch.testing.assert_close(own, their)
+
+
+def test_a_bias_is_read_as_it_is():
+    """The bits of the same numbers in float32, in either layout."""
+    for dtype in (torch.bfloat16, torch.float16):
+        x, y, bias = normal32(2, 16, 3, 5).to(dtype), normal32(2, 16, 3, 5, seed=1).to(dtype), normal32(16).to(dtype)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            x, y = x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
+            assert torch.equal(ops.residual(x, y, bias), ops.residual(x, y, bias.float()))
 
 
 def test_other_layouts_dtypes_and_shapes():

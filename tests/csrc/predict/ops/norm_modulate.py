@@ -16,10 +16,10 @@ def forward(dtype, batch, tokens, width, gate):
     packs, warps = next(f for f in ((2, 1), (3, 1), (5, 1), (2, 4), (3, 4), (6, 4)) if f[0] * f[1] * 32 >= count)
     teams = 4 // warps
     rows = max(teams, min(batch * tokens // 4096, 8 * teams) // teams * teams)
-    held, quads, tables = packs * rows // teams, 4 // size, 2 + gate
+    held, tables = packs * rows // teams, 2 + gate
     launch = Launch(
         128, batch * tokens // rows, elements, held * 16 // size, size * (1 + gate), size * (1 + gate),
-        shared=4 * tables * width, before=-(-count // 128) * tables * quads, marks={LDS: held * quads * tables},
+        shared=4 * tables * width, before=-(-width // 512) * tables, marks={LDS: held * 4 // size * tables},
     )  # fmt: skip
     return f"rows_kernel<{name}, {packs}, {warps}, {'true' if gate else 'false'}>", launch, 2 * (1 + gate) * size
 
