@@ -5,36 +5,71 @@
 namespace genfast::inline GENFAST_ISA {
 
 // Where a thread of a block stands in its slab.
-template <class T, int packs>
+template <class T>
 struct SlabPart {
-  static constexpr int kWide = Packs<T, true>::kWide;
+  using Pack = Packs<T, true>;
+  using Word = typename Pack::Word;
   int64_t n, channel, first_group;  // of the slab, the first
   int groups;
   int part, count, width;  // pixels; channels
-  int column, row, rows;
+  int column, row;
   int64_t base, stride;  // in packs: of the thread's first pixel; to its next
   bool inside;           // of the slab
-  int mine = 0;          // pixels of the thread
+  int mine;              // pixels of the thread
 
-  GENFAST_HD SlabPart(const GroupNorm& p, const SlabSplit& split, int64_t first_sample)
-      : n(first_sample + blockIdx.z), rows(split.rows) {
+  GENFAST_HD SlabPart(const GroupNorm& p, const SlabSplit& split, int64_t first_sample) : n(first_sample + blockIdx.z) {
     const unsigned at = blockIdx.x, slab = split.parts > 1 ? at / unsigned(split.parts) : at;
     part = int(at - slab * unsigned(split.parts));
     channel = int64_t(slab) * split.slab;
-    const int64_t first = part * split.per_part, left = p.maps.pixels - first, across = p.maps.channels - channel;
-    count = left < split.per_part ? int(left) : int(split.per_part);
-    width = across < split.slab ? int(across) : split.slab;
+    const int64_t across = p.maps.channels - channel;
+    const SlabSplit::Pixels& pixels = split.pixels(part);
+    count = pixels.count, width = across < split.slab ? int(across) : split.slab;
     row = divided(int(threadIdx.x), split.of_columns), column = int(threadIdx.x) - row * split.columns;
     first_group = int64_t(slab) * split.groups, groups = int(std::min(p.groups - first_group, int64_t(split.groups)));
-    inside = row < rows && column * kWide < width;
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) mine += inside && k * rows + row < count;
-    stride = rows * (p.maps.channels / kWide);
-    base = (n * p.maps.pixels + first + row) * (p.maps.channels / kWide) + channel / kWide + column;
+    inside = row < split.rows && column * Pack::kWide < width;
+    mine = inside ? pixels.rounds + (row < pixels.rest) : 0;
+    const int64_t across_packs = p.maps.channels / Pack::kWide;
+    stride = split.rows * across_packs;
+    base =
+        (n * p.maps.pixels + int64_t(part) * split.of_part.count + row) * across_packs + channel / Pack::kWide + column;
   }
   GENFAST_HD bool has(int k) const { return k < mine; }
   GENFAST_HD int64_t place(int k) const { return base + k * stride; }
+  template <int packs>
+  GENFAST_HD void load(const void* from, Word (&held)[packs]) const {
+    each_place<packs>([&](int k, int64_t place) { held[k] = has(k) ? Pack::load(from, place) : Pack::zero(); });
+  }
+  // From place to place by a sum: all of them by products take more instructions.
+  template <int packs, class Visit>
+  GENFAST_HD void each_place(const Visit& visit) const {
+    int64_t place = base;
+    GENFAST_UNROLL
+    for (int k = 0; k < packs; ++k) {
+      visit(k, place);
+      place += stride;
+      find_again(place);
+    }
+  }
 };
+
+// What is added to the packs of a thread, before all else.
+template <class Pack, class Part, int packs>
+GENFAST_HD void add_to(const GroupNorm& p, const Part& part, typename Pack::Word (&held)[packs]) {
+  constexpr int wide = Pack::kWide;
+  float add[wide] = {};
+  if (p.add && part.inside)
+    for (int j = 0; j < wide; ++j) add[j] = p.add[part.n * p.add_stride + part.channel + part.column * wide + j];
+  GENFAST_UNROLL
+  for (int k = 0; k < packs; ++k) {
+    if (!part.has(k)) continue;
+    if (p.like) {
+      typename Pack::Word like = Pack::load(p.like, part.place(k));
+      Pack::unpack(like, add);
+    }
+    held[k] = plus<Pack>(held[k], add);
+    if (p.sum) Pack::store(p.sum, part.place(k), held[k]);
+  }
+}
 
 // Shared memory of a block for the sums of its channels: what each row of threads has, then of some rows together.
 struct ColumnSums {

@@ -1,4 +1,5 @@
 #include "group_norm_act_groups_backward.cuh"
+#include "group_norm_act_halves.cuh"
 #include "group_norm_act_slabs.cuh"
 #include "group_norm_act_slabs_backward.cuh"
 
@@ -44,11 +45,19 @@ template <class T>
 static const char* norm(const GroupNormActArgs& args, Stream stream) {
   const GroupNorm& p = args.norm;
   const Cut cut = cut_of(p, false);
-  constexpr Block small = kSlabBlocks[0], large = kSlabBlocks[1];
-  if (cut.slabs)
-    return run(cut.block.threads == small.threads ? slab_kernel<T, small.threads, small.packs, 3>
+  const int64_t slabs = cut.slabs ? up(p.maps.channels, cut.slab.slab) : 0;
+  if (cut.slabs && cut.block.halves) {
+    constexpr Block small = kHalvesBlocks[0], large = kHalvesBlocks[1];
+    return run(cut.block.threads == small.threads ? halves_kernel<T, small.threads, small.packs, 2>
+                                                  : halves_kernel<T, large.threads, large.packs, 1>,
+               args, cut.slab, slabs, halves_bytes(cut.slab), stream);
+  }
+  if (cut.slabs) {
+    constexpr Block small = kSlabBlocks[0], large = kSlabBlocks[1];
+    return run(cut.block.threads == small.threads ? slab_kernel<T, small.threads, small.packs, 2>
                                                   : slab_kernel<T, large.threads, large.packs, 1>,
-               args, cut.slab, up(p.maps.channels, cut.slab.slab), slab_bytes(cut.slab, p.wide), stream);
+               args, cut.slab, slabs, slab_bytes(cut.slab, p.wide), stream);
+  }
   return run(cut.wide > 1 ? group_kernel<T, true> : group_kernel<T, false>, args, cut.group, p.groups,
              sizeof(Pair) * cut.group.channels, stream);
 }

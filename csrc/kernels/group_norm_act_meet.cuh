@@ -15,6 +15,14 @@ struct alignas(16) Moments {
   float mean, squares, count;
 };
 
+GENFAST_HD float inverse_sqrt(float a) {
+#if defined(__CUDA_ARCH__)
+  return rsqrtf(a);
+#else
+  return 1.0f / sqrtf(a);
+#endif
+}
+
 // A warp puts those of at most 32 parts together, moments(q).  All threads get the mean and 1 / sqrt(var + eps).
 template <class Find>
 __device__ inline Pair put_together(int parts, float count, float eps, const Find& moments) {

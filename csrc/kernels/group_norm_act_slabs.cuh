@@ -20,28 +20,13 @@ __global__ void __launch_bounds__(threads, least_blocks)
   float* const means = reinterpret_cast<float*>(line + split.slab);
   const ColumnSums sums{means + split.slab, split, wide};
   const GroupNorm& p = args.norm;
-  SlabPart<T, packs> part(p, split, first_sample);
+  SlabPart<T> part(p, split, first_sample);
   const int per_group = int(p.per_group), groups = part.groups, warp = int(threadIdx.x / 32);
   const int64_t at = part.n * p.groups + part.first_group;
 
   typename Pack::Word held[packs];
-  GENFAST_UNROLL
-  for (int k = 0; k < packs; ++k) held[k] = part.has(k) ? Pack::load(p.x, part.place(k)) : Pack::zero();
-  if (p.like || p.add) {
-    float add[wide] = {};
-    if (p.add && part.inside)
-      for (int j = 0; j < wide; ++j) add[j] = p.add[part.n * p.add_stride + part.channel + part.column * wide + j];
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) {
-      if (!part.has(k)) continue;
-      if (p.like) {
-        typename Pack::Word like = Pack::load(p.like, part.place(k));
-        Pack::unpack(like, add);
-      }
-      held[k] = plus<Pack>(held[k], add);
-      if (p.sum) Pack::store(p.sum, part.place(k), held[k]);
-    }
-  }
+  part.load(p.x, held);
+  if (p.like || p.add) add_to<Pack>(p, part, held);
   for (int c = int(threadIdx.x); c < part.width; c += threads)
     line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
 
@@ -56,6 +41,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
       for (int j = 0; j < wide; ++j) sum[j] = sum[j] + v[j];
     }
     sums.add(part.row, part.column, sum);
+    find_again(part.mine);
     for (int g = warp; g < groups; g += warps) {
       const float of_group = sums.of_group(g * per_group, per_group) / count;
       for (int c = int(threadIdx.x % 32); c < per_group; c += 32) means[g * per_group + c] = of_group;
@@ -107,16 +93,15 @@ __global__ void __launch_bounds__(threads, least_blocks)
     float mean[wide];
     GENFAST_UNROLL
     for (int j = 0; j < wide; ++j) u[j] = line[part.column * wide + j], mean[j] = means[part.column * wide + j];
-    find_again(part.base);
+    find_again(part.mine);
     with_activation_of(p, [&](auto act) {
-      GENFAST_UNROLL
-      for (int k = 0; k < packs; ++k) {
+      part.template each_place<packs>([&](int k, int64_t place) {
         float v[wide];
         Pack::unpack(held[k], v);
         GENFAST_UNROLL
         for (int j = 0; j < wide; ++j) v[j] = act.value(fma_(v[j] - mean[j], u[j].first, u[j].second));
-        if (part.has(k)) Pack::store(args.y, part.place(k), Pack::pack(v));
-      }
+        if (part.has(k)) Pack::store(args.y, place, Pack::pack(v));
+      });
     });
   }
   if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block

@@ -20,17 +20,14 @@ __global__ void __launch_bounds__(512, 1)
   Pair* const moments = line + split.slab;   // mean, rstd
   const ColumnSums sums{reinterpret_cast<float*>(moments + split.slab), split, wide};
   const GroupNorm& p = args.norm;
-  SlabPart<T, packs> part(p, split, first_sample);
+  SlabPart<T> part(p, split, first_sample);
   const int per_group = int(p.per_group), groups = part.groups, lane = int(threadIdx.x % 32);
   const int thread = int(threadIdx.x), threads = int(blockDim.x), warp = thread / 32, warps = threads / 32;
   const int64_t at = part.n * p.groups + part.first_group;
 
   typename Pack::Word x[packs], dy[packs];
-  GENFAST_UNROLL
-  for (int k = 0; k < packs; ++k) {
-    x[k] = part.has(k) ? Pack::load(p.x, part.place(k)) : Pack::zero();
-    dy[k] = part.has(k) ? Pack::load(args.dy, part.place(k)) : Pack::zero();
-  }
+  part.load(p.x, x);
+  part.load(args.dy, dy);
   for (int c = thread; c < part.width; c += threads) {
     const int64_t group = at + divided(c, split.of_group);
     moments[c] = {p.mean[group], p.rstd[group]};
@@ -111,7 +108,7 @@ __global__ void __launch_bounds__(512, 1)
   __syncthreads();
 
   if (part.inside) {
-    find_again(part.base);
+    find_again(part.mine);
     Pair means[wide];
     GENFAST_UNROLL
     for (int j = 0; j < wide; ++j) means[j] = line[first + j];

@@ -9,6 +9,9 @@ namespace genfast::inline GENFAST_ISA {
 
 inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Parts of one launch are the blocks of a cluster; more, or where there are none, are gone through twice.
+constexpr int kMostParts = 8;
+
 // i / d is the upper half of 2 i times this, for i d below 2^31.
 inline unsigned inverse_of(int64_t d) { return unsigned(up(int64_t(1) << 31, d)); }
 GENFAST_HD int divided(int i, unsigned inverse) {
@@ -19,9 +22,10 @@ GENFAST_HD int divided(int i, unsigned inverse) {
 #endif
 }
 
-// The threads of a block, and the packs that each holds.
+// The threads of a block, and the packs that each holds; of slabs, whether their warps have sums of halves of packs.
 struct Block {
   int threads, packs;
+  bool halves = false;
 };
 
 // Group by group: a part is some whole channels of a group, or of a large channel a slice.
@@ -52,10 +56,17 @@ struct GroupSplit {
 
 // Channels-last: a part is some pixels of a slab, of whole groups and whole packs.
 struct SlabSplit {
+  struct Pixels {
+    int count, rounds, rest;  // rows takes all of them so often, and then so many
+    float weight, each;       // values of a group, and what one of these counts
+  };
   int slab, columns, rows, parts = 0;      // channels; packs that hold them; pixels at a time
-  int64_t per_part;                        // pixels
+  Pixels of_part, of_last;                 // of every part but the last; of that
   int threads, groups;                     // of a block; of a slab
   int some;                                // sums of a channel that a block begins with
+  int group_columns;                       // of a group; 0: a half of one, or no whole number of them
+  int per_warp, sums;                      // rows of a warp; columns of all warps
+  float of_all;                            // what a value counts in its group
   unsigned of_slab, of_columns, of_group;  // inverses of slab, columns, and channels of a group
 
   SlabSplit() = default;
@@ -64,16 +75,26 @@ struct SlabSplit {
     const int64_t unit = std::lcm(p.per_group, int64_t(p.wide));
     int64_t width = unit * up(kLeastBytes * p.wide / 16, unit);
     width = std::min(width, p.maps.channels);
-    if (width > kMostChannels || width / p.wide > threads) return;
+    const int64_t most = std::min(block.halves ? 16 * p.wide : kMostChannels, p.maps.channels);
+    if (width > most || width / p.wide > threads) return;
     const auto holds = [&](int64_t channels) { return threads / (channels / p.wide) * block.packs; };
-    while (2 * width <= std::min(p.maps.channels, kMostChannels) && 2 * width / p.wide <= threads &&
-           holds(2 * width) >= p.maps.pixels)
-      width *= 2;
+    while (2 * width <= most && 2 * width / p.wide <= threads && holds(2 * width) >= p.maps.pixels) width *= 2;
     slab = int(width), columns = int(width / p.wide), rows = threads / columns;
-    parts = int(up(p.maps.pixels, holds(width))), per_part = up(p.maps.pixels, parts);
+    parts = int(up(p.maps.pixels, holds(width)));
+    const auto pixels_of = [&](int64_t count) {
+      const float weight = float(count * p.per_group);
+      return Pixels{int(count), int(count / rows), int(count % rows), weight, 1.0f / weight};
+    };
+    const int64_t per_part = up(p.maps.pixels, parts);
+    of_part = pixels_of(per_part), of_last = pixels_of(p.maps.pixels - (parts - 1) * per_part);
     groups = int(width / p.per_group), some = std::max(threads / slab, 1);
+    group_columns = p.per_group % p.wide ? 0 : int(p.per_group / p.wide);
+    per_warp = 32 / columns, sums = threads / 32 * columns, of_all = 1.0f / float(p.maps.pixels * p.per_group);
+    const bool fits = (columns & (columns - 1)) == 0 && (group_columns || 2 * p.per_group == p.wide);
+    if (block.halves && !(fits && (parts > kMostParts || parts * columns <= 32))) parts = 0;
     of_slab = inverse_of(slab), of_columns = inverse_of(columns), of_group = inverse_of(p.per_group);
   }
+  GENFAST_HD const Pixels& pixels(int part) const { return part + 1 < parts ? of_part : of_last; }
   GENFAST_HD int64_t place_of_group(const GroupNorm& p, int64_t group, int part) const {
     return part * p.groups + group;
   }
@@ -83,8 +104,6 @@ struct SlabSplit {
   }
 };
 
-// Parts of one launch are the blocks of a cluster; more, or where there are none, are gone through twice.
-constexpr int kMostParts = 8;
 struct Cut {
   bool slabs = false;
   Block block;
@@ -105,14 +124,16 @@ void choose(const GroupNorm& p, const Block (&blocks)[count], Split& split, Bloc
   split = Split(p, chosen = blocks[0]);
 }
 
-constexpr Block kGroupBlocks[] = {{512, 8}, {1024, 8}}, kSlabBlocks[] = {{256, 8}, {512, 16}};
+constexpr Block kGroupBlocks[] = {{512, 8}, {1024, 8}}, kSlabBlocks[] = {{256, 8}, {512, 12}};
+constexpr Block kHalvesBlocks[] = {{256, 16, true}, {512, 16, true}};
 constexpr Block kGroupBlocksBackward[] = {{256, 4}, {512, 4}}, kSlabBlocksBackward[] = {{256, 4}, {512, 4}};
 
 inline Cut cut_of(const GroupNorm& p, bool backward) {
   Cut cut;
   cut.wide = p.maps.last ? 1 : p.wide;
   if (p.maps.last && p.wide > 1) {
-    choose(p, backward ? kSlabBlocksBackward : kSlabBlocks, cut.slab, cut.block);
+    if (!backward) choose(p, kHalvesBlocks, cut.slab, cut.block);
+    if (cut.slab.parts == 0) choose(p, backward ? kSlabBlocksBackward : kSlabBlocks, cut.slab, cut.block);
     if (cut.slab.parts > 0) return cut.slabs = true, cut;
   }
   GroupNorm alike = p;

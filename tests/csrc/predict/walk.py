@@ -6,7 +6,6 @@ import re
 from functools import cache
 
 END = -1
-ROUNDS = 1  # of the search for the bound
 CALL = 1000  # instructions that a call stands for: slow paths drop out
 
 
@@ -59,8 +58,7 @@ def bound_of(blocks, cost, adds, goal):
     """What a match of each pattern is worth at most before a cycle would earn, or a way match more than its goal, and
     the price from each block to the end under these: the bound of a Lagrangian relaxation."""
     worth, bound, price = [0.0] * len(goal), to_end(blocks, cost), cost
-    for k in [*range(len(goal))] * ROUNDS:
-        price = {s: c + worth[k] * adds[s][k] for s, c in price.items()}
+    for k in range(len(goal)):
         low, high = 0.0, 1000.0
         for _ in range(12):
             middle = (low + high) / 2

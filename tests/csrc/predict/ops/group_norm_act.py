@@ -48,8 +48,12 @@ def whole_groups(threads, packs, channels, pixels, wide):
 
 
 def slabs(threads, packs, channels, pixels, wide):
+    """Of whole groups and whole packs; a group is a half of a pack, or some."""
     slab = max(4 * wide, channels // GROUPS)
-    while 2 * slab <= channels and threads * wide // (2 * slab) * packs >= pixels:
+    most = (
+        channels if packs == 4 else min(channels, 16 * wide)
+    )  # the backward sums channels, the forward halves of packs
+    while 2 * slab <= most and threads * wide // (2 * slab) * packs >= pixels:
         slab *= 2
     return Cut(threads, packs, up(pixels, threads * wide // slab * packs), channels // slab, slab)
 
@@ -83,14 +87,19 @@ def launches(kernel, args, found, marks, told, critical, inputs, shape, size, sh
 
 def forward(dtype, shape, last):
     name, size = TYPES[dtype]
-    found = cut(((256, 8), (512, 16)) if last else ((512, 8), (1024, 8)), size, shape, last)
+    found = cut(((256, 16), (512, 16)) if last else ((512, 8), (1024, 8)), size, shape, last)
+    each = found.packs * 16 // size
     if last:
-        kernel = f"slab_kernel<{name}, {found.threads}, {found.packs}, {3 if found.packs == 8 else 1}>"
-        shared = 4 * (found.threads * 16 // size + max(found.threads, found.channels) + 4 * found.channels)
-        marks, told = {"SHFL": 20, "LDS": 40}, {r"LD\.E": 2}
+        kernel = f"halves_kernel<{name}, {found.threads}, 16, {512 // found.threads}>"
+        columns = found.channels * size // 16
+        shared = columns * (16 + found.threads // 2) + 8 * found.channels
+        rows = 5 - columns.bit_length()  # shuffles over a column's rows of a warp, less one
+        marks, told = {"SHFL": 2 * (2 * rows + 3)}, {"SHFL": 2 * (2 * rows + 3) + 2 * (rows + 2), r"LD\.E": 1}
     else:
         kernel, shared = f"group_kernel<{name}, true>", 8 * found.channels
         marks, told = {"SHFL": 20}, {"SHFL": 30, r"LD\.E": 2}
+    # A mean is taken off of all values twice; else the walk goes round the squares, as threads without a pack do.
+    marks |= {"FADD": (4 if found.parts <= CLUSTER else 2) * each}
     return launches(kernel, "GroupNormActArgs", found, marks, told, {}, 1, shape, size, shared, last)
 
 
@@ -100,7 +109,8 @@ def backward(dtype, shape, last):
     if last:
         kernel = f"slab_backward_kernel<{name}>"
         shared = 4 * (found.threads * 16 // size + max(found.threads, found.channels) + 6 * found.channels)
-        marks, told, critical = {"SHFL": 10, "LDS": 40}, {}, {r"LD\.E": 8}
+        marks, told = {r"STS\S*\.128": 8 // size, "LDS": {2: 64, 4: 20}[size]}, {}
+        critical = {"SHFL": 10, r"LD\.E": 8}
     else:
         kernel, shared = f"group_backward_kernel<{name}, true>", 8 * (found.channels + found.threads * found.packs)
         marks, told, critical = {"SHFL": 14, "LDS": found.packs}, {"SHFL": 21}, {}
