@@ -41,7 +41,7 @@ def flag(name: str) -> bool:
 
 SCALAR = os.environ.get("GENFAST_SANITIZE") == "scalar"
 EMULATE, SANITIZE = flag("GENFAST_EMULATE"), SCALAR or flag("GENFAST_SANITIZE")
-# Lines for traces are all that is wanted of -g, and -fsanitize=object-size sees what addresses show too: half of the time.
+# Of -g only the lines of traces, and no object-size, which sees what addresses show too: half of the time.
 SANITIZERS = (
     "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=object-size "
     "-fno-sanitize-recover=undefined"

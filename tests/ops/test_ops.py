@@ -204,6 +204,7 @@ PLANNED = ("coefficients", "codes")  # of a plan, whose op refuses them elsewher
 @pytest.mark.parametrize("shape", [(3, 7, 328), (2, 8, 4, 6)])
 def test_the_place_in_memory(case, shape, twin):
     """An op and its backward give the same bits of tensors that begin anywhere: one after the other, and all."""
+
     def answers(op, places, args):
         args = to(args, torch.clone)
         args |= to({at: args[at] for at in places}, shifted)
