@@ -4,6 +4,7 @@
 #include "group_norm_act_body.h"
 #include "group_norm_act_split.h"
 #include "held.cuh"
+#include "inverse_sqrt.cuh"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -14,14 +15,6 @@ enum class Stage : int { whole, sums, rest };
 struct alignas(16) Moments {
   float mean, squares, count;
 };
-
-GENFAST_HD float inverse_sqrt(float a) {
-#if defined(__CUDA_ARCH__)
-  return rsqrtf(a);
-#else
-  return 1.0f / sqrtf(a);
-#endif
-}
 
 // A warp puts those of at most 32 parts together, moments(q).  All threads get the mean and 1 / sqrt(var + eps).
 template <class Find>

@@ -1,6 +1,7 @@
 #pragma once
 // The norm of rows that fit into registers: a warp or four take a row, and what modulates it waits in shared memory
 // while rows of one sample follow each other.
+#include "inverse_sqrt.cuh"
 #include "norm_modulate_body.h"
 #include "pack.cuh"
 
@@ -28,14 +29,6 @@ struct RowSum {
     return sum;
   }
 };
-
-GENFAST_HD float inverse_sqrt(float a) {
-#if defined(__CUDA_ARCH__)
-  return rsqrtf(a);
-#else
-  return 1.0f / sqrtf(a);
-#endif
-}
 
 // Floats of the columns of a pack, in shared memory: [table][quad of a pack][pack], so that neighbors lie side by side.
 template <class T>
