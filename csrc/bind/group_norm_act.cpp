@@ -12,8 +12,10 @@ namespace genfast {
 using Optional = std::optional<Tensor>;
 
 // The arguments that both directions share, checked.
+// `narrow`: small tensors may be of the type of x.
 static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t groups, const Optional& weight,
-                            const Optional& bias, const Optional& scale, const Optional& shift, int64_t activation) {
+                            const Optional& bias, const Optional& scale, const Optional& shift, int64_t activation,
+                            bool narrow) {
   const char* op = "group_norm_act";
   GENFAST_CHECK(x.dim() >= 2, op, ": x must have shape (N, C, *); got ", name_of(x.sizes()));
   GroupNorm p{};
@@ -29,10 +31,15 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   p.activation = int(activation), p.per_group = p.maps.channels / groups;
   p.wide = p.dtype == DType::float32 ? 4 : 8;
   if ((p.maps.last ? p.maps.channels : p.maps.pixels) % p.wide) p.wide = 1;
-  if (weight) p.weight = check.row(*weight, "weight", p.maps.channels);
-  if (bias) p.bias = check.row(*bias, "bias", p.maps.channels);
-  if (scale) p.scale = check.rows(*scale, "scale", p.maps.channels, p.scale_stride);
-  if (shift) p.shift = check.rows(*shift, "shift", p.maps.channels, p.shift_stride);
+  const auto take = [&](const Optional& t, const char* name, bool each, Small& to) {
+    if (!t) return;
+    if (narrow)
+      to = each ? check.small_rows(*t, name, p.maps.channels) : check.small_row(*t, name, p.maps.channels);
+    else
+      to.data = each ? check.rows(*t, name, p.maps.channels, to.stride) : check.row(*t, name, p.maps.channels);
+  };
+  take(weight, "weight", false, p.weight), take(bias, "bias", false, p.bias);
+  take(scale, "scale", true, p.scale), take(shift, "shift", true, p.shift);
   return p;
 }
 
@@ -48,9 +55,9 @@ static void take_add(const Checker& check, const Tensor& x, const Optional& add,
   if (add->dim() == x.dim() && (x.dim() > 2 || add->scalar_type() == x.scalar_type()))
     p.like = like(check, *add, "add", x);
   else if (add->dim() == 1)
-    p.add = check.row(*add, "add", p.maps.channels);
+    p.add = check.small_row(*add, "add", p.maps.channels);
   else
-    p.add = check.rows(*add, "add", p.maps.channels, p.add_stride);
+    p.add = check.small_rows(*add, "add", p.maps.channels);
 }
 
 // (y, sum, moments): x + add, where it is asked for or kept; mean and rstd, (2, N, groups)
@@ -59,7 +66,7 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Opti
                                                   double eps, bool return_sum, bool keep_moments) {
   const Checker check("group_norm_act", x, "x");
   GroupNormActArgs args{};
-  args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
+  args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation, true);
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   GroupNorm& p = args.norm;
   take_add(check, x, add, p);
@@ -101,13 +108,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
                 name_of(moments.sizes()));
   const int64_t groups = moments.size(2);
   GroupNormActBackwardArgs args{};
-  args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation);
+  args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation, false);
   GroupNorm& p = args.norm;
   args.dy = like(check, dy, "dy", x);
   if (more) args.more = like(check, *more, "more", x);
   check.table(moments, "moments", ScalarType::Float, {2, p.maps.batch, groups});
   AffineGradients affine(check, "group_norm_act_backward", p.maps.batch, p.maps.channels, needs, weight, bias);
-  affine.args.scale = p.scale, affine.args.scale_stride = p.scale_stride;
+  affine.args.scale = static_cast<const float*>(p.scale.data), affine.args.scale_stride = p.scale.stride;
   Tensor dx = check.empty(x.scalar_type());
   args.dx = dx.data_ptr();
   p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);

@@ -20,19 +20,17 @@ struct GroupNorm {
   const void* x;  // the maps, of `dtype`; backward: with what was added
   DType dtype;
   Maps maps;
-  const void* like;            // added to x: maps as x, or null
-  const float* add;            // or a number for each channel, [batch, channels] or, of stride 0, [channels]; or null
-  int64_t add_stride;          //
-  void* sum;                   // as x, what they make together: on a GPU null where it is not wanted
-  int64_t groups, per_group;   // channels of each: a division that no loop repeats
-  const float *weight, *bias;  // [channels] or null: 1, 0
-  const float *scale, *shift;  // [batch, channels], rows of a stride of their own, or null: 0
-  int64_t scale_stride, shift_stride;  //
-  float *mean, *rstd;                  // [batch, groups]
-  float* sums;                         // [batch, 2, channels]: scratch; backward: of dL/du and dL/du x_hat
-  float* partial;                      // scratch of the CUDA twin; see group_norm_act_split.h
-  int activation;                      // an Activation
-  int wide;                            // CUDA: values of a pack, 16 bytes where maps allow it, else 1
+  const void* like;           // added to x: maps as x, or null
+  Small add;                  // or a number for each channel, of a sample or of all
+  void* sum;                  // as x, what they make together: on a GPU null where it is not wanted
+  int64_t groups, per_group;  // channels of each: a division that no loop repeats
+  Small weight, bias;         // of all samples: 1 and 0 where there is none; backward: float32, as scale and shift
+  Small scale, shift;         // of each sample: 0 where there is none
+  float *mean, *rstd;         // [batch, groups]
+  float* sums;                // [batch, 2, channels]: scratch; backward: of dL/du and dL/du x_hat
+  float* partial;             // scratch of the CUDA twin; see group_norm_act_split.h
+  int activation;             // an Activation
+  int wide;                   // CUDA: values of a pack, 16 bytes where maps allow it, else 1
 };
 
 struct GroupNormActArgs {

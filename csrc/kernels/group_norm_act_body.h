@@ -1,5 +1,7 @@
 #pragma once
 // The four passes, each a formula of one value under parameters of its channel: two that sum and two that map.
+#include <type_traits>
+
 #include "../math/sum.h"
 #include "group_norm_act.h"
 #include "with_type.h"
@@ -7,16 +9,26 @@
 namespace genfast::inline GENFAST_ISA {
 
 GENFAST_HD int64_t channels_per_group(const GroupNorm& p) { return p.per_group; }
+// Of a channel; `T`: the type of the small tensors that are narrow, float where none is.
+template <class T>
+GENFAST_HD float at(const Small& small, int64_t n, int64_t c) {
+  const int64_t place = n * small.stride + c;
+  if (!std::is_same_v<T, float> && small.narrow) return widen(static_cast<const T*>(small.data)[place]);
+  return static_cast<const float*>(small.data)[place];
+}
+template <class T>
 GENFAST_HD float one_plus_scale(const GroupNorm& p, int64_t n, int64_t c) {
-  return p.scale ? 1.0f + p.scale[n * p.scale_stride + c] : 1.0f;
+  return p.scale.data ? 1.0f + at<T>(p.scale, n, c) : 1.0f;
 }
+template <class T = float>
 GENFAST_HD float slope_of(const GroupNorm& p, int64_t n, int64_t c) {
-  const float s = one_plus_scale(p, n, c);
-  return p.weight ? p.weight[c] * s : s;
+  const float s = one_plus_scale<T>(p, n, c);
+  return p.weight.data ? at<T>(p.weight, 0, c) * s : s;
 }
+template <class T = float>
 GENFAST_HD float offset_of(const GroupNorm& p, int64_t n, int64_t c) {
-  const float scaled = p.bias ? p.bias[c] * one_plus_scale(p, n, c) : 0.0f;
-  return p.shift ? scaled + p.shift[n * p.shift_stride + c] : scaled;
+  const float scaled = p.bias.data ? at<T>(p.bias, 0, c) * one_plus_scale<T>(p, n, c) : 0.0f;
+  return p.shift.data ? scaled + at<T>(p.shift, n, c) : scaled;
 }
 // What is subtracted before squares are summed, so that a large mean costs no digits: the mean of 16 values spread over
 // the group.  It waits in p.mean for the mean to replace it.
@@ -61,11 +73,12 @@ struct MomentsPass {
 };
 
 // u = slope (x - mean) + offset: what a channel is normalized and modulated by.
+template <class T = float>
 GENFAST_HD void line_of(const GroupNorm& p, int64_t n, int64_t group, int64_t c, float* to) {
   const int64_t at = n * p.groups + group;
   to[Channel::mean] = p.mean[at];
-  to[Channel::slope] = p.rstd[at] * slope_of(p, n, c);
-  to[Channel::offset] = offset_of(p, n, c);
+  to[Channel::slope] = p.rstd[at] * slope_of<T>(p, n, c);
+  to[Channel::offset] = offset_of<T>(p, n, c);
 }
 
 template <class T, class Act>
@@ -77,7 +90,7 @@ struct ApplyPass {
   GENFAST_HD const T* input(int) const { return static_cast<const T*>(p.norm.x); }
   GENFAST_HD T* output() const { return static_cast<T*>(p.y); }
   GENFAST_HD void parameters(int64_t n, int64_t group, int64_t c, float (&to)[kParameters]) const {
-    line_of(p.norm, n, group, c, to);
+    line_of<T>(p.norm, n, group, c, to);
   }
   GENFAST_HD Floats map(const Floats (&in)[kInputs], const Floats (&q)[kParameters]) const {
     return act.value(fma_(in[Input::x] - q[Channel::mean], q[Channel::slope], q[Channel::offset]));

@@ -53,12 +53,12 @@ struct SlabPart {
 };
 
 // What is added to the packs of a thread, before all else.
-template <class Pack, class Part, int packs>
+template <class T, class Pack, class Part, int packs>
 GENFAST_HD void add_to(const GroupNorm& p, const Part& part, typename Pack::Word (&held)[packs]) {
   constexpr int wide = Pack::kWide;
   float add[wide] = {};
-  if (p.add && part.inside)
-    for (int j = 0; j < wide; ++j) add[j] = p.add[part.n * p.add_stride + part.channel + part.column * wide + j];
+  if (p.add.data && part.inside)
+    for (int j = 0; j < wide; ++j) add[j] = at<T>(p.add, part.n, part.channel + part.column * wide + j);
   GENFAST_UNROLL
   for (int k = 0; k < packs; ++k) {
     if (!part.has(k)) continue;

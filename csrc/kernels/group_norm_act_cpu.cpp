@@ -81,18 +81,20 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
 template <class T>
 static void add_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t width) {
   const int64_t across = p.maps.last ? width : p.maps.pixels, rows = p.maps.last ? p.maps.pixels : width;
-  const float* add = p.add ? p.add + n * p.add_stride + first : nullptr;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t start = p.maps.last ? (n * p.maps.pixels + row) * p.maps.channels + first
-                                      : (n * p.maps.channels + first + row) * p.maps.pixels;
-    const T* x = static_cast<const T*>(p.x) + start;
-    const T* like = static_cast<const T*>(p.like) + start;
-    T* to = static_cast<T*>(p.sum) + start;
-    lanes(0, across, [&](const auto& lane) {
-      const Floats more = p.like ? lane.load(like) : p.maps.last ? lane.load(add) : all(add[row]);
-      lane.store(to, lane.load(x) + more);
-    });
-  }
+  const auto with_add = [&](const auto* add) {
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t start = p.maps.last ? (n * p.maps.pixels + row) * p.maps.channels + first
+                                        : (n * p.maps.channels + first + row) * p.maps.pixels;
+      const T* x = static_cast<const T*>(p.x) + start;
+      const T* like = static_cast<const T*>(p.like) + start;
+      T* to = static_cast<T*>(p.sum) + start;
+      lanes(0, across, [&](const auto& lane) {
+        const Floats more = p.like ? lane.load(like) : p.maps.last ? lane.load(add) : all(widen(add[row]));
+        lane.store(to, lane.load(x) + more);
+      });
+    }
+  };
+  with_row<T>(p.add, n, [&](const auto* add) { with_add(add ? add + first : add); });
 }
 
 // Each strip while it is in the cache: sum, finish its groups, map.
@@ -105,7 +107,7 @@ static void run(const Args& args, int64_t work_first, int64_t work_last, const S
     const int64_t n = work / count, begin = work % count * per_strip;
     const int64_t end = begin + per_strip < p.groups ? begin + per_strip : p.groups, width = (end - begin) * per_group;
     if constexpr (std::is_same_v<Args, GroupNormActArgs>) {
-      if (p.like || p.add) add_strip<typename Summing::Type>(p, n, begin * per_group, width);
+      if (p.like || p.add.data) add_strip<typename Summing::Type>(p, n, begin * per_group, width);
       for (int64_t group = begin; group < end; ++group) set_pivot<typename Summing::Type>(summing.p.norm, n, group);
     }
     sum_strip(args, n, begin * per_group, width, summing);
@@ -122,7 +124,7 @@ static void run(const Args& args, int64_t work_first, int64_t work_last, const S
 
 void group_norm_act(const GroupNormActArgs& given, int64_t first, int64_t last) {
   GroupNormActArgs p = given;
-  if (p.norm.like || p.norm.add) p.norm.x = p.norm.sum;
+  if (p.norm.like || p.norm.add.data) p.norm.x = p.norm.sum;
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
     with_activation(Activation(p.norm.activation),

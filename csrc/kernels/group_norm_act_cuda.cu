@@ -37,7 +37,7 @@ static const char* run(Kernel<Args, Split> kernel, const Args& args, const Split
   const Launch how{dim3(unsigned(args.norm.maps.batch * args.norm.groups)), dim3(kThreads)};
   if (const char* error = launch<Args, Split>(together_kernel<Split>, how, stream, args, split)) return error;
   Args rest = args;
-  if (rest.norm.sum) rest.norm.x = rest.norm.sum, rest.norm.add = nullptr, rest.norm.like = nullptr;
+  if (rest.norm.sum) rest.norm.x = rest.norm.sum, rest.norm.add = {}, rest.norm.like = nullptr;
   return launch_parts(kernel, rest, split, units, shared_bytes, Stage::rest, stream);
 }
 

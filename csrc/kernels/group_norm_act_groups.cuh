@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(1024, 1)
   typename Pack::Word held[packs];
   GENFAST_UNROLL
   for (int k = 0; k < packs; ++k) held[k] = place.has(k) ? Pack::load(p.x, place(k)) : Pack::zero();
-  if (p.like || p.add) {
+  if (p.like || p.add.data) {
     GENFAST_UNROLL
     for (int k = 0; k < packs; ++k) {
       if (!place.has(k)) continue;
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(1024, 1)
         typename Pack::Word like = Pack::load(p.like, place(k));
         Pack::unpack(like, add);
       } else {
-        const float of_channel = p.add[part.n * p.add_stride + part.channel + place.channel(k)];
+        const float of_channel = at<T>(p.add, part.n, part.channel + place.channel(k));
         for (float& a : add) a = of_channel;
       }
       held[k] = plus<Pack>(held[k], add);
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(1024, 1)
     }
   }
   for (int c = thread; c < part.channels; c += threads)
-    line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
+    line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
 
   Pair moments;  // of the group: mean, rstd
   if (stage != Stage::rest) {

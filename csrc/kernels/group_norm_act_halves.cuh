@@ -61,9 +61,9 @@ __global__ void __launch_bounds__(threads, least_blocks)
   const int thread = int(threadIdx.x), columns = split.columns;
   typename Pack::Word held[packs];
   part.load(p.x, held);
-  if (p.like || p.add) add_to<Pack>(p, part, held);
+  if (p.like || p.add.data) add_to<T, Pack>(p, part, held);
   for (int c = thread; c < part.width; c += threads)
-    line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
+    line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
 
   // Calls f of the group of each half, where a half or a thread's pack is the first of its group.
   const auto visit_groups = [&](bool first_only, const auto& f) {

@@ -26,9 +26,9 @@ __global__ void __launch_bounds__(threads, least_blocks)
 
   typename Pack::Word held[packs];
   part.load(p.x, held);
-  if (p.like || p.add) add_to<Pack>(p, part, held);
+  if (p.like || p.add.data) add_to<T, Pack>(p, part, held);
   for (int c = int(threadIdx.x); c < part.width; c += threads)
-    line[c] = {slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
+    line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
 
   if (stage != Stage::rest) {
     const float count = float(part.count) * float(per_group);

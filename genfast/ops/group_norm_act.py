@@ -46,9 +46,10 @@ def group_norm_act(
     arXiv:1709.07871), and "silu", "gelu", "gelu_tanh" or "none".
 
     x: (N, C, *) float32, bfloat16 or float16, contiguous or channels-last; y is as x.  groups: divides C.  weight,
-    bias: (C,), None for 1 and 0.  scale, shift: (N, C), None for 0; they may be columns of a wider table.  Computed in
-    float32 and rounded once; the moments are sums of x less a typical value of the group, so that a large mean costs no
-    digits, in an order that depends on the shape and the memory format only.
+    bias: (C,), None for 1 and 0.  scale, shift: (N, C), None for 0; they may be columns of a wider table.  Each of them
+    is read in float32 or in the dtype of x, and converted from others.  Computed in float32 and rounded once; the
+    moments are sums of x less a typical value of the group, so that a large mean costs no digits, in an order that
+    depends on the shape and the memory format only.
 
     add: (C,), (N, C) or like x, is added to x where x is read, and the sum rounded to the type of x before it is
     normalized; with return_sum the answer is y and this sum, which is x itself without add.
@@ -58,8 +59,6 @@ def group_norm_act(
     naming the argument.
     """
     number = number_of(act)
-    if getattr(x, "dtype", None) in HALVES:
-        weight, bias, scale, shift = widened(weight, bias, scale, shift)
     out = _quick(x, groups, weight, bias, scale, shift, add, number, eps, return_sum, False)
     if out is NotImplemented:
         out = _prepared(x, groups, weight, bias, scale, shift, add, act, eps, return_sum)
@@ -74,6 +73,8 @@ def _prepared(x, groups, weight, bias, scale, shift, add, act, eps, return_sum) 
     groups, eps = require_integer("groups", groups), as_eps(eps)
     return_sum = require_bool("return_sum", return_sum)
     if composed(x, weight, bias, scale, shift, add):
+        if x.dtype in HALVES:
+            weight, bias, scale, shift = widened(weight, bias, scale, shift)
         one_device("group_norm_act", x=x, weight=weight, bias=bias, scale=scale, shift=shift, add=add)
         require_number("group_norm_act: eps", eps, least=0)
         if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
@@ -82,10 +83,13 @@ def _prepared(x, groups, weight, bias, scale, shift, add, act, eps, return_sum) 
         return group_norm_act_reference(
             x, groups, weight, bias, scale, shift, act=act, eps=eps, add=add, return_sum=True
         )
-    small = [t if t is None or t.dtype == torch.float32 else t.float() for t in (weight, bias, scale, shift)]
+    small = [t if t is None or t.dtype == x.dtype else t.float() for t in (weight, bias, scale, shift)]
     x = dense(x)
     if add is not None:
-        add = beside(add.to(x.dtype), x) if add.shape == x.shape else with_rows(add.float())[0]
+        if add.shape == x.shape:
+            add = beside(add.to(x.dtype), x)
+        else:
+            (add,) = with_rows(add if add.dtype == x.dtype else add.float())
     return _fused(x, groups, *with_rows(*small), add, number_of(act), eps, return_sum)
 
 
@@ -160,6 +164,7 @@ def _backward(ctx, dy, to_sum, *_):
     if dy is None and to_sum is None:
         return (None,) * 11
     x, moments, *small = ctx.saved_tensors
+    small = widened(*small)
     needs = ctx.needs_input_grad[2:6]
     dy = torch.zeros_like(x) if dy is None else in_layout_of(dy, x)
     to_sum = None if to_sum is None else in_layout_of(to_sum, x)

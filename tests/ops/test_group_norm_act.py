@@ -157,6 +157,27 @@ LARGE = [
 
 
 @pytest.mark.skipif(not extension.build_info()["emulated"], reason="what a block may have is emulated")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("shape", "groups"), SHAPES, ids=str)
+def test_small_tensors_are_read_as_they_are(shape, groups, dtype):
+    """The bits of the same numbers in float32, each in a dtype of its own, wherever a row begins."""
+    x, *small = arguments(shape, dtype)
+    names = ("weight", "bias", "scale", "shift")
+    whole, each = small[0].to(dtype), small[2].to(dtype)
+    for layout in laid_out(shape):
+        x = x.contiguous(memory_format=layout)
+        for narrow in (names, names[:2], names[2:], names[:1], names[3:]):
+            given = {name: t.to(dtype) if name in narrow else t for name, t in zip(names, small)}
+            same = {name: t.to(dtype).float() if name in narrow else t for name, t in zip(names, small)}
+            for add in (None, whole, each):
+                y = ops.group_norm_act(x, groups, **given, add=add)
+                assert torch.equal(y, ops.group_norm_act(x, groups, **same, add=None if add is None else add.float()))
+    leaves, others = ([t.detach().clone().requires_grad_() for t in given.values()] for given in (given, same))
+    for tensors in (leaves, others):
+        ops.group_norm_act(x, groups, *tensors).float().square().sum().backward()
+    assert all(torch.equal(leaf.grad, other.grad.to(leaf.dtype)) for leaf, other in zip(leaves, others))
+
+
 @pytest.mark.parametrize("kib", [48, 99, 163, 227])
 @pytest.mark.parametrize(("shape", "groups"), LARGE, ids=str)
 def test_parts_of_a_group_whatever_a_block_may_have(shape, groups, kib):
