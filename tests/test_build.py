@@ -264,7 +264,7 @@ def rebuild(module: str, stem: str, folder: Path) -> None:
     output = Path(re.search(r" -o (\S+)", link)[1])
     subprocess.run(link.replace(str(output), str(folder / "genfast" / output.name)), shell=True, check=True, cwd=built)
     (folder / "tests" / "ops").mkdir(parents=True)
-    for file in ("conftest.py", "cases.py", "ops/test_ops.py"):
+    for file in ("conftest.py", "cases.py", "fuzz.py", "ops/test_ops.py"):
         shutil.copy(ROOT / "tests" / file, folder / "tests" / file)
 
 
