@@ -17,7 +17,7 @@ SUMS = {(128, 1024): 5, (256, 256): 10, (256, 64): 5, (256, 16): 8}
 # Milliseconds of an H200, 27 November 2026: convolutions 3.9 and 0.5, cat 0.9, linear 0.5, attention 0.3; and, by their
 # bytes, twelve copies around attentions and eight biases of convolutions.
 TORCH_MS, COPIES_MS = 6.1, 0.35
-SMALL = 177  # launches of small tensors, as `benches/run.py launches` counts them on "meta": casts and sums of tables
+SMALL = 53  # launches of small tensors, as `benches/run.py launches` counts them on "meta": sums of tables and weights
 WANTED_MS = 10
 
 
