@@ -142,21 +142,6 @@ def test_small_tensors_in_half_precision_and_frozen_ones():
     assert ops.group_norm_act(leaf, 2, weight).sum().backward() is None and leaf.grad is not None
 
 
-# Groups that one block holds, a cluster, or neither; slices of channels, whole channels, single values; slabs of many
-# groups and of one, narrower ones at the end.
-LARGE = [
-    ((2, 8, 64, 64), 2),
-    ((1, 2, 200, 210), 1),
-    ((1, 6, 181, 97), 2),
-    ((2, 96, 40, 36), 3),
-    ((1, 40, 23, 64), 4),
-    ((1, 1040, 4, 4), 1),
-    ((1, 8, 250, 300), 1),
-    ((3, 2000, 2), 1),
-]
-
-
-@pytest.mark.skipif(not extension.build_info()["emulated"], reason="what a block may have is emulated")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(("shape", "groups"), SHAPES, ids=str)
 def test_small_tensors_are_read_as_they_are(shape, groups, dtype):
@@ -178,6 +163,21 @@ def test_small_tensors_are_read_as_they_are(shape, groups, dtype):
     assert all(torch.equal(leaf.grad, other.grad.to(leaf.dtype)) for leaf, other in zip(leaves, others))
 
 
+# Groups that one block holds, a cluster, or neither; slices of channels, whole channels, single values; slabs of many
+# groups and of one, narrower ones at the end.
+LARGE = [
+    ((2, 8, 64, 64), 2),
+    ((1, 2, 200, 210), 1),
+    ((1, 6, 181, 97), 2),
+    ((2, 96, 40, 36), 3),
+    ((1, 40, 23, 64), 4),
+    ((1, 1040, 4, 4), 1),
+    ((1, 8, 250, 300), 1),
+    ((3, 2000, 2), 1),
+]
+
+
+@pytest.mark.skipif(not extension.build_info()["emulated"], reason="what a block may have is emulated")
 @pytest.mark.parametrize("kib", [48, 99, 163, 227])
 @pytest.mark.parametrize(("shape", "groups"), LARGE, ids=str)
 def test_parts_of_a_group_whatever_a_block_may_have(shape, groups, kib):
