@@ -28,7 +28,7 @@ Tensor bias_act(Tensor x, std::optional<Tensor> bias, int64_t act) {
   const ColumnChecker check("bias_act", x);
   const DType type = check.edge_type(x.scalar_type(), "x");
   Tensor y = check.empty(x.scalar_type());
-  const Small small = bias ? check.small_row(*bias, "bias", check.rows.features) : Small{};
+  const Small small = check.small(bias, "bias", check.rows.features, false);
   const BiasActArgs args{y.data_ptr(), x.data_ptr(), small, type, check.activation(act), check.rows};
   GENFAST_RUN(bias_act, x, args);
   return y;

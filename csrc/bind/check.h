@@ -131,30 +131,22 @@ class Checker {
     return static_cast<const float*>(t.data_ptr());
   }
 
-  // The same, of float32 or of the type of `like`.
-  Small small_row(const Tensor& t, const char* name, int64_t count) const {
-    const ScalarType type = small_type(t);
-    table(t, name, type, {count});
-    return {t.data_ptr(), 0, type != ScalarType::Float};
+  // Numbers that go with `like`, if there are any: (count,), or, `each`, a row for each sample, (B, count), where rows
+  // may have gaps between them: columns of a wider table.  Of float32, or, if they may be `narrow`, of its type.
+  Small small(const std::optional<Tensor>& t, const char* name, int64_t count, bool each, bool narrow = true) const {
+    if (!t) return {};
+    narrow = narrow && t->scalar_type() == like_.scalar_type() && t->scalar_type() != ScalarType::Float;
+    const ScalarType type = narrow ? like_.scalar_type() : ScalarType::Float;
+    if (!each) return table(*t, name, type, {count}), Small{t->data_ptr(), 0, narrow};
+    rows(*t, name, type, count);
+    return {t->data_ptr(), t->stride(0), narrow};
   }
-  Small small_rows(const Tensor& t, const char* name, int64_t count) const {
-    Small found{nullptr, 0, small_type(t) != ScalarType::Float};
-    found.data = rows(t, name, count, found.stride, small_type(t));
-    return found;
-  }
-
-  // (B, count) float32, a row for each sample; rows may have gaps between them: columns of a wider table.
-  const float* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride) const {
-    return static_cast<const float*>(rows(t, name, count, stride, ScalarType::Float));
-  }
-  const void* rows(const Tensor& t, const char* name, int64_t count, int64_t& stride, ScalarType type) const {
+  void rows(const Tensor& t, const char* name, ScalarType type, int64_t count) const {
     belongs(t, name, type);
     GENFAST_CHECK(t.dim() == 2 && t.size(0) == shape_.batch && t.size(1) == count, op_, ": ", name,
                   " must have shape (", shape_.batch, ", ", count, "); got ", name_of(t.sizes()));
     GENFAST_CHECK(t.numel() == 0 || count == 1 || t.stride(1) == 1, op_, ": the rows of ", name,
                   " must be contiguous; got strides ", name_of(t.strides()));
-    stride = t.stride(0);
-    return t.data_ptr();
   }
 
   // A stack (n, B, *) of 1 to `most` float32 tensors, one behind the other, each like the first; its n.
@@ -221,6 +213,10 @@ class Checker {
     copy_memory(copy, t);
     return copy;
   }
+  const void* aligned_data(const Tensor& t, const char* name, ScalarType type) const {
+    data(t, name, type);
+    return aligned(t);
+  }
 
   // `value` as the float32 that the kernel works with, in [least, most], or (least, most] for `above`.  What is not 0
   // must not become it.
@@ -257,10 +253,6 @@ class Checker {
   }
 
  private:
-  ScalarType small_type(const Tensor& t) const {
-    return t.scalar_type() == like_.scalar_type() ? t.scalar_type() : ScalarType::Float;
-  }
-
   // 1 for a contiguous tensor, C for a channels-last one; anything else is refused.
   int64_t channels(const Tensor& t, const char* name, bool part = false) const {
     const int64_t dims = t.dim() - part;

@@ -11,8 +11,7 @@ namespace genfast {
 
 using Optional = std::optional<Tensor>;
 
-// The arguments that both directions share, checked.
-// `narrow`: small tensors may be of the type of x.
+// The arguments that both directions share, checked.  `narrow`: small tensors may be of the type of x.
 static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t groups, const Optional& weight,
                             const Optional& bias, const Optional& scale, const Optional& shift, int64_t activation,
                             bool narrow) {
@@ -31,33 +30,20 @@ static GroupNorm group_norm(const Checker& check, const Tensor& x, int64_t group
   p.activation = int(activation), p.per_group = p.maps.channels / groups;
   p.wide = p.dtype == DType::float32 ? 4 : 8;
   if ((p.maps.last ? p.maps.channels : p.maps.pixels) % p.wide) p.wide = 1;
-  const auto take = [&](const Optional& t, const char* name, bool each, Small& to) {
-    if (!t) return;
-    if (narrow)
-      to = each ? check.small_rows(*t, name, p.maps.channels) : check.small_row(*t, name, p.maps.channels);
-    else
-      to.data = each ? check.rows(*t, name, p.maps.channels, to.stride) : check.row(*t, name, p.maps.channels);
-  };
-  take(weight, "weight", false, p.weight), take(bias, "bias", false, p.bias);
-  take(scale, "scale", true, p.scale), take(shift, "shift", true, p.shift);
+  p.weight = check.small(weight, "weight", p.maps.channels, false, narrow);
+  p.bias = check.small(bias, "bias", p.maps.channels, false, narrow);
+  p.scale = check.small(scale, "scale", p.maps.channels, true, narrow);
+  p.shift = check.small(shift, "shift", p.maps.channels, true, narrow);
   return p;
-}
-
-// A tensor like x, aligned: the order of sums follows from the width of what is read.
-static const void* like(const Checker& check, const Tensor& t, const char* name, const Tensor& x) {
-  check.data(t, name, x.scalar_type());
-  return check.aligned(t);
 }
 
 // What is added to x: like it, or a number for each channel, of a sample or of all.
 static void take_add(const Checker& check, const Tensor& x, const Optional& add, GroupNorm& p) {
   if (!add) return;
   if (add->dim() == x.dim() && (x.dim() > 2 || add->scalar_type() == x.scalar_type()))
-    p.like = like(check, *add, "add", x);
-  else if (add->dim() == 1)
-    p.add = check.small_row(*add, "add", p.maps.channels);
+    p.like = check.aligned_data(*add, "add", x.scalar_type());
   else
-    p.add = check.small_rows(*add, "add", p.maps.channels);
+    p.add = check.small(add, "add", p.maps.channels, add->dim() != 1);
 }
 
 // (y, sum, moments): x + add, where it is asked for or kept; mean and rstd, (2, N, groups)
@@ -110,8 +96,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
   GroupNormActBackwardArgs args{};
   args.norm = group_norm(check, x, groups, weight, bias, scale, shift, activation, false);
   GroupNorm& p = args.norm;
-  args.dy = like(check, dy, "dy", x);
-  if (more) args.more = like(check, *more, "more", x);
+  args.dy = check.aligned_data(dy, "dy", x.scalar_type());
+  if (more) args.more = check.aligned_data(*more, "more", x.scalar_type());
   check.table(moments, "moments", ScalarType::Float, {2, p.maps.batch, groups});
   AffineGradients affine(check, "group_norm_act_backward", p.maps.batch, p.maps.channels, needs, weight, bias);
   affine.args.scale = static_cast<const float*>(p.scale.data), affine.args.scale_stride = p.scale.stride;

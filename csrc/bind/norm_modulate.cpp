@@ -24,21 +24,6 @@ struct TokenChecker : Checker {
   const float* vector(const Optional& t, const char* name) const {
     return t ? row(*t, name, tokens.features) : nullptr;
   }
-  Small per_sample(const Optional& t, const char* name) const {
-    Small found{};
-    if (t) found.data = rows(*t, name, tokens.features, found.stride);
-    return found;
-  }
-  // Of float32 or the type of x, for all samples or for each.
-  Small small(const Optional& t, const char* name, bool each) const {
-    if (!t) return {};
-    return each ? small_rows(*t, name, tokens.features) : small_row(*t, name, tokens.features);
-  }
-  // Another tensor like x.
-  const void* tokens_of(const Tensor& t, const char* name, ScalarType type) const {
-    data(t, name, type);
-    return aligned(t);
-  }
   int64_t count() const { return tokens.batch * tokens.tokens; }
 };
 
@@ -50,16 +35,17 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   NormModulateArgs args{};
   args.dtype = check.edge_type(x.scalar_type(), y ? "residual" : "x");
   args.x = check.aligned(x);
-  if (y) args.y = check.tokens_of(*y, "y", x.scalar_type());
-  args.gate = check.small(gate, "gate", true);
-  args.weight = check.small(weight, "weight", false);
-  args.bias = check.small(bias, "bias", false);
-  args.scale = check.small(scale, "scale", true);
-  args.shift = check.small(shift, "shift", true);
-  for (const Small& one : {args.gate, args.weight, args.bias, args.scale, args.shift})
-    for (const Small& other : {args.gate, args.weight, args.bias, args.scale, args.shift})
-      GENFAST_CHECK(!one.data || !other.data || one.narrow == other.narrow,
-                    "norm_modulate: gate, weight, bias, scale and shift must be of one type");
+  if (y) args.y = check.aligned_data(*y, "y", x.scalar_type());
+  const int64_t features = check.tokens.features;
+  args.gate = check.small(gate, "gate", features, true);
+  args.weight = check.small(weight, "weight", features, false);
+  args.bias = check.small(bias, "bias", features, false);
+  args.scale = check.small(scale, "scale", features, true);
+  args.shift = check.small(shift, "shift", features, true);
+  bool narrow = false, wide = false;
+  for (const Small& small : {args.gate, args.weight, args.bias, args.scale, args.shift})
+    if (small.data) (small.narrow ? narrow : wide) = true;
+  GENFAST_CHECK(!narrow || !wide, "norm_modulate: gate, weight, bias, scale and shift must be of one type");
   args.eps = check.number(eps, "eps", 0, std::numeric_limits<float>::max());
   args.rms = rms;
   args.shape = check.tokens;
@@ -87,20 +73,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
   NormModulateBackwardArgs args{};
   args.dtype = check.edge_type(type, "v");
   args.v = check.aligned(v);
-  args.grad_out = check.tokens_of(grad_out, "grad_out", type);
-  if (grad_v_too) args.grad_v_too = check.tokens_of(*grad_v_too, "grad_v_too", type);
-  if (y) args.y = check.tokens_of(*y, "y", type);
+  args.grad_out = check.aligned_data(grad_out, "grad_out", type);
+  if (grad_v_too) args.grad_v_too = check.aligned_data(*grad_v_too, "grad_v_too", type);
+  if (y) args.y = check.aligned_data(*y, "y", type);
   const bool rms = moments.dim() > 0 && moments.size(0) == 1;
   check.table(moments, "moments", ScalarType::Float, {2 - rms, check.count()});
   args.mean = rms ? nullptr : static_cast<const float*>(moments.data_ptr());
   args.rstd = static_cast<const float*>(moments.data_ptr()) + (rms ? 0 : check.count());
-  args.gate = check.per_sample(gate, "gate");
+  const auto [batch, tokens, features] = check.tokens;
+  args.gate = check.small(gate, "gate", features, true, false);
   args.weight = check.vector(weight, "weight");
   check.vector(bias, "bias");
-  args.scale = check.per_sample(scale, "scale");
+  args.scale = check.small(scale, "scale", features, true, false);
   args.shape = check.tokens;
 
-  const auto [batch, tokens, features] = check.tokens;
   AffineGradients affine(check, "norm_modulate_backward", batch, features, needs, weight, bias);
   affine.args.scale = static_cast<const float*>(args.scale.data), affine.args.scale_stride = args.scale.stride;
   args.modulation = affine.wanted();

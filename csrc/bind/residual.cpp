@@ -20,7 +20,7 @@ Tensor residual(Tensor x, Tensor y, std::optional<Tensor> bias, double scale) {
   args.shape = {check.shape().batch, check.shape().features, 1};
   if (bias) {
     GENFAST_CHECK(x.dim() >= 2, "residual: with a bias x must have shape (B, C, *); got ", name_of(x.sizes()));
-    const Small of_channel = check.small_row(*bias, "bias", x.size(1));
+    const Small of_channel = check.small(bias, "bias", x.size(1), false);
     const int64_t channels = x.size(1), samples = x.size(0) * channels, pixels = samples ? x.numel() / samples : 0;
     const bool last = check.shape().channels > 1 || pixels == 1;
     (last ? args.bias : args.row_bias) = of_channel;

@@ -18,8 +18,7 @@ GENFAST_HD auto bias_of(const Tile& tile, const T* bias) {
 // The same; T is what the tile is made of.
 template <class T, class Tile>
 GENFAST_HD auto bias_of(const Tile& tile, const Small& bias) {
-  if (std::is_same_v<T, float> || !bias.narrow) return bias_of(tile, static_cast<const float*>(bias.data));
-  return bias_of(tile, static_cast<const T*>(bias.data));
+  return with_row<T>(bias, 0, [&](const auto* row) { return bias_of(tile, row); });
 }
 
 template <class T, class Act>

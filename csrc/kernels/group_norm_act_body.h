@@ -1,7 +1,5 @@
 #pragma once
 // The four passes, each a formula of one value under parameters of its channel: two that sum and two that map.
-#include <type_traits>
-
 #include "../math/sum.h"
 #include "group_norm_act.h"
 #include "with_type.h"
@@ -12,9 +10,7 @@ GENFAST_HD int64_t channels_per_group(const GroupNorm& p) { return p.per_group; 
 // Of a channel; `T`: the type of the small tensors that are narrow, float where none is.
 template <class T>
 GENFAST_HD float at(const Small& small, int64_t n, int64_t c) {
-  const int64_t place = n * small.stride + c;
-  if (!std::is_same_v<T, float> && small.narrow) return widen(static_cast<const T*>(small.data)[place]);
-  return static_cast<const float*>(small.data)[place];
+  return with_row<T>(small, n, [&](const auto* row) { return widen(row[c]); });
 }
 template <class T>
 GENFAST_HD float one_plus_scale(const GroupNorm& p, int64_t n, int64_t c) {

@@ -53,8 +53,9 @@ struct SlabPart {
 };
 
 // What is added to the packs of a thread, before all else.
-template <class T, class Pack, class Part, int packs>
-GENFAST_HD void add_to(const GroupNorm& p, const Part& part, typename Pack::Word (&held)[packs]) {
+template <class T, int packs>
+GENFAST_HD void add_to(const GroupNorm& p, const SlabPart<T>& part, typename Packs<T, true>::Word (&held)[packs]) {
+  using Pack = Packs<T, true>;
   constexpr int wide = Pack::kWide;
   float add[wide] = {};
   if (p.add.data && part.inside)
@@ -69,6 +70,16 @@ GENFAST_HD void add_to(const GroupNorm& p, const Part& part, typename Pack::Word
     held[k] = plus<Pack>(held[k], add);
     if (p.sum) Pack::store(p.sum, part.place(k), held[k]);
   }
+}
+
+// What a forward begins with: the packs of a thread, with what is added, and of the channels slope and offset.
+template <int threads, class T, int packs>
+__device__ void begin(const GroupNorm& p, const SlabPart<T>& part, typename Packs<T, true>::Word (&held)[packs],
+                      Pair* line) {
+  part.load(p.x, held);
+  if (p.like || p.add.data) add_to(p, part, held);
+  for (int c = int(threadIdx.x); c < part.width; c += threads)
+    line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
 }
 
 // Shared memory of a block for the sums of its channels: what each row of threads has, then of some rows together.

@@ -33,6 +33,34 @@ void blocks_of(int64_t width, Visit visit) {
   if (at < width) visit(Columns<0>{int(width - at)}, at);
 }
 
+// visit(c, parameters) for each channel of [first, first + width) of sample n.
+template <class Pass, class Visit>
+void channels_of(const Pass& pass, int64_t n, int64_t first, int64_t width, Visit visit) {
+  const int64_t per_group = pass.p.norm.per_group;
+  int64_t group = first / per_group, left = per_group;
+  for (int64_t c = first; c < first + width; ++c) {
+    float parameters[Pass::kParameters];
+    pass.parameters(n, group, c, parameters);
+    visit(c, parameters);
+    if (--left == 0) ++group, left = per_group;
+  }
+}
+
+// Where a pass reads, from `start` on.  Pointers of their own: read through the pass, they would be read again after
+// every store.
+template <class Pass>
+struct Inputs {
+  const typename Pass::Type* from[Pass::kInputs];
+  Inputs(const Pass& pass, int64_t start) {
+    for (int i = 0; i < Pass::kInputs; ++i) from[i] = pass.input(i) + start;
+  }
+  // load(from) is what is read of an input.
+  template <class Load>
+  GENFAST_HD void each(Floats (&in)[Pass::kInputs], const Load& load) const {
+    for (int i = 0; i < Pass::kInputs; ++i) in[i] = load(from[i]);
+  }
+};
+
 // The parameters of channels [first, first + width) of sample n, [kParameters, width].
 template <class Pass>
 class Strip {
@@ -44,24 +72,20 @@ class Strip {
         first_(first),
         width_(width),
         table_(new float[Pass::kParameters * width]) {
-    const int64_t per_group = channels_per_group(pass.p.norm);
-    int64_t group = first / per_group, left = per_group;
-    for (int64_t c = 0; c < width; ++c) {
-      float parameters[Pass::kParameters];
-      pass.parameters(n, group, first + c, parameters);
-      for (int i = 0; i < Pass::kParameters; ++i) table_[i * width + c] = parameters[i];
-      if (--left == 0) ++group, left = per_group;
-    }
+    channels_of(pass, n, first, width, [&](int64_t c, const float* parameters) {
+      for (int i = 0; i < Pass::kParameters; ++i) table_[i * width + c - first] = parameters[i];
+    });
   }
 
   void sum(float* sums) const {  // [2, channels] of the sample
     float* to[2] = {sums + first_, sums + maps_.channels + first_};
+    const int64_t stride = maps_.channels;
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
       const int64_t end = end_of_unit(pixel);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
-        const Inputs inputs(*this, at);
+        const Inputs<Pass> inputs(pass_, place(at));
         Floats unit[2][Block::kCount];
         for (int j = 0; j < Block::kCount; ++j) unit[0][j] = unit[1][j] = all(0.0f);
         // What is a unit further is asked for meanwhile: not all at once, for computing would wait for it.
@@ -69,12 +93,13 @@ class Strip {
           GENFAST_UNROLL
           for (int j = 0; j < Block::kCount; ++j) {
             Floats in[Pass::kInputs], terms[2];
-            inputs.load(each, columns, j, in);
-            for (const auto* from : inputs.from)
-              __builtin_prefetch(from + (each + kPixels) * inputs.stride + j * kLanes);
+            inputs.each(in, [&](const auto* from) {
+              __builtin_prefetch(from + (each + kPixels) * stride + j * kLanes);
+              return columns.load(from + each * stride, j);
+            });
             pass_.sum(in, q.of[j], terms);
             if constexpr (requires { pass_.keep(); })
-              columns.store(pass_.keep() + place(at) + each * inputs.stride, j, terms[0]);
+              columns.store(pass_.keep() + place(at) + each * stride, j, terms[0]);
             unit[0][j] = unit[0][j] + terms[0], unit[1][j] = unit[1][j] + terms[1];
           }
         }
@@ -88,19 +113,20 @@ class Strip {
   }
 
   void map() const {
+    const int64_t stride = maps_.channels;
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
       const int64_t end = end_of_unit(pixel);
       blocks_of(width_, [&](const auto& columns, int64_t at) {
         using Block = std::decay_t<decltype(columns)>;
         const Loaded<Block> q(*this, columns, at);
-        const Inputs inputs(*this, at);
+        const Inputs<Pass> inputs(pass_, place(at));
         auto* out = pass_.output() + place(at);
         for (int64_t each = pixel; each < end; ++each) {
           GENFAST_UNROLL
           for (int j = 0; j < Block::kCount; ++j) {
             Floats in[Pass::kInputs];
-            inputs.load(each, columns, j, in);
-            columns.store(out + each * inputs.stride, j, pass_.map(in, q.of[j]));
+            inputs.each(in, [&](const auto* from) { return columns.load(from + each * stride, j); });
+            columns.store(out + each * stride, j, pass_.map(in, q.of[j]));
           }
         }
       });
@@ -115,18 +141,6 @@ class Strip {
       for (int j = 0; j < Block::kCount; ++j)
         for (int i = 0; i < Pass::kParameters; ++i)
           of[j][i] = columns.load(strip.table_.get() + i * strip.width_ + at, j);
-    }
-  };
-  // Pointers of their own: read through `pass_`, they would be read again after every store.
-  struct Inputs {
-    const typename Pass::Type* from[Pass::kInputs];
-    int64_t stride;
-    Inputs(const Strip& strip, int64_t at) : stride(strip.maps_.channels) {
-      for (int i = 0; i < Pass::kInputs; ++i) from[i] = strip.pass_.input(i) + strip.place(at);
-    }
-    template <class Block>
-    GENFAST_HD void load(int64_t pixel, const Block& columns, int j, Floats (&in)[Pass::kInputs]) const {
-      for (int i = 0; i < Pass::kInputs; ++i) in[i] = columns.load(from[i] + pixel * stride, j);
     }
   };
   int64_t end_of_unit(int64_t pixel) const { return pixel + kPixels < maps_.pixels ? pixel + kPixels : maps_.pixels; }

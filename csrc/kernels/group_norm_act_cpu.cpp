@@ -6,48 +6,29 @@
 
 namespace genfast::cpu::GENFAST_ISA {
 
-// visit(start, q) for each channel of [first, first + width) of sample n: where its values begin, planar, and its
-// parameters.
+// visit(c, start, q) for each channel where maps are planar: where its values begin, and its parameters in registers.
 template <class Pass, class Visit>
-static void channels_of(const Pass& pass, int64_t n, int64_t first, int64_t width, Visit visit) {
-  const GroupNorm& p = pass.p.norm;
-  int64_t group = first / p.per_group, left = p.per_group;
-  for (int64_t c = first; c < first + width; ++c) {
-    float parameters[Pass::kParameters];
-    pass.parameters(n, group, c, parameters);
+static void rows_of(const Pass& pass, int64_t n, int64_t first, int64_t width, Visit visit) {
+  const Maps& maps = pass.p.norm.maps;
+  channels_of(pass, n, first, width, [&](int64_t c, const float* parameters) {
     Floats q[Pass::kParameters];
     for (int i = 0; i < Pass::kParameters; ++i) q[i] = all(parameters[i]);
-    visit(c, (n * p.maps.channels + c) * p.maps.pixels, q);
-    if (--left == 0) ++group, left = p.per_group;
-  }
+    visit(c, (n * maps.channels + c) * maps.pixels, q);
+  });
 }
-
-// Where a pass reads the values of a channel that begin at `start`.  Pointers of their own: read through the pass, they
-// would be read again after every store.
-template <class Pass>
-struct Inputs {
-  const typename Pass::Type* from[Pass::kInputs];
-  Inputs(const Pass& pass, int64_t start) {
-    for (int i = 0; i < Pass::kInputs; ++i) from[i] = pass.input(i) + start;
-  }
-  template <class Lane>
-  GENFAST_HD void load(const Lane& lane, Floats (&in)[Pass::kInputs]) const {
-    for (int i = 0; i < Pass::kInputs; ++i) in[i] = lane.load(from[i]);
-  }
-};
 
 template <class Summing, class Args>
 static void sum_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& pass) {
   const GroupNorm& p = args.norm;
   float* sums = p.sums + 2 * n * p.maps.channels;
   if (p.maps.last) return Strip<Summing>(pass, n, first, width).sum(sums);
-  channels_of(pass, n, first, width, [&](int64_t c, int64_t start, const auto& q) {
+  rows_of(pass, n, first, width, [&](int64_t c, int64_t start, const auto& q) {
     float total[2];
     const Inputs<Summing> inputs(pass, start);
     sum_row(p.maps.pixels, total, [&](const auto& lane) {
       Floats in[Summing::kInputs];
       Terms<Floats, 2> terms;
-      inputs.load(lane, in);
+      inputs.each(in, [&](const auto* from) { return lane.load(from); });
       pass.sum(in, q, terms.of);
       if constexpr (requires { pass.keep(); }) lane.store(pass.keep() + start, terms.of[0]);
       return terms;
@@ -64,14 +45,14 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
   const GroupNorm& p = args.norm;
   if (p.maps.last) return Strip<Mapping>(pass, n, first, width).map();
   const int64_t next = width * p.maps.pixels;
-  channels_of(pass, n, first, width, [&](int64_t, int64_t start, const auto& q) {
+  rows_of(pass, n, first, width, [&](int64_t, int64_t start, const auto& q) {
     const Inputs<Summing> ahead(summing, start + next);
     const Inputs<Mapping> inputs(pass, start);
     auto* out = pass.output() + start;
     lanes(0, p.maps.pixels, [&](const auto& lane) {
       for (const auto* from : ahead.from) __builtin_prefetch(from + lane.first);
       Floats in[Mapping::kInputs];
-      inputs.load(lane, in);
+      inputs.each(in, [&](const auto* from) { return lane.load(from); });
       lane.store(out, pass.map(in, q));
     });
   });

@@ -60,10 +60,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
   SlabPart<T> part(p, split, first_sample);
   const int thread = int(threadIdx.x), columns = split.columns;
   typename Pack::Word held[packs];
-  part.load(p.x, held);
-  if (p.like || p.add.data) add_to<T, Pack>(p, part, held);
-  for (int c = thread; c < part.width; c += threads)
-    line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
+  begin<threads>(p, part, held, line);
 
   // Calls f of the group of each half, where a half or a thread's pack is the first of its group.
   const auto visit_groups = [&](bool first_only, const auto& f) {

@@ -25,10 +25,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
   const int64_t at = part.n * p.groups + part.first_group;
 
   typename Pack::Word held[packs];
-  part.load(p.x, held);
-  if (p.like || p.add.data) add_to<T, Pack>(p, part, held);
-  for (int c = int(threadIdx.x); c < part.width; c += threads)
-    line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
+  begin<threads>(p, part, held, line);
 
   if (stage != Stage::rest) {
     const float count = float(part.count) * float(per_group);

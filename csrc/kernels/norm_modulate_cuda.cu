@@ -44,9 +44,7 @@ __device__ Values<vector> load_or(const CudaTile<vector>& tile, const Row* row, 
 
 template <class T, bool vector>
 __device__ Values<vector> load_or(const CudaTile<vector>& tile, const Small& small, int64_t sample, float missing) {
-  Values<vector> values;
-  with_row<T>(small, sample, [&](const auto* row) { values = load_or(tile, row, missing); });
-  return values;
+  return with_row<T>(small, sample, [&](const auto* row) { return load_or(tile, row, missing); });
 }
 
 // At least one block a multiprocessor: without a number the compiler spills a register or two to fit three.

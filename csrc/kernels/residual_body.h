@@ -30,9 +30,10 @@ struct ResidualBody {
     }
   };
   GENFAST_HD Row row(int64_t r) const {
-    float of_row = -0.0f;  // adds nothing to -0
-    if (p.row_bias.data)
-      with_row<T>(p.row_bias, 0, [&](const auto* row) { of_row = widen(row[r - by_channels(r) * p.channels]); });
+    const int64_t channel = r - by_channels(r) * p.channels;
+    const float of_row = p.row_bias.data
+                             ? with_row<T>(p.row_bias, 0, [&](const auto* row) { return widen(row[channel]); })
+                             : -0.0f;  // adds nothing to -0
     return {static_cast<T*>(p.out),
             static_cast<const T*>(p.x),
             static_cast<const T*>(p.y),

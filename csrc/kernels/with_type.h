@@ -1,4 +1,6 @@
 #pragma once
+#include <type_traits>
+
 #include "../math/number.h"
 #include "types.h"
 
@@ -17,13 +19,11 @@ inline void with_type(DType dtype, Function f) {
   }
 }
 
-// use(row) with where the row of a sample begins, as floats or as what the tensor is made of.
+// use(row) with where the row of a sample begins, as floats or as what the tensor is made of, T.
 template <class T, class Use>
-GENFAST_HD void with_row(const Small& small, int64_t sample, Use use) {
-  if (small.narrow)
-    use(static_cast<const T*>(small.data) + sample * small.stride);
-  else
-    use(static_cast<const float*>(small.data) + sample * small.stride);
+GENFAST_HD auto with_row(const Small& small, int64_t sample, Use use) {
+  if (!std::is_same_v<T, float> && small.narrow) return use(static_cast<const T*>(small.data) + sample * small.stride);
+  return use(static_cast<const float*>(small.data) + sample * small.stride);
 }
 
 }  // namespace genfast::inline GENFAST_ISA

@@ -15,6 +15,7 @@ from .dispatch import (
     require_optional,
     require_tensors,
     widened,
+    widened_others,
     with_autograd,
 )
 
@@ -23,9 +24,9 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     """y = act(x + bias).  x: (*, D), float32, bfloat16 or float16, contiguous or copied; bias: (D,), None is zero.
 
     act: "none", "silu", "gelu", or "gelu_tanh", its approximation by tanh (Hendrycks and Gimpel 2016,
-    arXiv:1606.08415).  Computed in float32 and rounded once; a bias is read in float32 or in the
-    dtype of x, and converted from others.  Differentiable any number of times: a backward reads x again and keeps
-    nothing else.  float64 is computed by plain torch.
+    arXiv:1606.08415).  Computed in float32 and rounded once; a bias is read in float32 or in the dtype of x, and
+    converted from others.  Differentiable any number of times: a backward reads x again and keeps nothing else.
+    float64 is computed by plain torch.
     Raises ValueError or RuntimeError naming the argument.
     """
     number = number_of(act)
@@ -39,7 +40,7 @@ def bias_act(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Ten
     if composed(x, bias):
         one_device("bias_act", x=x, bias=bias)
         return bias_act_reference(x, bias, act=act)
-    return _fused(*packed(x, bias if bias is None or bias.dtype == x.dtype else bias.float()), number)
+    return _fused(*packed(x, *widened_others(x, bias)), number)
 
 
 def bias_act_reference(x: Tensor, bias: Tensor | None = None, *, act: str = "silu") -> Tensor:

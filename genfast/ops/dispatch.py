@@ -202,8 +202,13 @@ def widened(*small: Tensor | None) -> list[Tensor | None]:
     return [t.float() if isinstance(t, Tensor) and t.dtype in HALVES else t for t in small]
 
 
+def widened_others(x: Tensor, *small: Tensor | None) -> list[Tensor | None]:
+    """Each in float32, or as it is where it is in the dtype of x, which kernels read too."""
+    return [t if t is None or t.dtype == x.dtype else t.float() for t in small]
+
+
 def widened_beside(x: Tensor, *small: Tensor | None) -> list[Tensor | None]:
-    """The same, or the tensors themselves where all are in the dtype of x, which a kernel reads as it is."""
+    """As `widened`, but the tensors themselves where all are in the dtype of x: for a kernel that wants one type."""
     return list(small) if all(t is None or t.dtype == x.dtype for t in small) else widened(*small)
 
 

@@ -22,6 +22,7 @@ from .dispatch import (
     require_tensors,
     wanted,
     widened,
+    widened_others,
     with_autograd,
     with_rows,
 )
@@ -83,13 +84,13 @@ def _prepared(x, groups, weight, bias, scale, shift, add, act, eps, return_sum) 
         return group_norm_act_reference(
             x, groups, weight, bias, scale, shift, act=act, eps=eps, add=add, return_sum=True
         )
-    small = [t if t is None or t.dtype == x.dtype else t.float() for t in (weight, bias, scale, shift)]
+    small = widened_others(x, weight, bias, scale, shift)
     x = dense(x)
     if add is not None:
         if add.shape == x.shape:
             add = beside(add.to(x.dtype), x)
         else:
-            (add,) = with_rows(add if add.dtype == x.dtype else add.float())
+            (add,) = with_rows(*widened_others(x, add))
     return _fused(x, groups, *with_rows(*small), add, number_of(act), eps, return_sum)
 
 

@@ -13,6 +13,7 @@ from .dispatch import (
     register_fake,
     require_optional,
     require_tensors,
+    widened_others,
     with_autograd,
 )
 
@@ -40,9 +41,7 @@ def residual(x: Tensor, y: Tensor, bias: Tensor | None = None, scale: float = 1.
         one_device("residual", x=x, y=y, bias=bias)
         return residual_reference(x, y, bias, scale)
     x = dense(x)
-    return _fused(
-        x, in_layout_of(y, x), *packed(bias if bias is None or bias.dtype == x.dtype else bias.float()), scale
-    )
+    return _fused(x, in_layout_of(y, x), *packed(*widened_others(x, bias)), scale)
 
 
 def residual_reference(x: Tensor, y: Tensor, bias: Tensor | None = None, scale: float = 1.0) -> Tensor:

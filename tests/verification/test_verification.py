@@ -325,6 +325,8 @@ def test_the_command_prints_a_table_and_exits_with_zero(whole, monkeypatch, caps
     code, out, _ = command(monkeypatch, capsys, "verify")
     lines = out.splitlines()
     assert code == 0 and [line.split()[0] for line in lines[1 : 1 + len(SOLVERS)]] == list(SOLVERS)
+    (ddim,) = (line.split() for line in lines if line.startswith("ddim "))
+    assert ddim[:3] == ["ddim", "ode", "1"] and ddim[-1] == "ok"
     assert lines[1].endswith("ok") and re.match(r"(\d+) of \1 passed in \d+ s", lines[-1]) and "FAILED" not in out
 
 
@@ -341,7 +343,8 @@ def test_json_has_one_record_a_solver(whole, monkeypatch, capsys):
     assert (ddpm["kind"], ddpm["declared_order"], ddpm["grid"]) == ("sde", 1, "log_snr")
     assert 0.85 < ddpm["measured_order"] < 1.25
     assert 0 < ddpm["mean_deviation"] < 5 and 0 < ddpm["covariance_deviation"] < 5
-    assert {record["kind"] for record in records} >= {"ode", "sde", "accuracy", "likelihood", "invariance"}
+    kinds = {record["kind"] for record in records}
+    assert kinds == {"ode", "sde", "other", "accuracy", "likelihood", "invariance"}
 
 
 def test_the_command_exits_with_one_for_a_wrong_solver(monkeypatch, capsys):

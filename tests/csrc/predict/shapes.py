@@ -3,6 +3,7 @@
 from .model import Launch
 
 IMAGES = 64 * 3 * 512 * 512  # values
+LAYOUTS = "NCHW", "NHWC"
 TYPES = {"f32": ("float", 4), "bf16": ("BFloat16", 2)}
 
 

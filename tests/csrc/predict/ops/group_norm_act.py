@@ -5,11 +5,10 @@ import math
 from dataclasses import dataclass
 
 from ..model import ANY, Launch
-from ..shapes import TYPES
+from ..shapes import LAYOUTS, TYPES
 from ..table import Row
 
 STEM, GROUPS, CLUSTER = "group_norm_act_cuda", 32, 8
-LAYOUTS = "NCHW", "NHWC"
 SHAPES = {  # %: forward; backward of each layout
     ("bf16", 64, 256, 64, 64): (80, 74, 70), ("f32", 64, 256, 64, 64): (88, 88, 88),
     ("bf16", 8, 512, 128, 128): (80, 74, 70), ("f32", 8, 512, 128, 128): (88, 88, 88),
@@ -48,11 +47,10 @@ def whole_groups(threads, packs, channels, pixels, wide):
 
 
 def slabs(threads, packs, channels, pixels, wide):
-    """Of whole groups and whole packs; a group is a half of a pack, or some."""
+    """Of whole groups and whole packs; a group is a half of a pack, or some.  The backward, of 4 packs, sums channels,
+    the forward halves of packs."""
     slab = max(4 * wide, channels // GROUPS)
-    most = (
-        channels if packs == 4 else min(channels, 16 * wide)
-    )  # the backward sums channels, the forward halves of packs
+    most = channels if packs == 4 else min(channels, 16 * wide)
     while 2 * slab <= most and threads * wide // (2 * slab) * packs >= pixels:
         slab *= 2
     return Cut(threads, packs, up(pixels, threads * wide // slab * packs), channels // slab, slab)

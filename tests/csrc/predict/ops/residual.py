@@ -2,11 +2,10 @@
 
 import math
 
-from ..shapes import TYPES, flat
+from ..shapes import LAYOUTS, TYPES, flat
 from ..table import Row
 
 SHAPE = (64, 256, 64, 64)
-LAYOUTS = "NCHW", "NHWC"
 
 
 def forward(dtype, shape, last):
