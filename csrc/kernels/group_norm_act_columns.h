@@ -22,6 +22,11 @@ struct Columns {
     if constexpr (lanes) return store_lane(p + j * kLanes, value);
     store_part(p, value, count);
   }
+  template <class T>
+  GENFAST_HD void stream(T* p, int j, Floats value) const {
+    if constexpr (lanes) return stream_lane(p + j * kLanes, value);
+    store_part(p, value, count);
+  }
 };
 
 // Visits [0, width) in blocks of four registers, then single ones, then what is left.
@@ -112,7 +117,7 @@ class Strip {
     }
   }
 
-  void map() const {
+  void map(bool streams) const {
     const int64_t stride = maps_.channels;
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
       const int64_t end = end_of_unit(pixel);
@@ -126,7 +131,8 @@ class Strip {
           for (int j = 0; j < Block::kCount; ++j) {
             Floats in[Pass::kInputs];
             inputs.each(in, [&](const auto* from) { return columns.load(from + each * stride, j); });
-            columns.store(out + each * stride, j, pass_.map(in, q.of[j]));
+            const Floats value = pass_.map(in, q.of[j]);
+            streams ? columns.stream(out + each * stride, j, value) : columns.store(out + each * stride, j, value);
           }
         }
       });

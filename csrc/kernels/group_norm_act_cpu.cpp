@@ -37,13 +37,27 @@ static void sum_strip(const Args& args, int64_t n, int64_t first, int64_t width,
   });
 }
 
+// So large an output is written past the cache: beside what is read it would not fit there, and so it need not be read
+// before it is written.
+constexpr int64_t kPastCache = int64_t(16) << 20;
+
+// Whether a strip is: where all registers of its rows are aligned.
+template <class Pass>
+static bool streams(const GroupNorm& p, int64_t first, const Pass& pass) {
+  constexpr int64_t size = sizeof(typename Pass::Type);
+  const int64_t row = p.maps.last ? p.maps.channels : p.maps.pixels, begin = p.maps.last ? first : 0;
+  const auto places = reinterpret_cast<uintptr_t>(pass.output()) | uintptr_t((row | begin) * size);
+  return p.maps.batch * p.maps.channels * p.maps.pixels * size >= kPastCache && places % (kLanes * size) == 0;
+}
+
 // While it computes, it asks for what `summing` will read of the next strip, which lies behind this one where maps are
 // planar.
 template <class Summing, class Mapping, class Args>
 static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& summing,
                       const Mapping& pass) {
   const GroupNorm& p = args.norm;
-  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).map();
+  const bool streamed = std::is_same_v<Args, GroupNormActArgs> && streams(p, first, pass);
+  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).map(streamed);
   const int64_t next = width * p.maps.pixels;
   rows_of(pass, n, first, width, [&](int64_t, int64_t start, const auto& q) {
     const Inputs<Summing> ahead(summing, start + next);
@@ -53,7 +67,8 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
       for (const auto* from : ahead.from) __builtin_prefetch(from + lane.first);
       Floats in[Mapping::kInputs];
       inputs.each(in, [&](const auto* from) { return lane.load(from); });
-      lane.store(out, pass.map(in, q));
+      const Floats value = pass.map(in, q);
+      streamed ? lane.stream(out, value) : lane.store(out, value);
     });
   });
 }
@@ -101,6 +116,7 @@ static void run(const Args& args, int64_t work_first, int64_t work_last, const S
         add_strip<typename Summing::Type>(both, n, begin * per_group, width);
       }
   }
+  end_streams();
 }
 
 void group_norm_act(const GroupNormActArgs& given, int64_t first, int64_t last) {

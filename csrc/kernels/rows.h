@@ -16,6 +16,10 @@ struct Lane {
   GENFAST_HD void store(T* row, Floats a) const {
     store_lane(row + first, a);
   }
+  template <class T>
+  GENFAST_HD void stream(T* row, Floats a) const {
+    stream_lane(row + first, a);
+  }
   GENFAST_HD Floats clear_tail(Floats a) const { return a; }
 };
 
@@ -30,6 +34,10 @@ struct LastLane {
   template <class T>
   GENFAST_HD void store(T* row, Floats a) const {
     store_part(row + first, a, count);
+  }
+  template <class T>
+  GENFAST_HD void stream(T* row, Floats a) const {
+    store(row, a);
   }
   GENFAST_HD Floats clear_tail(Floats a) const {
     float values[kLanes];
