@@ -103,12 +103,14 @@ runs, 49152, 48152, no error left
 
 
 def test_a_device_is_asked_once_what_it_runs_and_how_much_shared_memory_it_has(tmp_path):
-    """By a runtime made up for it: four devices, twice; a kernel that declares 1,000 bytes asks for the rest."""
+    """By a runtime made up for it: four devices, twice; a kernel that declares 1,000 bytes asks for the rest.  Where the
+    driver has no answer, a multiprocessor runs a block."""
     csrc, program = ROOT / "tests" / "csrc", str(tmp_path / "device")
     command = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", str(csrc / "fake"), str(csrc / "device.cpp")]
     subprocess.run([*command, "-o", program], check=True)
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-    assert printed == DEVICES * 2 + "0 allowed, 6 questions\n"
+    resident = "528 blocks, no error left\n132 blocks, no error left\n"
+    assert printed == DEVICES * 2 + resident + "0 allowed, 6 questions\n"
 
 
 # ---- setup.py ----

@@ -46,6 +46,14 @@ static void take_add(const Checker& check, const Tensor& x, const Optional& add,
     p.add = check.small(add, "add", p.maps.channels, add->dim() != 1);
 }
 
+// No part at all on a CPU.
+static Cut cut_on_device(const Tensor& x, const GroupNorm& p, bool backward) {
+  return runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, backward, shared_memory_of(x)) : Cut{};
+}
+static unsigned* counters(const Checker& check, const Cut& cut, const GroupNorm& p) {
+  return check.scratch<unsigned>(p.maps.batch * cut.units(p));
+}
+
 // (y, sum, moments): x + add, where it is asked for or kept; mean and rstd, (2, N, groups)
 std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Optional weight, Optional bias,
                                                   Optional scale, Optional shift, Optional add, int64_t activation,
@@ -66,16 +74,16 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_act(Tensor x, int64_t groups, Opti
   const int64_t count = p.maps.batch * groups;
   Tensor moments =
       keep_moments ? check.empty(ScalarType::Float, {2, p.maps.batch, groups}) : check.nothing(ScalarType::Float);
-  const int64_t parts = runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, false).parts() : 0;
+  const Cut cut = cut_on_device(x, p, false);
   if (keep_moments)
     p.mean = static_cast<float*>(moments.data_ptr());
-  else if (parts != 1)
+  else if (!cut.once)
     p.mean = check.scratch<float>(2 * count);
   p.rstd = p.mean + count;
-  if (parts == 0)
+  if (cut.parts() == 0)
     p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
-  else if (parts > 1)
-    p.partial = check.scratch<float>(4 * count * parts);
+  else if (!cut.once)
+    p.partial = check.scratch<float>(4 * count * cut.parts()), p.counters = counters(check, cut, p);
   if (x.numel() > 0)
     GENFAST_RUN(group_norm_act, x, args);
   else if (keep_moments)
@@ -104,9 +112,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> group_norm_act_backward(Tenso
   Tensor dx = check.empty(x.scalar_type());
   args.dx = dx.data_ptr();
   p.sums = check.scratch<float>(2 * p.maps.batch * p.maps.channels);
-  const Cut cut = runs_cuda_twin(x) && x.numel() > 0 ? cut_of(p, true) : Cut{};
-  if (cut.parts() > 1) p.partial = check.scratch<float>(2 * p.maps.batch * p.maps.channels * cut.pieces());
-  if (cut.parts() != 1) args.means = reinterpret_cast<GroupMeans*>(check.scratch<float>(2 * p.maps.batch * groups));
+  const Cut cut = cut_on_device(x, p, true);
+  if (cut.parts() > 0 && !cut.once) {
+    p.partial = check.scratch<float>(2 * p.maps.batch * p.maps.channels * cut.pieces());
+    p.counters = counters(check, cut, p);
+  }
+  if (!cut.once) args.means = reinterpret_cast<GroupMeans*>(check.scratch<float>(2 * p.maps.batch * groups));
   p.mean = static_cast<float*>(moments.data_ptr()), p.rstd = p.mean + p.maps.batch * groups;
   if (x.numel() > 0) {
     GENFAST_RUN(group_norm_act_backward, x, args);

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "../kernels/device.h"
+#include "../kernels/shared_memory.h"
 #include "../kernels/types.h"
 #include "refuse.h"
 #include "tensor.h"
@@ -55,6 +56,16 @@ struct DeviceScope {
   }
 };
 #endif
+
+// Bytes of shared memory that a block may have on the tensor's device.
+inline size_t shared_memory_of([[maybe_unused]] const Tensor& t) {
+#if defined(GENFAST_CUDA) || defined(GENFAST_EMULATE)
+  const DeviceScope scope(t);
+  return shared_memory();
+#else
+  return 0;
+#endif
+}
 
 // A copy of the tensor's memory, on its device.
 inline void copy_memory([[maybe_unused]] void* to, const Tensor& from) {

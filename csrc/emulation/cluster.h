@@ -26,8 +26,8 @@ inline void grid_sync() {
   grid_barrier.sync();
 }
 
-// A block tells the others that it is here; waits for as many.
-inline void signal(unsigned* counter) { ++*counter; }
+// A block tells the others that it is here, and learns how many were; waits for as many.
+inline unsigned arrive(unsigned* counter) { return (*counter)++; }
 inline void await(const unsigned* counter, unsigned least) {
   wait_until([=] { return *static_cast<const volatile unsigned*>(counter) >= least; });
 }

@@ -3,13 +3,6 @@
 #include "launch.cuh"
 #include "types.h"
 
-namespace genfast {
-
-// Whether the device has clusters of eight blocks: sm_90 and sm_100, which the 227 KiB of a block tell.
-inline bool has_clusters() { return shared_memory() > (200 << 10); }
-
-}  // namespace genfast
-
 #if defined(GENFAST_EMULATE)
 
 namespace genfast {

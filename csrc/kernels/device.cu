@@ -12,6 +12,11 @@ const char* cuda::copy(void* to, const void* from, size_t bytes, Stream) {
   std::memcpy(to, from, bytes);
   return nullptr;
 }
+const char* zero(void* to, size_t bytes, Stream) {
+  std::memset(to, 0, bytes);
+  return nullptr;
+}
+int64_t resident_blocks(const void*, int, size_t) { return emulation::device.resident_blocks; }
 
 }  // namespace genfast
 #else
@@ -73,6 +78,20 @@ void allow_shared(const void* kernel) {
   if (cudaFuncGetAttributes(&of, kernel) != cudaSuccess) return;
   const int most = int(shared_memory() - of.sharedSizeBytes);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+}
+
+const char* zero(void* to, size_t bytes, Stream stream) {
+  const cudaError_t error = cudaMemsetAsync(to, 0, bytes, stream);
+  return error == cudaSuccess ? launch_error() : cudaGetErrorString(error);
+}
+
+int64_t resident_blocks(const void* kernel, int threads, size_t shared_bytes) {
+  int device = 0, multiprocessors = 1, blocks = 1;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes) != cudaSuccess)
+    cudaGetLastError();  // which is told here, and not by the next launch
+  return int64_t(multiprocessors) * blocks;
 }
 
 }  // namespace genfast

@@ -29,6 +29,7 @@ struct GroupNorm {
   float *mean, *rstd;         // [batch, groups]
   float* sums;                // [batch, 2, channels]: scratch; backward: of dL/du and dL/du x_hat
   float* partial;             // scratch of the CUDA twin; see group_norm_act_split.h
+  unsigned* counters;         // and, of each group or slab, the parts that are summed up
   int activation;             // an Activation
   int wide;                   // CUDA: values of a pack, 16 bytes where maps allow it, else 1
 };

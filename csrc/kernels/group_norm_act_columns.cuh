@@ -17,15 +17,13 @@ struct SlabPart {
   bool inside;           // of the slab
   int mine;              // pixels of the thread
 
-  GENFAST_HD SlabPart(const GroupNorm& p, const SlabSplit& split, int64_t first_sample) : n(first_sample + blockIdx.z) {
-    const unsigned at = blockIdx.x, slab = split.parts > 1 ? at / unsigned(split.parts) : at;
-    part = int(at - slab * unsigned(split.parts));
-    channel = int64_t(slab) * split.slab;
+  GENFAST_HD SlabPart(const GroupNorm& p, const SlabSplit& split, const Here& here) : n(here.n), part(here.part) {
+    channel = int64_t(here.unit) * split.slab;
     const int64_t across = p.maps.channels - channel;
     const SlabSplit::Pixels& pixels = split.pixels(part);
     count = pixels.count, width = across < split.slab ? int(across) : split.slab;
     row = divided(int(threadIdx.x), split.of_columns), column = int(threadIdx.x) - row * split.columns;
-    first_group = int64_t(slab) * split.groups, groups = int(std::min(p.groups - first_group, int64_t(split.groups)));
+    first_group = split.first_group(here.unit), groups = split.groups_of(p, first_group);
     inside = row < split.rows && column * Pack::kWide < width;
     mine = inside ? pixels.rounds + (row < pixels.rest) : 0;
     const int64_t across_packs = p.maps.channels / Pack::kWide;
@@ -33,6 +31,8 @@ struct SlabPart {
     base =
         (n * p.maps.pixels + int64_t(part) * split.of_part.count + row) * across_packs + channel / Pack::kWide + column;
   }
+  // To the packs of a later load, or an earlier one.
+  GENFAST_HD void move(int packs) { base += packs * stride, mine -= packs; }
   GENFAST_HD bool has(int k) const { return k < mine; }
   GENFAST_HD int64_t place(int k) const { return base + k * stride; }
   template <int packs>
@@ -54,7 +54,8 @@ struct SlabPart {
 
 // What is added to the packs of a thread, before all else.
 template <class T, int packs>
-GENFAST_HD void add_to(const GroupNorm& p, const SlabPart<T>& part, typename Packs<T, true>::Word (&held)[packs]) {
+GENFAST_HD void add_to(const GroupNorm& p, const SlabPart<T>& part, Stage stage,
+                       typename Packs<T, true>::Word (&held)[packs]) {
   using Pack = Packs<T, true>;
   constexpr int wide = Pack::kWide;
   float add[wide] = {};
@@ -68,16 +69,16 @@ GENFAST_HD void add_to(const GroupNorm& p, const SlabPart<T>& part, typename Pac
       Pack::unpack(like, add);
     }
     held[k] = plus<Pack>(held[k], add);
-    if (p.sum) Pack::store(p.sum, part.place(k), held[k]);
+    if (p.sum && stage != Stage::rest) Pack::store(p.sum, part.place(k), held[k]);
   }
 }
 
 // What a forward begins with: the packs of a thread, with what is added, and of the channels slope and offset.
 template <int threads, class T, int packs>
-__device__ void begin(const GroupNorm& p, const SlabPart<T>& part, typename Packs<T, true>::Word (&held)[packs],
-                      Pair* line) {
+__device__ void begin(const GroupNorm& p, const SlabPart<T>& part, Stage stage,
+                      typename Packs<T, true>::Word (&held)[packs], Pair* line) {
   part.load(p.x, held);
-  if (p.like || p.add.data) add_to(p, part, held);
+  if (p.like || p.add.data) add_to(p, part, stage, held);
   for (int c = int(threadIdx.x); c < part.width; c += threads)
     line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
 }

@@ -8,69 +8,80 @@ namespace genfast::cuda {
 // A grid has at most so many samples; more are told apart by launches.
 constexpr int64_t kMostSamples = 65535;
 
+// A block a part: where a block or a cluster holds a unit, the groups or a slab of a sample, all of it is read once.
 template <class Args, class Split>
-using Kernel = void (*)(Args, Split, int64_t, Stage);
-
-// A block a part; `units`: the groups or slabs of a sample.
-template <class Args, class Split>
-static const char* launch_parts(Kernel<Args, Split> kernel, const Args& args, const Split& split, int64_t units,
-                                size_t shared_bytes, Stage stage, Stream stream) {
+static const char* run_once(void (*kernel)(Args, Split, Once), const Args& args, const Split& split, int64_t units,
+                            size_t shared_bytes, Stream stream) {
   const int64_t batch = args.norm.maps.batch;
+  Launch how;
+  how.block = dim3(split.threads), how.shared_bytes = shared_bytes, how.cluster = dim3(split.parts);
   for (int64_t first = 0; first < batch; first += kMostSamples) {
-    Launch how;
     how.grid = dim3(unsigned(units * split.parts), 1, unsigned(std::min(batch - first, kMostSamples)));
-    how.block = dim3(split.threads), how.shared_bytes = shared_bytes;
-    if (stage == Stage::whole) how.cluster = dim3(split.parts);
-    if (const char* error = launch(kernel, how, stream, args, split, first, stage)) return error;
+    const Once once{unsigned(split.parts), unsigned(units), first};
+    if (const char* error = launch(kernel, how, stream, args, split, once)) return error;
   }
   return nullptr;
 }
 
-// In one launch where a block or a cluster holds all that is summed up; else in two that read alike, and between them
-// the sums of all parts are put together.
+// Else twice, and so many units ahead are summed up that a block that reads again need not wait.
 template <class Args, class Split>
-static const char* run(Kernel<Args, Split> kernel, const Args& args, const Split& split, int64_t units,
-                       size_t shared_bytes, Stream stream) {
-  if (split.parts == 1 || (split.parts <= kMostParts && has_clusters()))
-    return launch_parts(kernel, args, split, units, shared_bytes, Stage::whole, stream);
-  if (const char* error = launch_parts(kernel, args, split, units, shared_bytes, Stage::sums, stream)) return error;
-  const Launch how{dim3(unsigned(args.norm.maps.batch * args.norm.groups)), dim3(kThreads)};
-  if (const char* error = launch<Args, Split>(together_kernel<Split>, how, stream, args, split)) return error;
-  Args rest = args;
-  if (rest.norm.sum) rest.norm.x = rest.norm.sum, rest.norm.add = {}, rest.norm.like = nullptr;
-  return launch_parts(kernel, rest, split, units, shared_bytes, Stage::rest, stream);
+static const char* run_twice(void (*kernel)(Args, Split, Twice), const Args& args, const Split& split, int64_t units,
+                             size_t shared_bytes, Stream stream) {
+  const int64_t parts = split.parts, resident = resident_blocks(kernel, split.threads, shared_bytes);
+  const Twice twice{unsigned(parts), unsigned(units), unsigned(args.norm.maps.batch * units),
+                    unsigned(up(resident, 2 * parts)), args.norm.counters};
+  if (const char* error = zero(twice.counters, twice.units * sizeof(unsigned), stream)) return error;
+  const Launch how{dim3(unsigned(twice.blocks())), dim3(split.threads), shared_bytes};
+  return launch(kernel, how, stream, args, split, twice);
 }
 
 template <class T>
 static const char* norm(const GroupNormActArgs& args, Stream stream) {
   const GroupNorm& p = args.norm;
-  const Cut cut = cut_of(p, false);
-  const int64_t slabs = cut.slabs ? up(p.maps.channels, cut.slab.slab) : 0;
+  const Cut cut = cut_of(p, false, shared_memory());
+  const int64_t units = cut.units(p);
   if (cut.slabs && cut.block.halves) {
     constexpr Block small = kHalvesBlocks[0], large = kHalvesBlocks[1];
-    return run(cut.block.threads == small.threads ? halves_kernel<T, small.threads, small.packs, 2>
-                                                  : halves_kernel<T, large.threads, large.packs, 1>,
-               args, cut.slab, slabs, halves_bytes(cut.slab), stream);
+    const size_t bytes = halves_bytes(cut.slab);
+    if (!cut.once)
+      return run_twice(halves_kernel<T, small.threads, small.held, 2, Twice>, args, cut.slab, units, bytes, stream);
+    return run_once(cut.block.threads == small.threads ? halves_kernel<T, small.threads, small.held, 2, Once>
+                                                       : halves_kernel<T, large.threads, large.held, 1, Once>,
+                    args, cut.slab, units, bytes, stream);
   }
   if (cut.slabs) {
     constexpr Block small = kSlabBlocks[0], large = kSlabBlocks[1];
-    return run(cut.block.threads == small.threads ? slab_kernel<T, small.threads, small.packs, 2>
-                                                  : slab_kernel<T, large.threads, large.packs, 1>,
-               args, cut.slab, slabs, slab_bytes(cut.slab, p.wide), stream);
+    const size_t bytes = slab_bytes(cut.slab, p.wide);
+    if (!cut.once)
+      return run_twice(slab_kernel<T, small.threads, small.held, 2, Twice>, args, cut.slab, units, bytes, stream);
+    return run_once(cut.block.threads == small.threads ? slab_kernel<T, small.threads, small.held, 2, Once>
+                                                       : slab_kernel<T, large.threads, large.held, 1, Once>,
+                    args, cut.slab, units, bytes, stream);
   }
-  return run(cut.wide > 1 ? group_kernel<T, true> : group_kernel<T, false>, args, cut.group, p.groups,
-             sizeof(Pair) * cut.group.channels, stream);
+  const size_t bytes = sizeof(Pair) * cut.group.channels;
+  if (!cut.once)
+    return run_twice(cut.wide > 1 ? group_kernel<T, true, Twice> : group_kernel<T, false, Twice>, args, cut.group,
+                     units, bytes, stream);
+  return run_once(cut.wide > 1 ? group_kernel<T, true, Once> : group_kernel<T, false, Once>, args, cut.group, units,
+                  bytes, stream);
 }
 
 template <class T>
 static const char* norm(const GroupNormActBackwardArgs& args, Stream stream) {
   const GroupNorm& p = args.norm;
-  const Cut cut = cut_of(p, true);
-  if (cut.slabs)
-    return run(slab_backward_kernel<T>, args, cut.slab, up(p.maps.channels, cut.slab.slab),
-               slab_backward_bytes(cut.slab, p.wide), stream);
-  return run(cut.wide > 1 ? group_backward_kernel<T, true> : group_backward_kernel<T, false>, args, cut.group, p.groups,
-             group_backward_bytes(cut.group), stream);
+  const Cut cut = cut_of(p, true, shared_memory());
+  const int64_t units = cut.units(p);
+  if (cut.slabs) {
+    const size_t bytes = slab_backward_bytes(cut.slab, p.wide);
+    if (!cut.once) return run_twice(slab_backward_kernel<T, Twice>, args, cut.slab, units, bytes, stream);
+    return run_once(slab_backward_kernel<T, Once>, args, cut.slab, units, bytes, stream);
+  }
+  const size_t bytes = group_backward_bytes(cut.group);
+  if (!cut.once)
+    return run_twice(cut.wide > 1 ? group_backward_kernel<T, true, Twice> : group_backward_kernel<T, false, Twice>,
+                     args, cut.group, units, bytes, stream);
+  return run_once(cut.wide > 1 ? group_backward_kernel<T, true, Once> : group_backward_kernel<T, false, Once>, args,
+                  cut.group, units, bytes, stream);
 }
 
 const char* group_norm_act(const GroupNormActArgs& p, Stream stream) {

@@ -10,8 +10,8 @@ struct GroupPart {
   int64_t n, group, channel, slice;
   int part, channels, count;
 
-  GENFAST_HD GroupPart(const GroupNorm& p, const GroupSplit& split, int64_t n_, int64_t group_, int part_)
-      : n(n_), group(group_), part(part_) {
+  GENFAST_HD GroupPart(const GroupNorm& p, const GroupSplit& split, const Here& here)
+      : n(here.n), group(here.unit), part(here.part) {
     const int block = split.slices > 1 ? part / split.slices : part;
     slice = split.slices > 1 ? int64_t(part - block * split.slices) * split.per_slice : 0;
     const int64_t first = int64_t(block) * split.channels, channels_left = p.per_group - first;
@@ -19,11 +19,6 @@ struct GroupPart {
     channel = group * p.per_group + first;
     channels = channels_left < split.channels ? int(channels_left) : split.channels;
     count = channels * (packs_left < split.per_slice ? int(packs_left) : split.per_slice);
-  }
-  // Of this block, in a grid of parts of groups, and samples from `first` on.
-  GENFAST_HD static GroupPart here(const GroupNorm& p, const GroupSplit& split, int64_t first) {
-    const unsigned at = blockIdx.x, group = split.parts > 1 ? at / unsigned(split.parts) : at;
-    return {p, split, first + blockIdx.z, group, int(at - group * unsigned(split.parts))};
   }
 };
 
@@ -38,7 +33,7 @@ struct GroupPlaces {
   unsigned inverse;
   bool last;
   GENFAST_HD GroupPlaces(const GroupNorm& p, const GroupSplit& split, const GroupPart& part)
-      : first(int(threadIdx.x / 32 * (32 * packs) + threadIdx.x % 32)),
+      : first(int(threadIdx.x / 32 * (32 * packs * split.loads) + threadIdx.x % 32)),
         count(part.count),
         base((part.n * p.maps.channels + part.channel) * split.per_channel + part.slice + first),
         channels(p.maps.channels),
@@ -47,6 +42,8 @@ struct GroupPlaces {
         last(!vector && p.maps.last) {
     if (last) base = (part.n * p.maps.pixels + part.slice) * channels + part.channel;
   }
+  // To the packs of a later load, or an earlier one.
+  GENFAST_HD void move(int loads) { first += 32 * packs * loads, base += 32 * packs * loads; }
   GENFAST_HD bool has(int k) const { return first + 32 * k < count; }
   GENFAST_HD int channel(int k) const {  // of a pack beyond the last one that of the last
     const int i = first + 32 * k;
@@ -61,18 +58,20 @@ struct GroupPlaces {
   }
 };
 
-template <class T, bool vector>
+template <class T, bool vector, class Passes>
 __global__ void __launch_bounds__(1024, 1)
     group_kernel(const __grid_constant__ GroupNormActArgs args, const __grid_constant__ GroupSplit split,
-                 const __grid_constant__ int64_t first_sample, const __grid_constant__ Stage stage) {
+                 const __grid_constant__ Passes passes) {
   using Pack = Packs<T, vector>;
-  constexpr int packs = kGroupBlocks[0].packs, wide = Pack::kWide;
+  constexpr int packs = kGroupBlocks[0].held, wide = Pack::kWide;
   GENFAST_DYNAMIC_SHARED(Pair, line);  // of the channels: slope, offset
   GENFAST_SHARED(float[32], room);
   GENFAST_SHARED(float[32], more_room);
   GENFAST_SHARED(Moments, told);
   const GroupNorm& p = args.norm;
-  const GroupPart part = GroupPart::here(p, split, first_sample);
+  const Here here = here_in(passes);
+  if (here.stage == Stage::none) return;
+  const GroupPart part(p, split, here);
   GroupPlaces<T, vector, packs> place(p, split, part);
   const int threads = int(blockDim.x), thread = int(threadIdx.x);
 
@@ -92,14 +91,14 @@ __global__ void __launch_bounds__(1024, 1)
         for (float& a : add) a = of_channel;
       }
       held[k] = plus<Pack>(held[k], add);
-      if (p.sum) Pack::store(p.sum, place(k), held[k]);
+      if (p.sum && here.stage != Stage::rest) Pack::store(p.sum, place(k), held[k]);
     }
   }
   for (int c = thread; c < part.channels; c += threads)
     line[c] = {slope_of<T>(p, part.n, part.channel + c), offset_of<T>(p, part.n, part.channel + c)};
 
-  Pair moments;  // of the group: mean, rstd
-  if (stage != Stage::rest) {
+  Pair moments{};  // of the group: mean, rstd
+  if (here.stage != Stage::rest) {
     const float count = float(part.count * wide);
     float sum = 0.0f, squares = 0.0f;
     GENFAST_UNROLL
@@ -119,12 +118,12 @@ __global__ void __launch_bounds__(1024, 1)
       }
     }
     const Moments own{mean, block_sum(squares, more_room), count};
-    if (stage == Stage::sums) {
-      Moments* to = reinterpret_cast<Moments*>(p.partial) + (part.n * p.groups + part.group) * split.parts;
-      if (thread == 0) to[part.part] = own;
-      return;
-    }
-    if (split.parts == 1) {
+    if constexpr (Passes::kTwice) {
+      const Here again = here_in(passes);
+      Moments* to = reinterpret_cast<Moments*>(p.partial) + (again.n * p.groups + again.unit) * split.parts;
+      if (thread == 0) to[again.part] = own;
+      return tell(passes, [&](const Here& at) { put_together(args, split, at); });
+    } else if (split.parts == 1) {
       moments = {mean, 1.0f / sqrtf(own.squares / count + args.eps)};
     } else {
       if (thread == 0) told = own;
@@ -137,10 +136,11 @@ __global__ void __launch_bounds__(1024, 1)
       const int64_t at = part.n * p.groups + part.group;
       p.mean[at] = moments.first, p.rstd[at] = moments.second;
     }
-  } else {
-    const int64_t at = part.n * p.groups + part.group;
+  } else if constexpr (Passes::kTwice) {
+    const Here again = here_in(passes);
+    const int64_t at = again.n * p.groups + again.unit;
+    listen(passes);
     moments = {p.mean[at], p.rstd[at]};
-    __syncthreads();
   }
 
   find_again(place.base);
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(1024, 1)
       if (place.has(k)) Pack::store(args.y, place(k), Pack::pack(v));
     }
   });
-  if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
+  if (!Passes::kTwice && split.parts > 1) cluster_wait();  // the others may still read from this block
 }
 
 }  // namespace genfast::inline GENFAST_ISA

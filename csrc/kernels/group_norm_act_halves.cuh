@@ -46,10 +46,10 @@ __device__ inline Pair sum_of_halves(const Pair& v, const SlabSplit& split, Pair
   return {both, both};
 }
 
-template <class T, int threads, int packs, int least_blocks>
+template <class T, int threads, int packs, int least_blocks, class Passes>
 __global__ void __launch_bounds__(threads, least_blocks)
     halves_kernel(const __grid_constant__ GroupNormActArgs args, const __grid_constant__ SlabSplit split,
-                  const __grid_constant__ int64_t first_sample, const __grid_constant__ Stage stage) {
+                  const __grid_constant__ Passes passes) {
   using Pack = Packs<T, true>;
   constexpr int wide = Pack::kWide, half = wide / 2;
   GENFAST_DYNAMIC_SHARED(HalfMoments, columns_told);
@@ -57,10 +57,12 @@ __global__ void __launch_bounds__(threads, least_blocks)
   Pair* const of_squares = of_sums + threads / 32 * split.columns;
   Pair* const line = of_squares + threads / 32 * split.columns;
   const GroupNorm& p = args.norm;
-  SlabPart<T> part(p, split, first_sample);
+  const Here here = here_in(passes);
+  if (here.stage == Stage::none) return;
+  SlabPart<T> part(p, split, here);
   const int thread = int(threadIdx.x), columns = split.columns;
   typename Pack::Word held[packs];
-  begin<threads>(p, part, held, line);
+  begin<threads>(p, part, here.stage, held, line);
 
   // Calls f of the group of each half, where a half or a thread's pack is the first of its group.
   const auto visit_groups = [&](bool first_only, const auto& f) {
@@ -72,7 +74,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
     if (!first_only || split.group_columns == 0) f(part.first_group + group + (split.group_columns == 0), 1);
   };
   Pair mean{}, rstd{};
-  if (stage != Stage::rest) {
+  if (here.stage != Stage::rest) {
     const SlabSplit::Pixels& pixels = split.pixels(part.part);
     const float each = pixels.each;
     Pair sums{0.0f, 0.0f}, squares{0.0f, 0.0f};
@@ -92,23 +94,21 @@ __global__ void __launch_bounds__(threads, least_blocks)
     for (int k = 0; k < packs; ++k) {
       float v[wide];
       Pack::unpack(held[k], v);
-      Pair own{0.0f, 0.0f};
+      const Pair missing = part.has(k) ? mean : Pair{0.0f, 0.0f};  // no branch: what is not there is 0
       GENFAST_UNROLL
       for (int j = 0; j < half; ++j) {
-        const float lower = v[j] - mean.first, upper = v[half + j] - mean.second;
-        own = {fma_(lower, lower, own.first), fma_(upper, upper, own.second)};
+        const float lower = v[j] - missing.first, upper = v[half + j] - missing.second;
+        squares = {fma_(lower, lower, squares.first), fma_(upper, upper, squares.second)};
       }
-      const float counts = part.has(k) ? 1.0f : 0.0f;  // no branch
-      squares = {fma_(counts, own.first, squares.first), fma_(counts, own.second, squares.second)};
     }
     squares = sum_of_halves(squares, split, of_squares);
-    if (stage == Stage::sums) {
+    if constexpr (Passes::kTwice) {
       Moments* const to = reinterpret_cast<Moments*>(p.partial) + (part.n * split.parts + part.part) * p.groups;
       visit_groups(true, [&](int64_t group, int half) {
         to[group] = half ? Moments{mean.second, squares.second, pixels.weight}
                          : Moments{mean.first, squares.first, pixels.weight};
       });
-      return;
+      return tell(passes, [&](const Here& at) { put_together(args, split, at); });
     }
     const float all = split.of_all;
     if (split.parts > 1) {  // a lane has a part of its column
@@ -130,12 +130,12 @@ __global__ void __launch_bounds__(threads, least_blocks)
         p.mean[part.n * p.groups + group] = half ? mean.second : mean.first;
         p.rstd[part.n * p.groups + group] = half ? rstd.second : rstd.first;
       });
-  } else {
+  } else if constexpr (Passes::kTwice) {
+    listen(passes);
     visit_groups(false, [&](int64_t group, int half) {
       const int64_t at = part.n * p.groups + group;
       (half ? mean.second : mean.first) = p.mean[at], (half ? rstd.second : rstd.first) = p.rstd[at];
     });
-    __syncthreads();
   }
 
   if (part.inside) {
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
       });
     });
   }
-  if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
+  if (!Passes::kTwice && split.parts > 1) cluster_wait();  // the others may still read from this block
 }
 
 }  // namespace genfast::inline GENFAST_ISA

@@ -9,10 +9,10 @@ inline size_t slab_bytes(const SlabSplit& split, int wide) {
   return sizeof(float) * (ColumnSums::floats(split, wide) + 3 * split.slab + 4 * split.groups);
 }
 
-template <class T, int threads, int packs, int least_blocks>
+template <class T, int threads, int packs, int least_blocks, class Passes>
 __global__ void __launch_bounds__(threads, least_blocks)
     slab_kernel(const __grid_constant__ GroupNormActArgs args, const __grid_constant__ SlabSplit split,
-                const __grid_constant__ int64_t first_sample, const __grid_constant__ Stage stage) {
+                const __grid_constant__ Passes passes) {
   using Pack = Packs<T, true>;
   constexpr int wide = Pack::kWide, warps = threads / 32;
   GENFAST_DYNAMIC_SHARED(Moments, told);  // of the groups
@@ -20,14 +20,16 @@ __global__ void __launch_bounds__(threads, least_blocks)
   float* const means = reinterpret_cast<float*>(line + split.slab);
   const ColumnSums sums{means + split.slab, split, wide};
   const GroupNorm& p = args.norm;
-  SlabPart<T> part(p, split, first_sample);
+  const Here here = here_in(passes);
+  if (here.stage == Stage::none) return;
+  SlabPart<T> part(p, split, here);
   const int per_group = int(p.per_group), groups = part.groups, warp = int(threadIdx.x / 32);
   const int64_t at = part.n * p.groups + part.first_group;
 
   typename Pack::Word held[packs];
-  begin<threads>(p, part, held, line);
+  begin<threads>(p, part, here.stage, held, line);
 
-  if (stage != Stage::rest) {
+  if (here.stage != Stage::rest) {
     const float count = float(part.count) * float(per_group);
     float sum[wide] = {}, squares[wide] = {}, mean[wide];
     GENFAST_UNROLL
@@ -60,29 +62,31 @@ __global__ void __launch_bounds__(threads, least_blocks)
       const Moments own{means[g * per_group], sums.of_group(g * per_group, per_group), count};
       if (threadIdx.x % 32 == 0) {
         told[g] = own;
-        if (stage == Stage::sums)
+        if (Passes::kTwice)
           reinterpret_cast<Moments*>(p.partial)[(part.n * split.parts + part.part) * p.groups + part.first_group + g] =
               own;
       }
     }
-    if (stage == Stage::sums) return;
+    if constexpr (Passes::kTwice) return tell(passes, [&](const Here& at) { put_together(args, split, at); });
   }
-  if (stage == Stage::whole && split.parts > 1)
+  if constexpr (Passes::kTwice)
+    listen(passes);
+  else if (split.parts > 1)
     cluster_sync();
   else
     __syncthreads();
   for (int g = warp; g < groups; g += warps) {
     const auto of_part = [&](int q) { return *shared_of(&told[g], q); };
-    const Pair moments = stage == Stage::rest
+    const Pair moments = Passes::kTwice
                              ? Pair{p.mean[at + g], p.rstd[at + g]}
                              : put_together(split.parts, float(p.maps.pixels * per_group), args.eps, of_part);
     for (int c = g * per_group + int(threadIdx.x % 32); c < (g + 1) * per_group; c += 32) {
       line[c].first = line[c].first * moments.second, means[c] = moments.first;
     }
-    if (stage == Stage::whole && p.mean && threadIdx.x % 32 == 0 && part.part == 0)
+    if (!Passes::kTwice && p.mean && threadIdx.x % 32 == 0 && part.part == 0)
       p.mean[at + g] = moments.first, p.rstd[at + g] = moments.second;
   }
-  if (stage == Stage::whole && split.parts > 1) cluster_arrive();
+  if (!Passes::kTwice && split.parts > 1) cluster_arrive();
   __syncthreads();
 
   if (part.inside) {
@@ -101,7 +105,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
       });
     });
   }
-  if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
+  if (!Passes::kTwice && split.parts > 1) cluster_wait();  // the others may still read from this block
 }
 
 }  // namespace genfast::inline GENFAST_ISA

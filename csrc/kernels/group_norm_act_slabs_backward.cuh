@@ -4,23 +4,29 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-// Shared memory beside the sums: of each channel its moments, its line, and what the block tells.
+// Shared memory: what waits; of each channel its moments, its line, and what the block tells; the sums.
 inline size_t slab_backward_bytes(const SlabSplit& split, int wide) {
-  return sizeof(float) * (ColumnSums::floats(split, wide) + 6 * split.slab);
+  return waiting_bytes(split, kBlocksBackward[0].held) +
+         sizeof(float) * (ColumnSums::floats(split, wide) + 6 * split.slab);
 }
 
-template <class T>
+template <class T, class Passes>
 __global__ void __launch_bounds__(512, 1)
     slab_backward_kernel(const __grid_constant__ GroupNormActBackwardArgs args, const __grid_constant__ SlabSplit split,
-                         const __grid_constant__ int64_t first_sample, const __grid_constant__ Stage stage) {
+                         const __grid_constant__ Passes passes) {
   using Pack = Packs<T, true>;
-  constexpr int packs = kSlabBlocksBackward[0].packs, wide = Pack::kWide;
-  GENFAST_DYNAMIC_SHARED(Pair, channels);    // of the channels: sums of du and du x_hat
+  constexpr int packs = kBlocksBackward[0].held, wide = Pack::kWide;
+  GENFAST_DYNAMIC_SHARED(typename Pack::Word, room);
+  const Waiting<typename Pack::Word, packs> waiting{room};
+  // Of the channels: sums of du and du x_hat.
+  Pair* const channels = reinterpret_cast<Pair*>(room + (split.loads - 1) * 2 * packs * split.threads);
   Pair* const line = channels + split.slab;  // slope rstd, offset; then the means of the group
   Pair* const moments = line + split.slab;   // mean, rstd
   const ColumnSums sums{reinterpret_cast<float*>(moments + split.slab), split, wide};
   const GroupNorm& p = args.norm;
-  SlabPart<T> part(p, split, first_sample);
+  const Here here = here_in(passes);
+  if (here.stage == Stage::none) return;
+  SlabPart<T> part(p, split, here);
   const int per_group = int(p.per_group), groups = part.groups, lane = int(threadIdx.x % 32);
   const int thread = int(threadIdx.x), threads = int(blockDim.x), warp = thread / 32, warps = threads / 32;
   const int64_t at = part.n * p.groups + part.first_group;
@@ -41,39 +47,43 @@ __global__ void __launch_bounds__(512, 1)
   for (int j = 0; j < wide; ++j) mean[j] = moments[first + j].first;
   with_activation_of(p, [&](auto act) {
     int column = first;
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) {
-      if (sizeof(T) == 2) {  // pack by pack, the lines read again: all at once they do not fit in registers
-        find_again(column);
-        if (!part.has(k)) continue;
-      }
-      Pair u[wide];
+    for (int left = split.loads - 1;; --left) {
       GENFAST_UNROLL
-      for (int j = 0; j < wide; ++j) u[j] = line[column + j];
-      float v[wide], du[wide];
-      Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
-      GENFAST_UNROLL
-      for (int j = 0; j < wide; ++j) {
-        const float centered = v[j] - mean[j];
-        du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
-        sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
-        du[j] = u[j].first * du[j];
+      for (int k = 0; k < packs; ++k) {
+        if (sizeof(T) == 2) {  // pack by pack, the lines read again: all at once they do not fit in registers
+          find_again(column);
+          if (!part.has(k)) continue;
+        }
+        Pair u[wide];
+        GENFAST_UNROLL
+        for (int j = 0; j < wide; ++j) u[j] = line[column + j];
+        float v[wide], du[wide];
+        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+        GENFAST_UNROLL
+        for (int j = 0; j < wide; ++j) {
+          const float centered = v[j] - mean[j];
+          du[j] = du[j] * act.slope(fma_(centered, u[j].first, u[j].second));
+          sum[j] = sum[j] + du[j], times[j] = fma_(du[j], centered, times[j]);
+          du[j] = u[j].first * du[j];
+        }
+        dy[k] = Pack::pack(du);
       }
-      dy[k] = Pack::pack(du);
+      if (Passes::kTwice || left == 0) break;
+      waiting.put(left - 1, x, dy), part.move(packs), part.load(p.x, x), part.load(args.dy, dy);
     }
   });
 
-  if (stage != Stage::rest) {
+  if (here.stage != Stage::rest) {
     sums.add(part.row, part.column, sum);
     for (int c = thread; c < part.width; c += threads) channels[c].first = sums.of_channel(c);
     sums.add(part.row, part.column, times);
     for (int c = thread; c < part.width; c += threads) {
       channels[c].second = moments[c].second * sums.of_channel(c);
-      if (stage == Stage::sums)
+      if (Passes::kTwice)
         reinterpret_cast<Pair*>(p.partial)[(part.n * split.parts + part.part) * p.maps.channels + part.channel + c] =
             channels[c];
     }
-    if (stage == Stage::sums) return;
+    if constexpr (Passes::kTwice) return tell(passes, [&](const Here& at) { put_together(args, split, at); });
     if (split.parts > 1) cluster_sync();
     for (int c = thread; c < part.width; c += threads) {
       Pair of[kMostParts], all{0.0f, 0.0f};
@@ -89,12 +99,14 @@ __global__ void __launch_bounds__(512, 1)
       line[c] = {line[c].first * all.first, line[c].first * all.second};
     }
     if (split.parts > 1) cluster_arrive();
+    __syncthreads();
+  } else if constexpr (Passes::kTwice) {
+    listen(passes);
   }
-  __syncthreads();
   for (int g = warp; g < groups; g += warps) {
     const int begin = g * per_group;
     GroupMeans means;
-    if (stage == Stage::rest) {
+    if (here.stage == Stage::rest) {
       means = args.means[at + g];
     } else {
       const float count = float(p.per_group * p.maps.pixels);
@@ -113,14 +125,18 @@ __global__ void __launch_bounds__(512, 1)
     GENFAST_UNROLL
     for (int j = 0; j < wide; ++j) means[j] = line[first + j];
     const auto finish = [&](auto with_more) {
-      GENFAST_UNROLL
-      for (int k = 0; k < packs; ++k) {
-        float v[wide], du[wide];
-        Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+      for (int load = 0;; ++load) {
         GENFAST_UNROLL
-        for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
-        if (!part.has(k)) continue;
-        store_gradient<Pack, decltype(with_more)::value>(args, part.place(k), v);
+        for (int k = 0; k < packs; ++k) {
+          float v[wide], du[wide];
+          Pack::unpack(x[k], v), Pack::unpack(dy[k], du);
+          GENFAST_UNROLL
+          for (int j = 0; j < wide; ++j) v[j] = du[j] - fma_(v[j] - mean[j], means[j].second, means[j].first);
+          if (!part.has(k)) continue;
+          store_gradient<Pack, decltype(with_more)::value>(args, part.place(k), v);
+        }
+        if (Passes::kTwice || load + 1 == split.loads) break;
+        part.move(-packs), waiting.get(load, x, dy);
       }
     };
     if (args.more)
@@ -128,7 +144,7 @@ __global__ void __launch_bounds__(512, 1)
     else
       finish(std::false_type{});
   }
-  if (stage == Stage::whole && split.parts > 1) cluster_wait();  // the others may still read from this block
+  if (!Passes::kTwice && split.parts > 1) cluster_wait();  // the others may still read from this block
 }
 
 }  // namespace genfast::inline GENFAST_ISA

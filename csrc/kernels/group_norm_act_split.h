@@ -9,7 +9,7 @@ namespace genfast::inline GENFAST_ISA {
 
 inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Parts of one launch are the blocks of a cluster; more, or where there are none, are gone through twice.
+// So many parts are the blocks of a cluster.
 constexpr int kMostParts = 8;
 
 // i / d is the upper half of 2 i times this, for i d below 2^31.
@@ -22,30 +22,39 @@ GENFAST_HD int divided(int i, unsigned inverse) {
 #endif
 }
 
-// The threads of a block, and the packs that each holds; of slabs, whether their warps have sums of halves of packs.
+// The threads of a block, and the packs that each holds in registers; how often as many are loaded, all but the last
+// of which wait in shared memory; of slabs, whether their warps have sums of halves of packs.
 struct Block {
-  int threads, packs;
+  int threads, held, loads = 1;
   bool halves = false;
+
+  int packs() const { return held * loads; }
 };
 
 // Group by group: a part is some whole channels of a group, or of a large channel a slice.
 struct GroupSplit {
   int64_t per_channel;                         // packs
   int channels, slices, per_slice, parts = 0;  // of a part; of a channel; packs; of a group
-  int threads;                                 // of a block
+  int threads, loads;                          // of a block
   unsigned inverse;                            // of per_slice
 
   GroupSplit() = default;
-  GroupSplit(const GroupNorm& p, Block block) : per_channel(p.maps.pixels / p.wide) {
+  GroupSplit(const GroupNorm& p, Block block) : per_channel(p.maps.pixels / p.wide), loads(block.loads) {
     constexpr int64_t kMostChannels = 2048;  // there is a table of them
-    const int64_t most = int64_t(block.threads) * block.packs;
+    const int64_t most = int64_t(block.threads) * block.packs();
     slices = int(up(per_channel, most)), per_slice = int(up(per_channel, slices));
     const int64_t fitting = slices > 1 ? 1 : std::min(most / per_slice, kMostChannels);
     channels = int(up(p.per_group, up(p.per_group, fitting)));
     parts = int(up(p.per_group, channels)) * slices;
-    threads = int(up(up(int64_t(channels) * per_slice, block.packs), 32) * 32);
+    threads = int(up(up(int64_t(channels) * per_slice, block.packs()), 32) * 32);
     inverse = inverse_of(per_slice);
+    if (loads > 1 && !(p.wide > 1 && even(block.packs()))) parts = 0;
   }
+  // Whether a warp, whose threads have so many packs, has those of one channel only.
+  GENFAST_HD bool even(int packs) const { return channels == 1 || per_slice % (32 * packs) == 0; }
+  // Of a unit, a group.
+  GENFAST_HD int64_t first_group(unsigned unit) const { return unit; }
+  GENFAST_HD int groups_of(const GroupNorm&, int64_t) const { return 1; }
   // Where, in scratch, of a sample, the sums of a part of a group are; and of a piece of a channel.
   GENFAST_HD int64_t place_of_group(const GroupNorm&, int64_t group, int part) const { return group * parts + part; }
   GENFAST_HD int pieces() const { return slices; }
@@ -62,7 +71,7 @@ struct SlabSplit {
   };
   int slab, columns, rows, parts = 0;      // channels; packs that hold them; pixels at a time
   Pixels of_part, of_last;                 // of every part but the last; of that
-  int threads, groups;                     // of a block; of a slab
+  int threads, loads, groups;              // of a block; of a slab
   int some;                                // sums of a channel that a block begins with
   int group_columns;                       // of a group; 0: a half of one, or no whole number of them
   int per_warp, sums;                      // rows of a warp; columns of all warps
@@ -70,14 +79,14 @@ struct SlabSplit {
   unsigned of_slab, of_columns, of_group;  // inverses of slab, columns, and channels of a group
 
   SlabSplit() = default;
-  SlabSplit(const GroupNorm& p, Block block) : threads(block.threads) {
+  SlabSplit(const GroupNorm& p, Block block) : threads(block.threads), loads(block.loads) {
     constexpr int64_t kMostChannels = 1024, kLeastBytes = 64;  // of a slab; that a pixel of a slab takes
     const int64_t unit = std::lcm(p.per_group, int64_t(p.wide));
     int64_t width = unit * up(kLeastBytes * p.wide / 16, unit);
     width = std::min(width, p.maps.channels);
     const int64_t most = std::min(block.halves ? 16 * p.wide : kMostChannels, p.maps.channels);
     if (width > most || width / p.wide > threads) return;
-    const auto holds = [&](int64_t channels) { return threads / (channels / p.wide) * block.packs; };
+    const auto holds = [&](int64_t channels) { return threads / (channels / p.wide) * block.packs(); };
     while (2 * width <= most && 2 * width / p.wide <= threads && holds(2 * width) >= p.maps.pixels) width *= 2;
     slab = int(width), columns = int(width / p.wide), rows = threads / columns;
     parts = int(up(p.maps.pixels, holds(width)));
@@ -92,7 +101,13 @@ struct SlabSplit {
     per_warp = 32 / columns, sums = threads / 32 * columns, of_all = 1.0f / float(p.maps.pixels * p.per_group);
     const bool fits = (columns & (columns - 1)) == 0 && (group_columns || 2 * p.per_group == p.wide);
     if (block.halves && !(fits && (parts > kMostParts || parts * columns <= 32))) parts = 0;
+    if (loads > 1 && slab > 512) parts = 0;  // shared memory does not suffice
     of_slab = inverse_of(slab), of_columns = inverse_of(columns), of_group = inverse_of(p.per_group);
+  }
+  // Of a unit, a slab.
+  GENFAST_HD int64_t first_group(unsigned unit) const { return int64_t(unit) * groups; }
+  GENFAST_HD int groups_of(const GroupNorm& p, int64_t first) const {
+    return int(std::min(p.groups - first, int64_t(groups)));
   }
   GENFAST_HD const Pixels& pixels(int part) const { return part + 1 < parts ? of_part : of_last; }
   GENFAST_HD int64_t place_of_group(const GroupNorm& p, int64_t group, int part) const {
@@ -105,40 +120,54 @@ struct SlabSplit {
 };
 
 struct Cut {
-  bool slabs = false;
+  bool slabs = false, once = false;  // once: a block or a cluster holds a unit
   Block block;
   GroupSplit group;
   SlabSplit slab;
   int wide = 1;
   int parts() const { return slabs ? slab.parts : group.parts; }
+  int64_t units(const GroupNorm& p) const { return slabs ? up(p.maps.channels, slab.slab) : p.groups; }
   int pieces() const { return slabs ? slab.pieces() : group.pieces(); }
 };
 
-// The first of the blocks whose threads hold all there is; else those of a cluster; else of the first.
+// Clusters of eight blocks are there on sm_90 and sm_100, which the 227 KiB of a block tell.
+inline bool has_clusters(size_t shared_memory) { return shared_memory > (200 << 10); }
+
+// The first of the blocks that alone, or as a cluster, hold all there is; else the first of all, which go twice.
 template <class Split, size_t count>
-void choose(const GroupNorm& p, const Block (&blocks)[count], Split& split, Block& chosen) {
-  for (int most : {1, kMostParts})
-    for (Block block : blocks)
-      if (const Split found(p, block); found.parts > 0 && found.parts <= most)
-        return void((split = found, chosen = block));
+bool choose(const GroupNorm& p, const Block (&blocks)[count], size_t shared_memory, Split& split, Block& chosen) {
+  for (int most : {1, has_clusters(shared_memory) ? kMostParts : 1})
+    for (Block block : blocks) {
+      if (most == 1 && block.loads > 1) continue;
+      const Split found(p, block);
+      if (found.parts > 0 && found.parts <= most) return split = found, chosen = block, true;
+    }
   split = Split(p, chosen = blocks[0]);
+  return false;
 }
 
 constexpr Block kGroupBlocks[] = {{512, 8}, {1024, 8}}, kSlabBlocks[] = {{256, 8}, {512, 12}};
-constexpr Block kHalvesBlocks[] = {{256, 16, true}, {512, 16, true}};
-constexpr Block kGroupBlocksBackward[] = {{256, 4}, {512, 4}}, kSlabBlocksBackward[] = {{256, 4}, {512, 4}};
+constexpr Block kHalvesBlocks[] = {{256, 16, 1, true}, {512, 16, 1, true}};
+constexpr Block kBlocksBackward[] = {{256, 4}, {256, 4, 2}, {256, 4, 4}, {512, 4, 4}};
 
-inline Cut cut_of(const GroupNorm& p, bool backward) {
+// `shared_memory`: that a block may have on the device.
+inline Cut cut_of(const GroupNorm& p, bool backward, size_t shared_memory) {
   Cut cut;
   cut.wide = p.maps.last ? 1 : p.wide;
   if (p.maps.last && p.wide > 1) {
-    if (!backward) choose(p, kHalvesBlocks, cut.slab, cut.block);
-    if (cut.slab.parts == 0) choose(p, backward ? kSlabBlocksBackward : kSlabBlocks, cut.slab, cut.block);
-    if (cut.slab.parts > 0) return cut.slabs = true, cut;
+    const auto slabs = [&](const auto& blocks) {
+      cut.once = choose(p, blocks, shared_memory, cut.slab, cut.block);
+      return cut.slab.parts > 0;
+    };
+    cut.slabs = backward ? slabs(kBlocksBackward) : slabs(kHalvesBlocks) || slabs(kSlabBlocks);
+    if (cut.slabs) return cut;
   }
   GroupNorm alike = p;
   alike.wide = cut.wide;
-  choose(alike, backward ? kGroupBlocksBackward : kGroupBlocks, cut.group, cut.block);
+  const auto groups = [&](const auto& blocks) {
+    cut.once = choose(alike, blocks, shared_memory, cut.group, cut.block);
+  };
+  backward ? groups(kBlocksBackward) : groups(kGroupBlocks);
   return cut;
 }
 

@@ -15,14 +15,23 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shared_memory.h"
+#include "types.h"
+
 namespace genfast {
 
 constexpr int kThreads = 256;  // of a block, where an op has no reason for another number
 constexpr int kWarps = kThreads / 32;
 
-// Bytes of shared memory that a block may have on the current device, variables of the kernel included: 227 KiB on
-// sm_90 and sm_100, 163 on sm_80, 99 on sm_86, sm_89 and sm_120; never less than 48.
-size_t shared_memory();  // device.cu
+// Writes zeros; null, or what went wrong.
+const char* zero(void* to, size_t bytes, Stream stream);  // device.cu
+
+// How many blocks of a kernel the current device runs at the same time.
+int64_t resident_blocks(const void* kernel, int threads, size_t shared_bytes);  // device.cu
+template <class Kernel>
+int64_t resident_blocks(Kernel* kernel, int threads, size_t shared_bytes) {
+  return resident_blocks(reinterpret_cast<const void*>(kernel), threads, shared_bytes);
+}
 
 #if !defined(GENFAST_EMULATE)
 void allow_shared(const void* kernel);  // device.cu

@@ -17,6 +17,11 @@ int main() {
       std::printf("%s, %zu, %d, %s\n", why ? why : "runs", bytes, fake::allowed, error ? error : "no error left");
       fake::allowed = 0;
     }
+  for (fake::current = 0; fake::current < 2; ++fake::current) {
+    const long long blocks = genfast::resident_blocks(kernel, 512, 0);
+    const char* error = genfast::launch_error();
+    std::printf("%lld blocks, %s\n", blocks, error ? error : "no error left");
+  }
   fake::current = 0;
   genfast::allow_shared(kernel, 0);
   std::printf("%d allowed, %d questions\n", fake::allowed, fake::questions);

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(32)
     for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0u, sum, distance);
     if (threadIdx.x == 0) {
       part[group * 4 + member] = sum;
-      signal(counts + group);
+      arrive(counts + group);
       await(counts + group, 4);
     }
     __syncwarp();

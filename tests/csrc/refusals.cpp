@@ -77,7 +77,7 @@ static void grids() {
   refuse("more than fit", {5, 32, 0, 1, true}, meet);
   refuse("not cooperative", {4, 32}, meet);
   const auto wait_for_all = [] {
-    if (threadIdx.x == 0) signal(&counter), await(&counter, gridDim.x);
+    if (threadIdx.x == 0) arrive(&counter), await(&counter, gridDim.x);
     ++ran;
   };
   refuse("team", {4, 32, 0, 1, true}, wait_for_all);

@@ -163,6 +163,18 @@ def test_small_tensors_are_read_as_they_are(shape, groups, dtype):
     assert all(torch.equal(leaf.grad, other.grad.to(leaf.dtype)) for leaf, other in zip(leaves, others))
 
 
+@pytest.mark.skipif(extension.build_info()["emulated"], reason="of the CPU kernels")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(6, 128, 128, 128), (9, 96, 117, 131)], ids=str)
+def test_what_is_written_past_the_cache_is_what_a_sample_alone_gets(shape, dtype):
+    """Large outputs are; a sample by itself is not.  Rows of registers that are aligned, and others."""
+    for layout in laid_out(shape):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(dtype).contiguous(memory_format=layout)
+        y = ops.group_norm_act(x, 32, act="silu")
+        for n in (0, shape[0] - 1):
+            assert torch.equal(y[n : n + 1], ops.group_norm_act(x[n : n + 1], 32, act="silu"))
+
+
 # Groups that one block holds, a cluster, or neither; slices of channels, whole channels, single values; slabs of many
 # groups and of one, narrower ones at the end.
 LARGE = [
@@ -174,6 +186,7 @@ LARGE = [
     ((1, 1040, 4, 4), 1),
     ((1, 8, 250, 300), 1),
     ((3, 2000, 2), 1),
+    ((1, 8, 140, 144), 1),
 ]
 
 

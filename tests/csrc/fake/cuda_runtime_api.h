@@ -9,7 +9,8 @@ enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorNoKernelImageFor
 enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor,
-  cudaDevAttrMaxSharedMemoryPerBlockOptin
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrMultiProcessorCount
 };
 enum cudaMemcpyKind { cudaMemcpyDeviceToDevice };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
@@ -33,6 +34,7 @@ inline cudaError_t answer(cudaError_t with) { return with == cudaSuccess ? with 
 inline cudaError_t cudaGetDevice(int* device) { return *device = fake::current, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int device) {
   const fake::Device& of = fake::devices[device];
+  if (which == cudaDevAttrMultiProcessorCount) return *value = 132, cudaSuccess;
   ++fake::questions;
   if (which == cudaDevAttrMaxSharedMemoryPerBlockOptin && of.shared_memory == 0)
     return fake::answer(cudaErrorInvalidValue);
@@ -50,6 +52,11 @@ template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int bytes) {
   return fake::allowed = bytes, cudaSuccess;
 }
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int threads, size_t) {
+  if (!fake::devices[fake::current].has_image) return fake::answer(cudaErrorNoKernelImageForDevice);
+  return *blocks = 2048 / threads, cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void*, int, size_t, void*) { return cudaSuccess; }
 inline cudaError_t cudaMemcpyAsync(void*, const void*, size_t, cudaMemcpyKind, void*) { return cudaSuccess; }
 inline cudaError_t cudaGetLastError() {
   const cudaError_t last = fake::error;

@@ -11,6 +11,7 @@ from .walk import walk
 SMS, SCHEDULERS, GHZ, SHARED = 132, 4, 1.98, 227 * 1024
 BYTES_PER_US = 4.29e6  # of copies of 2 GiB and of 256 MiB, START_US taken off
 COPY = 4.266e6  # bytes a microsecond of the copy that shares are of
+CACHE_BYTES = 40e6  # of L2, that a second pass finds there
 START_US, NEXT_US = 5.0, 2.5  # of the first launch, and of each that follows
 DRAM, CACHE, NORM = 1400, 350, 3.0  # calibrated: cycles of a load that misses or hits L2; the soft maximum
 LATENCY = {"LDG": CACHE, "LD.": 200, "ATO": 700, "RED": 700}  # LD: another block's shared memory

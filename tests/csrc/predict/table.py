@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .model import COPY, NEXT_US, START_US, Launch, bottlenecks, together
+from .model import COPY, NEXT_US, START_US, bottlenecks, together
 
 HERE = Path(__file__).parent
 SHARES = HERE / "shares.json"
@@ -25,7 +25,9 @@ class Row:
 
     name: str  # op, dtype and shape
     least: float  # bytes that any implementation moves
-    kernels: tuple[tuple[str, str, Launch], ...]  # stem of csrc/kernels/<stem>.cu, how the kernel's name begins, launch
+    kernels: tuple[
+        tuple, ...
+    ]  # stem of csrc/kernels/<stem>.cu, how the kernel's name begins, Launches: kinds of blocks
     target: float | None = None  # % of a copy's speed
     measured: float | None = None  # us on an H200, of genfast as it was (27 November 2026)
 
@@ -74,9 +76,11 @@ def rows(op: str = "") -> list[Row]:
 def predict(row: Row, objects: dict[str, Path]) -> Prediction:
     """`objects`: compiled, by the stem of the source."""
     total, longest = START_US - NEXT_US, ({}, {})
-    for stem, name, launch in row.kernels:
-        times, facts = bottlenecks(str(objects[stem]), name, launch)
-        total += NEXT_US * (1 + launch.extra_launches) + together(times)
+    for stem, name, *kinds in row.kernels:
+        found = [bottlenecks(str(objects[stem]), name, kind) for kind in kinds]
+        times = {bottleneck: sum(times[bottleneck] for times, _ in found) for bottleneck in found[0][0]}
+        total += NEXT_US * (1 + sum(kind.extra_launches for kind in kinds)) + together(times)
+        _, facts = max(found, key=lambda found: together(found[0]))
         longest = max(longest, (times, facts), key=lambda found: together(found[0]))
     return Prediction(row, total, *longest)
 
