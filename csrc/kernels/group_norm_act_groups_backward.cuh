@@ -31,6 +31,8 @@ __global__ void __launch_bounds__(768, 1)
   GroupPlaces<T, vector, packs> place(p, split, part);
   const int thread = int(threadIdx.x), lane = thread % 32, warp = thread / 32, warps = int(blockDim.x / 32);
 
+  constexpr bool waits = vector && !Passes::kTwice;  // what is loaded more than once, in shared memory
+
   // Where a warp has packs of one channel only, its sums need no shared memory.
   const bool even = split.even(packs * split.loads);
   Pair sums{0.0f, 0.0f};
@@ -71,7 +73,7 @@ __global__ void __launch_bounds__(768, 1)
         for (int j = 0; j < wide; ++j) du[j] = of_channel.first * du[j];
         dy[k] = Pack::pack(du);
       }
-      if (Passes::kTwice || left == 0) break;
+      if (!waits || left == 0) break;
       waiting.put(left - 1, x, dy), place.move(1), load();
     }
   });
@@ -152,7 +154,7 @@ __global__ void __launch_bounds__(768, 1)
         if (!place.has(k)) continue;
         store_gradient<Pack, decltype(with_more)::value>(args, place(k), v);
       }
-      if (Passes::kTwice || load + 1 == split.loads) break;
+      if (!waits || load + 1 == split.loads) break;
       place.move(-1), waiting.get(load, x, dy);
     }
   };

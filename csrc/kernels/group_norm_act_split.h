@@ -29,6 +29,10 @@ struct Block {
   bool halves = false;
 
   int packs() const { return held * loads; }
+  // Packs of 16 bytes, of two tensors, and what else there is.
+  bool fits(size_t shared_memory) const {
+    return loads == 1 || size_t(loads - 1) * held * threads * 32 + (32 << 10) <= shared_memory;
+  }
 };
 
 // Group by group: a part is some whole channels of a group, or of a large channel a slice.
@@ -136,9 +140,10 @@ inline bool has_clusters(size_t shared_memory) { return shared_memory > (200 << 
 // The first of the blocks that alone, or as a cluster, hold all there is; else the first of all, which go twice.
 template <class Split, size_t count>
 bool choose(const GroupNorm& p, const Block (&blocks)[count], size_t shared_memory, Split& split, Block& chosen) {
-  for (int most : {1, has_clusters(shared_memory) ? kMostParts : 1})
+  const bool clusters = has_clusters(shared_memory);  // a cluster that holds all in registers is quicker than one block
+  for (int most : {1, clusters ? kMostParts : 1})
     for (Block block : blocks) {
-      if (most == 1 && block.loads > 1) continue;
+      if ((clusters && most == 1 && block.loads > 1) || !block.fits(shared_memory)) continue;
       const Split found(p, block);
       if (found.parts > 0 && found.parts <= most) return split = found, chosen = block, true;
     }
