@@ -43,7 +43,7 @@ BENCH = {
 # Arguments of pytest, or the tool of compute-sanitizer.
 TEST = {
     "suite": ["tests", "--ignore=tests/gpu", "--ignore=tests/test_layout.py", "-m", "gpu"],
-    "twins": ["tests/gpu/test_twins.py"],
+    "twins": ["tests/gpu/test_twins.py", "tests/gpu/test_group_norm.py"],
     "large": ["tests/gpu/test_large.py"],
     "verbs": ["tests/gpu/test_verbs.py"],
     "graphs": ["tests/gpu/test_graphs.py"],

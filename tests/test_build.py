@@ -103,8 +103,10 @@ runs, 49152, 48152, no error left
 
 
 def test_a_device_is_asked_once_what_it_runs_and_how_much_shared_memory_it_has(tmp_path):
-    """By a runtime made up for it: four devices, twice; a kernel that declares 1,000 bytes asks for the rest.  Where the
-    driver has no answer, a multiprocessor runs a block."""
+    """By a runtime made up for it: four devices, twice; a kernel that declares 1,000 bytes asks for the rest.
+
+    Where the driver has no answer, a multiprocessor runs a block.
+    """
     csrc, program = ROOT / "tests" / "csrc", str(tmp_path / "device")
     command = ["g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", str(csrc / "fake"), str(csrc / "device.cpp")]
     subprocess.run([*command, "-o", program], check=True)
