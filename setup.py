@@ -166,10 +166,9 @@ def ninja_file(output: Path, objects: Path) -> str:
     for source in sorted(kernels.glob("*.cu")):
         if toolkit:
             build(source, "nvcc", "")
-        elif (
-            EMULATE
-        ):  # fused multiply-add and float16 in hardware, for speed: their results are the same.  -O3 would take
-            # longer to compile than it saves.
+        elif EMULATE:
+            # Fused multiply-add and float16 in hardware, for speed: their results are the same.  -O3 would take longer
+            # to compile than it saves.
             fast = "-O1 -mfma -mf16c" if "avx2" in ISAS else "-O1"
             build(source, "cxx", f"-x c++ -DGENFAST_EMULATE -DGENFAST_ISA=emulated -DGENFAST_LANES=1 {fast}")
     build(kernels / "isa.cpp", "cxx", "")
