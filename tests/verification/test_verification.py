@@ -344,7 +344,7 @@ def test_json_has_one_record_a_solver(whole, monkeypatch, capsys):
     assert 0.85 < ddpm["measured_order"] < 1.25
     assert 0 < ddpm["mean_deviation"] < 5 and 0 < ddpm["covariance_deviation"] < 5
     kinds = {record["kind"] for record in records}
-    assert kinds == {"ode", "sde", "other", "accuracy", "likelihood", "invariance"}
+    assert kinds == {"ode", "sde", "corrector", "other", "accuracy", "likelihood", "invariance"}
 
 
 def test_the_command_exits_with_one_for_a_wrong_solver(monkeypatch, capsys):
