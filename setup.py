@@ -113,7 +113,7 @@ def bind_flags(toolkit: dict | None, torch: Path | None = None) -> str:
     """Of the files that see torch and Python.  Our pybind11 comes first: torch has a copy that wants all of its ABI."""
     includes = f"-isystem {need('pybind11')}/include -isystem {torch or need('torch')}/include"
     flags = f"-DGENFAST_ISA=scalar -DGENFAST_LANES=1 {includes} -isystem {sysconfig.get_path('include')}"
-    flags += f" -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"
+    flags += f" -O2 -DTORCH_TARGET_VERSION={TORCH_TARGET} -DGENFAST_MODULE={MODULE}"  # no loops: -O3 only takes longer
     if toolkit:
         names = " ".join(f"sm_{a}" for a in toolkit["architectures"])
         flags += f" -DGENFAST_CUDA='\"{names}\"'"

@@ -117,6 +117,7 @@ class Strip {
     }
   }
 
+  template <bool may>  // go past the cache
   void map(bool streams) const {
     const int64_t stride = maps_.channels;
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
@@ -132,7 +133,8 @@ class Strip {
             Floats in[Pass::kInputs];
             inputs.each(in, [&](const auto* from) { return columns.load(from + each * stride, j); });
             const Floats value = pass_.map(in, q.of[j]);
-            streams ? columns.stream(out + each * stride, j, value) : columns.store(out + each * stride, j, value);
+            may&& streams ? columns.stream(out + each * stride, j, value)
+                          : columns.store(out + each * stride, j, value);
           }
         }
       });

@@ -56,8 +56,9 @@ template <class Summing, class Mapping, class Args>
 static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& summing,
                       const Mapping& pass) {
   const GroupNorm& p = args.norm;
-  const bool streamed = std::is_same_v<Args, GroupNormActArgs> && streams(p, first, pass);
-  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).map(streamed);
+  constexpr bool forward = std::is_same_v<Args, GroupNormActArgs>;
+  const bool streamed = forward && streams(p, first, pass);
+  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).template map<forward>(streamed);
   const int64_t next = width * p.maps.pixels;
   rows_of(pass, n, first, width, [&](int64_t, int64_t start, const auto& q) {
     const Inputs<Summing> ahead(summing, start + next);
@@ -68,7 +69,7 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
       Floats in[Mapping::kInputs];
       inputs.each(in, [&](const auto* from) { return lane.load(from); });
       const Floats value = pass.map(in, q);
-      streamed ? lane.stream(out, value) : lane.store(out, value);
+      forward&& streamed ? lane.stream(out, value) : lane.store(out, value);
     });
   });
 }
