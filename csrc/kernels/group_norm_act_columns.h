@@ -117,8 +117,8 @@ class Strip {
     }
   }
 
-  template <bool may>  // go past the cache
-  void map(bool streams) const {
+  template <bool streams>  // past the cache
+  void map() const {
     const int64_t stride = maps_.channels;
     for (int64_t pixel = 0; pixel < maps_.pixels; pixel += kPixels) {
       const int64_t end = end_of_unit(pixel);
@@ -133,8 +133,10 @@ class Strip {
             Floats in[Pass::kInputs];
             inputs.each(in, [&](const auto* from) { return columns.load(from + each * stride, j); });
             const Floats value = pass_.map(in, q.of[j]);
-            may&& streams ? columns.stream(out + each * stride, j, value)
-                          : columns.store(out + each * stride, j, value);
+            if constexpr (streams)
+              columns.stream(out + each * stride, j, value);
+            else
+              columns.store(out + each * stride, j, value);
           }
         }
       });

@@ -52,13 +52,10 @@ static bool streams(const GroupNorm& p, int64_t first, const Pass& pass) {
 
 // While it computes, it asks for what `summing` will read of the next strip, which lies behind this one where maps are
 // planar.
-template <class Summing, class Mapping, class Args>
-static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& summing,
+template <bool streamed, class Summing, class Mapping>
+static void map_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t width, const Summing& summing,
                       const Mapping& pass) {
-  const GroupNorm& p = args.norm;
-  constexpr bool forward = std::is_same_v<Args, GroupNormActArgs>;
-  const bool streamed = forward && streams(p, first, pass);
-  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).template map<forward>(streamed);
+  if (p.maps.last) return Strip<Mapping>(pass, n, first, width).template map<streamed>();
   const int64_t next = width * p.maps.pixels;
   rows_of(pass, n, first, width, [&](int64_t, int64_t start, const auto& q) {
     const Inputs<Summing> ahead(summing, start + next);
@@ -68,8 +65,10 @@ static void map_strip(const Args& args, int64_t n, int64_t first, int64_t width,
       for (const auto* from : ahead.from) __builtin_prefetch(from + lane.first);
       Floats in[Mapping::kInputs];
       inputs.each(in, [&](const auto* from) { return lane.load(from); });
-      const Floats value = pass.map(in, q);
-      forward&& streamed ? lane.stream(out, value) : lane.store(out, value);
+      if constexpr (streamed)
+        lane.stream(out, pass.map(in, q));
+      else
+        lane.store(out, pass.map(in, q));
     });
   });
 }
@@ -98,19 +97,23 @@ static void add_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t widt
 template <class Summing, class Mapping, class Args>
 static void run(const Args& args, int64_t work_first, int64_t work_last, const Summing& summing,
                 const Mapping& mapping) {
+  constexpr bool forward = std::is_same_v<Args, GroupNormActArgs>;
   const GroupNorm& p = args.norm;
   const int64_t per_group = channels_per_group(p), per_strip = groups_per_strip(p), count = strips(p);
   for (int64_t work = work_first; work < work_last; ++work) {
     const int64_t n = work / count, begin = work % count * per_strip;
     const int64_t end = begin + per_strip < p.groups ? begin + per_strip : p.groups, width = (end - begin) * per_group;
-    if constexpr (std::is_same_v<Args, GroupNormActArgs>) {
+    if constexpr (forward) {
       if (p.like || p.add.data) add_strip<typename Summing::Type>(p, n, begin * per_group, width);
       for (int64_t group = begin; group < end; ++group) set_pivot<typename Summing::Type>(summing.p.norm, n, group);
     }
     sum_strip(args, n, begin * per_group, width, summing);
     for (int64_t group = begin; group < end; ++group) finish_group(args, n, group);
-    map_strip(args, n, begin * per_group, width, summing, mapping);
-    if constexpr (std::is_same_v<Args, GroupNormActBackwardArgs>)
+    if (forward && streams(p, begin * per_group, mapping))
+      map_strip<forward>(p, n, begin * per_group, width, summing, mapping);
+    else
+      map_strip<false>(p, n, begin * per_group, width, summing, mapping);
+    if constexpr (!forward)
       if (args.more) {
         GroupNorm both = p;
         both.x = both.sum = args.dx, both.like = args.more;
