@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .model import COPY, NEXT_US, START_US, bottlenecks, together
+from .model import COPY, NEXT_US, START_US, Launch, bottlenecks, together
 
 HERE = Path(__file__).parent
 SHARES = HERE / "shares.json"
@@ -25,9 +25,8 @@ class Row:
 
     name: str  # op, dtype and shape
     least: float  # bytes that any implementation moves
-    kernels: tuple[
-        tuple, ...
-    ]  # stem of csrc/kernels/<stem>.cu, how the kernel's name begins, Launches: kinds of blocks
+    # Of each its file, csrc/kernels/<stem>.cu, how its name begins, and a Launch for each kind of blocks in it.
+    kernels: tuple[tuple[str | Launch, ...], ...]
     target: float | None = None  # % of a copy's speed
     measured: float | None = None  # us on an H200, of genfast as it was (27 November 2026)
 
