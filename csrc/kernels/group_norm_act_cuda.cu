@@ -17,7 +17,7 @@ static const char* run_once(void (*kernel)(Args, Split, Once), const Args& args,
   how.block = dim3(split.threads), how.shared_bytes = shared_bytes, how.cluster = dim3(split.parts);
   for (int64_t first = 0; first < batch; first += kMostSamples) {
     how.grid = dim3(unsigned(units * split.parts), 1, unsigned(std::min(batch - first, kMostSamples)));
-    const Once once{unsigned(split.parts), unsigned(units), first};
+    const Once once{unsigned(split.parts), first};
     if (const char* error = launch(kernel, how, stream, args, split, once)) return error;
   }
   return nullptr;

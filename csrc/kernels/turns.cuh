@@ -15,7 +15,7 @@ enum class Stage : int { whole, sums, rest, none };
 // Of a launch that reads everything once: a block a part.
 struct Once {
   static constexpr bool kTwice = false;
-  unsigned parts, per_sample;  // of a unit; units
+  unsigned parts;  // of a unit
   int64_t first_sample;
 };
 // Of one that reads everything twice.
