@@ -1,5 +1,6 @@
 #pragma once
 #include "../math/activation.h"
+#include "../math/memory.h"
 #include "bias_act.h"
 #include "with_type.h"
 

@@ -17,8 +17,10 @@ static void rows_of(const Pass& pass, int64_t n, int64_t first, int64_t width, V
   });
 }
 
+// What follows for a strip are functions of their own: inlined in every pass they would be compiled again and again.
 template <class Summing, class Args>
-static void sum_strip(const Args& args, int64_t n, int64_t first, int64_t width, const Summing& pass) {
+[[gnu::noinline]] static void sum_strip(const Args& args, int64_t n, int64_t first, int64_t width,
+                                        const Summing& pass) {
   const GroupNorm& p = args.norm;
   float* sums = p.sums + 2 * n * p.maps.channels;
   if (p.maps.last) return Strip<Summing>(pass, n, first, width).sum(sums);
@@ -53,8 +55,8 @@ static bool streams(const GroupNorm& p, int64_t first, const Pass& pass) {
 // While it computes, it asks for what `summing` will read of the next strip, which lies behind this one where maps are
 // planar.
 template <bool streamed, class Summing, class Mapping>
-static void map_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t width, const Summing& summing,
-                      const Mapping& pass) {
+[[gnu::noinline]] static void map_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t width,
+                                        const Summing& summing, const Mapping& pass) {
   if (p.maps.last) return Strip<Mapping>(pass, n, first, width).template map<streamed>();
   const int64_t next = width * p.maps.pixels;
   rows_of(pass, n, first, width, [&](int64_t, int64_t start, const auto& q) {
@@ -75,7 +77,7 @@ static void map_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t widt
 
 // Writes what is given plus what is added to `sum`, where the passes read it.
 template <class T>
-static void add_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t width) {
+[[gnu::noinline]] static void add_strip(const GroupNorm& p, int64_t n, int64_t first, int64_t width) {
   const int64_t across = p.maps.last ? width : p.maps.pixels, rows = p.maps.last ? p.maps.pixels : width;
   const auto with_add = [&](const auto* add) {
     for (int64_t row = 0; row < rows; ++row) {

@@ -1,31 +1,24 @@
 #pragma once
 // The CPU driver: applies an op's body to every tile of every row.
-#include <cstring>
-
 #include "../math/noise.h"
-#include "../math/number.h"
+#include "../math/memory.h"
 #include "body.h"
 #include "with_type.h"
 
 namespace genfast::inline GENFAST_ISA {
 
-// The first `count` of kLanes consecutive values of memory, those beyond being zero.
+// The first `count`, of any sign and size, of kLanes consecutive values of memory, those beyond being zero.
 template <class T>
 GENFAST_HD Floats load_part(const T* p, int count) {
   if (count >= kLanes) [[likely]]
     return load_lane(p);
-  if (count <= 0) return all(0.0f);
-  T buffer[kLanes] = {};
-  std::memcpy(buffer, p, count * sizeof(T));
-  return load_lane(buffer);
+  return load_first(p, count > 0 ? count : 0);
 }
 template <class T>
 GENFAST_HD void store_part(T* p, Floats a, int count) {
   if (count >= kLanes) [[likely]]
     return store_lane(p, a);
-  T buffer[kLanes];
-  store_lane(buffer, a);
-  if (count > 0) std::memcpy(p, buffer, count * sizeof(T));
+  if (count > 0) store_first(p, a, count);
 }
 
 // Asks for `count` consecutive values of memory.
@@ -72,11 +65,8 @@ struct CpuTile {
   }
   // Sets what lies beyond the end of the row to zero.
   GENFAST_HD void clear_tail(Values& values) const {
-    for (int k = count / kLanes; k < 4; ++k) {
-      float buffer[kLanes];
-      store_lane(buffer, values.v[k]);
-      values.v[k] = load_part(buffer, count - k * kLanes);
-    }
+    for (int k = count / kLanes; k < 4; ++k)
+      values.v[k] = first_of(values.v[k], count > k * kLanes ? count - k * kLanes : 0);
   }
   // How many of the parts of Values hold any elements.
   GENFAST_HD int parts() const { return (count + kLanes - 1) / kLanes; }

@@ -39,11 +39,7 @@ struct LastLane {
   GENFAST_HD void stream(T* row, Floats a) const {
     store(row, a);
   }
-  GENFAST_HD Floats clear_tail(Floats a) const {
-    float values[kLanes];
-    store_lane(values, a);
-    return load_part(values, count);
-  }
+  GENFAST_HD Floats clear_tail(Floats a) const { return first_of(a, count); }
 };
 
 // visit(lane) for each lane of [first, last).
@@ -82,7 +78,6 @@ GENFAST_HD void sum_chunk(int64_t begin, int64_t end, float (&total)[sums], Term
     for (Floats& t : tail.of) t = lane.clear_tail(t);
   }
   Floats level[sums][held];
-  GENFAST_UNROLL
   for (int group = 0; group < groups; ++group) {
     Floats sum[sums][held] = {};
     const auto add = [&](int k, const Terms<Floats, sums>& terms) {
@@ -94,11 +89,16 @@ GENFAST_HD void sum_chunk(int64_t begin, int64_t end, float (&total)[sums], Term
       GENFAST_UNROLL
       for (int k = 0; k < held; ++k) add(k, term(Lane{first + k * kLanes}));
     }
-    if (first < end) {
+    if (kLanes == 1) {  // the accumulators are in memory
+      for (int k = 0; k < held && first < end; ++k, ++first) add(k, term(Lane{first}));
+    } else if (first < end) {  // what is left goes through memory: `term` is compiled once for it, not `held` times
+      Terms<Floats, sums> rest[held];
+      int count = 0;
+      for (; count < held && first + kLanes <= end; ++count, first += kLanes) rest[count] = term(Lane{first});
+      if (count < held && first < end) rest[count++] = tail;
       GENFAST_UNROLL
       for (int k = 0; k < held; ++k) {
-        if (first + (k + 1) * kLanes <= end) add(k, term(Lane{first + k * kLanes}));
-        if (kLanes > 1 && first + k * kLanes == last) add(k, tail);
+        if (k < count) add(k, rest[k]);
       }
     }
     GENFAST_UNROLL

@@ -1,6 +1,6 @@
 #pragma once
 #include "../math/angle.h"
-#include "../math/number.h"
+#include "../math/memory.h"
 #include "time_embedding.h"
 
 namespace genfast::inline GENFAST_ISA {

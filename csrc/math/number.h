@@ -12,7 +12,6 @@ struct Half {
   uint16_t bits;
 };
 
-// ---- one value ----
 GENFAST_HD float widen(float a) { return a; }
 GENFAST_HD float widen(BFloat16 a) { return std::bit_cast<float>(uint32_t(a.bits) << 16); }
 GENFAST_HD float widen(Half a) {
@@ -51,69 +50,5 @@ GENFAST_HD void narrow(float a, Half& to) {
   to.bits = uint16_t(sign | h);
 #endif
 }
-
-// ---- kLanes consecutive values of memory ----
-#if GENFAST_LANES == 1
-template <class T>
-GENFAST_HD Floats load_lane(const T* p) {
-  return widen(*p);
-}
-template <class T>
-GENFAST_HD void store_lane(T* p, Floats a) {
-  narrow(a, *p);
-}
-template <class T>
-GENFAST_HD void stream_lane(T* p, Floats a) {
-  store_lane(p, a);
-}
-GENFAST_HD void end_streams() {}
-#elif GENFAST_LANES == 8
-GENFAST_HD Floats load_lane(const float* p) { return (Floats)_mm256_loadu_ps(p); }
-GENFAST_HD Floats load_lane(const BFloat16* p) {
-  return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
-}
-GENFAST_HD Floats load_lane(const Half* p) { return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
-GENFAST_HD __m128i narrow_lane(Floats a, BFloat16) {
-  const Uints u = as_uint(a), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
-  const __m256i b = (__m256i)(a == a ? rounded : quiet);
-  return _mm_packus_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
-}
-GENFAST_HD __m128i narrow_lane(Floats a, Half) { return _mm256_cvtps_ph((__m256)a, 0); }
-template <class T>
-GENFAST_HD void store_lane(T* p, Floats a) {
-  _mm_storeu_si128((__m128i*)p, narrow_lane(a, T{}));
-}
-template <class T>
-GENFAST_HD void stream_lane(T* p, Floats a) {
-  _mm_stream_si128((__m128i*)p, narrow_lane(a, T{}));
-}
-GENFAST_HD void store_lane(float* p, Floats a) { _mm256_storeu_ps(p, (__m256)a); }
-GENFAST_HD void stream_lane(float* p, Floats a) { _mm256_stream_ps(p, (__m256)a); }
-#else
-GENFAST_HD Floats load_lane(const float* p) { return (Floats)_mm512_loadu_ps(p); }
-GENFAST_HD Floats load_lane(const BFloat16* p) {
-  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
-}
-GENFAST_HD Floats load_lane(const Half* p) { return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
-GENFAST_HD __m256i narrow_lane(Floats a, BFloat16) {
-  const Uints u = as_uint(a), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
-  return _mm512_cvtepi32_epi16((__m512i)(a == a ? rounded : quiet));
-}
-GENFAST_HD __m256i narrow_lane(Floats a, Half) { return _mm512_cvtps_ph((__m512)a, 0); }
-template <class T>
-GENFAST_HD void store_lane(T* p, Floats a) {
-  _mm256_storeu_si256((__m256i*)p, narrow_lane(a, T{}));
-}
-template <class T>
-GENFAST_HD void stream_lane(T* p, Floats a) {
-  _mm256_stream_si256((__m256i*)p, narrow_lane(a, T{}));
-}
-GENFAST_HD void store_lane(float* p, Floats a) { _mm512_storeu_ps(p, (__m512)a); }
-GENFAST_HD void stream_lane(float* p, Floats a) { _mm512_stream_ps(p, (__m512)a); }
-#endif
-#if GENFAST_LANES > 1
-// Other threads may read what was streamed.
-GENFAST_HD void end_streams() { _mm_sfence(); }
-#endif
 
 }  // namespace genfast::inline GENFAST_ISA
