@@ -1,7 +1,7 @@
 #pragma once
 // The CPU driver: applies an op's body to every tile of every row.
-#include "../math/noise.h"
 #include "../math/memory.h"
+#include "../math/noise.h"
 #include "body.h"
 #include "with_type.h"
 
