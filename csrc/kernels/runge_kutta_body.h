@@ -5,8 +5,6 @@
 
 namespace genfast::inline GENFAST_ISA {
 
-GENFAST_HD Floats magnitude(Floats a) { return as_float(as_uint(a) & 0x7fffffffu); }
-
 // The stages of one row.
 struct Stages {
   const RungeKuttaArgs& p;
@@ -65,7 +63,7 @@ struct RungeKuttaErrorBody {
       typename Tile::Values out, ratio;
       stages.template operator()<true>(tile, x, out, ratio);
       for (int k = 0; k < x.kParts; ++k) {
-        const Floats size = at_least(magnitude(x.v[k]), magnitude(out.v[k]));
+        const Floats size = at_least(abs_(x.v[k]), abs_(out.v[k]));
         ratio.v[k] = ratio.v[k] / fma_(all(stages.p.rtol), size, all(stages.p.atol));
         ratio.v[k] = ratio.v[k] * ratio.v[k];
       }

@@ -74,18 +74,17 @@ struct Silu {
 // u Phi(u), Phi the normal distribution function.  With a = |u|, 2 Phi(-a) = e^(a q(a)), q a minimax polynomial on
 // [0, 8] for the error of a Phi(-a), 8e-9: one formula for the center and for the tail, where 1 + erf would cancel.
 struct Gelu {
-  GENFAST_HD static Floats size(Floats u) { return as_float(as_uint(u) & 0x7fffffffu); }
   GENFAST_HD static Floats lower(Floats a) {  // Phi(-a); Phi(-8) is 6e-16
     return quick_exp<-1>(a * poly(a, -0.7978851795196533f, -0.31830158829689026f, -0.03637316823005676f,
                                   0.004861260298639536f, -5.0992304750252515e-05f, -0.0001598528033355251f,
                                   3.926211502403021e-05f, -4.361928404250648e-06f, 1.9206889589895582e-07f));
   }
   GENFAST_HD static Floats value(Floats u) {  // max(u, 0) - a Phi(-a)
-    const Floats a = smaller(size(u), all(8.0f));
+    const Floats a = smaller(abs_(u), all(8.0f));
     return fma_(-a, lower(a), larger(u, all(0.0f)));
   }
   GENFAST_HD static Floats slope(Floats u) {  // Phi(u) + u phi(u)
-    const Floats a = smaller(size(u), all(8.0f)), l = lower(a), h = as_float(as_uint(a) | (as_uint(u) & 0x80000000u));
+    const Floats a = smaller(abs_(u), all(8.0f)), l = lower(a), h = as_float(as_uint(a) | (as_uint(u) & 0x80000000u));
     return fma_(h * all(0.3989422804f), quick_exp(all(-0.5f) * (h * h)), u < all(0.0f) ? l : all(1.0f) - l);
   }
 };

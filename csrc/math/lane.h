@@ -36,6 +36,7 @@ GENFAST_HD Floats to_float(Uints u) { return static_cast<float>(u); }  // round 
 GENFAST_HD Floats to_float(Ints i) { return static_cast<float>(i); }
 GENFAST_HD Floats fma_(Floats a, Floats b, Floats c) { return fmaf(a, b, c); }
 GENFAST_HD Floats sqrt_(Floats a) { return sqrtf(a); }
+GENFAST_HD Floats abs_(Floats a) { return fabsf(a); }  // of an operand a GPU takes it for nothing
 
 #elif GENFAST_LANES == 8
 
@@ -72,6 +73,10 @@ GENFAST_HD Floats sqrt_(Floats a) { return (Floats)_mm512_sqrt_ps((__m512)a); }
 
 #else
 #error "GENFAST_LANES is 1, 8 or 16"
+#endif
+
+#if GENFAST_LANES > 1
+GENFAST_HD Floats abs_(Floats a) { return as_float(as_uint(a) & 0x7fffffffu); }
 #endif
 
 // A NaN in `a` stays one, as in torch.clamp: the x86 operations answer with their second argument.
