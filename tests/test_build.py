@@ -13,9 +13,9 @@ import fuzz
 import pytest
 
 from genfast._extension import extension
+from genfast.verification.invariance import ISAS
 
 ROOT = Path(__file__).resolve().parent.parent
-ISAS = ["scalar", "avx2", "avx512"]
 
 
 def python(*arguments, cwd=ROOT, **environment):

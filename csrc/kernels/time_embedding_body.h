@@ -37,10 +37,8 @@ GENFAST_HD void embed(const TimeEmbeddingArgs& p, int64_t row, int64_t piece) {
   T* out = static_cast<T*>(p.out) + row * p.width;
   if (n == kLanes) {
     store_lane(out + first, left), store_lane(out + p.count + first, right);
-  } else if constexpr (kLanes > 1) {
-    T some[2][kLanes];
-    store_lane(some[0], left), store_lane(some[1], right);
-    for (int i = 0; i < n; ++i) out[first + i] = some[0][i], out[p.count + first + i] = some[1][i];
+  } else {
+    store_first(out + first, left, n), store_first(out + p.count + first, right, n);
   }
   if (piece == 0)
     for (int64_t k = 2 * p.count; k < p.width; ++k) out[k] = T{};

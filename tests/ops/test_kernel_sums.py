@@ -4,13 +4,11 @@ import math
 
 import pytest
 import torch
-from helpers import normal32
+from helpers import ISAS, normal32
 
 from genfast import ops
 from genfast._extension import extension
 
-ISAS = ["scalar", "avx2", "avx512"]
-ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 KERNELS = {"polynomial": 1.0, "rbf": 0.5}  # gamma times the number of features
 every_kernel = pytest.mark.parametrize("kernel", KERNELS)
 

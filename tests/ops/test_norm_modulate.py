@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import normal32
+from helpers import ISAS, normal32
 
 from genfast import ops
 from genfast._extension import extension
@@ -274,8 +274,7 @@ def test_the_same_bits_on_every_cpu(restore):
     if EMULATED:
         extension.set_emulating(False)
     expected = [op_results(which) for which in BITS]
-    isas = ("scalar", "avx2", "avx512")
-    for change in (*[lambda isa=isa: extension.set_isa(isa) for isa in isas[: isas.index(extension.best_isa()) + 1]],
+    for change in (*[lambda isa=isa: extension.set_isa(isa) for isa in ISAS],
                    lambda: torch.set_num_threads(1)):  # fmt: skip
         change()
         for which, before in zip(BITS, expected, strict=True):

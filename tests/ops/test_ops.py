@@ -12,6 +12,7 @@ import fuzz
 import pytest
 import torch
 from cases import channels_last, equal, expanded, make, run, shifted, sliced, transposed, widen
+from helpers import ISAS
 from torch.overrides import BaseTorchFunctionMode
 
 import genfast.ops
@@ -22,8 +23,6 @@ EMULATED = extension.build_info()["emulated"]
 NOT_OPS = {"__init__", "activations", "dispatch"}
 OPS = sorted({path.stem for path in Path(genfast.ops.__file__).parent.glob("*.py")} - NOT_OPS)
 OPS += [f"{name}_backward" for name in OPS if hasattr(torch.ops.genfast, f"{name}_backward")]
-ISAS = ["scalar", "avx2", "avx512"]
-ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 SIZES = [0, 1, 7, 63, 64, 65, 2048, 4097]
 ROUNDING = 8 * torch.finfo(torch.float32).eps
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

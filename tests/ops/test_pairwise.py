@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import normal32
+from helpers import ISAS, normal32
 
 import genfast
 from genfast import ops
 from genfast._extension import extension
 
 EMULATED = extension.build_info()["emulated"]
-ISAS = ["scalar", "avx2", "avx512"]
-ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 
 
 def squared(x, y):

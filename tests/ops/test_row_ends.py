@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import equal, make, run
+from helpers import ISAS
 
 from genfast._extension import extension
 from genfast.testing import CASES
@@ -10,8 +11,6 @@ from genfast.testing import CASES
 if extension.build_info()["emulated"]:
     pytest.skip("of CPU kernels", allow_module_level=True)
 
-ISAS = ["scalar", "avx2", "avx512"]
-ISAS = ISAS[: ISAS.index(extension.best_isa()) + 1]
 ROWS = [(3, n) for n in range(1, 66)]
 AROUND = 40  # elements, more than a register has
 
