@@ -1,8 +1,13 @@
-"""Shared by the tests that go through the Cases of ops: calls of them, and the ways in which tensors may lie."""
+"""Shared by the tests that go through the Cases of ops: calls of them, the instruction sets of this machine, and the
+ways in which tensors may lie."""
 
 import torch
 
+from genfast._extension import extension
 from genfast.testing import to
+from genfast.verification import invariance
+
+ISAS = invariance.ISAS[: invariance.ISAS.index(extension.best_isa()) + 1]
 
 
 def make(case, shape=(5, 65), dtype=torch.float32, seed=0):

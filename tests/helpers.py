@@ -1,5 +1,4 @@
-"""Shared by tests: a Plan executed by its equations, a mixture of five modes, networks that do not answer zero, and the
-instruction sets of this machine."""
+"""Shared by tests: a Plan executed by its equations, a mixture of five modes, and networks that do not answer zero."""
 
 import functools
 
@@ -7,12 +6,8 @@ import numpy as np
 import torch
 
 from genfast import ops
-from genfast._extension import extension
 from genfast.diffusion.process.plans import SLOTS
 from genfast.gaussian.denoiser import GaussianMixtureDenoiser
-from genfast.verification import invariance
-
-ISAS = invariance.ISAS[: invariance.ISAS.index(extension.best_isa()) + 1]
 
 # Five modes on a circle.
 WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])

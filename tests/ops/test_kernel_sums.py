@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from helpers import ISAS, normal32
+from cases import ISAS
+from helpers import normal32
 
 from genfast import ops
 from genfast._extension import extension

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import ISAS, normal32
+from cases import ISAS
+from helpers import normal32
 
 from genfast import ops
 from genfast._extension import extension

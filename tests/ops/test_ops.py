@@ -11,8 +11,7 @@ from pathlib import Path
 import fuzz
 import pytest
 import torch
-from cases import channels_last, equal, expanded, make, run, shifted, sliced, transposed, widen
-from helpers import ISAS
+from cases import ISAS, channels_last, equal, expanded, make, run, shifted, sliced, transposed, widen
 from torch.overrides import BaseTorchFunctionMode
 
 import genfast.ops

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ISAS, normal32
+from cases import ISAS
+from helpers import normal32
 
 import genfast
 from genfast import ops

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from cases import equal, make, run
-from helpers import ISAS
+from cases import ISAS, equal, make, run
 
 from genfast._extension import extension
 from genfast.testing import CASES
