@@ -44,3 +44,9 @@ template <class T>
 T __shfl_sync(unsigned, T v, int lane, int = 32) {
   return emulation::exchange(v)[unsigned(lane)];
 }
+inline int __all_sync(unsigned, bool v) {
+  const auto all = emulation::exchange(v);
+  bool every = true;
+  for (unsigned lane = 0; lane < 32; ++lane) every &= all[lane];
+  return every;
+}

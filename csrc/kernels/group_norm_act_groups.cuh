@@ -2,6 +2,7 @@
 // Group norm where the values of a channel are neighbors, or, channels-last, where channels fill no packs: a block
 // holds a group, or a part of one.
 #include "group_norm_act_meet.cuh"
+#include "group_norm_act_sums.cuh"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -100,13 +101,8 @@ __global__ void __launch_bounds__(1024, 1)
   Pair moments{};  // of the group: mean, rstd
   if (here.stage != Stage::rest) {
     const float count = float(part.count * wide);
-    float sum = 0.0f, squares = 0.0f;
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) {
-      float v[wide];
-      Pack::unpack(held[k], v);
-      sum = sum + sum_of(v);
-    }
+    const float sum = sum_of_group<T, vector>(held);
+    float squares = 0.0f;
     const float mean = block_sum(sum, room) / count;
     GENFAST_UNROLL
     for (int k = 0; k < packs; ++k) {

@@ -2,6 +2,7 @@
 // Group norm over channels-last maps whose groups are packs, or a half of one: a thread needs two sums, those of the
 // halves of its packs, and lanes of a warp put together what is of the same column.
 #include "group_norm_act_columns.cuh"
+#include "group_norm_act_sums.cuh"
 
 namespace genfast::inline GENFAST_ISA {
 
@@ -77,17 +78,8 @@ __global__ void __launch_bounds__(threads, least_blocks)
   if (here.stage != Stage::rest) {
     const SlabSplit::Pixels& pixels = split.pixels(part.part);
     const float each = pixels.each;
-    Pair sums{0.0f, 0.0f}, squares{0.0f, 0.0f};
-    GENFAST_UNROLL
-    for (int k = 0; k < packs; ++k) {
-      float v[wide];
-      Pack::unpack(held[k], v);
-      float lower[half], upper[half];
-      GENFAST_UNROLL
-      for (int j = 0; j < half; ++j) lower[j] = v[j], upper[j] = v[half + j];
-      sums = {sums.first + sum_of(lower), sums.second + sum_of(upper)};
-    }
-    sums = sum_of_halves(sums, split, of_sums);
+    Pair squares{0.0f, 0.0f};
+    Pair sums = sum_of_halves(sums_of_halves<T>(held), split, of_sums);
     mean = {sums.first * each, sums.second * each};
     find_again(part.mine);
     GENFAST_UNROLL

@@ -124,11 +124,22 @@ def test_activations_far_out():
         assert values[0].abs() <= 1e30 * 1e-20
 
 
-def test_nan_stays_in_its_group():
-    x = arguments((2, 8, 4, 4))[0]
-    x[0, 0, 1, 1] = float("nan")
-    y = ops.group_norm_act(x, 2)
-    assert y[0, :4].isnan().all() and y[0, 4:].isfinite().all() and y[1].isfinite().all()
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("per_group", [4, 8, 16])
+def test_what_is_not_finite_stays_in_its_group(value, dtype, per_group):
+    """A tensor core may add 0 times it to the sums of others."""
+    x = arguments((2, 128, 8, 8), dtype)[0]
+    for layout in laid_out(x.shape):
+        right = ops.group_norm_act(x.contiguous(memory_format=layout), 128 // per_group)
+        for channel in (0, 37, 127):
+            broken = x.clone(memory_format=layout)
+            broken[0, channel, 3, 5] = value
+            y = ops.group_norm_act(broken.contiguous(memory_format=layout), 128 // per_group)
+            group = slice(channel // per_group * per_group, (channel // per_group + 1) * per_group)
+            assert y[0, group].isnan().all()
+            y[0, group] = right[0, group]
+            torch.testing.assert_close(y, right, rtol=torch.finfo(dtype).eps, atol=1e-6)
 
 
 def test_small_tensors_in_half_precision_and_frozen_ones():

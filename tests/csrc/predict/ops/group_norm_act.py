@@ -107,6 +107,8 @@ def forward(dtype, shape, last):
         marks, told = {"SHFL": 20}, {"SHFL": 30, r"LD\.E": 2}
     # A mean is taken off of all values twice; else the walk goes round the squares, as threads without a pack do.
     marks |= {"FADD": (4 if found.parts <= CLUSTER else 2) * each}
+    if size == 2:  # the sums are tensor cores'
+        marks |= {"FADD": marks["FADD"] - each, "HMMA": found.packs}
     return launches(kernel, found, marks, told, {}, 1, shape, size, shared, 16 if last else 32)
 
 
