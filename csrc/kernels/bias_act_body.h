@@ -16,10 +16,15 @@ GENFAST_HD auto bias_of(const Tile& tile, const T* bias) {
   return none;
 }
 
-// The same; T is what the tile is made of.
-template <class T, class Tile>
-GENFAST_HD auto bias_of(const Tile& tile, const Small& bias) {
-  return with_row<T>(bias, 0, [&](const auto* row) { return bias_of(tile, row); });
+// x + bias, or x: a GPU does nothing for a bias that is not there.
+template <class Tile, class X, class T>
+GENFAST_HD auto biased(const Tile& tile, const X* x, const T* bias) {
+  auto u = tile.load(x);
+  if (bias) {
+    const auto b = bias_of(tile, bias);
+    for (int k = 0; k < u.kParts; ++k) u.v[k] = u.v[k] + b.v[k];
+  }
+  return u;
 }
 
 template <class T, class Act>
@@ -31,9 +36,8 @@ struct BiasActBody {
     Small bias;
     template <class Tile>
     GENFAST_HD void operator()(const Tile& tile) const {
-      auto u = tile.load(x);
-      const auto b = bias_of<T>(tile, bias);
-      for (int k = 0; k < u.kParts; ++k) u.v[k] = Act::value(u.v[k] + b.v[k]);
+      auto u = with_row<T>(bias, 0, [&](const auto* row) { return biased(tile, x, row); });
+      for (int k = 0; k < u.kParts; ++k) u.v[k] = Act::value(u.v[k]);
       tile.store(y, u);
     }
   };
@@ -113,7 +117,7 @@ struct BiasActSumsBody {
 // with_type_and_act(p, f) calls f(T{}, Act{}) with the type and the activation that p names.
 template <class Args, class Function>
 inline void with_type_and_act(const Args& p, Function f) {
-  with_type(p.dtype, [&](auto type) { with_activation(Activation(p.act), [&](auto act) { f(type, act); }); });
+  with_type(p.dtype, [&](auto type) { with_activation<decltype(type)>(Activation(p.act), [&](auto act) { f(type, act); }); });
 }
 
 }  // namespace genfast::inline GENFAST_ISA

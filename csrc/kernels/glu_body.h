@@ -18,8 +18,8 @@ struct Halves {
   }
 };
 
-template <Glu kind>
-using GateOf = std::conditional_t<kind == Glu::geglu, Gelu, Silu>;
+template <class T, Glu kind>
+using GateOf = std::conditional_t<kind == Glu::geglu, Gelu<T>, Silu>;
 
 template <class T, Glu kind>
 struct GluBody {
@@ -31,7 +31,7 @@ struct GluBody {
     GENFAST_HD void operator()(const Tile& tile) const {
       const auto gate = tile.load(x.gate);
       auto out = tile.load(x.value);
-      for (int k = 0; k < out.kParts; ++k) out.v[k] = out.v[k] * GateOf<kind>::value(gate.v[k]);
+      for (int k = 0; k < out.kParts; ++k) out.v[k] = out.v[k] * GateOf<T, kind>::value(gate.v[k]);
       tile.store(y, out);
     }
   };
@@ -51,8 +51,8 @@ struct GluBackwardBody {
       const auto g = tile.load(grad_y);
       for (int k = 0; k < g.kParts; ++k) {
         const Floats u = gate.v[k];
-        gate.v[k] = g.v[k] * value.v[k] * GateOf<kind>::slope(u);
-        value.v[k] = g.v[k] * GateOf<kind>::value(u);
+        gate.v[k] = g.v[k] * value.v[k] * GateOf<T, kind>::slope(u);
+        value.v[k] = g.v[k] * GateOf<T, kind>::value(u);
       }
       tile.store(grad.gate, gate);
       tile.store(grad.value, value);

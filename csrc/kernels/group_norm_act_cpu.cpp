@@ -130,7 +130,7 @@ void group_norm_act(const GroupNormActArgs& given, int64_t first, int64_t last) 
   if (p.norm.like || p.norm.add.data) p.norm.x = p.norm.sum;
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
-    with_activation(Activation(p.norm.activation),
+    with_activation<T>(Activation(p.norm.activation),
                     [&](auto act) { run(given, first, last, MomentsPass<T>{p}, ApplyPass<T, decltype(act)>{p, act}); });
   });
 }
@@ -139,7 +139,7 @@ void group_norm_act_backward(const GroupNormActBackwardArgs& p, int64_t first, i
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
     constexpr bool kept = std::is_same_v<T, float>;
-    with_activation(Activation(p.norm.activation), [&](auto act) {
+    with_activation<T>(Activation(p.norm.activation), [&](auto act) {
       run(p, first, last, SlopesPass<T, decltype(act), kept>{p, act}, GradientPass<T, decltype(act), kept>{p, act});
     });
   });

@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(1024, 1)
   }
 
   find_again(place.base);
-  with_activation_of(p, [&](auto act) {
+  with_activation_of<T>(p, [&](auto act) {
     GENFAST_UNROLL
     for (int k = 0; k < packs; ++k) {
       const Pair of_channel = line[place.channel(k)];

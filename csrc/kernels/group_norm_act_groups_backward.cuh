@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(768, 1)
     line[c] = {rstd * slope_of(p, part.n, part.channel + c), offset_of(p, part.n, part.channel + c)};
   __syncthreads();
 
-  with_activation_of(p, [&](auto act) {
+  with_activation_of<T>(p, [&](auto act) {
     for (int left = split.loads - 1;; --left) {
       GENFAST_UNROLL
       for (int k = 0; k < packs; ++k) {

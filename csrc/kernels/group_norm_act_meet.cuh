@@ -24,9 +24,9 @@ __device__ inline Pair put_together(int parts, float count, float eps, const Fin
 
 // The activation is chosen at run time, before a loop: a switch costs nothing beside memory, four times the kernels
 // would.
-template <class Function>
+template <class T, class Function>
 GENFAST_HD void with_activation_of(const GroupNorm& p, const Function& f) {
-  with_activation(Activation(p.activation), f);
+  with_activation<T>(Activation(p.activation), f);
 }
 
 // A pack and what is added to it, rounded.

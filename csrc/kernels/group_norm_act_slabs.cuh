@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(threads, least_blocks)
     GENFAST_UNROLL
     for (int j = 0; j < wide; ++j) u[j] = line[part.column * wide + j], mean[j] = means[part.column * wide + j];
     find_again(part.mine);
-    with_activation_of(p, [&](auto act) {
+    with_activation_of<T>(p, [&](auto act) {
       part.template each_place<packs>([&](int k, int64_t place) {
         float v[wide];
         Pack::unpack(held[k], v);

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(512, 1)
   float mean[wide], sum[wide] = {}, times[wide] = {};
   GENFAST_UNROLL
   for (int j = 0; j < wide; ++j) mean[j] = moments[first + j].first;
-  with_activation_of(p, [&](auto act) {
+  with_activation_of<T>(p, [&](auto act) {
     int column = first;
     for (int left = split.loads - 1;; --left) {
       GENFAST_UNROLL

@@ -40,6 +40,30 @@ def test_as_exact_as_torch(act):
         assert (out - exact).abs().max() <= 2 * (own - exact).abs().max()
 
 
+def without_cancellation(u):
+    """Values of each activation in float64, right to the last digits in the tails too."""
+    tanh = u * torch.sigmoid(2 * (2 / torch.pi) ** 0.5 * (u + 0.044715 * u**3))
+    return {"none": u, "silu": u * torch.sigmoid(u), "gelu": u * torch.special.ndtr(u), "gelu_tanh": tanh}
+
+
+@every_act
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_number_of_16_bits(act, dtype):
+    """An eighth more than rounding; below -8 what is left of GELU is less than 1e-8 (float16) or 1e-14 (bfloat16)."""
+    u = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    u = u[u.isfinite() & (u.abs() < 1e20)].requires_grad_()
+    y = ops.bias_act(u, act=act)
+    (slope,) = torch.autograd.grad(y, u, torch.ones_like(y))
+    wide = u.detach().double().requires_grad_()
+    exact = without_cancellation(wide)[act]
+    (exact_slope,) = torch.autograd.grad(exact, wide, torch.ones_like(exact))
+    rounding, bf16 = torch.finfo(dtype).eps * 9 / 16, dtype == torch.bfloat16
+    least = 1e-14 if bf16 else 1.2e-8 + torch.finfo(dtype).smallest_normal * rounding * 2
+    assert ((y.double() - exact).abs() <= rounding * exact.abs() + least).all()
+    least_of_slopes = 1e-4 if bf16 and act == "gelu" else 1e-6  # it goes through zero
+    assert ((slope.double() - exact_slope).abs() <= rounding * exact_slope.abs() + least_of_slopes).all()
+
+
 @pytest.mark.parametrize("shape", [(1,), (65,), (7, 129), (3, 2, 18), (2, 3, 4, 8), (0, 6), (4, 0), (2, 0, 10)])
 def test_every_shape(shape):
     generator = torch.Generator().manual_seed(0)

@@ -13,6 +13,7 @@ def rows():
     for act in ("GeluTanh", "Gelu", "Silu"):
         for dtype, (name, size) in TYPES.items():
             wide, of_bias = 16 // size, 4 // size  # loads of a pack's bias
+            of_type = f"Gelu<{name}> " if act == "Gelu" else act
             forward = flat(elements, size, 1, 1, after=of_bias)
             backward = flat(elements, size, 2, 1, after=of_bias)
             # A thread takes a pack of 64 rows; two MUFU an element.
@@ -25,7 +26,7 @@ def rows():
                 (" backward", "BiasActBackwardBody", backward, 3, 88),
                 (" backward, bias too", "BiasActSumsBody", sums, 3, None),
             ):
-                kernels = (("bias_act_cuda", f"flat_kernel<{body}<{name}, {act}>, {wide}", launch),)
+                kernels = (("bias_act_cuda", f"flat_kernel<{body}<{name}, {of_type}>, {wide}", launch),)
                 measured = None if what else MEASURED.get((act, dtype))
                 name_of_row = f"bias_act {act}{what} {dtype} ({ROWS}, {WIDTH})"
                 yield Row(name_of_row, moved * size * elements, kernels, target, measured)
