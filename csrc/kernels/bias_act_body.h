@@ -117,7 +117,8 @@ struct BiasActSumsBody {
 // with_type_and_act(p, f) calls f(T{}, Act{}) with the type and the activation that p names.
 template <class Args, class Function>
 inline void with_type_and_act(const Args& p, Function f) {
-  with_type(p.dtype, [&](auto type) { with_activation<decltype(type)>(Activation(p.act), [&](auto act) { f(type, act); }); });
+  with_type(p.dtype,
+            [&](auto type) { with_activation<decltype(type)>(Activation(p.act), [&](auto act) { f(type, act); }); });
 }
 
 }  // namespace genfast::inline GENFAST_ISA

@@ -130,8 +130,9 @@ void group_norm_act(const GroupNormActArgs& given, int64_t first, int64_t last) 
   if (p.norm.like || p.norm.add.data) p.norm.x = p.norm.sum;
   with_type(p.norm.dtype, [&](auto type) {
     using T = decltype(type);
-    with_activation<T>(Activation(p.norm.activation),
-                    [&](auto act) { run(given, first, last, MomentsPass<T>{p}, ApplyPass<T, decltype(act)>{p, act}); });
+    with_activation<T>(Activation(p.norm.activation), [&](auto act) {
+      run(given, first, last, MomentsPass<T>{p}, ApplyPass<T, decltype(act)>{p, act});
+    });
   });
 }
 
