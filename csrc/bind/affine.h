@@ -30,6 +30,8 @@ struct AffineGradients {
                                {&args.to_shift, &to_shift}})
       *out = static_cast<float*>(tensor->data_ptr());
   }
+  // Whether slope and offset are 1 + scale and shift.
+  bool plain() const { return !args.weight && !args.bias && !to_weight.owner() && !to_bias.owner(); }
   bool wanted() const { return to_weight.owner() || to_bias.owner() || to_scale.owner() || to_shift.owner(); }
 
   // From sums over the elements of a sample, [batch, 2 or more, features]: of the gradient of offset, then of slope.

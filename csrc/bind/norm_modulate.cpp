@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_modulate(Tensor x, Optional y, Optional 
   return {out, v, moments};
 }
 
-// (grad_v, grad_y, to weight, bias, scale, shift, columns): the last row of columns (B, n, D) is the gradient of gate.
+// (grad_v, grad_y, to weight, bias, scale, shift, gate)
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate_backward(
     Tensor grad_out, Optional grad_v_too, Tensor v, Optional y, Tensor moments, Optional gate, Optional weight,
     Optional bias, Optional scale, bool need_v, int64_t needs) {
@@ -94,22 +94,29 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
   const int64_t units = args.units(), sums = 2 * args.modulation + y.has_value();
   Tensor grad_v = need_v ? check.empty(type) : check.nothing(type);
   Tensor grad_y = gate ? check.empty(type) : check.nothing(type);
-  Tensor columns = y ? check.empty(ScalarType::Float, {batch, sums, features}) : check.nothing(ScalarType::Float);
-  float* added = y ? static_cast<float*>(columns.data_ptr()) : check.scratch<float>(batch * sums * features);
+  Tensor to_gate = y ? check.empty(ScalarType::Float, {batch, features}) : check.nothing(ScalarType::Float);
   args.grad_v = grad_v.data_ptr(), args.grad_y = grad_y.data_ptr();
-  args.columns = units == 1 ? added : check.scratch<float>(batch * units * sums * features);
+  args.columns = check.scratch<float>(batch * units * sums * features);
   if (v.numel() == 0) {  // there is nothing to add, and nowhere to point to
     affine.zero();
-    if (y) v.call().zero(columns);
+    if (y) v.call().zero(to_gate);
   } else {
     GENFAST_RUN(norm_modulate_backward, v, args);
-    if (units != 1) {
-      const AddUnitsArgs add{added, args.columns, units, {batch, sums * features, 1}};
-      GENFAST_RUN(add_units, v, add);
+    const bool add = sums > 0 && (units > 1 || y || affine.plain());
+    const bool found = args.modulation && add && affine.plain();  // by the sums themselves
+    float* offsets = add && !found ? check.scratch<float>(2 * batch * features) : args.columns;
+    if (add) {
+      AddUnitsArgs of{{}, args.columns, units, sums, {batch * sums, features, 1}};
+      if (found)
+        of.out[0] = {affine.args.to_shift, features}, of.out[1] = {affine.args.to_scale, features};
+      else if (args.modulation)
+        of.out[0] = {offsets, 2 * features}, of.out[1] = {offsets + features, 2 * features};
+      if (y) of.out[sums - 1] = {static_cast<float*>(to_gate.data_ptr()), features};
+      GENFAST_RUN(add_units, v, of);
     }
-    affine.find(v, added, sums * features);
+    if (!found) affine.find(v, offsets, 2 * features);
   }
-  return {grad_v, grad_y, affine.to_weight, affine.to_bias, affine.to_scale, affine.to_shift, columns};
+  return {grad_v, grad_y, affine.to_weight, affine.to_bias, affine.to_scale, affine.to_shift, to_gate};
 }
 
 }  // namespace genfast

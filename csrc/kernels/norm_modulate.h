@@ -52,12 +52,16 @@ struct NormModulateBackwardArgs {
 };
 inline Work work(const NormModulateBackwardArgs& p) { return tokens_of_work(p.shape); }
 
-// out: [rows, features] = the sum over units, in order, of parts: [rows, units, features].
+// The sums over units, in order, of parts: [batch, units, sums, features], each sum to a tensor of its own.
 struct AddUnitsArgs {
-  float* out;
+  struct Out {
+    float* data;     // null: not wanted
+    int64_t stride;  // from sample to sample
+  };
+  Out out[3];
   const float* parts;
-  int64_t units;
-  Shape shape;
+  int64_t units, sums;
+  Shape shape;  // [batch sums, features]
 };
 inline Work work(const AddUnitsArgs& p) { return units_of_work(p.shape); }
 

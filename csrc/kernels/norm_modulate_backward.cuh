@@ -10,23 +10,24 @@ struct alignas(8) Two {
   float x, y;
 };
 
-// The sums of two numbers over a block.  Two places in turn, so that one barrier will do.
+// The sums of two numbers over a block of at most 8 warps.  Two places in turn, so that one barrier will do; of warps
+// that there are not they hold zeros.
 struct PairSum {
-  Two (*of_warps)[8];  // [2]
+  float (*of_warps)[16];  // [2], of a warp two numbers
   int place = 0;
   __device__ Two operator()(float a, float b) {
     // The lower half of the warp goes on with the sum of a, the upper one with that of b.
     const bool upper = threadIdx.x & 16;
     float mine = (upper ? b : a) + __shfl_xor_sync(0xffffffffu, upper ? a : b, 16);
     for (int distance = 8; distance > 0; distance /= 2) mine = mine + __shfl_xor_sync(0xffffffffu, mine, distance);
-    Two* to = of_warps[place];
+    float (&all)[16] = of_warps[place];
     place ^= 1;
-    if (threadIdx.x % 32 == 0) to[threadIdx.x / 32].x = mine;
-    if (threadIdx.x % 32 == 16) to[threadIdx.x / 32].y = mine;
+    if (threadIdx.x % 16 == 0) all[threadIdx.x / 16] = mine;
     __syncthreads();
-    Two sum = to[0];
-    for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) sum.x = sum.x + to[warp].x, sum.y = sum.y + to[warp].y;
-    return sum;
+    mine = all[threadIdx.x % 16];
+    for (int distance = 2; distance < 16; distance *= 2) mine = mine + __shfl_xor_sync(0xffffffffu, mine, distance);
+    const float other = __shfl_xor_sync(0xffffffffu, mine, 1);
+    return threadIdx.x % 2 ? Two{other, mine} : Two{mine, other};
   }
 };
 
@@ -38,7 +39,7 @@ template <class T, int packs, bool more>
 __global__ void __launch_bounds__(256) rows_backward_kernel(const __grid_constant__ NormModulateBackwardArgs p) {
   constexpr int size = kPack<T>, inputs = more ? 4 : 2, stages = ahead_stages(packs, more);
   GENFAST_DYNAMIC_SHARED(uint4, ring);  // [stage][input][pack][thread]
-  GENFAST_SHARED(Two[2][8], of_warps);
+  GENFAST_SHARED(float[2][16], of_warps);
   GENFAST_SHARED(Two[kTokensOfBlock], moments);
   const int n = int(p.shape.features), count = n / size, threads = blockDim.x, lane = threadIdx.x;
   const int64_t units = p.units(), sample = blockIdx.x / units, begin = blockIdx.x % units * p.unit;
@@ -52,12 +53,14 @@ __global__ void __launch_bounds__(256) rows_backward_kernel(const __grid_constan
   const auto slot = [&](int stage, int input, int i) -> uint4& {
     return ring[((stage * inputs + input) * packs + i) * threads + lane];
   };
+  int64_t ahead = start;  // where the next row to be read begins
   const auto read_ahead = [&](int row, int stage) {
     if (row < rows) GENFAST_UNROLL
     for (int input = 0; input < inputs; ++input)
       if (input < 2 || from[input]) GENFAST_UNROLL
     for (int i = 0; i < packs; ++i)
-      if (inside(i)) async_copy(&slot(stage, input, i), from[input] + start + int64_t(row) * n + i * threads * size);
+      if (inside(i)) async_copy(&slot(stage, input, i), from[input] + ahead + i * threads * size);
+    ahead += n;
     async_commit();
   };
   for (int i = 0; i < packs; ++i)
@@ -65,6 +68,7 @@ __global__ void __launch_bounds__(256) rows_backward_kernel(const __grid_constan
       for (int at = 0; at < stages * inputs; ++at) slot(0, at, i) = uint4{};
   GENFAST_UNROLL
   for (int row = 0; row < stages - 1; ++row) read_ahead(row, row);
+  if (lane < 32) of_warps[lane / 16][lane % 16] = 0.0f;
   for (int row = lane; row < rows; row += threads)
     moments[row] = {p.mean ? p.mean[first + row] : 0.0f, p.rstd[first + row]};
   float factors[packs][size], gates[more ? packs : 1][size];
@@ -79,50 +83,54 @@ __global__ void __launch_bounds__(256) rows_backward_kernel(const __grid_constan
   }
   __syncthreads();
 
-  const float inverse = 1.0f / float(n);
+  const float inverse = 1.0f / float(n), of_mean = p.mean ? inverse : 0.0f;
   PairSum add_up{of_warps};
+  int64_t begins = start;
   float grads[packs][size] = {}, slopes[packs][size] = {}, to_gate[more ? packs : 1][size] = {};
   GENFAST_NO_UNROLL
-  for (int row = 0, stage = 0; row < rows; ++row, stage = stage + 1 == stages ? 0 : stage + 1) {
+  for (int row = 0, stage = 0; row < rows; ++row, stage = stage + 1 == stages ? 0 : stage + 1, begins += n) {
     read_ahead(row + stages - 1, stage == 0 ? stages - 1 : stage - 1);
     const Moments at{moments[row].x, moments[row].y};
     async_wait<stages - 1>();
-    float d[packs][size], x_hat[packs][size], sum = 0.0f, product = 0.0f;
+    float grad[packs][size], far[packs][size], sum = 0.0f, product = 0.0f;  // x_hat = rstd far, d = factor grad
     GENFAST_UNROLL
     for (int i = 0; i < packs; ++i) {
-      unpack<T>(slot(stage, 0, i), d[i]), unpack<T>(slot(stage, 1, i), x_hat[i]);
+      unpack<T>(slot(stage, 0, i), grad[i]), unpack<T>(slot(stage, 1, i), far[i]);
       GENFAST_UNROLL
       for (int k = 0; k < size; ++k) {
-        x_hat[i][k] = at.normalized(x_hat[i][k]);
-        grads[i][k] = grads[i][k] + d[i][k], slopes[i][k] = fma_(d[i][k], x_hat[i][k], slopes[i][k]);
-        d[i][k] = d[i][k] * factors[i][k];
-        sum = sum + d[i][k], product = fma_(d[i][k], x_hat[i][k], product);
+        far[i][k] = far[i][k] - at.mean;
+        const float slope = grad[i][k] * far[i][k];
+        grads[i][k] = grads[i][k] + grad[i][k], slopes[i][k] = fma_(slope, at.rstd, slopes[i][k]);
+        sum = fma_(grad[i][k], factors[i][k], sum), product = fma_(slope, factors[i][k], product);
       }
     }
     const Two total = add_up(sum, product);
-    const RowGradient gradient{at, p.mean ? total.x * inverse : 0.0f, total.y * inverse};
+    const float mean = total.x * of_mean, slope = at.rstd * at.rstd * (total.y * inverse);
     if (!p.grad_v) continue;
     GENFAST_UNROLL
     for (int i = 0; i < packs; ++i) {
       if (!inside(i)) continue;
-      const int64_t to = start + int64_t(row) * n + i * threads * size;
+      const int64_t to = begins + i * threads * size;
       float too[size] = {};
       if constexpr (more)
         if (p.grad_v_too) unpack<T>(slot(stage, 2, i), too);
       GENFAST_UNROLL
-      for (int k = 0; k < size; ++k) d[i][k] = gradient(d[i][k], x_hat[i][k], too[k]);
-      const uint4 stored = packed<T>(d[i]);
+      for (int k = 0; k < size; ++k) {
+        const float inner = fma_(far[i][k], -slope, fma_(grad[i][k], factors[i][k], -mean));
+        grad[i][k] = fma_(at.rstd, inner, too[k]);
+      }
+      const uint4 stored = packed<T>(grad[i]);
       store_wide(reinterpret_cast<uint4*>(static_cast<T*>(p.grad_v) + to), stored);
       if constexpr (more) {
         if (p.y) {
-          unpack<T>(slot(stage, 3, i), too), unpack<T>(stored, x_hat[i]);
+          unpack<T>(slot(stage, 3, i), too), unpack<T>(stored, far[i]);
           GENFAST_UNROLL
-          for (int k = 0; k < size; ++k) to_gate[i][k] = fma_(x_hat[i][k], too[k], to_gate[i][k]);
+          for (int k = 0; k < size; ++k) to_gate[i][k] = fma_(far[i][k], too[k], to_gate[i][k]);
         }
         if (p.grad_y) {
           GENFAST_UNROLL
-          for (int k = 0; k < size; ++k) d[i][k] = gates[i][k] * d[i][k];
-          store_wide(reinterpret_cast<uint4*>(static_cast<T*>(p.grad_y) + to), packed<T>(d[i]));
+          for (int k = 0; k < size; ++k) grad[i][k] = gates[i][k] * grad[i][k];
+          store_wide(reinterpret_cast<uint4*>(static_cast<T*>(p.grad_y) + to), packed<T>(grad[i]));
         }
       }
     }

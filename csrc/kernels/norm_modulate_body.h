@@ -36,24 +36,45 @@ GENFAST_HD const float* row_of(const Small& small, int64_t sample) {
 }
 
 struct AddUnitsBody {
+  static constexpr int kAhead = 4;
   AddUnitsArgs p;
   struct Row {
     float* out;
     const float* parts;
-    int64_t units, features;
+    int64_t units, stride;
     template <class Tile>
     GENFAST_HD void operator()(const Tile& tile) const {
+      if (!out) return;
       typename Tile::Values sum{};
-      for (int64_t unit = 0; unit < units; ++unit) {
-        const auto part = tile.load(parts + unit * features);
+      const float* from = parts;
+      const auto next = [&] {
+        const float* part = from;
+        from += stride;
+        return tile.load(part);
+      };
+      const auto add = [&](const auto& part) {
         for (int k = 0; k < sum.kParts; ++k) sum.v[k] = sum.v[k] + part.v[k];
+      };
+      int64_t unit = 0;
+      GENFAST_NO_UNROLL
+      for (; unit + kAhead <= units; unit += kAhead) {
+        typename Tile::Values some[kAhead];  // asked for together
+        GENFAST_UNROLL
+        for (auto& part : some) part = next();
+        GENFAST_UNROLL
+        for (const auto& part : some) add(part);
       }
+      GENFAST_NO_UNROLL
+      for (; unit < units; ++unit) add(next());
       tile.store(out, sum);
     }
   };
   // A tile adds row * features to every pointer.
   GENFAST_HD Row row(int64_t r) const {
-    return {p.out, p.parts + r * (p.units - 1) * p.shape.features, p.units, p.shape.features};
+    const int64_t n = p.shape.features, sample = p.sums == 3 ? r / 3 : r >> (p.sums - 1), sum = r - sample * p.sums;
+    const AddUnitsArgs::Out& to = p.out[sum];
+    return {to.data ? to.data + sample * to.stride - r * n : nullptr, p.parts + (sample * (p.units - 1) * p.sums) * n,
+            p.units, p.sums * n};
   }
 };
 

@@ -246,7 +246,8 @@ const char* norm_modulate_backward(const NormModulateBackwardArgs& p, Stream str
 }
 
 const char* add_units(const AddUnitsArgs& p, Stream stream) {
-  return flat_map<float>(p.shape, aligned(p.out, p.parts), AddUnitsBody{p}, stream);
+  return flat_map<float>(p.shape, aligned(p.out[0].data, p.out[1].data, p.out[2].data, p.parts), AddUnitsBody{p},
+                         stream);
 }
 
 const char* affine_gradients(const AffineGradientsArgs& p, Stream stream) { return launch_affine_gradients(p, stream); }

@@ -1,7 +1,7 @@
 #pragma once
 // The Gaussian q(z | x) = N(mu, e^l) of a variational autoencoder, l its logarithmic variance: a draw from it, its
 // divergence from N(0, 1), and their slopes.
-#include "activation.h"
+#include "quick.h"
 
 namespace genfast::inline GENFAST_ISA {
 

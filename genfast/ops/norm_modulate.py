@@ -143,8 +143,8 @@ def _(x, y, gate, weight, bias, scale, shift, eps, rms, keep_moments):
 def _(grad_out, grad_v_too, v, y, moments, gate, weight, bias, scale, need_v, needs):
     grad_v = torch.empty_like(v) if need_v else v.new_empty(0)
     grad_y = v.new_empty(0) if gate is None else torch.empty_like(v)
-    columns = 0 if y is None else (len(v), 2 * (needs > 0) + 1, v.shape[-1])
-    return grad_v, grad_y, *empty_affine(v, v.shape[-1], needs), v.new_empty(columns, dtype=torch.float32)
+    to_gate = 0 if y is None else (len(v), v.shape[-1])
+    return grad_v, grad_y, *empty_affine(v, v.shape[-1], needs), v.new_empty(to_gate, dtype=torch.float32)
 
 
 def _setup(ctx, inputs, output):
@@ -167,17 +167,17 @@ def _backward(ctx, grad_out, grad_v_too, *_):
     grad_out = torch.zeros_like(v) if grad_out is None else grad_out.contiguous()
     grad_v_too = grad_v_too.contiguous() if ctx.gated and grad_v_too is not None else None
     needs = (need_weight, need_bias, need_scale, need_shift)
-    grad_v, grad_y, *grads, columns = _fused_backward(
+    grad_v, grad_y, *grads, to_gate = _fused_backward(
         grad_out, grad_v_too, v, y, moments, gate, weight, bias, scale, need_x or need_y or need_gate, mask(needs)
     )
     return (
-        grad_v if need_x else None, grad_y if need_y else None, columns[:, -1] if need_gate else None,
+        grad_v if need_x else None, grad_y if need_y else None, to_gate if need_gate else None,
         *wanted(grads, needs), None, None, None,
     )  # fmt: skip
 
 
-def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, bias, scale, rstd, rms, sums):
-    """What the backward op answers, in plain torch, (B, T, D) in float32; sums: whether columns hold the first two.
+def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, bias, scale, rstd, rms):
+    """What the backward op answers, in plain torch, (B, T, D) in float32.
 
     1 / rstd^2 is kept, not recomputed: only its derivative in v is needed, and eps is not known here.
     """
@@ -194,13 +194,13 @@ def _backward_reference(grad_out, grad_v_too, v, y, gate, weight, bias, scale, r
     by = 1 if scale is None else 1 + scale
     to_scale = slopes if weight is None else weight * slopes
     to_scale = to_scale if bias is None else to_scale + bias * grads
-    columns = None if y is None else torch.stack([*[grads, slopes] * sums, (grad_v * y).sum(1)], 1)
+    to_gate = None if y is None else (grad_v * y).sum(1)
     grad_y = None if gate is None else gate[:, None] * grad_v
-    return grad_v, grad_y, (by * slopes).sum(0), (by * grads).sum(0), to_scale, grads, columns
+    return grad_v, grad_y, (by * slopes).sum(0), (by * grads).sum(0), to_scale, grads, to_gate
 
 
 def _setup_backward(ctx, inputs, output):
-    *tensors, _, ctx.needs = inputs
+    *tensors, _, _ = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
 
@@ -218,7 +218,7 @@ def _double_backward(ctx, *cotangents):
         small = [leaf(t) for t in (gate, weight, bias, scale)]
         outputs = _backward_reference(
             *(None if t is None else wide(t) for t in tokens), *small,
-            moments[-1].detach().reshape(*wide(v).shape[:2], 1), len(moments) == 1, ctx.needs > 0,
+            moments[-1].detach().reshape(*wide(v).shape[:2], 1), len(moments) == 1,
         )  # fmt: skip
         pairs = [
             (o, c if c.shape == o.shape else wide(c))

@@ -39,16 +39,20 @@ def backward(dtype, batch, tokens, width, gate):
     return kernel, launch, (inputs + outputs) * size
 
 
-def small(batch, tokens, width, gate):
-    """What adds up the units of a sample, and then what its gradients are made of."""
+def small(batch, tokens, width, gate, affine):
+    """What adds up the units of a sample: the gradients, but where there are weight and bias, which take a launch."""
     units, columns = tokens // UNIT, batch * (3 if gate else 2) * width
-    add = Launch(256, columns // 1024, columns * units, 4 * units, 4, narrow=4 / units, store="none", turns=units)
-    affine = Launch(512, -(-width // 32), 0, 0, marks={ANY + r"LDG\.E(\.CONSTANT)?$": 3 * batch // 16})
-    return ("norm_modulate_cuda", "flat_kernel<AddUnitsBody, 4", add), (
-        "norm_modulate_cuda",
-        "affine_gradients_kernel",
-        affine,
+    add = Launch(256, columns // 1024, columns * units, 4 * units, 4, narrow=4 / units, store="none")
+    of_affine = Launch(512, -(-width // 32), 0, 0, marks={ANY + r"LDG\.E(\.CONSTANT)?$": 3 * batch // 16})
+    kernels = (
+        ("norm_modulate_cuda", "flat_kernel<AddUnitsBody, 4", add),
+        (
+            "norm_modulate_cuda",
+            "affine_gradients_kernel",
+            of_affine,
+        ),
     )
+    return kernels[: 1 + affine]
 
 
 def rows():
@@ -64,5 +68,7 @@ def rows():
             if count < 65_536:
                 continue
             kernel, launch, moved = backward(dtype, batch, tokens, width, bool(gate))
-            kernels = (("norm_modulate_cuda", kernel, launch), *small(batch, tokens, width, gate))
-            yield Row(f"{op} backward {dtype} ({count}, {width})", moved * elements, kernels, 80)
+            for affine, what in enumerate(("", ", weight and bias too")[: 2 - gate]):
+                kernels = (("norm_modulate_cuda", kernel, launch), *small(batch, tokens, width, gate, affine))
+                name, target = f"{op} backward{what} {dtype} ({count}, {width})", None if affine else 80
+                yield Row(name, moved * elements, kernels, target)
