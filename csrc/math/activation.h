@@ -54,8 +54,9 @@ struct GeluTanh {
   GENFAST_HD static Floats twice_w(Floats u) { return u * fma_(u * u, all(0.0713548162726f), all(1.5957691216057f)); }
   GENFAST_HD static Floats value(Floats u) { return quotient(u, one_plus_exp_of_minus(twice_w(u))); }
   GENFAST_HD static Floats slope(Floats u) {
-    const Floats h = smaller(larger(u, all(-16.0f)), all(16.0f));  // beyond it is 0 or 1, but u^3 times what is left
-    const Floats s = sigmoid(twice_w(h)), d = fma_(h * h, all(0.2140644488178f), all(1.5957691216057f));
+    const Floats h = smaller(larger(u, all(-9.0f)), all(9.0f));  // beyond it is 0 or 1, but u^3 times what is left
+    const Floats s = quotient(all(1.0f), all(1.0f) + quick_exp<0, -1>(twice_w(h)));
+    const Floats d = fma_(h * h, all(0.2140644488178f), all(1.5957691216057f));
     return s * fma_(h * d, all(1.0f) - s, all(1.0f));
   }
 };
