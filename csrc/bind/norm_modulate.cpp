@@ -102,19 +102,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
     if (y) v.call().zero(to_gate);
   } else {
     GENFAST_RUN(norm_modulate_backward, v, args);
-    const bool add = sums > 0 && (units > 1 || y || affine.plain());
-    const bool found = args.modulation && add && affine.plain();  // by the sums themselves
-    float* offsets = add && !found ? check.scratch<float>(2 * batch * features) : args.columns;
-    if (add) {
-      AddUnitsArgs of{{}, args.columns, units, sums, {batch * sums, features, 1}};
-      if (found)
-        of.out[0] = {affine.args.to_shift, features}, of.out[1] = {affine.args.to_scale, features};
-      else if (args.modulation)
-        of.out[0] = {offsets, 2 * features}, of.out[1] = {offsets + features, 2 * features};
-      if (y) of.out[sums - 1] = {static_cast<float*>(to_gate.data_ptr()), features};
-      GENFAST_RUN(add_units, v, of);
+    const bool plain = args.modulation && affine.plain();  // then the sums themselves are the gradients
+    float* offsets = args.columns;
+    if (plain || y || (units > 1 && args.modulation)) {
+      AddUnitsArgs add{{}, args.columns, units, sums, {batch * sums, features, 1}};
+      if (plain) {
+        add.out[0] = {affine.args.to_shift, features}, add.out[1] = {affine.args.to_scale, features};
+      } else if (args.modulation) {
+        offsets = check.scratch<float>(2 * batch * features);
+        add.out[0] = {offsets, 2 * features}, add.out[1] = {offsets + features, 2 * features};
+      }
+      if (y) add.out[sums - 1] = {static_cast<float*>(to_gate.data_ptr()), features};
+      GENFAST_RUN(add_units, v, add);
     }
-    if (!found) affine.find(v, offsets, 2 * features);
+    if (!plain) affine.find(v, offsets, 2 * features);
   }
   return {grad_v, grad_y, affine.to_weight, affine.to_bias, affine.to_scale, affine.to_shift, to_gate};
 }

@@ -20,11 +20,11 @@ struct PairSum {
     const bool upper = threadIdx.x & 16;
     float mine = (upper ? b : a) + __shfl_xor_sync(0xffffffffu, upper ? a : b, 16);
     for (int distance = 8; distance > 0; distance /= 2) mine = mine + __shfl_xor_sync(0xffffffffu, mine, distance);
-    float (&all)[16] = of_warps[place];
+    float* const sums = of_warps[place];
     place ^= 1;
-    if (threadIdx.x % 16 == 0) all[threadIdx.x / 16] = mine;
+    if (threadIdx.x % 16 == 0) sums[threadIdx.x / 16] = mine;
     __syncthreads();
-    mine = all[threadIdx.x % 16];
+    mine = sums[threadIdx.x % 16];
     for (int distance = 2; distance < 16; distance *= 2) mine = mine + __shfl_xor_sync(0xffffffffu, mine, distance);
     const float other = __shfl_xor_sync(0xffffffffu, mine, 1);
     return threadIdx.x % 2 ? Two{other, mine} : Two{mine, other};
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(256) rows_backward_kernel(const __grid_constan
       }
     }
     const Two total = add_up(sum, product);
-    const float mean = total.x * of_mean, slope = at.rstd * at.rstd * (total.y * inverse);
+    const float mean = total.x * of_mean, slope = at.rstd * (at.rstd * (total.y * inverse));
     if (!p.grad_v) continue;
     GENFAST_UNROLL
     for (int i = 0; i < packs; ++i) {

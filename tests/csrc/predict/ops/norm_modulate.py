@@ -4,6 +4,7 @@ from ..model import ANY, Launch
 from ..shapes import TYPES
 from ..table import Row
 
+STEM = "norm_modulate_cuda"
 MEASURED = {("bf16", 65_536, 1152): 233, ("f32", 65_536, 1152): 411}
 MEASURED |= {("bf16", 65_536, 3072): 429, ("f32", 65_536, 3072): 632, ("bf16", 4096, 3072): 66}
 LDS, STG, LDGSTS = (ANY + op for op in (r"LDS\S*\.128", r"STG\S*\.128", "LDGSTS"))
@@ -44,14 +45,7 @@ def small(batch, tokens, width, gate, affine):
     units, columns = tokens // UNIT, batch * (3 if gate else 2) * width
     add = Launch(256, columns // 1024, columns * units, 4 * units, 4, narrow=4 / units, store="none")
     of_affine = Launch(512, -(-width // 32), 0, 0, marks={ANY + r"LDG\.E(\.CONSTANT)?$": 3 * batch // 16})
-    kernels = (
-        ("norm_modulate_cuda", "flat_kernel<AddUnitsBody, 4", add),
-        (
-            "norm_modulate_cuda",
-            "affine_gradients_kernel",
-            of_affine,
-        ),
-    )
+    kernels = (STEM, "flat_kernel<AddUnitsBody, 4", add), (STEM, "affine_gradients_kernel", of_affine)
     return kernels[: 1 + affine]
 
 
@@ -63,12 +57,12 @@ def rows():
             kernel, launch, moved = forward(dtype, batch, tokens, width, bool(gate))
             target = None if count < 65_536 else 86 if width == 1152 else 90
             measured = None if gate else MEASURED.get((dtype, count, width))
-            kernels = (("norm_modulate_cuda", kernel, launch),)
+            kernels = ((STEM, kernel, launch),)
             yield Row(f"{op} {dtype} ({count}, {width})", moved * elements, kernels, target, measured)
             if count < 65_536:
                 continue
             kernel, launch, moved = backward(dtype, batch, tokens, width, bool(gate))
             for affine, what in enumerate(("", ", weight and bias too")[: 2 - gate]):
-                kernels = (("norm_modulate_cuda", kernel, launch), *small(batch, tokens, width, gate, affine))
+                kernels = ((STEM, kernel, launch), *small(batch, tokens, width, gate, affine))
                 name, target = f"{op} backward{what} {dtype} ({count}, {width})", None if affine else 80
                 yield Row(name, moved * elements, kernels, target)
