@@ -90,7 +90,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> norm_modulate
   AffineGradients affine(check, "norm_modulate_backward", batch, features, needs, weight, bias);
   affine.args.scale = static_cast<const float*>(args.scale.data), affine.args.scale_stride = args.scale.stride;
   args.modulation = affine.wanted();
-  args.unit = runs_cuda_twin(v) ? kTokensOfBlock : kTokens;
+  const int64_t teams = teams_of_block(features * (args.dtype == DType::float32 ? 4 : 2), grad_v_too || y || gate);
+  args.unit = runs_cuda_twin(v) ? teams * kTokensOfTeam : kTokens;
   const int64_t units = args.units(), sums = 2 * args.modulation + y.has_value();
   Tensor grad_v = need_v ? check.empty(type) : check.nothing(type);
   Tensor grad_y = gate ? check.empty(type) : check.nothing(type);

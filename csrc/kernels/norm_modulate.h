@@ -4,9 +4,11 @@
 
 namespace genfast {
 
-// Sums over the tokens of a sample are taken in units, of 64 tokens on a CPU, where they are also the work, and of 32
-// on a GPU; then the units are added in order.
-constexpr int64_t kTokens = 64, kTokensOfBlock = 32;
+// Sums over the tokens of a sample are taken in units, of 64 tokens on a CPU, where they are also the work; on a GPU of
+// the tokens of a team, of which a block has one or two.  Then the units are added in order.
+constexpr int64_t kTokens = 64, kTokensOfTeam = 32;
+// Two where rows are short and nothing else is read: a thread of a team holds 16 bytes of each.
+inline int64_t teams_of_block(int64_t row_bytes, bool more) { return !more && row_bytes <= 256 * 16 ? 2 : 1; }
 
 struct Tokens {
   int64_t batch, tokens, features;

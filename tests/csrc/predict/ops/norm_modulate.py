@@ -8,7 +8,7 @@ STEM = "norm_modulate_cuda"
 MEASURED = {("bf16", 65_536, 1152): 233, ("f32", 65_536, 1152): 411}
 MEASURED |= {("bf16", 65_536, 3072): 429, ("f32", 65_536, 3072): 632, ("bf16", 4096, 3072): 66}
 LDS, STG, LDGSTS = (ANY + op for op in (r"LDS\S*\.128", r"STG\S*\.128", "LDGSTS"))
-UNIT = 32  # tokens of a block of the backward
+UNIT = 32  # tokens of a team of the backward
 
 
 def forward(dtype, batch, tokens, width, gate):
@@ -25,24 +25,30 @@ def forward(dtype, batch, tokens, width, gate):
     return f"rows_kernel<{name}, {packs}, {warps}, {'true' if gate else 'false'}>", launch, 2 * (1 + gate) * size
 
 
+def teams(dtype, width, gate):
+    """Of a block of the backward."""
+    return 2 if not gate and width * TYPES[dtype][1] <= 256 * 16 else 1
+
+
 def backward(dtype, batch, tokens, width, gate):
     name, size = TYPES[dtype]
     count, elements = width * size // 16, batch * tokens * width
     packs = 1 if count <= 256 else 2 if count <= 512 else 3
-    threads, stages = -(-count // (32 * packs)) * 32, 2 if gate else 4 if packs == 1 else 3
+    team, stages = -(-count // (32 * packs)) * 32, 2 if gate else 4 if packs == 1 else 3
+    threads, unit = teams(dtype, width, gate) * team, teams(dtype, width, gate) * UNIT
     inputs, outputs, sums = (4, 2, 3) if gate else (2, 1, 2)
     launch = Launch(
-        threads, batch * tokens // UNIT, elements, packs * UNIT * 16 // size, store="none",
-        narrow=(inputs + outputs) * size + 4 * sums / UNIT, shared=stages * inputs * packs * threads * 16,
+        threads, batch * tokens // unit, elements, packs * UNIT * 16 // size, store="none",
+        narrow=(inputs + outputs) * size + 4 * sums / unit, shared=stages * inputs * packs * threads * 16,
         before=packs * (1 + gate) * 4 // size, marks={LDGSTS: inputs * packs * UNIT, STG: outputs * packs * UNIT},
     )  # fmt: skip
-    kernel = f"rows_backward_kernel<{name}, {packs}, {'true' if gate else 'false'}>"
+    kernel = f"rows_backward_kernel<{name}, {packs}, {'true' if gate else 'false'}, {teams(dtype, width, gate)}>"
     return kernel, launch, (inputs + outputs) * size
 
 
-def small(batch, tokens, width, gate, affine):
+def small(dtype, batch, tokens, width, gate, affine):
     """What adds up the units of a sample: the gradients, but where there are weight and bias, which take a launch."""
-    units, columns = tokens // UNIT, batch * (3 if gate else 2) * width
+    units, columns = tokens // (teams(dtype, width, gate) * UNIT), batch * (3 if gate else 2) * width
     add = Launch(256, columns // 1024, columns * units, 4 * units, 4, narrow=4 / units, store="none")
     of_affine = Launch(512, -(-width // 32), 0, 0, marks={ANY + r"LDG\.E(\.CONSTANT)?$": 3 * batch // 16})
     kernels = (STEM, "flat_kernel<AddUnitsBody, 4", add), (STEM, "affine_gradients_kernel", of_affine)
@@ -63,6 +69,6 @@ def rows():
                 continue
             kernel, launch, moved = backward(dtype, batch, tokens, width, bool(gate))
             for affine, what in enumerate(("", ", weight and bias too")[: 2 - gate]):
-                kernels = ((STEM, kernel, launch), *small(batch, tokens, width, gate, affine))
+                kernels = ((STEM, kernel, launch), *small(dtype, batch, tokens, width, gate, affine))
                 name, target = f"{op} backward{what} {dtype} ({count}, {width})", None if affine else 80
                 yield Row(name, moved * elements, kernels, target)
