@@ -54,13 +54,14 @@ GENFAST_HD uint64_t bits_at(const uint16_t* p) {
   __builtin_memcpy(&bits, p, sizeof bits);
   return bits;
 }
-[[gnu::noinline]] inline Shorts load_first_shorts(const uint16_t* p, int count) {
-  const uint16_t* const behind = p + (count & 4);
+[[gnu::noinline]] inline Shorts load_first_shorts(const void* from, int count) {
+  const auto *const p = static_cast<const uint16_t*>(from), *const behind = p + (count & 4);
   const uint64_t two = count & 2 ? bits_at<uint32_t>(behind) : 0;
   const uint64_t left = count & 1 ? two | bits_at<uint16_t>(behind + (count & 2)) << 16 * (count & 2) : two;
   return count & 4 ? _mm_set_epi64x(left, bits_at<uint64_t>(p)) : _mm_set_epi64x(0, left);
 }
-[[gnu::noinline]] inline void store_first_shorts(uint16_t* p, Shorts a, int count) {
+[[gnu::noinline]] inline void store_first_shorts(void* to, Shorts a, int count) {
+  auto* p = static_cast<uint16_t*>(to);
   uint64_t bits = _mm_cvtsi128_si64(a);
   if (count & 4) __builtin_memcpy(p, &bits, 8), p += 4, bits = _mm_extract_epi64(a, 1);
   if (count & 2) __builtin_memcpy(p, &bits, 4), p += 2, bits >>= 32;
@@ -82,10 +83,8 @@ GENFAST_HD __mmask16 mask_of(int count) { return __mmask16((1u << count) - 1); }
 GENFAST_HD Floats first_of(Floats a, int count) { return (Floats)_mm512_maskz_mov_ps(mask_of(count), (__m512)a); }
 GENFAST_HD Floats load_first(const float* p, int count) { return (Floats)_mm512_maskz_loadu_ps(mask_of(count), p); }
 GENFAST_HD void store_first(float* p, Floats a, int count) { _mm512_mask_storeu_ps(p, mask_of(count), (__m512)a); }
-GENFAST_HD Shorts load_first_shorts(const uint16_t* p, int count) {
-  return _mm256_maskz_loadu_epi16(mask_of(count), p);
-}
-GENFAST_HD void store_first_shorts(uint16_t* p, Shorts a, int count) { _mm256_mask_storeu_epi16(p, mask_of(count), a); }
+GENFAST_HD Shorts load_first_shorts(const void* p, int count) { return _mm256_maskz_loadu_epi16(mask_of(count), p); }
+GENFAST_HD void store_first_shorts(void* p, Shorts a, int count) { _mm256_mask_storeu_epi16(p, mask_of(count), a); }
 #endif
 GENFAST_HD Floats widen_lane(Shorts a, BFloat16) { return as_float(widen_shorts(a) << 16); }
 GENFAST_HD Shorts narrow_lane(Floats a, BFloat16) {
@@ -106,11 +105,11 @@ GENFAST_HD void stream_lane(T* p, Floats a) {
 }
 template <class T>
 GENFAST_HD Floats load_first(const T* p, int count) {
-  return widen_lane(load_first_shorts(&p->bits, count), T{});
+  return widen_lane(load_first_shorts(p, count), T{});
 }
 template <class T>
 GENFAST_HD void store_first(T* p, Floats a, int count) {
-  store_first_shorts(&p->bits, narrow_lane(a, T{}), count);
+  store_first_shorts(p, narrow_lane(a, T{}), count);
 }
 // Other threads may read what was streamed.
 GENFAST_HD void end_streams() { _mm_sfence(); }
