@@ -294,3 +294,13 @@ def test_sanitizer_sees_a_planted_read(tmp_path):
     assert done.returncode and "heap-buffer-overflow" in done.stderr, done.stdout + done.stderr
     assert "test_accuracy[cpu-7-normal] PASSED" in done.stdout, "only diffuse was planted"
     assert "READ of size" in done.stderr and "csrc/kernels/diffuse_cpu.cpp" in done.stderr
+
+
+@pytest.mark.parametrize("isa", ISAS[1:])
+def test_ends_of_rows_under_sanitizers(setup_py, isa, tmp_path):
+    """Kernels of wide instructions, which `make test` does not build with sanitizers."""
+    lanes, flags = setup_py.ISAS[isa]
+    flags = [*flags.split(), f"-DGENFAST_ISA={isa}", f"-DGENFAST_LANES={lanes}", *setup_py.SANITIZERS.split()]
+    subprocess.run(["g++", "-std=c++20", *flags, ROOT / "tests/csrc/ends.cpp", "-o", tmp_path / "ends"], check=True)
+    done = subprocess.run([tmp_path / "ends"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "ok\n", done.stderr
