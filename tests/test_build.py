@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cases
 import fuzz
 import pytest
 
@@ -296,7 +297,7 @@ def test_sanitizer_sees_a_planted_read(tmp_path):
     assert "READ of size" in done.stderr and "csrc/kernels/diffuse_cpu.cpp" in done.stderr
 
 
-@pytest.mark.parametrize("isa", ISAS[1:])
+@pytest.mark.parametrize("isa", cases.ISAS[1:])
 def test_ends_of_rows_under_sanitizers(setup_py, isa, tmp_path):
     """Kernels of wide instructions, which `make test` does not build with sanitizers."""
     lanes, flags = setup_py.ISAS[isa]
