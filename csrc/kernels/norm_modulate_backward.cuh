@@ -199,7 +199,7 @@ bool launch_rows_backward(const NormModulateBackwardArgs& p, Stream stream) {
   const auto with_packs = [&]<int packs>() {
     more ? launch.template operator()<packs, true, 1>() : launch.template operator()<packs, false, 1>();
   };
-  if (packs == 1 && !more && fits(2))
+  if (teams_of_block(p.shape.features * int64_t(sizeof(T)), more) == 2 && fits(2))
     launch.template operator()<1, false, 2>();
   else if (packs == 1)
     with_packs.template operator()<1>();

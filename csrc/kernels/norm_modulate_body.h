@@ -71,6 +71,7 @@ struct AddUnitsBody {
   };
   // A tile adds row * features to every pointer.
   GENFAST_HD Row row(int64_t r) const {
+    // sums is 1, 2 or 3, none of which takes a division at run time.
     const int64_t n = p.shape.features, sample = p.sums == 3 ? r / 3 : r >> (p.sums - 1), sum = r - sample * p.sums;
     const AddUnitsArgs::Out& to = p.out[sum];
     return {to.data ? to.data + sample * to.stride - r * n : nullptr, p.parts + (sample * (p.units - 1) * p.sums) * n,

@@ -290,11 +290,11 @@ def test_the_cuda_twin(restore, request):
         assert all(map(torch.equal, first, second)), which
         if EMULATED:
             extension.set_emulating(False)
-        second = op_results(which)
-        for a, b in zip(first, second, strict=True):
+        twin = op_results(which)
+        for a, b in zip(first, twin, strict=True):
             off, largest = (t.double().flatten().norm(torch.inf) if t.numel() else 0 for t in (a - b, b))
             allowed = 16 * torch.finfo(b.dtype).eps
-            if b is second[-1]:  # sums of what was rounded, and may have been the other way
+            if b is twin[-1]:  # sums of what was rounded, and may have been the other way
                 allowed = max(allowed, torch.finfo(which[1]).eps)
             assert off <= allowed * largest, which
         if EMULATED:

@@ -35,14 +35,15 @@ def backward(dtype, batch, tokens, width, gate):
     count, elements = width * size // 16, batch * tokens * width
     packs = 1 if count <= 256 else 2 if count <= 512 else 3
     team, stages = -(-count // (32 * packs)) * 32, 2 if gate else 4 if packs == 1 else 3
-    threads, unit = teams(dtype, width, gate) * team, teams(dtype, width, gate) * UNIT
+    of_block = teams(dtype, width, gate)
+    threads, unit = of_block * team, of_block * UNIT
     inputs, outputs, sums = (4, 2, 3) if gate else (2, 1, 2)
     launch = Launch(
         threads, batch * tokens // unit, elements, packs * UNIT * 16 // size, store="none",
         narrow=(inputs + outputs) * size + 4 * sums / unit, shared=stages * inputs * packs * threads * 16,
         before=packs * (1 + gate) * 4 // size, marks={LDGSTS: inputs * packs * UNIT, STG: outputs * packs * UNIT},
     )  # fmt: skip
-    kernel = f"rows_backward_kernel<{name}, {packs}, {'true' if gate else 'false'}, {teams(dtype, width, gate)}>"
+    kernel = f"rows_backward_kernel<{name}, {packs}, {'true' if gate else 'false'}, {of_block}>"
     return kernel, launch, (inputs + outputs) * size
 
 
